@@ -1,0 +1,39 @@
+"""HTTP: parse the URL, call `serving`, write the answer."""
+
+from __future__ import annotations
+
+from deepaas.api import openapi, ui
+from deepaas.api.app import App, Settings
+from deepaas.api.routing import Route, Router
+from deepaas.api.v2 import debug, health, models, predict, train, versions
+from deepaas.log import Tail
+from deepaas.serving.pool import Pool
+
+__all__ = ["App", "Settings", "create_app"]
+
+
+def create_app(pools: list[Pool], settings: Settings, debug_output: Tail | None = None) -> App:
+    """The application over the given models; `debug_output` is what /v2/debug/ shows, if it may."""
+    routes = [
+        Route("GET", "/", versions.list_versions),
+        Route("GET", "/v2", versions.show_v2),
+        Route("GET", "/v2/models", models.list_models),
+        Route("GET", "/v2/models/{name}", models.show_model),
+        Route("POST", "/v2/models/{name}/predict", predict.predict),
+        Route("POST", "/v2/models/{name}/train", train.train),
+        Route("GET", "/v2/health/live", health.live),
+        Route("GET", "/v2/health/ready", health.ready),
+        Route("GET", "/v2/debug", debug.debug),
+    ]
+    if not settings.predict:
+        routes.append(Route("GET", "/v2/models/{name}/predict", predict.predict))
+    if not settings.train:
+        routes.append(Route("GET", "/v2/models/{name}/train", train.train))
+    if settings.doc:
+        routes += [
+            Route("GET", "/swagger.json", openapi.swagger),
+            Route("GET", "/ui", ui.redirect),
+            Route("GET", "/api", ui.page),
+            Route("GET", "/static/swagger/{asset}", ui.asset),
+        ]
+    return App(pools, settings, Router(settings.base_path, routes), debug_output)

@@ -1,0 +1,69 @@
+"""The application: what the handlers share, and the way of every request through it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+
+import aiohttp
+from aiohttp import web
+from aiohttp.http import HttpProcessingError
+
+from deepaas.api.answers import answer_for, error_answer
+from deepaas.api.body import BodyLimits
+from deepaas.api.routing import Router
+from deepaas.exceptions import NotFoundError, RequestError
+from deepaas.log import Tail
+from deepaas.serving.pool import Pool
+
+logger = logging.getLogger("deepaas.api")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the interface is offered. `base_path` is empty, or begins with a slash and has none at
+    its end."""
+
+    base_path: str = ""
+    predict: bool = True
+    train: bool = True
+    doc: bool = True
+    limits: BodyLimits = field(default_factory=BodyLimits)
+
+
+class App:
+    """Answers requests. `handle` is what aiohttp's low-level `web.Server` calls."""
+
+    def __init__(
+        self, pools: list[Pool], settings: Settings, router: Router, debug_output: Tail | None
+    ) -> None:
+        self.pools = {pool.name: pool for pool in pools}
+        self.settings = settings
+        self.debug_output = debug_output
+        self._router = router
+
+    def pool(self, name: str) -> Pool:
+        """The workers of the model called `name`. Raises NotFoundError."""
+        try:
+            return self.pools[name]
+        except KeyError:
+            raise NotFoundError(f"There is no model {name}") from None
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request; whatever happens, there is an answer."""
+        try:
+            path = request.raw_path.partition("?")[0]
+            if path[:1] != "/":  # a proxy's absolute form, or *
+                path = request.rel_url.raw_path
+            handler, names = self._router.find(request.method, path)
+            return await handler(request, self, **names)
+        except RequestError as error:
+            return answer_for(error)
+        except (HttpProcessingError, web.RequestPayloadError, aiohttp.ClientPayloadError) as error:
+            return error_answer(400, "bad_request", f"The request body is malformed: {error}")
+        except (asyncio.CancelledError, ConnectionError):
+            raise
+        except Exception:
+            logger.exception("Answering %s %s failed", request.method, request.path)
+            return error_answer(500, "internal_error", "The server failed; its log says why")

@@ -1,0 +1,119 @@
+"""The body of a request, as a call: small ones in memory, large ones and uploads in files."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+from aiohttp import hdrs, web
+
+from deepaas.api.forms import Form, write_all
+from deepaas.exceptions import TooLargeError
+from deepaas.model.v2.exchange import Call
+
+IN_MEMORY = 64 * 1024
+"""Bytes of a body that are kept in memory; a larger one goes to a file."""
+
+
+@dataclass(frozen=True)
+class BodyLimits:
+    """What a request's body may be, and where its files go. A `size` of 0 bytes is no limit."""
+
+    size: int = 0
+    parts: int = 1000
+    directory: str = ""
+
+
+class RequestFiles:
+    """The files that one request has made; leaving the block removes them, wherever it ends."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory or None
+        self._paths: list[str] = []
+
+    def __enter__(self) -> RequestFiles:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for path in self._paths:
+            with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+                os.unlink(path)
+
+    def new(self) -> tuple[str, io.FileIO]:
+        """An empty file: its path, and the file open for writing, which the caller closes."""
+        fd, path = tempfile.mkstemp(dir=self._directory)
+        self._paths.append(path)
+        return path, io.FileIO(fd, "wb")
+
+
+async def read_call(
+    request: web.BaseRequest, wanted_headers: Sequence[str], limits: BodyLimits, files: RequestFiles
+) -> Call:
+    """The request as a call for a model, with those of its headers that are wanted.
+
+    Raises TooLargeError beyond the limits, and BadRequestError for a malformed form.
+    """
+    headers = request.headers
+    call = Call(
+        query=request.raw_path.partition("?")[2],
+        content_type=headers.get(hdrs.CONTENT_TYPE, ""),
+    )
+    if wanted_headers:
+        call.headers = {name.lower(): headers[name] for name in wanted_headers if name in headers}
+    if not request.can_read_body:
+        return call
+    if limits.size and (request.content_length or 0) > limits.size:
+        raise _too_large(limits)
+    if headers.get(hdrs.EXPECT, "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # the answer proper has not begun
+    if call.content_type[:10].lower() == "multipart/":
+        form = Form(call.content_type, limits.parts, files.new)
+        with contextlib.closing(form):
+            async for chunk in _chunks(request, limits):
+                form.feed(chunk)
+            call.form = form.finish()
+    else:
+        await _read_plain(request, limits, files, call)
+    return call
+
+
+async def _read_plain(
+    request: web.BaseRequest, limits: BodyLimits, files: RequestFiles, call: Call
+) -> None:
+    chunks = []
+    size = 0
+    async for chunk in _chunks(request, limits):
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > IN_MEMORY:
+            break
+    else:
+        call.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        return
+    call.body_path, file = files.new()
+    with file:
+        for chunk in chunks:
+            write_all(file, chunk)
+        async for chunk in _chunks(request, limits, size):
+            write_all(file, chunk)
+
+
+async def _chunks(
+    request: web.BaseRequest, limits: BodyLimits, size: int = 0
+) -> AsyncIterator[bytes]:
+    """What comes of the body, as it comes; `size` bytes of it have come already."""
+    content = request.content
+    while chunk := await content.readany():
+        size += len(chunk)
+        if limits.size and size > limits.size:
+            raise _too_large(limits)
+        yield chunk
+
+
+def _too_large(limits: BodyLimits) -> TooLargeError:
+    return TooLargeError(f"The request body is larger than {limits.size} bytes")

@@ -1,0 +1,1 @@
+"""The handlers of version 2 of the interface."""

@@ -1,0 +1,30 @@
+"""`/v2/models/`: what is served, and what each model says of itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import web
+
+from deepaas.api.answers import json_answer
+from deepaas.api.app import App
+from deepaas.model.v2.wrapper import stock_metadata
+from deepaas.serving.pool import Pool
+
+
+def _metadata(app: App, pool: Pool) -> dict[str, Any]:
+    metadata = pool.description.get("metadata") or stock_metadata(pool.name)
+    path = f"{app.settings.base_path}/v2/models/{pool.name}"
+    links = {"links": [{"rel": "self", "href": path}]}
+    described = {"id": metadata["id"], "name": metadata["name"]} | links | metadata
+    if pool.problem:
+        described["problem"] = pool.problem
+    return described
+
+
+async def list_models(request: web.BaseRequest, app: App) -> web.Response:
+    return json_answer({"models": [_metadata(app, pool) for pool in app.pools.values()]})
+
+
+async def show_model(request: web.BaseRequest, app: App, name: str) -> web.Response:
+    return json_answer(_metadata(app, app.pool(name)))

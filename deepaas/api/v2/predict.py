@@ -1,0 +1,27 @@
+"""`/v2/models/<name>/predict/`."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from deepaas.api.answers import FileAnswer, reply_answer
+from deepaas.api.app import App
+from deepaas.api.body import RequestFiles, read_call
+from deepaas.exceptions import DisabledError, NotImplementedByModelError
+from deepaas.model.v2.exchange import NOT_IMPLEMENTED
+
+
+async def predict(request: web.BaseRequest, app: App, name: str) -> web.StreamResponse:
+    pool = app.pool(name)
+    if not app.settings.predict:
+        raise DisabledError("Prediction is switched off on this server")
+    function = pool.description.get("predict", {})
+    if function is None:
+        raise NotImplementedByModelError(f"{NOT_IMPLEMENTED} (loaded {name!r})")
+    limits = app.settings.limits
+    with RequestFiles(limits.directory) as files:
+        call = await read_call(request, function.get("headers", ()), limits, files)
+        answer = reply_answer(request, await pool.predict(call))
+        if isinstance(answer, FileAnswer):
+            await answer.send(request)
+        return answer

@@ -1,0 +1,18 @@
+"""`/v2/models/<name>/train/`: says why there is no training here."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from deepaas.api.app import App
+from deepaas.exceptions import DisabledError, NotImplementedByModelError
+from deepaas.model.v2.exchange import NOT_IMPLEMENTED
+
+
+async def train(request: web.BaseRequest, app: App, name: str) -> web.StreamResponse:
+    pool = app.pool(name)
+    if not app.settings.train:
+        raise DisabledError("Training is switched off on this server")
+    if pool.description.get("train"):
+        raise NotImplementedByModelError("This version of the server does not train models")
+    raise NotImplementedByModelError(f"{NOT_IMPLEMENTED} (loaded {name!r})")

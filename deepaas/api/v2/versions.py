@@ -1,0 +1,34 @@
+"""`/` and `/v2/`: what can be found here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import web
+
+from deepaas.api.answers import json_answer
+from deepaas.api.app import App
+
+
+def _v2(app: App) -> dict[str, Any]:
+    href = f"{app.settings.base_path}/v2/"
+    return {
+        "version": "stable",
+        "id": "v2",
+        "links": [{"rel": "self", "type": "application/json", "href": href}],
+    }
+
+
+async def show_v2(request: web.BaseRequest, app: App) -> web.Response:
+    return json_answer(_v2(app))
+
+
+async def list_versions(request: web.BaseRequest, app: App) -> web.Response:
+    base = app.settings.base_path
+    answer: dict[str, Any] = {"versions": [_v2(app)], "links": []}
+    if app.settings.doc:
+        answer["links"] = [
+            {"rel": "help", "type": "text/html", "href": f"{base}/api"},
+            {"rel": "describedby", "type": "application/json", "href": f"{base}/swagger.json"},
+        ]
+    return json_answer(answer)

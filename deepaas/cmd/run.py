@@ -1,0 +1,223 @@
+"""`deepaas-run`: serves models over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import gc
+import logging
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import uvloop
+
+import deepaas
+from deepaas import config, log
+from deepaas.exceptions import ConfigurationError
+from deepaas.model import loading
+from deepaas.serving.pool import Pool, PoolOptions
+
+if TYPE_CHECKING:
+    from oslo_config.cfg import ConfigOpts
+
+    from deepaas.api import App
+
+logger = logging.getLogger("deepaas")
+
+_BANNER = """
+  DEEPaaS {version} serves {models}
+
+    to try it in a browser   {url}/api
+    its description          {url}/swagger.json
+    its models               {url}/v2/models/
+"""
+
+
+def main() -> None:
+    """Run the server until SIGTERM or SIGINT."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the server with these arguments; returns the program's exit code."""
+    from oslo_config import cfg
+
+    try:
+        conf = config.load(argv)
+    except cfg.Error as error:
+        return _refuse(str(error))
+    tail = log.Tail(conf.debug_size) if conf.debug_endpoint else None
+    options = log.LogOptions(
+        level="DEBUG" if conf.debug else conf.log_level.upper(),
+        file=os.path.abspath(conf.log_file) if conf.log_file else "",
+        json=conf.use_json,
+    )
+    try:
+        log.setup(options, tail)
+        sources = loading.find(conf.model, conf.model_name)
+        with contextlib.ExitStack() as resources:
+            listener = resources.enter_context(_bind(conf.listen_ip, conf.listen_port))
+            upload_dir = tempfile.mkdtemp(prefix="deepaas-", dir=conf.upload_dir or None)
+            resources.callback(shutil.rmtree, upload_dir, ignore_errors=True)
+            uvloop.run(Server(conf, options, tail).run(sources, listener, upload_dir))
+    except (ConfigurationError, OSError) as error:
+        return _refuse(str(error))
+    return 0
+
+
+def _refuse(message: str) -> int:
+    print(f"deepaas-run: error: {message}", file=sys.stderr)
+    return 1
+
+
+def _bind(address: str, port: int) -> socket.socket:
+    """A socket that has the port, but does not listen yet: clients may wait for it to open."""
+    try:
+        family, *_, target = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind(target)
+        except OSError:
+            sock.close()
+            raise
+    except OSError as error:
+        hint = "; take another with --listen-port" if error.errno == errno.EADDRINUSE else ""
+        raise ConfigurationError(
+            f"cannot listen on {address}, port {port}: {error.strerror}{hint}"
+        ) from None
+    return sock
+
+
+class Server:
+    """The life of the server process: start the workers, serve, drain, stop."""
+
+    def __init__(
+        self, conf: ConfigOpts, log_options: log.LogOptions, tail: log.Tail | None
+    ) -> None:
+        self._conf = conf
+        self._log_options = log_options
+        self._tail = tail
+
+    async def run(
+        self, sources: Sequence[loading.ModelSource], listener: socket.socket, upload_dir: str
+    ) -> None:
+        """Serve the models on `listener` until a signal says to stop."""
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signum, stop.set)
+        pools = [self._pool(source, upload_dir) for source in sources]
+        starting = asyncio.gather(*(pool.start() for pool in pools))
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.sleep(0.001)  # so that the workers start before this imports the rest
+            app = self._app(pools, upload_dir)
+            await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if not stop.is_set():
+                starting.result()
+                for pool in pools:
+                    _report(pool)
+                await self._serve(app, listener, stop)
+        finally:
+            logger.info("Stopping")
+            await asyncio.gather(*(pool.stop() for pool in pools))
+            starting.cancel()
+            stopping.cancel()
+            await asyncio.gather(starting, stopping, return_exceptions=True)
+
+    def _pool(self, source: loading.ModelSource, upload_dir: str) -> Pool:
+        conf = self._conf
+        options = PoolOptions(
+            workers=conf.workers,
+            warm=conf.warm,
+            upload_dir=upload_dir,
+            restart_delay_max=conf.restart_delay_max,
+            stop_timeout=conf.stop_timeout,
+            log=self._log_options.as_dict(),
+        )
+        return Pool(source, options, None if self._tail is None else self._on_output)
+
+    def _on_output(self, data: bytes) -> None:
+        """Pass on what a worker has printed, and keep it for the debug page."""
+        assert self._tail is not None
+        self._tail.write(data)
+        with contextlib.suppress(OSError):
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+
+    def _app(self, pools: list[Pool], upload_dir: str) -> App:
+        from deepaas.api import Settings, create_app
+        from deepaas.api.body import BodyLimits
+
+        conf = self._conf
+        base_path = "/" + conf.base_path.strip("/")
+        settings = Settings(
+            base_path="" if base_path == "/" else base_path,
+            predict=conf.predict_endpoint,
+            train=conf.train_endpoint,
+            doc=conf.doc_endpoint,
+            limits=BodyLimits(conf.client_max_size, conf.client_max_parts, upload_dir),
+        )
+        return create_app(pools, settings, self._tail)
+
+    async def _serve(self, app: App, listener: socket.socket, stop: asyncio.Event) -> None:
+        from aiohttp import web
+
+        access_log = self._conf.access_log or self._conf.debug
+        protocol_log = logging.getLogger("deepaas.http")
+        if not self._conf.debug:
+            protocol_log.setLevel(logging.CRITICAL)  # what clients do wrong is no error here
+        http = web.Server(
+            app.handle,
+            access_log=logging.getLogger("deepaas.access") if access_log else None,
+            logger=protocol_log,
+        )
+        runner = web.ServerRunner(http, shutdown_timeout=self._conf.stop_timeout)
+        await runner.setup()
+        gc.collect()
+        gc.freeze()
+        listener.listen(1024)
+        try:
+            await web.SockSite(runner, listener).start()
+            host, port = listener.getsockname()[:2]
+            if listener.family == socket.AF_INET6:
+                host = f"[{host}]"
+            url = f"http://{host}:{port}{app.settings.base_path}"
+            models = ", ".join(app.pools)
+            print(_BANNER.format(version=deepaas.__version__, models=models, url=url), flush=True)
+            logger.info("Listening on %s", url)
+            await stop.wait()
+        finally:
+            await runner.cleanup()
+
+
+def _report(pool: Pool) -> None:
+    """Log what a model can do and how long it took to be ready, or that it failed."""
+    if not pool.ready:
+        logger.error(
+            "Model %s (%s) is not served: it %s", pool.name, pool.source.target, pool.problem
+        )
+        return
+    predict = pool.description["predict"]
+    can = []
+    if predict is not None:
+        names = ", ".join(argument["name"] for argument in predict["arguments"]) or "no arguments"
+        can.append(f"predict({names})")
+    if pool.description["train"]:
+        can.append("train")
+    logger.info(
+        "Model %s (%s) ready in %.2f s with %d worker(s): %s",
+        pool.name,
+        pool.source.target,
+        pool.seconds_to_ready,
+        pool.options.workers,
+        ", ".join(can) or "nothing to call",
+    )

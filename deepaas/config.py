@@ -1,0 +1,135 @@
+"""Every option of the server, declared once: flags, `deepaas.conf`, defaults and help."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from oslo_config import cfg, types
+
+import deepaas
+
+SERVER = [
+    cfg.HostAddressOpt(
+        "listen-ip", default="127.0.0.1", help="Address to listen on; 0.0.0.0 is every address."
+    ),
+    cfg.PortOpt("listen-port", default=5000, help="TCP port to listen on; 0 takes a free one."),
+    cfg.StrOpt(
+        "base-path", default="", help="Path below which everything is served, such as /models/x."
+    ),
+    cfg.BoolOpt("train-endpoint", default=True, help="Offer training."),
+    cfg.BoolOpt("predict-endpoint", default=True, help="Offer prediction."),
+    cfg.BoolOpt(
+        "debug-endpoint",
+        default=False,
+        help="Show the output of the server and its workers at /v2/debug/. It is held in memory "
+        "and may hold anything that a model prints.",
+    ),
+    cfg.IntOpt(
+        "debug-size",
+        default=256 * 1024,
+        min=1024,
+        help="How many bytes of output /v2/debug/ shows at most: the newest.",
+    ),
+    cfg.BoolOpt(
+        "doc-endpoint", default=True, help="Serve the browser page at /api and /swagger.json."
+    ),
+    cfg.IntOpt(
+        "client-max-size",
+        default=0,
+        min=0,
+        help="Largest request body in bytes; a larger one is answered 413. 0 is no limit.",
+    ),
+    cfg.IntOpt(
+        "client-max-parts",
+        default=1000,
+        min=1,
+        help="Most parts a multipart form may have; more are answered 413.",
+    ),
+    cfg.StrOpt(
+        "upload-dir",
+        default="",
+        help="Directory for uploads while they are worked on; the default is the system's "
+        "temporary directory.",
+    ),
+    cfg.IntOpt(
+        "stop-timeout",
+        default=5,
+        min=0,
+        help="Seconds that requests under way and workers get to end when the server stops.",
+    ),
+]
+
+MODELS = [
+    cfg.StrOpt(
+        "model-name",
+        default=os.environ.get("DEEPAAS_V2_MODEL", ""),
+        sample_default="$DEEPAAS_V2_MODEL",
+        help="Serve only this model, by the name of its entry point. With a model given as an "
+        "argument: the name to serve it under.",
+    ),
+    cfg.IntOpt(
+        "workers",
+        short="p",
+        default=1,
+        min=1,
+        help="Worker processes per model. More than one helps on a CPU; on a GPU each holds a "
+        "copy of the model.",
+    ),
+    cfg.BoolOpt("warm", default=True, help="Call the model's warm() before it predicts."),
+    cfg.IntOpt(
+        "restart-delay-max",
+        default=60,
+        min=1,
+        help="Longest wait in seconds before a worker that keeps dying is started again.",
+    ),
+]
+
+LOGGING = [
+    cfg.BoolOpt("debug", short="d", default=False, help="Log at level DEBUG."),
+    cfg.StrOpt(
+        "log-level",
+        default="INFO",
+        ignore_case=True,
+        choices=["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],
+        help="Least level that is logged.",
+    ),
+    cfg.StrOpt("log-file", default="", help="Log to this file instead of standard output."),
+    cfg.BoolOpt("use-json", default=False, help="Log one JSON object a line."),
+    cfg.BoolOpt("access-log", default=False, help="Log every request (level INFO)."),
+]
+
+ARGUMENTS = [
+    cfg.MultiOpt(
+        "model",
+        item_type=types.String(),
+        positional=True,
+        default=[],
+        help="A model that is not installed: module:attribute or path/to/file.py[:attribute].",
+    ),
+]
+
+ALL = [*SERVER, *MODELS, *LOGGING]
+
+
+def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
+    """The options by group, for oslo.config's sample generator."""
+    return [("DEFAULT", ALL)]
+
+
+def load(argv: Sequence[str]) -> cfg.ConfigOpts:
+    """Read flags and configuration files.
+
+    Raises SystemExit for a bad flag (2, as argparse does) and oslo_config.cfg.Error for a bad file.
+    """
+    conf = cfg.ConfigOpts()
+    conf.register_cli_opts(ALL)
+    conf.register_cli_opts(ARGUMENTS)
+    conf(
+        args=list(argv),
+        project="deepaas",
+        prog="deepaas-run",
+        version=deepaas.__version__,
+        description="Serve models over HTTP.",
+    )
+    return conf

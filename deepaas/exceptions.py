@@ -1,0 +1,108 @@
+"""The errors of this package.
+
+DeepaasError
+├── ConfigurationError     an option or model name that cannot be used
+│   ├── NoModelError       nothing to serve
+│   └── UnknownModelError  no model of that name
+└── RequestError           ends a request: each knows its HTTP status and its code
+    ├── NotFoundError              404
+    ├── MethodNotAllowedError      405
+    ├── BadRequestError            400
+    ├── TooLargeError              413
+    ├── DisabledError              402
+    ├── NotImplementedByModelError 501
+    ├── NotReadyError              503
+    └── WorkerDiedError            500
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import ClassVar
+
+
+class DeepaasError(Exception):
+    """Base class of all errors of this package."""
+
+
+class ConfigurationError(DeepaasError):
+    """The server cannot start as it was asked to."""
+
+
+class NoModelError(ConfigurationError):
+    """There is nothing to serve."""
+
+
+class UnknownModelError(ConfigurationError):
+    """No model has this name; the message offers the nearest ones."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"installed: {', '.join(names)}"
+        if not names:
+            hint = "no package installed here has an entry point in deepaas.v2.model"
+        super().__init__(f"no model is called {name!r}; {hint}")
+
+
+class RequestError(DeepaasError):
+    """A request that ends with an error answer.
+
+    `status` is its HTTP status, `code` a stable word for programs, the text one line for people.
+    """
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "error"
+    headers: Mapping[str, str] = {}
+
+
+class NotFoundError(RequestError):
+    status = 404
+    code = "not_found"
+
+
+class MethodNotAllowedError(RequestError):
+    status = 405
+    code = "method_not_allowed"
+
+    def __init__(self, method: str, allowed: Iterable[str]) -> None:
+        super().__init__(f"{method} is not allowed here")
+        self.headers = {"Allow": ", ".join(sorted(allowed))}
+
+
+class BadRequestError(RequestError):
+    status = 400
+    code = "bad_request"
+
+
+class TooLargeError(RequestError):
+    status = 413
+    code = "too_large"
+
+
+class DisabledError(RequestError):
+    status = 402
+    code = "endpoint_disabled"
+
+
+class NotImplementedByModelError(RequestError):
+    status = 501
+    code = "not_implemented"
+
+
+class NotReadyError(RequestError):
+    """The model has no worker that could answer now."""
+
+    status = 503
+    code = "model_not_ready"
+
+    def __init__(self, message: str, retry_after: float = 1) -> None:
+        super().__init__(message)
+        self.headers = {"Retry-After": str(max(1, round(retry_after)))}
+
+
+class WorkerDiedError(RequestError):
+    """The worker process ended while it was predicting for this request."""
+
+    code = "worker_died"

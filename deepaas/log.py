@@ -1,0 +1,91 @@
+"""Logging of the server and of its workers: one line a record, to standard output or a file."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import sys
+import traceback
+from dataclasses import asdict, dataclass
+
+import orjson
+
+FORMAT = "%(asctime)s.%(msecs)03d %(process)d %(levelname)s %(name)s %(message)s"
+DATE_FORMAT = "%Y-%m-%d %H:%M:%S"
+
+
+@dataclass(frozen=True)
+class LogOptions:
+    """How to log; travels to the workers as plain data."""
+
+    level: str = "INFO"
+    file: str = ""
+    json: bool = False
+
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+
+class JSONFormatter(logging.Formatter):
+    """One JSON object a line: time (ISO 8601, UTC), process, level, logger, message, traceback."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        time = datetime.datetime.fromtimestamp(record.created, datetime.timezone.utc)
+        entry: dict[str, object] = {
+            "time": time.isoformat(timespec="milliseconds"),
+            "process": record.process,
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            entry["traceback"] = "".join(traceback.format_exception(*record.exc_info))
+        return orjson.dumps(entry, default=repr).decode()
+
+
+class Tail:
+    """The newest `size` bytes of what was written to it."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._data = bytearray()
+
+    def write(self, data: bytes) -> None:
+        self._data += data
+        if len(self._data) > 2 * self._size:
+            del self._data[: -self._size]
+
+    def text(self) -> str:
+        return self._data[-self._size :].decode(errors="replace")
+
+
+class TailHandler(logging.Handler):
+    """Writes records to a Tail."""
+
+    def __init__(self, tail: Tail) -> None:
+        super().__init__()
+        self._tail = tail
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._tail.write(self.format(record).encode(errors="backslashreplace") + b"\n")
+
+
+def setup(options: LogOptions, tail: Tail | None = None) -> None:
+    """Send this package's records to where `options` says, and to `tail`.
+
+    Raises OSError if the log file cannot be opened.
+    """
+    handlers: list[logging.Handler] = []
+    if options.file:
+        handlers.append(logging.FileHandler(options.file, encoding="utf-8"))
+    else:
+        handlers.append(logging.StreamHandler(sys.stdout))
+    if tail is not None:
+        handlers.append(TailHandler(tail))
+    formatter = JSONFormatter() if options.json else logging.Formatter(FORMAT, DATE_FORMAT)
+    for handler in handlers:
+        handler.setFormatter(formatter)
+    logger = logging.getLogger("deepaas")
+    logger.handlers[:] = handlers
+    logger.setLevel(options.level)
+    logger.propagate = False

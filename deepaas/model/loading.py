@@ -1,0 +1,123 @@
+"""Finds models: entry points, importable objects, and files.
+
+The server only lists them (`find`); a worker loads one (`load`).
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import ModuleType
+
+from deepaas.exceptions import ConfigurationError, NoModelError, UnknownModelError
+
+NAMESPACE = "deepaas.v2.model"
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A model's name and where it is: `module[:attribute]` or `path/to/file.py[:attribute]`."""
+
+    name: str
+    target: str
+
+
+def installed() -> list[ModelSource]:
+    """The models of the installed packages, in the order in which they are found."""
+    from stevedore import NamedExtensionManager
+
+    # No name is asked for, so that nothing is imported.
+    entry_points = NamedExtensionManager(NAMESPACE, names=[]).list_entry_points()
+    found: dict[str, ModelSource] = {}
+    for entry_point in entry_points:
+        source = ModelSource(entry_point.name, entry_point.value.partition("[")[0].strip())
+        other = found.setdefault(source.name, source)
+        if other != source:
+            raise ConfigurationError(
+                f"two installed packages call a model {source.name!r}: "
+                f"{other.target} and {source.target}; uninstall one of them"
+            )
+    return list(found.values())
+
+
+def find(targets: Sequence[str], model_name: str = "") -> list[ModelSource]:
+    """The models to serve: `targets` if there are any, else the installed ones.
+
+    `model_name` picks one of the installed models, or names a single target.
+    Raises a ConfigurationError that says what to do when there is none.
+    """
+    if targets:
+        if model_name and len(targets) > 1:
+            raise ConfigurationError("--model-name goes with one model, not with several")
+        sources = [ModelSource(model_name or _name_of(target), target) for target in targets]
+        names = [source.name for source in sources]
+        if len(set(names)) < len(names):
+            raise ConfigurationError(f"several models would have the same name: {', '.join(names)}")
+        return sources
+    sources = installed()
+    if model_name:
+        matching = [source for source in sources if source.name == model_name]
+        if not matching:
+            raise UnknownModelError(model_name, [source.name for source in sources])
+        return matching
+    if not sources:
+        raise NoModelError(
+            f"no model to serve: install a package with an entry point in {NAMESPACE}, "
+            "or name one: deepaas-run path/to/file.py or deepaas-run module:attribute"
+        )
+    return sources
+
+
+def load(target: str) -> object:
+    """Import the model at `target`; a class is instantiated. Whatever its code raises comes out."""
+    path, attribute = _split(target)
+    module = _load_file(path) if path.endswith(".py") else importlib.import_module(path)
+    found: object = module
+    for name in filter(None, attribute.split(".")):
+        found = getattr(found, name)
+    if inspect.isclass(found):
+        found = found()
+    return found
+
+
+def _split(target: str) -> tuple[str, str]:
+    path, colon, attribute = target.rpartition(":")
+    if not colon or os.sep in attribute:
+        return target, ""
+    return path.strip(), attribute.strip()
+
+
+def _name_of(target: str) -> str:
+    """A model's name: the file's, or the last part of the module's."""
+    path, _ = _split(target)
+    if path.endswith(".py"):
+        if not os.path.isfile(path):
+            raise ConfigurationError(f"there is no file {path}")
+        return os.path.basename(path)[: -len(".py")]
+    if os.sep in path or not all(part.isidentifier() for part in path.split(".")):
+        raise ConfigurationError(
+            f"{target!r} is no model: expected module:attribute or path/to/file.py[:attribute]"
+        )
+    return path.rpartition(".")[2]
+
+
+def _load_file(path: str) -> ModuleType:
+    path = os.path.abspath(path)
+    name = os.path.basename(path)[: -len(".py")]
+    sys.path.insert(0, os.path.dirname(path))  # for its neighbours
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"cannot import {path}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module

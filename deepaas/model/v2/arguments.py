@@ -1,0 +1,331 @@
+"""The arguments of a model's function: gather them from the request, validate, describe.
+
+Validation is marshmallow's own: the fields that the model gives are loaded in a schema of theirs.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl
+
+import orjson
+from marshmallow import EXCLUDE, Schema, ValidationError, fields, missing, validate
+
+from deepaas.model.v2.exchange import Call, FilePart
+from deepaas.model.v2.media import ANY, JSON, best_match
+from deepaas.model.v2.wrapper import UploadedFile
+
+FieldLike = fields.Field
+Values = Mapping[str, Any]
+
+ANYWHERE = ("query", "form", "json")
+_PINNED: dict[object, tuple[str, ...]] = {
+    "query": ("query",),
+    "querystring": ("query",),
+    "form": ("form",),
+    "files": ("form",),
+    "json": ("json",),
+    "headers": ("headers",),
+}
+
+
+class InvalidArgumentsError(Exception):
+    """The request's arguments are not what the fields ask for.
+
+    `messages` maps each argument's name to its messages; `status` is 422, or 400 where the body
+    could not be read at all.
+    """
+
+    def __init__(self, messages: Any, status: int = 422) -> None:
+        super().__init__(str(messages))
+        self.messages = messages
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument: where it is looked for, and how."""
+
+    name: str  # on the wire
+    field: FieldLike
+    locations: tuple[str, ...]
+    multiple: bool  # a list is made of all its values
+    is_file: bool
+
+    @classmethod
+    def of(cls, python_name: str, field: FieldLike) -> Argument:
+        pinned = field.metadata.get("location")
+        inner = getattr(field, "inner", None)
+        types = {field.metadata.get("type"), inner.metadata.get("type") if inner else None}
+        return cls(
+            name=python_name if field.data_key is None else field.data_key,
+            field=field,
+            locations=_PINNED.get(pinned, ANYWHERE),
+            multiple=isinstance(field, fields.List | fields.Tuple)
+            and not hasattr(field, "delimiter"),
+            is_file="file" in types or pinned == "files",
+        )
+
+
+class Arguments:
+    """The arguments of one function of a model, made from what its `get_*_args` returned."""
+
+    def __init__(self, declared: Any) -> None:
+        """Take a dictionary of fields, or a Schema, as class or instance.
+
+        Raises TypeError for anything else.
+        """
+        self._schema = _as_schema(declared)
+        self._arguments = [Argument.of(name, field) for name, field in self._schema.fields.items()]
+        for name, field in self._schema.load_fields.items():
+            self._schema.load_fields[name] = _with_fast_path(field)
+        accept = next((a for a in self._arguments if a.name == "accept"), None)
+        self._accept = accept
+        self.media_types = _choices(accept.field) if accept else []
+        self.headers = [a.name for a in self._arguments if "headers" in a.locations]
+
+    @property
+    def visible(self) -> list[Argument]:
+        """The arguments that a client can give."""
+        return [a for a in self._arguments if not a.field.dump_only]
+
+    def load(self, call: Call) -> tuple[dict[str, Any], str]:
+        """The keyword arguments that `call` stands for, and the media type of its answer.
+
+        Raises InvalidArgumentsError. Whatever else the model's own fields raise comes out as it is.
+        """
+        sources = _Sources(call)
+        gathered = {}
+        for argument in self._arguments:
+            value = sources.find(argument)
+            if value is not missing:
+                gathered[argument.name] = value
+        if self._accept is not None:
+            self._choose_media_type(gathered, call.headers)
+        try:
+            loaded: dict[str, Any] = self._schema.load(gathered)
+        except ValidationError as error:
+            raise InvalidArgumentsError(_by_argument(error)) from None
+        return loaded, self._media_type(loaded)
+
+    def _choose_media_type(self, gathered: dict[str, Any], headers: Mapping[str, str]) -> None:
+        """Settle `accept`: what was asked for by name, else by header, else the first choice."""
+        if not self.media_types:
+            return
+        assert self._accept is not None
+        pinned_to_header = self._accept.locations == ("headers",)
+        if pinned_to_header or gathered.get("accept", ANY) == ANY:
+            header = headers.get("accept", "")
+            gathered["accept"] = best_match(header, self.media_types) or self.media_types[0]
+
+    def _media_type(self, loaded: Mapping[str, Any]) -> str:
+        if self._accept is None:
+            return JSON
+        value = loaded.get(self._accept.field.name or "accept", JSON)
+        return value if isinstance(value, str) and value != ANY else JSON
+
+
+def _by_argument(error: ValidationError) -> Any:
+    """The messages by argument; those of the whole go under `_schema`."""
+    messages = error.messages
+    return messages if isinstance(messages, dict) else {"_schema": messages}
+
+
+class _Sources:
+    """The places in a request where an argument can be; each is read once, when first needed."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._read: dict[str, Values] = {}
+
+    def find(self, argument: Argument) -> Any:
+        """The first hit, or `missing`."""
+        for location in argument.locations:
+            values = self._read.get(location)
+            if values is None:
+                values = self._read[location] = _READERS[location](self._call)
+            if not values:
+                continue
+            if location == "json":
+                value = values.get(argument.name, missing)
+                if value is missing:
+                    continue
+                if argument.multiple and value is not None and not isinstance(value, list):
+                    return [value]
+                return value
+            found = values.get(argument.name)
+            if found:
+                return found if argument.multiple else found[0]
+        return missing
+
+
+def _read_query(call: Call) -> Values:
+    return _group(parse_qsl(call.query, keep_blank_values=True)) if call.query else {}
+
+
+def _read_headers(call: Call) -> Values:
+    values = {name: [value] for name, value in call.headers.items()}
+    return _CaseInsensitive(values)
+
+
+def _read_form(call: Call) -> Values:
+    if call.form is not None:
+        return _group((name, _form_value(name, value)) for name, value in call.form)
+    if not call.content_type.startswith("application/x-www-form-urlencoded"):
+        return {}
+    text = _text(call)
+    try:
+        return _group(parse_qsl(text, keep_blank_values=True, encoding=_charset(call)))
+    except ValueError:
+        raise InvalidArgumentsError({"form": ["Invalid form body."]}, 400) from None
+
+
+def _read_json(call: Call) -> Values:
+    media_type = call.content_type.partition(";")[0].strip().lower()
+    if media_type != JSON and not media_type.endswith("+json"):
+        return {}
+    body = _body(call)
+    if not body.strip():
+        return {}
+    try:
+        if call.content_type == JSON:
+            value = orjson.loads(body)
+        else:
+            value = json.loads(body.decode(_charset(call)))
+    except ValueError:
+        value = _lenient_json(call, body)
+    except RecursionError:
+        raise InvalidArgumentsError(_INVALID_JSON, 400) from None
+    if not isinstance(value, dict):
+        raise InvalidArgumentsError({"json": ["The JSON body must be an object."]})
+    return value
+
+
+_INVALID_JSON = {"json": ["Invalid JSON body."]}
+
+
+def _lenient_json(call: Call, body: bytes) -> Any:
+    """Read what the strict parser refuses and clients send all the same: NaN, huge integers."""
+    try:
+        return json.loads(body.decode(_charset(call)))
+    except (ValueError, RecursionError):
+        raise InvalidArgumentsError(_INVALID_JSON, 400) from None
+
+
+_READERS: dict[str, Callable[[Call], Values]] = {
+    "query": _read_query,
+    "headers": _read_headers,
+    "form": _read_form,
+    "json": _read_json,
+}
+
+
+class _CaseInsensitive(dict[str, Any]):
+    def get(self, key: str, default: Any = None) -> Any:
+        return super().get(key.lower(), default)
+
+
+def _group(pairs: Iterable[tuple[str, Any]]) -> dict[str, list[Any]]:
+    grouped: dict[str, list[Any]] = {}
+    for name, value in pairs:
+        grouped.setdefault(name, []).append(value)
+    return grouped
+
+
+def _form_value(name: str, value: str | FilePart) -> str | UploadedFile:
+    if isinstance(value, str):
+        return value
+    return UploadedFile(name, value.path, value.content_type, value.filename)
+
+
+def _charset(call: Call) -> str:
+    for parameter in call.content_type.split(";")[1:]:
+        key, _, value = parameter.partition("=")
+        if key.strip().lower() == "charset":
+            charset = value.strip().strip("\"'")
+            try:
+                "".encode(charset)
+            except (LookupError, ValueError):
+                message = f"Unknown charset {charset[:40]!r}."
+                raise InvalidArgumentsError({"charset": [message]}, 400) from None
+            return charset
+    return "utf-8"
+
+
+def _body(call: Call) -> bytes:
+    if not call.body_path:
+        return call.body
+    with open(call.body_path, "rb") as file:
+        return file.read()
+
+
+def _text(call: Call) -> str:
+    try:
+        return _body(call).decode(_charset(call))
+    except ValueError:
+        raise InvalidArgumentsError({"form": ["Invalid form body."]}, 400) from None
+
+
+def _as_schema(declared: Any) -> Schema:
+    if isinstance(declared, type) and issubclass(declared, Schema):
+        return declared(unknown=EXCLUDE)
+    if isinstance(declared, Schema):
+        return declared
+    if not isinstance(declared, Mapping):
+        raise TypeError(f"expected a dictionary of fields, got {type(declared).__name__}")
+    wrong = [name for name, field in declared.items() if not isinstance(field, fields.Field)]
+    if wrong:
+        names = ", ".join(map(repr, wrong))
+        raise TypeError(f"expected webargs or marshmallow fields, got something else for {names}")
+    return Schema.from_dict({str(name): field for name, field in declared.items()})()
+
+
+def _choices(field: FieldLike) -> list[str]:
+    """The media types that the `OneOf` of an `accept` field allows, without `*/*`."""
+    for validator in field.validators:
+        if isinstance(validator, validate.OneOf):
+            return [choice for choice in validator.choices if choice != ANY]
+    return []
+
+
+class _FastList(fields.List):
+    """A List of plain numbers that passes on what already is a list of them.
+
+    marshmallow looks at every item in turn; for a list of floats (or integers) the answer is known
+    from the types alone. Anything else is left to marshmallow.
+    """
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> list[Any]:
+        if type(value) is list:
+            kinds = set(map(type, value))
+            if type(self.inner) is fields.Float:
+                if kinds == {float} and all(map(math.isfinite, value)):
+                    return value.copy()
+            elif kinds == {int}:
+                return value.copy()
+        deserialized: list[Any] = super()._deserialize(value, attr, data, **kwargs)
+        return deserialized
+
+
+def _with_fast_path(field: FieldLike) -> FieldLike:
+    """The same field, or a copy that takes plain lists of numbers faster and does the same."""
+    if type(field) is not fields.List:
+        return field
+    inner = field.inner
+    if type(inner) is fields.List:
+        fast_inner = _with_fast_path(inner)
+        if fast_inner is inner:
+            return field
+        field = copy.copy(field)
+        field.inner = fast_inner
+        return field
+    if type(inner) not in (fields.Float, fields.Integer) or inner.validators:
+        return field
+    fast = copy.copy(field)
+    fast.__class__ = _FastList
+    return fast

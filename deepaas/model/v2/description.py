@@ -1,0 +1,74 @@
+"""Arguments and results in plain data, for the description of the interface."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from typing import Any
+
+from apispec import APISpec
+from apispec.ext.marshmallow import MarshmallowPlugin
+from marshmallow import fields
+
+from deepaas.model.v2.arguments import Arguments
+from deepaas.model.v2.results import ResultSchema
+
+
+def describe_function(arguments: Arguments, result: ResultSchema | None) -> dict[str, Any]:
+    """What a client needs to call the function.
+
+    Returns `arguments`, each with its name, location (query, form, json or headers), whether it is
+    required, a file, or multiple, and its Swagger 2.0 property; `definitions`, the nested forms
+    they refer to; `media_types`, those that `accept` offers; `headers`, those that arguments come
+    from; and `result`, the name of the definition of the answer, or None.
+    """
+    plugin = MarshmallowPlugin(schema_name_resolver=_name_of)
+    spec = APISpec("model", "1", "2.0", plugins=[plugin])
+    converter: Any = plugin.converter
+    converter.add_attribute_function(_number_format)
+    listed = []
+    for argument in arguments.visible:
+        prop = converter.field2property(argument.field)
+        prop.pop("readOnly", None)
+        if argument.name == "accept" and arguments.media_types:
+            prop["default"] = arguments.media_types[0]
+            prop["enum"] = [*arguments.media_types, "*/*"]
+        listed.append(
+            {
+                "name": argument.name,
+                "location": argument.locations[0] if len(argument.locations) == 1 else "query",
+                "required": bool(argument.field.required),
+                "file": argument.is_file,
+                "multiple": argument.multiple,
+                "property": _plain(prop),
+            }
+        )
+    if result is not None:
+        spec.components.schema(result.name, schema=result.schema)
+    return {
+        "arguments": listed,
+        "definitions": _plain(spec.to_dict().get("definitions", {})),
+        "media_types": arguments.media_types,
+        "headers": [*arguments.headers, *(["accept"] if arguments.media_types else [])],
+        "result": result.name if result else None,
+    }
+
+
+def _name_of(schema: Any) -> str:
+    cls = schema if inspect.isclass(schema) else type(schema)
+    name: str = cls.__name__
+    return name.removesuffix("Schema") or name
+
+
+def _number_format(_converter: Any, field: fields.Field, **_: Any) -> dict[str, Any]:
+    """`int32` and `float`, which existing clients are generated from."""
+    if isinstance(field, fields.Integer):
+        return {"format": "int32"}
+    if isinstance(field, fields.Float):
+        return {"format": "float"}
+    return {}
+
+
+def _plain(value: Any) -> Any:
+    """The same with whatever JSON cannot hold given as text."""
+    return json.loads(json.dumps(value, default=str))

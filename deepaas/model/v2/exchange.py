@@ -1,0 +1,53 @@
+"""What goes into a model and comes out of it: a request as it came, and its answer.
+
+The server and the workers share these; nothing else is imported here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+NOT_IMPLEMENTED = "Not implemented by underlying model"
+
+
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """A file of a form: where the server has put it, and what the client said of it."""
+
+    path: str
+    content_type: str
+    filename: str
+
+
+@dataclass(slots=True)
+class Call:
+    """One request for a prediction, as it came.
+
+    `form` holds the decoded parts of a multipart body, in their order; any other body is in `body`,
+    or in the file `body_path` if it is large. `headers` has only those that the model's arguments
+    need, with names in lower case.
+    """
+
+    query: str = ""
+    content_type: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    form: list[tuple[str, str | FilePart]] | None = None
+    body_path: str = ""
+    body: bytes = b""
+
+
+@dataclass(slots=True)
+class Reply:
+    """The answer to a call: HTTP status, headers and body.
+
+    `fd` is a descriptor of a file to send as the body; -1 means that `body` is it.
+    With a `code` it is an error, and `reason` says in one line what went wrong.
+    """
+
+    status: int = 200
+    body: bytes = b""
+    headers: Mapping[str, str] | None = None  # None: JSON, and nothing else to say
+    reason: str = ""
+    code: str = ""
+    fd: int = -1

@@ -1,0 +1,116 @@
+"""What a model raised, as an answer.
+
+Models raise the HTTP exceptions of aiohttp and of werkzeug, and anything else. Their status and
+reason reach the caller in one line; neither library is imported for it.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from typing import Any
+
+from deepaas.model.v2.arguments import InvalidArgumentsError
+from deepaas.model.v2.exchange import Reply
+from deepaas.model.v2.results import UnusableResultError, to_json
+
+MAX_LINE = 1000
+
+
+_OF_THE_BODY = {"content-type", "content-length", "transfer-encoding", "content-encoding"}
+
+
+def one_line(text: str) -> str:
+    """`text` without line breaks and other control characters, of bounded length."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * MAX_LINE]).split())
+    return line if len(line) <= MAX_LINE else line[: MAX_LINE - 1] + "…"
+
+
+def describe(error: BaseException) -> str:
+    """The exception in one line: its type and its text. Never raises."""
+    name = type(error).__name__
+    try:
+        text = one_line(str(error))
+    except Exception as second:
+        text = f"(its text cannot be made: {type(second).__name__})"
+    return f"{name}: {text}" if text else name
+
+
+def reply_to(error: BaseException) -> Reply:
+    """The answer for what was raised while a call was worked on."""
+    if isinstance(error, InvalidArgumentsError):
+        headers = {"Content-Type": "application/json"}
+        return Reply(error.status, to_json(error.messages), headers)
+    if isinstance(error, UnusableResultError):
+        return Reply(500, reason=one_line(str(error)), code=error.code)
+    reply = _http_reply(error)
+    if reply is not None:
+        return reply
+    if isinstance(error, SystemExit):
+        reason = f"The model called sys.exit({error.code!r})"
+        return Reply(500, reason=one_line(reason), code="predict_failed")
+    return Reply(500, reason=describe(error), code="predict_failed")
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether the model, or its arguments, refused the request: no fault that wants a traceback."""
+    return reply_to(error).status < 500
+
+
+def _http_reply(error: BaseException) -> Reply | None:
+    if getattr(error, "__http_exception__", False) is True:  # aiohttp
+        return _aiohttp_reply(error)
+    if hasattr(error, "get_response") and hasattr(error, "description"):  # werkzeug
+        reason = getattr(error, "description", None) or getattr(error, "name", "")
+        return Reply(
+            _status(getattr(error, "code", None)), reason=one_line(str(reason)), code=_RAISED
+        )
+    return None
+
+
+_RAISED = "refused_by_model"
+
+
+def _aiohttp_reply(error: Any) -> Reply:
+    status = _status(error.status)
+    headers = {k: v for k, v in error.headers.items() if k.lower() not in _OF_THE_BODY}
+    text = error.text or ""
+    if status < 400:
+        return Reply(status, text.encode(), headers | {"Content-Type": "text/plain; charset=utf-8"})
+    default_text = text == f"{error.status}: {error.reason}"
+    reason = one_line(error.reason if default_text or not text else text)
+    return Reply(
+        status, headers=headers or None, reason=reason or type(error).__name__, code=_RAISED
+    )
+
+
+def _status(status: object) -> int:
+    """A status that HTTP has, 500 where there is none (aiohttp's base class)."""
+    return status if isinstance(status, int) and 200 <= status < 600 else 500
+
+
+@functools.cache
+def accept_any_reason() -> None:
+    """Let models raise `HTTPBadRequest("text")` and `HTTPBadRequest(reason=exception)`.
+
+    aiohttp refuses both with a TypeError of its own, in which the cause would be lost. To be called
+    in a worker, once the model has imported aiohttp.
+    """
+    base: Any = sys.modules["aiohttp.web_exceptions"].HTTPException
+    original = base.__init__
+
+    @functools.wraps(original)
+    def __init__(self: Any, *positional: Any, reason: Any = None, **keywords: Any) -> None:
+        if reason is None and positional:
+            reason = positional[0]
+        if reason is not None:
+            reason = one_line(str(reason))
+        original(self, reason=reason, **keywords)
+
+    base.__init__ = __init__
+
+
+def prepare_for_model() -> None:
+    """Do what the model's imports ask for; cheap, to be called again after a failure."""
+    if "aiohttp.web_exceptions" in sys.modules:
+        accept_any_reason()

@@ -1,0 +1,82 @@
+"""One face for a module, a class's instance or any object that is a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from deepaas.model.v2.base import BaseModel
+
+
+class UploadedFile(NamedTuple):
+    """A file that came with a request.
+
+    `filename` is the path of a temporary file, which is removed after the answer: the model may
+    open, move or delete it. `name` is the argument's name, `content_type` what the client said it
+    is, `original_filename` the client's name for it, without folders.
+    """
+
+    name: str | None = None
+    filename: str | None = None
+    content_type: str | None = None
+    original_filename: str | None = None
+
+
+class ModelWrapper:
+    """The model called `name`: a module or object, reached by attribute at every call."""
+
+    def __init__(self, name: str, model: object) -> None:
+        self.name = name
+        self.model = model
+
+    def __repr__(self) -> str:
+        return f"<ModelWrapper {self.name}: {self.model!r}>"
+
+    def function(self, name: str) -> Callable[..., Any] | None:
+        """The model's function of that name, or None if it has none of its own."""
+        found = getattr(self.model, name, None)
+        if not callable(found):
+            return None
+        if getattr(found, "__func__", None) is getattr(BaseModel, name, found):
+            return None
+        return found  # type: ignore[no-any-return]
+
+    def has(self, name: str) -> bool:
+        return self.function(name) is not None
+
+    @property
+    def schema(self) -> Any:
+        """The form of the answer, as the model gives it; None if it does not."""
+        return getattr(self.model, "schema", None)
+
+    def metadata(self) -> dict[str, Any]:
+        """What the model says of itself, over the `id` and `name` that it has anyway.
+
+        Raises what the model's get_metadata raises, and TypeError if that returns no dictionary.
+        """
+        get_metadata = self.function("get_metadata")
+        if get_metadata is None:
+            return stock_metadata(self.name)
+        own = get_metadata()
+        if not isinstance(own, dict):
+            raise TypeError(f"get_metadata returned {type(own).__name__}, not a dict")
+        return {"id": self.name, "name": self.name} | own
+
+    def fields(self, function: str) -> Any:
+        """The declared arguments of `function` (predict, train): a dictionary, or a Schema."""
+        get_arguments = self.function(f"get_{function}_args")
+        return {} if get_arguments is None else (get_arguments() or {})
+
+    def warm(self) -> None:
+        warm = self.function("warm")
+        if warm is not None:
+            warm()
+
+
+def stock_metadata(name: str) -> dict[str, Any]:
+    """The metadata of a model that gives none."""
+    return {
+        "id": "0",
+        "name": name,
+        "description": f"Could not load description from underlying model (loaded {name!r})",
+    }

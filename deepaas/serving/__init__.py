@@ -1,0 +1,1 @@
+"""How calls reach a model: workers, and pools of them. Knows nothing of HTTP."""

@@ -1,0 +1,208 @@
+"""The worker process: loads a model, warms it, describes it, then receives, calls and sends.
+
+The main thread does all of that, so a model finds what it would find in a script of its own. A
+second thread only waits for the server to go away, to end this process even while it predicts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import os
+import shutil
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any, TextIO
+
+from deepaas import log
+from deepaas.model import loading
+from deepaas.model.v2.arguments import Arguments
+from deepaas.model.v2.description import describe_function
+from deepaas.model.v2.exchange import NOT_IMPLEMENTED, Call, Reply
+from deepaas.model.v2.failures import (
+    describe,
+    is_refusal,
+    prepare_for_model,
+    reply_to,
+)
+from deepaas.model.v2.results import ResultSchema, encode, to_json
+from deepaas.model.v2.wrapper import ModelWrapper, stock_metadata
+from deepaas.serving import messages
+
+logger = logging.getLogger("deepaas.worker")
+
+
+class Control:
+    """The worker's end of the control connection."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._reader = sock.makefile("rb")
+
+    def receive(self) -> messages.ControlMessage:
+        """The next message. Raises EOFError if the server has gone."""
+        line = self._reader.readline()
+        if not line:
+            raise EOFError
+        return messages.decode_control(line)
+
+    def send(self, message: messages.ControlMessage) -> None:
+        self._socket.sendall(messages.encode_control(message))
+
+    def end_with_server(self, upload_dir: str) -> None:
+        """Wait in a thread of its own until the server has gone; then end this process group.
+
+        A server that stops ends its workers first: one that is gone was killed, and has left its
+        uploads behind.
+        """
+
+        def wait() -> None:
+            with contextlib.suppress(EOFError, OSError, ValueError):
+                while True:
+                    self.receive()
+            shutil.rmtree(upload_dir, ignore_errors=True)
+            os.killpg(os.getpgrp(), signal.SIGKILL)
+
+        threading.Thread(target=wait, name="deepaas-control", daemon=True).start()
+
+
+class Host:
+    """The model, ready to answer calls."""
+
+    def __init__(self, start: messages.Start, on_phase: Callable[[str], None]) -> None:
+        """Import the model, read its arguments, warm it. What its code raises comes out."""
+        on_phase("importing")
+        self.model = ModelWrapper(start.name, loading.load(start.target))
+        on_phase("describing")
+        self.arguments = Arguments(self.model.fields("predict"))
+        schema = self.model.schema
+        self.schema = None if schema is None else ResultSchema(schema)
+        if start.warm:
+            on_phase("warming")
+            self.model.warm()
+        prepare_for_model()
+
+    def description(self) -> dict[str, Any]:
+        """What the server needs to know of the model, in plain data."""
+        try:
+            metadata = self.model.metadata()
+            to_json(metadata)
+        except Exception:
+            logger.exception("get_metadata of model %s failed", self.model.name)
+            metadata = stock_metadata(self.model.name)
+        return {
+            "metadata": metadata,
+            "predict": describe_function(self.arguments, self.schema)
+            if self.model.has("predict")
+            else None,
+            "train": self.model.has("train"),
+        }
+
+    def answer(self, call: Call) -> Reply:
+        """The reply to a call, whatever the model does short of ending the process."""
+        try:
+            arguments, media_type = self.arguments.load(call)
+            predict = self.model.function("predict")
+            if predict is None:
+                return Reply(501, reason=NOT_IMPLEMENTED, code="not_implemented")
+            return encode(predict(**arguments), media_type, self.schema)
+        except BaseException as error:
+            return self._failed(error)
+
+    def _failed(self, error: BaseException) -> Reply:
+        prepare_for_model()
+        _standard_streams.restore()
+        with contextlib.suppress(Exception):
+            if not is_refusal(error):
+                logger.error("predict of model %s failed", self.model.name, exc_info=error)
+        return reply_to(error)
+
+
+class _StandardStreams:
+    """stdout and stderr as they were at the start, for a model that closes them."""
+
+    def __init__(self) -> None:
+        self._saved = {fd: os.dup(fd) for fd in (1, 2)}
+        self._streams: dict[str, TextIO] = {"stdout": sys.stdout, "stderr": sys.stderr}
+
+    def restore(self) -> None:
+        for fd, name in ((1, "stdout"), (2, "stderr")):
+            try:
+                os.fstat(fd)
+            except OSError:
+                os.dup2(self._saved[fd], fd)
+            if self._streams[name].closed:
+                stream = open(fd, "w", buffering=1, closefd=False, errors="backslashreplace")  # noqa: SIM115
+                self._streams[name] = stream
+                setattr(sys, name, stream)
+
+    def any_closed(self) -> bool:
+        return self._streams["stdout"].closed or self._streams["stderr"].closed
+
+
+def serve(host: Host, requests: socket.socket, replies: socket.socket) -> None:
+    """Answer calls one after another, until the server closes the connection."""
+    buffer = bytearray(messages.MAX_PACKET)
+    view = memoryview(buffer)
+    while True:
+        size = requests.recv_into(buffer)
+        if not size:
+            return
+        call_id, call = messages.decode_call(view[:size])
+        reply = host.answer(call)
+        if _standard_streams.any_closed():
+            _standard_streams.restore()
+        data = messages.encode_reply(call_id, reply)
+        if reply.fd < 0:
+            replies.sendall(data)
+        else:
+            _send_with_descriptor(replies, data, reply.fd)
+
+
+def _send_with_descriptor(replies: socket.socket, data: bytes, fd: int) -> None:
+    try:
+        sent = socket.send_fds(replies, [data], [fd])
+    finally:
+        os.close(fd)
+    replies.sendall(data[sent:])
+
+
+def main(request_fd: int, reply_fd: int, control_fd: int) -> None:
+    """Run a worker on the three sockets that the server has passed on."""
+    global _standard_streams
+    sockets = [socket.socket(fileno=fd) for fd in (request_fd, reply_fd, control_fd)]
+    for sock in sockets:
+        sock.set_inheritable(False)
+    requests, replies, control_socket = sockets
+    _standard_streams = _StandardStreams()
+    control = Control(control_socket)
+    start = control.receive()
+    assert isinstance(start, messages.Start)
+    control.end_with_server(start.upload_dir)
+    log.setup(log.LogOptions(**start.log))  # type: ignore[arg-type]
+    phase = ""
+
+    def on_phase(new: str) -> None:
+        nonlocal phase
+        phase = new
+        control.send(messages.Phase(new))
+
+    try:
+        host = Host(start, on_phase)
+        description = host.description()
+    except BaseException as error:
+        _standard_streams.restore()
+        logger.error("Model %s failed while %s", start.name, phase, exc_info=error)
+        control.send(messages.Failed(phase, describe(error)))
+        sys.exit(1)
+    gc.collect()
+    gc.freeze()
+    control.send(messages.Ready(description))
+    serve(host, requests, replies)
+
+
+_standard_streams: _StandardStreams
