@@ -31,9 +31,7 @@ SERVER = [
         min=1024,
         help="How many bytes of output /v2/debug/ shows at most: the newest.",
     ),
-    cfg.BoolOpt(
-        "doc-endpoint", default=True, help="Serve the browser page at /api and /swagger.json."
-    ),
+    cfg.BoolOpt("doc-endpoint", default=True, help="Serve the page at /api to try the models on."),
     cfg.IntOpt(
         "client-max-size",
         default=0,
@@ -96,7 +94,7 @@ LOGGING = [
     ),
     cfg.StrOpt("log-file", default="", help="Log to this file instead of standard output."),
     cfg.BoolOpt("use-json", default=False, help="Log one JSON object a line."),
-    cfg.BoolOpt("access-log", default=False, help="Log every request (level INFO)."),
+    cfg.BoolOpt("access-log", default=True, help="Log every request, at level INFO."),
 ]
 
 ARGUMENTS = [

@@ -18,20 +18,24 @@ def create_app(pools: list[Pool], settings: Settings, debug_output: Tail | None 
         Route("GET", "/", versions.list_versions),
         Route("GET", "/v2", versions.show_v2),
         Route("GET", "/v2/models", models.list_models),
-        Route("GET", "/v2/models/{name}", models.show_model),
-        Route("POST", "/v2/models/{name}/predict", predict.predict),
-        Route("POST", "/v2/models/{name}/train", train.train),
         Route("GET", "/v2/health/live", health.live),
         Route("GET", "/v2/health/ready", health.ready),
         Route("GET", "/v2/debug", debug.debug),
+        Route("GET", "/swagger.json", openapi.swagger),
     ]
-    if not settings.predict:
-        routes.append(Route("GET", "/v2/models/{name}/predict", predict.predict))
-    if not settings.train:
-        routes.append(Route("GET", "/v2/models/{name}/train", train.train))
+    for pool in pools:
+        path = f"/v2/models/{pool.name}"
+        routes += [
+            Route("GET", path, models.show_model, {"pool": pool}),
+            Route("POST", f"{path}/predict", predict.predict, {"pool": pool}),
+            Route("POST", f"{path}/train", train.train, {"pool": pool}),
+        ]
+        if not settings.predict:
+            routes.append(Route("GET", f"{path}/predict", predict.predict, {"pool": pool}))
+        if not settings.train:
+            routes.append(Route("GET", f"{path}/train", train.train, {"pool": pool}))
     if settings.doc:
         routes += [
-            Route("GET", "/swagger.json", openapi.swagger),
             Route("GET", "/ui", ui.redirect),
             Route("GET", "/api", ui.page),
             Route("GET", "/static/swagger/{asset}", ui.asset),

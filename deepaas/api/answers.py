@@ -21,7 +21,7 @@ logger = logging.getLogger("deepaas.api")
 CHUNK = 256 * 1024
 _JSON = CIMultiDict({"Content-Type": "application/json; charset=utf-8"})
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
-_MAX_REASON = 400  # bytes that a status line should bear
+_MAX_REASON = 400  # characters; the body has it all
 
 
 def json_answer(value: object, status: int = 200) -> web.Response:
@@ -45,7 +45,7 @@ def error_answer(
     Two have always been plain text: 404, and 501 for what the model does not implement.
     """
     message = _CONTROL.sub(" ", message)
-    reason = message[:_MAX_REASON]
+    reason = message[:_MAX_REASON].encode("ascii", "replace").decode()
     if code == NotFoundError.code:
         return web.Response(status=status, text=f"{status}: Not Found", headers=headers)
     if code == NotImplementedByModelError.code:

@@ -13,7 +13,7 @@ from aiohttp.http import HttpProcessingError
 from deepaas.api.answers import answer_for, error_answer
 from deepaas.api.body import BodyLimits
 from deepaas.api.routing import Router
-from deepaas.exceptions import NotFoundError, RequestError
+from deepaas.exceptions import RequestError
 from deepaas.log import Tail
 from deepaas.serving.pool import Pool
 
@@ -42,13 +42,6 @@ class App:
         self.settings = settings
         self.debug_output = debug_output
         self._router = router
-
-    def pool(self, name: str) -> Pool:
-        """The workers of the model called `name`. Raises NotFoundError."""
-        try:
-            return self.pools[name]
-        except KeyError:
-            raise NotFoundError(f"There is no model {name}") from None
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request; whatever happens, there is an answer."""

@@ -15,8 +15,8 @@ from deepaas.api.forms import Form, write_all
 from deepaas.exceptions import TooLargeError
 from deepaas.model.v2.exchange import Call
 
-IN_MEMORY = 64 * 1024
-"""Bytes of a body that are kept in memory; a larger one goes to a file."""
+IN_MEMORY = 120 * 1024
+"""Bytes of a body that are kept in memory, to fit a packet; a larger one goes to a file."""
 
 
 @dataclass(frozen=True)

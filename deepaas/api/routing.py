@@ -3,8 +3,8 @@ doubled slashes."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
@@ -19,11 +19,15 @@ MAX_CACHED = 1024
 
 @dataclass(frozen=True)
 class Route:
-    """`path` may have `{name}` for a whole segment, given to the handler by that name."""
+    """What answers a method on a path.
+
+    The handler gets `arguments` by name, and each `{name}` that stands for a segment of `path`.
+    """
 
     method: str
     path: str
     handler: Handler
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Router:
@@ -32,7 +36,7 @@ class Router:
         for route in routes:
             segments = _segments(f"{base_path}/{route.path}")
             self._routes.setdefault(len(segments), []).append((segments, route))
-        self._cache: dict[tuple[str, str], tuple[Handler, dict[str, str]]] = {}
+        self._cache: dict[tuple[str, str], tuple[Handler, dict[str, Any]]] = {}
 
     def find(self, method: str, raw_path: str) -> tuple[Handler, dict[str, Any]]:
         """The handler for a path as it stands in the request line, without its query.
@@ -48,7 +52,7 @@ class Router:
             self._cache[key] = found
         return found
 
-    def _search(self, method: str, raw_path: str) -> tuple[Handler, dict[str, str]]:
+    def _search(self, method: str, raw_path: str) -> tuple[Handler, dict[str, Any]]:
         # Decoded segment by segment, so that an encoded slash or .. never is a step in the path.
         segments = [unquote(segment) for segment in _segments(raw_path)]
         allowed = set()
@@ -57,7 +61,7 @@ class Router:
             if names is None:
                 continue
             if route.method == method:
-                return route.handler, names
+                return route.handler, {**route.arguments, **names}
             allowed.add(route.method)
         if allowed:
             raise MethodNotAllowedError(method, allowed)

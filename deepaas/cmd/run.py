@@ -20,7 +20,7 @@ import uvloop
 
 import deepaas
 from deepaas import config, log
-from deepaas.exceptions import ConfigurationError
+from deepaas.exceptions import ConfigurationError, NoModelError
 from deepaas.model import loading
 from deepaas.serving.pool import Pool, PoolOptions
 
@@ -30,6 +30,12 @@ if TYPE_CHECKING:
     from deepaas.api import App
 
 logger = logging.getLogger("deepaas")
+
+READ_BUFFER = 256 * 1024
+"""Bytes of a body that are read ahead, for each connection."""
+
+MAX_LINE = 64 * 1024
+"""Bytes of a request line, with its query, and of a header."""
 
 _BANNER = """
   DEEPaaS {version} serves {models}
@@ -125,6 +131,8 @@ class Server:
                 starting.result()
                 for pool in pools:
                     _report(pool)
+                if not any(pool.ready for pool in pools):
+                    raise NoModelError("none of the models can be served; the log says why")
                 await self._serve(app, listener, stop)
         finally:
             logger.info("Stopping")
@@ -171,14 +179,19 @@ class Server:
     async def _serve(self, app: App, listener: socket.socket, stop: asyncio.Event) -> None:
         from aiohttp import web
 
-        access_log = self._conf.access_log or self._conf.debug
+        from deepaas.api.access import AccessLogger
+
         protocol_log = logging.getLogger("deepaas.http")
         if not self._conf.debug:
             protocol_log.setLevel(logging.CRITICAL)  # what clients do wrong is no error here
         http = web.Server(
             app.handle,
-            access_log=logging.getLogger("deepaas.access") if access_log else None,
+            access_log=logging.getLogger("deepaas.access") if self._conf.access_log else None,
+            access_log_class=AccessLogger,
             logger=protocol_log,
+            read_bufsize=READ_BUFFER,
+            max_line_size=MAX_LINE,
+            max_field_size=MAX_LINE,
         )
         runner = web.ServerRunner(http, shutdown_timeout=self._conf.stop_timeout)
         await runner.setup()
@@ -192,7 +205,9 @@ class Server:
                 host = f"[{host}]"
             url = f"http://{host}:{port}{app.settings.base_path}"
             models = ", ".join(app.pools)
-            print(_BANNER.format(version=deepaas.__version__, models=models, url=url), flush=True)
+            if not self._conf.use_json:
+                banner = _BANNER.format(version=deepaas.__version__, models=models, url=url)
+                print(banner, flush=True)
             logger.info("Listening on %s", url)
             await stop.wait()
         finally:
@@ -206,13 +221,10 @@ def _report(pool: Pool) -> None:
             "Model %s (%s) is not served: it %s", pool.name, pool.source.target, pool.problem
         )
         return
-    predict = pool.description["predict"]
-    can = []
-    if predict is not None:
-        names = ", ".join(argument["name"] for argument in predict["arguments"]) or "no arguments"
-        can.append(f"predict({names})")
-    if pool.description["train"]:
-        can.append("train")
+    can = list(pool.description["has"])
+    if "predict" in can:
+        names = [argument["name"] for argument in pool.description["predict"]["arguments"]]
+        can[can.index("predict")] = f"predict({', '.join(names)})"
     logger.info(
         "Model %s (%s) ready in %.2f s with %d worker(s): %s",
         pool.name,

@@ -29,7 +29,7 @@ from deepaas.model.v2.failures import (
     prepare_for_model,
     reply_to,
 )
-from deepaas.model.v2.results import ResultSchema, encode, to_json
+from deepaas.model.v2.results import ResultSchema, encode, to_plain
 from deepaas.model.v2.wrapper import ModelWrapper, stock_metadata
 from deepaas.serving import messages
 
@@ -89,17 +89,14 @@ class Host:
     def description(self) -> dict[str, Any]:
         """What the server needs to know of the model, in plain data."""
         try:
-            metadata = self.model.metadata()
-            to_json(metadata)
+            metadata = {str(key): to_plain(v) for key, v in self.model.metadata().items()}
         except Exception:
             logger.exception("get_metadata of model %s failed", self.model.name)
             metadata = stock_metadata(self.model.name)
         return {
             "metadata": metadata,
-            "predict": describe_function(self.arguments, self.schema)
-            if self.model.has("predict")
-            else None,
-            "train": self.model.has("train"),
+            "predict": describe_function(self.arguments, self.schema),
+            "has": [name for name in ("predict", "train") if self.model.has(name)],
         }
 
     def answer(self, call: Call) -> Reply:

@@ -55,6 +55,7 @@ class Pool:
         self.source = source
         self.options = options
         self.description: dict[str, Any] = {}
+        self.headers: list[str] = []  # those that the model's arguments come from
         self.problem = "is starting"
         self.seconds_to_ready = 0.0
         self._on_output = on_output
@@ -214,6 +215,7 @@ class Pool:
             return max(1, failures) + 1  # it will hardly get better at once
         self._starting.discard(worker)
         self.description = ready.description
+        self.headers = ready.description["predict"]["headers"]
         self.problem = ""
         self.seconds_to_ready = worker.seconds_to_ready
         self._ready.append(worker)

@@ -26,5 +26,5 @@ async def list_models(request: web.BaseRequest, app: App) -> web.Response:
     return json_answer({"models": [_metadata(app, pool) for pool in app.pools.values()]})
 
 
-async def show_model(request: web.BaseRequest, app: App, name: str) -> web.Response:
-    return json_answer(_metadata(app, app.pool(name)))
+async def show_model(request: web.BaseRequest, app: App, pool: Pool) -> web.Response:
+    return json_answer(_metadata(app, pool))

@@ -9,18 +9,17 @@ from deepaas.api.app import App
 from deepaas.api.body import RequestFiles, read_call
 from deepaas.exceptions import DisabledError, NotImplementedByModelError
 from deepaas.model.v2.exchange import NOT_IMPLEMENTED
+from deepaas.serving.pool import Pool
 
 
-async def predict(request: web.BaseRequest, app: App, name: str) -> web.StreamResponse:
-    pool = app.pool(name)
+async def predict(request: web.BaseRequest, app: App, pool: Pool) -> web.StreamResponse:
     if not app.settings.predict:
         raise DisabledError("Prediction is switched off on this server")
-    function = pool.description.get("predict", {})
-    if function is None:
-        raise NotImplementedByModelError(f"{NOT_IMPLEMENTED} (loaded {name!r})")
+    if "predict" not in pool.description.get("has", ["predict"]):
+        raise NotImplementedByModelError(f"{NOT_IMPLEMENTED} (loaded {pool.name!r})")
     limits = app.settings.limits
     with RequestFiles(limits.directory) as files:
-        call = await read_call(request, function.get("headers", ()), limits, files)
+        call = await read_call(request, pool.headers, limits, files)
         answer = reply_answer(request, await pool.predict(call))
         if isinstance(answer, FileAnswer):
             await answer.send(request)

@@ -7,12 +7,12 @@ from aiohttp import web
 from deepaas.api.app import App
 from deepaas.exceptions import DisabledError, NotImplementedByModelError
 from deepaas.model.v2.exchange import NOT_IMPLEMENTED
+from deepaas.serving.pool import Pool
 
 
-async def train(request: web.BaseRequest, app: App, name: str) -> web.StreamResponse:
-    pool = app.pool(name)
+async def train(request: web.BaseRequest, app: App, pool: Pool) -> web.StreamResponse:
     if not app.settings.train:
         raise DisabledError("Training is switched off on this server")
-    if pool.description.get("train"):
+    if "train" in pool.description.get("has", []):
         raise NotImplementedByModelError("This version of the server does not train models")
-    raise NotImplementedByModelError(f"{NOT_IMPLEMENTED} (loaded {name!r})")
+    raise NotImplementedByModelError(f"{NOT_IMPLEMENTED} (loaded {pool.name!r})")

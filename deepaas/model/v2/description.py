@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 from typing import Any
 
 from apispec import APISpec
@@ -11,7 +10,7 @@ from apispec.ext.marshmallow import MarshmallowPlugin
 from marshmallow import fields
 
 from deepaas.model.v2.arguments import Arguments
-from deepaas.model.v2.results import ResultSchema
+from deepaas.model.v2.results import ResultSchema, to_plain
 
 
 def describe_function(arguments: Arguments, result: ResultSchema | None) -> dict[str, Any]:
@@ -70,5 +69,13 @@ def _number_format(_converter: Any, field: fields.Field, **_: Any) -> dict[str, 
 
 
 def _plain(value: Any) -> Any:
-    """The same with whatever JSON cannot hold given as text."""
-    return json.loads(json.dumps(value, default=str))
+    """The same in types of JSON, whatever it cannot hold as text, and without what says nothing."""
+    if isinstance(value, dict):
+        return {
+            str(key): _plain(item)
+            for key, item in value.items()
+            if not (key == "additionalProperties" and item in ({}, False))
+        }
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return to_plain(value)

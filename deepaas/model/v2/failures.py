@@ -7,6 +7,7 @@ reason reach the caller in one line; neither library is imported for it.
 from __future__ import annotations
 
 import functools
+import http
 import sys
 from typing import Any
 
@@ -69,6 +70,7 @@ def _http_reply(error: BaseException) -> Reply | None:
 
 
 _RAISED = "refused_by_model"
+_STATUSES = frozenset(http.HTTPStatus)
 
 
 def _aiohttp_reply(error: Any) -> Reply:
@@ -77,8 +79,9 @@ def _aiohttp_reply(error: Any) -> Reply:
     text = error.text or ""
     if status < 400:
         return Reply(status, text.encode(), headers | {"Content-Type": "text/plain; charset=utf-8"})
-    default_text = text == f"{error.status}: {error.reason}"
-    reason = one_line(error.reason if default_text or not text else text)
+    own_reason = error.reason != http.HTTPStatus(status).phrase if status in _STATUSES else True
+    own_text = text and text != f"{error.status}: {error.reason}"
+    reason = one_line(text if own_text and not own_reason else error.reason)
     return Reply(
         status, headers=headers or None, reason=reason or type(error).__name__, code=_RAISED
     )

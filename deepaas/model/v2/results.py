@@ -96,6 +96,21 @@ def to_json(value: Any) -> bytes:
             raise UnusableResultError(f"The model's result is no JSON: {cause}") from None
 
 
+def to_plain(value: Any) -> Any:
+    """The same in types of JSON; what it cannot hold becomes its text. Never raises."""
+    try:
+        return orjson.loads(orjson.dumps(value, default=_default_or_text, option=_OPTIONS))
+    except (TypeError, ValueError, RecursionError):
+        return str(value)
+
+
+def _default_or_text(value: Any) -> Any:
+    try:
+        return _default(value)
+    except Exception:
+        return str(value)
+
+
 def _default(value: Any) -> Any:
     """What orjson asks when it does not know a type."""
     if isinstance(value, tuple):
@@ -143,8 +158,15 @@ def _reply(body: bytes, headers: Mapping[str, str] | None) -> Reply:
 
 def _is_open_file(value: Any) -> bool:
     """An open file with a name in the file system, whatever wraps it."""
-    name = getattr(value, "name", None)
-    return callable(getattr(value, "fileno", None)) and isinstance(name, str | os.PathLike)
+    if not isinstance(getattr(value, "name", None), str | os.PathLike):
+        return False
+    try:
+        value.fileno()
+    except (AttributeError, OSError):  # such as a BytesIO that was given a name
+        return False
+    except ValueError:  # closed
+        return True
+    return True
 
 
 def _reopen(value: Any) -> int:

@@ -1,0 +1,24 @@
+"""One line a request."""
+
+from __future__ import annotations
+
+from aiohttp import hdrs, web
+from aiohttp.abc import AbstractAccessLogger
+
+
+class AccessLogger(AbstractAccessLogger):
+    """Logs who asked what, the status, the bytes of the answer, the seconds, and with what.
+
+    Made for speed: at ten thousand requests a second aiohttp's own costs more than the answers.
+    """
+
+    @property
+    def enabled(self) -> bool:
+        return self.logger.isEnabledFor(20)
+
+    def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
+        agent = request.headers.get(hdrs.USER_AGENT, "-")
+        self.logger.info(
+            f'{request.remote} "{request.method} {request.raw_path} HTTP/1.1" {response.status} '
+            f'{response.body_length} {time:.6f} "{agent}"'
+        )
