@@ -44,6 +44,19 @@ SERVER = [
         min=1,
         help="Most parts a multipart form may have; more are answered 413.",
     ),
+    cfg.IntOpt(
+        "client-max-text",
+        default=4 * 1024 * 1024,
+        min=1,
+        help="Most bytes that the texts of a multipart form may have together, as they are held in "
+        "memory; more are answered 413. Files are not limited by it.",
+    ),
+    cfg.IntOpt(
+        "client-max-line",
+        default=64 * 1024,
+        min=1024,
+        help="Most bytes of a request line with its query, and of a header; more are answered 400.",
+    ),
     cfg.StrOpt(
         "upload-dir",
         default="",

@@ -21,10 +21,14 @@ IN_MEMORY = 120 * 1024
 
 @dataclass(frozen=True)
 class BodyLimits:
-    """What a request's body may be, and where its files go. A `size` of 0 bytes is no limit."""
+    """What a request's body may be, and where its files go.
+
+    `size` is in bytes, 0 is no limit; `parts` and `text` (bytes) are those of a multipart form.
+    """
 
     size: int = 0
     parts: int = 1000
+    text: int = 4 * 1024 * 1024
     directory: str = ""
 
 
@@ -72,7 +76,7 @@ async def read_call(
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0  # the answer proper has not begun
     if call.content_type[:10].lower() == "multipart/":
-        form = Form(call.content_type, limits.parts, files.new)
+        form = Form(call.content_type, limits.parts, limits.text, files.new)
         with contextlib.closing(form):
             async for chunk in _chunks(request, limits):
                 form.feed(chunk)

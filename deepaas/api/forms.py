@@ -15,9 +15,6 @@ from python_multipart.multipart import MultipartParser
 from deepaas.exceptions import BadRequestError, TooLargeError
 from deepaas.model.v2.exchange import FilePart
 
-MAX_TEXT = 4 * 1024 * 1024
-"""Bytes of all the texts of a form together; something larger belongs into a file part."""
-
 NewFile = Callable[[], tuple[str, io.FileIO]]
 
 
@@ -35,8 +32,9 @@ class _Part:
 class Form:
     """A multipart form that is being read. Raises BadRequestError where it is malformed."""
 
-    def __init__(self, content_type: str, max_parts: int, new_file: NewFile) -> None:
+    def __init__(self, content_type: str, max_parts: int, max_text: int, new_file: NewFile) -> None:
         self._max_parts = max_parts
+        self._max_text = max_text
         self._new_file = new_file
         self._parts: list[_Part] = []
         self._header_name = bytearray()
@@ -123,9 +121,10 @@ class Form:
             write_all(part.file, view)
             return
         self._text_size += len(view)
-        if self._text_size > MAX_TEXT:
+        if self._text_size > self._max_text:
             raise TooLargeError(
-                f"The texts of the form are larger than {MAX_TEXT} bytes; send large ones as files"
+                f"The texts of the form have more than {self._max_text} bytes; "
+                "send large ones as files"
             )
         part.text += view
 

@@ -34,9 +34,6 @@ logger = logging.getLogger("deepaas")
 READ_BUFFER = 256 * 1024
 """Bytes of a body that are read ahead, for each connection."""
 
-MAX_LINE = 64 * 1024
-"""Bytes of a request line, with its query, and of a header."""
-
 _BANNER = """
   DEEPaaS {version} serves {models}
 
@@ -172,7 +169,12 @@ class Server:
             predict=conf.predict_endpoint,
             train=conf.train_endpoint,
             doc=conf.doc_endpoint,
-            limits=BodyLimits(conf.client_max_size, conf.client_max_parts, upload_dir),
+            limits=BodyLimits(
+                size=conf.client_max_size,
+                parts=conf.client_max_parts,
+                text=conf.client_max_text,
+                directory=upload_dir,
+            ),
         )
         return create_app(pools, settings, self._tail)
 
@@ -190,8 +192,8 @@ class Server:
             access_log_class=AccessLogger,
             logger=protocol_log,
             read_bufsize=READ_BUFFER,
-            max_line_size=MAX_LINE,
-            max_field_size=MAX_LINE,
+            max_line_size=self._conf.client_max_line,
+            max_field_size=self._conf.client_max_line,
         )
         runner = web.ServerRunner(http, shutdown_timeout=self._conf.stop_timeout)
         await runner.setup()

@@ -25,10 +25,11 @@ async def show_v2(request: web.BaseRequest, app: App) -> web.Response:
 
 async def list_versions(request: web.BaseRequest, app: App) -> web.Response:
     base = app.settings.base_path
-    answer: dict[str, Any] = {"versions": [_v2(app)], "links": []}
-    if app.settings.doc:
-        answer["links"] = [
-            {"rel": "help", "type": "text/html", "href": f"{base}/api"},
-            {"rel": "describedby", "type": "application/json", "href": f"{base}/swagger.json"},
-        ]
-    return json_answer(answer)
+    page = {"rel": "help", "type": "text/html", "href": f"{base}/api"}
+    description = {
+        "rel": "describedby",
+        "type": "application/json",
+        "href": f"{base}/swagger.json",
+    }
+    links = [page, description] if app.settings.doc else [description]
+    return json_answer({"versions": [_v2(app)], "links": links})

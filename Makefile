@@ -1,0 +1,96 @@
+# make run     serve the example model on 127.0.0.1:5000
+# make test    lint, types and all tests
+# make help    the rest
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+JOBS   ?= 2
+PYTEST := $(BIN)/python -m pytest
+
+# A C library may bring its own idea of how many threads to use; two processes share these cores.
+PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+.PHONY: help run test test-unit test-compat lint format bench docs clean
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+# make test-unit    the fast tests, for while you work
+# make test-compat  the behaviour that existing modules and clients rely on, on three environments
+# make lint         ruff and mypy
+# make format       let ruff mend what it can
+# make bench        measure against a bare handler and the reference release
+# make docs         write docs/options.md from the options
+# make clean        remove the environments
+
+# --- environments -----------------------------------------------------------------------------
+
+$(VENV)/.run: pyproject.toml setup.cfg examples/digits/pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --upgrade pip setuptools wheel
+	$(PIP) install -e . -e examples/digits
+	touch $@
+
+$(VENV)/.test: $(VENV)/.run $(wildcard examples/*/pyproject.toml)
+	$(PIP) install -e '.[test]' $(foreach dir,$(wildcard examples/*/),-e $(dir))
+	touch $@
+
+# The release whose behaviour existing modules and clients rely on.
+.venv-reference/.ready: tests/compat/requirements-reference.txt
+	$(PYTHON) -m venv .venv-reference
+	.venv-reference/bin/python -m pip --quiet --disable-pip-version-check install -r $<
+	touch $@
+
+# This package with the oldest dependencies it allows; modules in the field pin some of them.
+.venv-lowest/.ready: tests/compat/requirements-lowest.txt pyproject.toml setup.cfg
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip --quiet --disable-pip-version-check install --upgrade pip wheel
+	.venv-lowest/bin/python -m pip --quiet --disable-pip-version-check install -c $< -r $< -e .
+	touch $@
+
+# --- serving ----------------------------------------------------------------------------------
+
+run: $(VENV)/.run
+	$(BIN)/deepaas-run --model-name digits
+
+# --- tests ------------------------------------------------------------------------------------
+
+test: lint chromium $(VENV)/.test .venv-reference/.ready .venv-lowest/.ready
+	$(PYTEST) tests/compat -n $(JOBS) -q --deepaas-run .venv-reference/bin/deepaas-run
+	$(PYTEST) tests/compat tests/model -n $(JOBS) -q --deepaas-run .venv-lowest/bin/deepaas-run
+	$(PYTEST) -n $(JOBS)
+
+test-unit: $(VENV)/.test
+	$(PYTEST) tests/model tests/test_log.py tests/test_config.py tests/serving/test_messages.py \
+	  tests/api/test_forms.py tests/api/test_routing.py tests/api/test_answers.py -n $(JOBS) -q
+
+test-compat: $(VENV)/.test .venv-reference/.ready .venv-lowest/.ready
+	$(PYTEST) tests/compat -n $(JOBS) -q --deepaas-run .venv-reference/bin/deepaas-run
+	$(PYTEST) tests/compat -n $(JOBS) -q --deepaas-run .venv-lowest/bin/deepaas-run
+	$(PYTEST) tests/compat -n $(JOBS) -q
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# --- the rest ---------------------------------------------------------------------------------
+
+# System packages: installed when this is root and they are missing.
+.PHONY: wrk chromium
+wrk chromium:
+	@command -v $@ >/dev/null || [ "$$(id -u)" != 0 ] || \
+	  { apt-get update -qq && apt-get install -y -qq $@ >/dev/null; }
+
+bench: wrk $(VENV)/.test .venv-reference/.ready
+	$(BIN)/python -m benchmarks.run --reference .venv-reference/bin/deepaas-run $(BENCH)
+
+docs: $(VENV)/.test
+	$(BIN)/python docs/make_options.py > docs/options.md
+
+clean:
+	rm -rf .venv .venv-reference .venv-lowest
