@@ -1,0 +1,91 @@
+"""Drives wrk: one run against one server, with nothing gone wrong in it, or an error."""
+
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.cases import Request
+from benchmarks.servers import REQUEST_SECONDS, BenchmarkError, Server
+
+MARK = "BENCHMARK"
+ERRORS = ("connect", "read", "write", "timeout", "status")
+
+SCRIPT = """\
+local file = assert(io.open("{body}", "rb"))
+wrk.method = "POST"
+wrk.body = file:read("*a")
+wrk.headers["Content-Type"] = "{content_type}"
+file:close()
+
+function done(summary, latency, requests)
+  local e = summary.errors
+  io.write(string.format("{mark} %d %d %d %d %d %d %d %d %d\\n",
+    summary.requests, summary.duration, latency:percentile(50), latency:percentile(99),
+    e.connect, e.read, e.write, e.timeout, e.status))
+end
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What wrk saw; times in milliseconds."""
+
+    requests: int
+    rate: float
+    p50: float
+    p99: float
+
+
+def find_wrk() -> str:
+    if (program := shutil.which("wrk")) is None:
+        raise BenchmarkError("wrk is not installed: `apt-get install wrk` (or your system's way)")
+    return program
+
+
+def drive(server: Server, connections: int, seconds: int) -> Run:
+    """Send the case's request over and over, checking one by hand before and after.
+
+    The one after also waits until the server has worked off what wrk left behind.
+    """
+    server.verify()
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as directory:
+        script = _write_script(server.kind.request(server.case), Path(directory))
+        run = _wrk(server, script, connections, seconds)
+    server.verify()
+    server.tidy()
+    return run
+
+
+def _write_script(request: Request, directory: Path) -> Path:
+    body, script = directory / "body", directory / "post.lua"
+    body.write_bytes(request.body)
+    text = SCRIPT.format(body=body, content_type=request.content_type, mark=MARK)
+    script.write_text(text)
+    return script
+
+
+def _wrk(server: Server, script: Path, connections: int, seconds: int) -> Run:
+    command = [
+        *(find_wrk(), "--threads", "1", "--connections", str(connections)),
+        *("--duration", f"{seconds}s", "--timeout", f"{REQUEST_SECONDS:.0f}s"),
+        *("--script", str(script), server.url),
+    ]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=seconds + 30, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise server.fault("wrk does not end") from error
+    said = f"{done.stdout}{done.stderr}"
+    lines = [line for line in done.stdout.splitlines() if line.startswith(MARK)]
+    if done.returncode != 0 or len(lines) != 1:
+        raise server.fault(f"wrk failed with {done.returncode}:\n{said}")
+    requests, duration, p50, p99, *counts = (int(word) for word in lines[0].split()[1:])
+    errors = {name: count for name, count in zip(ERRORS, counts, strict=True) if count}
+    if errors or "Non-2xx" in said or "Socket errors" in said:
+        raise server.fault(f"{connections} connections: wrk saw errors {errors}:\n{said}")
+    if requests == 0:
+        raise server.fault(f"{connections} connections: not one answer in {seconds} s")
+    return Run(requests, requests / (duration / 1e6), p50 / 1e3, p99 / 1e3)
