@@ -7,6 +7,7 @@ import logging
 import sys
 import traceback
 from dataclasses import asdict, dataclass
+from typing import TextIO
 
 import orjson
 
@@ -26,6 +27,22 @@ class LogOptions:
         return asdict(self)
 
 
+class LineFormatter(logging.Formatter):
+    """One line a record; the time of day is made anew only when the second has changed."""
+
+    def __init__(self) -> None:
+        super().__init__(FORMAT, DATE_FORMAT)
+        self._second = -1
+        self._time = ""
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
+        second = int(record.created)
+        if second != self._second:
+            self._second = second
+            self._time = super().formatTime(record, datefmt)
+        return self._time
+
+
 class JSONFormatter(logging.Formatter):
     """One JSON object a line: time (ISO 8601, UTC), process, level, logger, message, traceback."""
 
@@ -41,6 +58,21 @@ class JSONFormatter(logging.Formatter):
         if record.exc_info:
             entry["traceback"] = "".join(traceback.format_exception(*record.exc_info))
         return orjson.dumps(entry, default=repr).decode()
+
+
+class StdoutHandler(logging.StreamHandler[TextIO]):
+    """Writes to what sys.stdout is at the time: a model may close it, and the worker mends it."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:
+        return sys.stdout
+
+    @stream.setter
+    def stream(self, value: TextIO) -> None:
+        raise AttributeError("it is always sys.stdout")
 
 
 class Tail:
@@ -79,10 +111,10 @@ def setup(options: LogOptions, tail: Tail | None = None) -> None:
     if options.file:
         handlers.append(logging.FileHandler(options.file, encoding="utf-8"))
     else:
-        handlers.append(logging.StreamHandler(sys.stdout))
+        handlers.append(StdoutHandler())
     if tail is not None:
         handlers.append(TailHandler(tail))
-    formatter = JSONFormatter() if options.json else logging.Formatter(FORMAT, DATE_FORMAT)
+    formatter = JSONFormatter() if options.json else LineFormatter()
     for handler in handlers:
         handler.setFormatter(formatter)
     logger = logging.getLogger("deepaas")

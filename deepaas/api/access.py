@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractAccessLogger
 
@@ -14,11 +16,14 @@ class AccessLogger(AbstractAccessLogger):
 
     @property
     def enabled(self) -> bool:
-        return self.logger.isEnabledFor(20)
+        return self.logger.isEnabledFor(logging.INFO)
 
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
         agent = request.headers.get(hdrs.USER_AGENT, "-")
-        self.logger.info(
+        line = (
             f'{request.remote} "{request.method} {request.raw_path} HTTP/1.1" {response.status} '
             f'{response.body_length} {time:.6f} "{agent}"'
         )
+        # Not logger.info(), which would search the stack for where it was called.
+        record = self.logger.makeRecord(self.logger.name, logging.INFO, "", 0, line, (), None)
+        self.logger.handle(record)

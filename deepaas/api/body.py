@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from aiohttp import hdrs, web
 
-from deepaas.api.forms import Form, write_all
+from deepaas.api.forms import Form, clean, write_all
 from deepaas.exceptions import TooLargeError
 from deepaas.model.v2.exchange import Call
 
@@ -63,11 +63,11 @@ async def read_call(
     """
     headers = request.headers
     call = Call(
-        query=request.raw_path.partition("?")[2],
-        content_type=headers.get(hdrs.CONTENT_TYPE, ""),
+        query=clean(request.raw_path.partition("?")[2]),
+        content_type=clean(headers.get(hdrs.CONTENT_TYPE, "")),
     )
     if wanted_headers:
-        call.headers = {name.lower(): headers[name] for name in wanted_headers if name in headers}
+        call.headers = {n.lower(): clean(headers[n]) for n in wanted_headers if n in headers}
     if not request.can_read_body:
         return call
     if limits.size and (request.content_length or 0) > limits.size:

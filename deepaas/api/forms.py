@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import email.message
 import io
 import os
@@ -137,6 +136,13 @@ class Form:
         self._ended = True
 
 
+def clean(text: str) -> str:
+    """The same, with U+FFFD for what is no character, such as a byte that was no UTF-8."""
+    return (
+        text if text.isascii() else text.encode("utf-8", "surrogatepass").decode(errors="replace")
+    )
+
+
 def write_all(file: io.FileIO, data: bytes | memoryview) -> None:
     """Write all of `data`: an unbuffered file may take less at once."""
     view = memoryview(data)
@@ -149,8 +155,7 @@ def _value(part: _Part) -> str | FilePart:
         content_type = part.content_type or "application/octet-stream"
         return FilePart(part.path, content_type, part.filename)
     try:
-        codecs.lookup(part.charset)
-        return part.text.decode(part.charset, "replace")
+        return clean(part.text.decode(part.charset, "replace"))
     except (LookupError, ValueError):
         raise BadRequestError(f"Unknown charset {part.charset[:40]!r} in the form") from None
 
@@ -163,8 +168,12 @@ def _parameters(header: str, value: bytes) -> dict[str, str]:
         text = value.decode("latin-1")
     message = email.message.Message()
     message[header] = " ".join(text.splitlines())
+    try:
+        parameters = message.get_params([], header)[1:]
+    except (ValueError, LookupError):
+        raise BadRequestError(f"The {header} of the multipart body is malformed") from None
     found: dict[str, str] = {}
-    for name, parameter in message.get_params([], header)[1:]:
+    for name, parameter in parameters:
         if isinstance(parameter, tuple):
             charset, _, raw = parameter
             parameter = _redecode(raw, charset)
@@ -174,9 +183,9 @@ def _parameters(header: str, value: bytes) -> dict[str, str]:
 
 def _redecode(raw: str, charset: str | None) -> str:
     try:
-        return raw.encode("latin-1").decode(charset or "utf-8", "replace")
-    except (LookupError, UnicodeEncodeError):
-        return raw
+        return clean(raw.encode("latin-1").decode(charset or "utf-8", "replace"))
+    except (LookupError, ValueError):
+        return clean(raw)
 
 
 def _base_name(filename: str) -> str:

@@ -73,8 +73,12 @@ class Control:
 class Host:
     """The model, ready to answer calls."""
 
-    def __init__(self, start: messages.Start, on_phase: Callable[[str], None]) -> None:
+    def __init__(
+        self, start: messages.Start, streams: StandardStreams, on_phase: Callable[[str], None]
+    ) -> None:
         """Import the model, read its arguments, warm it. What its code raises comes out."""
+        self._streams = streams
+        self._pid = os.getpid()
         on_phase("importing")
         self.model = ModelWrapper(start.name, loading.load(start.target))
         on_phase("describing")
@@ -106,20 +110,28 @@ class Host:
             predict = self.model.function("predict")
             if predict is None:
                 return Reply(501, reason=NOT_IMPLEMENTED, code="not_implemented")
-            return encode(predict(**arguments), media_type, self.schema)
+            value = predict(**arguments)
+            self._recover()
+            return encode(value, media_type, self.schema)
         except BaseException as error:
+            self._recover()
             return self._failed(error)
+
+    def _recover(self) -> None:
+        """Undo what the model's code may have done to this process."""
+        if os.getpid() != self._pid:
+            os._exit(1)  # a child that it has forked, and that must not answer in our place
+        self._streams.restore()
 
     def _failed(self, error: BaseException) -> Reply:
         prepare_for_model()
-        _standard_streams.restore()
         with contextlib.suppress(Exception):
             if not is_refusal(error):
                 logger.error("predict of model %s failed", self.model.name, exc_info=error)
         return reply_to(error)
 
 
-class _StandardStreams:
+class StandardStreams:
     """stdout and stderr as they were at the start, for a model that closes them."""
 
     def __init__(self) -> None:
@@ -137,9 +149,6 @@ class _StandardStreams:
                 self._streams[name] = stream
                 setattr(sys, name, stream)
 
-    def any_closed(self) -> bool:
-        return self._streams["stdout"].closed or self._streams["stderr"].closed
-
 
 def serve(host: Host, requests: socket.socket, replies: socket.socket) -> None:
     """Answer calls one after another, until the server closes the connection."""
@@ -151,8 +160,6 @@ def serve(host: Host, requests: socket.socket, replies: socket.socket) -> None:
             return
         call_id, call = messages.decode_call(view[:size])
         reply = host.answer(call)
-        if _standard_streams.any_closed():
-            _standard_streams.restore()
         data = messages.encode_reply(call_id, reply)
         if reply.fd < 0:
             replies.sendall(data)
@@ -170,12 +177,11 @@ def _send_with_descriptor(replies: socket.socket, data: bytes, fd: int) -> None:
 
 def main(request_fd: int, reply_fd: int, control_fd: int) -> None:
     """Run a worker on the three sockets that the server has passed on."""
-    global _standard_streams
     sockets = [socket.socket(fileno=fd) for fd in (request_fd, reply_fd, control_fd)]
     for sock in sockets:
         sock.set_inheritable(False)
     requests, replies, control_socket = sockets
-    _standard_streams = _StandardStreams()
+    streams = StandardStreams()
     control = Control(control_socket)
     start = control.receive()
     assert isinstance(start, messages.Start)
@@ -189,10 +195,10 @@ def main(request_fd: int, reply_fd: int, control_fd: int) -> None:
         control.send(messages.Phase(new))
 
     try:
-        host = Host(start, on_phase)
+        host = Host(start, streams, on_phase)
         description = host.description()
     except BaseException as error:
-        _standard_streams.restore()
+        streams.restore()
         logger.error("Model %s failed while %s", start.name, phase, exc_info=error)
         control.send(messages.Failed(phase, describe(error)))
         sys.exit(1)
@@ -200,6 +206,3 @@ def main(request_fd: int, reply_fd: int, control_fd: int) -> None:
     gc.freeze()
     control.send(messages.Ready(description))
     serve(host, requests, replies)
-
-
-_standard_streams: _StandardStreams

@@ -25,7 +25,6 @@ MAX_FDS = 16  # more than one packet of a stream socket ever carries
 # What a worker runs. The working directory must not shadow what is installed, as it would with -m.
 _BOOTSTRAP = """\
 import sys
-import time
 if not getattr(sys.flags, "safe_path", False): del sys.path[0]
 fds = [int(fd) for fd in sys.argv[1:4]]
 sys.argv[:] = ["deepaas-worker"]
@@ -93,7 +92,11 @@ class Worker:
         ends = [self._unread, replies, control]
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _BOOTSTRAP, *(str(end.fileno()) for end in ends)],
+                [
+                    *(sys.executable, "-c", _BOOTSTRAP),
+                    *(str(end.fileno()) for end in ends),
+                    self.name,  # for those who list processes
+                ],
                 pass_fds=[end.fileno() for end in ends],
                 stdin=subprocess.DEVNULL,
                 stdout=output_write,
@@ -166,8 +169,8 @@ class Worker:
             return
         for call_id, reply in self._reader.feed(data, fds):
             self.answered += 1
-            pending = self.calls.pop(call_id)
-            if not pending.future.done():
+            pending = self.calls.pop(call_id, None)
+            if pending is not None and not pending.future.done():
                 pending.future.set_result(reply)
             elif reply.fd >= 0:
                 os.close(reply.fd)

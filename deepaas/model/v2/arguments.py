@@ -17,7 +17,7 @@ import orjson
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, missing, validate
 
 from deepaas.model.v2.exchange import Call, FilePart
-from deepaas.model.v2.media import ANY, JSON, best_match
+from deepaas.model.v2.media import ANY, JSON, best_match, is_media_type
 from deepaas.model.v2.wrapper import UploadedFile
 
 FieldLike = fields.Field
@@ -127,7 +127,11 @@ class Arguments:
         if self._accept is None:
             return JSON
         value = loaded.get(self._accept.field.name or "accept", JSON)
-        return value if isinstance(value, str) and value != ANY else JSON
+        if not isinstance(value, str) or value == ANY:
+            return JSON
+        if not is_media_type(value):
+            raise InvalidArgumentsError({self._accept.name: ["Not a valid media type."]})
+        return value
 
 
 def _by_argument(error: ValidationError) -> Any:

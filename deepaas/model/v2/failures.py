@@ -75,7 +75,7 @@ _STATUSES = frozenset(http.HTTPStatus)
 
 def _aiohttp_reply(error: Any) -> Reply:
     status = _status(error.status)
-    headers = {k: v for k, v in error.headers.items() if k.lower() not in _OF_THE_BODY}
+    headers = {k: one_line(v) for k, v in error.headers.items() if k.lower() not in _OF_THE_BODY}
     text = error.text or ""
     if status < 400:
         return Reply(status, text.encode(), headers | {"Content-Type": "text/plain; charset=utf-8"})

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 ANY = "*/*"
 JSON = "application/json"
+
+
+_MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(\s*;[ -~]*)?", re.ASCII)
+
+
+def is_media_type(text: str) -> bool:
+    """Whether `text` can stand in a Content-Type header: type/subtype, maybe with parameters."""
+    return _MEDIA_TYPE.fullmatch(text) is not None
 
 
 def best_match(accept: str, choices: Sequence[str]) -> str | None:
