@@ -67,7 +67,7 @@ SERVER = [
         "stop-timeout",
         default=5,
         min=0,
-        help="Seconds that requests under way and workers get to end when the server stops.",
+        help="Seconds that workers get to finish what they have begun when the server stops.",
     ),
 ]
 

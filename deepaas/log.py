@@ -109,7 +109,9 @@ def setup(options: LogOptions, tail: Tail | None = None) -> None:
     """
     handlers: list[logging.Handler] = []
     if options.file:
-        handlers.append(logging.FileHandler(options.file, encoding="utf-8"))
+        handlers.append(
+            logging.FileHandler(options.file, encoding="utf-8", errors="backslashreplace")
+        )
     else:
         handlers.append(StdoutHandler())
     if tail is not None:

@@ -60,6 +60,12 @@ def answer_for(error: RequestError) -> web.Response:
     return error_answer(error.status, error.code, str(error), error.headers)
 
 
+def _abort(request: web.BaseRequest) -> None:
+    """Close the connection: an answer that has begun and cannot be ended must not look whole."""
+    if request.transport is not None:
+        request.transport.abort()
+
+
 class FileAnswer(web.StreamResponse):
     """An answer whose body is streamed from a descriptor, which it closes."""
 
@@ -80,7 +86,8 @@ class FileAnswer(web.StreamResponse):
                     None, os.pread, self._file.fileno(), min(CHUNK, left), position
                 )
                 if not chunk:
-                    raise OSError("the file became shorter while it was sent")
+                    _abort(request)
+                    raise ConnectionResetError("the file became shorter while it was sent")
                 await self.write(chunk)
                 position += len(chunk)
                 left -= len(chunk)

@@ -14,6 +14,9 @@ from python_multipart.multipart import MultipartParser
 from deepaas.exceptions import BadRequestError, TooLargeError
 from deepaas.model.v2.exchange import FilePart
 
+MAX_CONTENT_TYPE = 1000
+"""Characters; a boundary has 70 at the most, and parsing takes time that grows with the square."""
+
 NewFile = Callable[[], tuple[str, io.FileIO]]
 
 
@@ -41,6 +44,8 @@ class Form:
         self._headers: dict[str, bytes] = {}
         self._text_size = 0
         self._ended = False
+        if len(content_type) > MAX_CONTENT_TYPE:
+            raise BadRequestError("The Content-Type of the multipart body is too long")
         boundary = _parameters("content-type", content_type.encode("utf-8", "replace")).get(
             "boundary", ""
         )

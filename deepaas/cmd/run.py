@@ -8,7 +8,6 @@ import errno
 import gc
 import logging
 import os
-import shutil
 import signal
 import socket
 import sys
@@ -22,6 +21,7 @@ import deepaas
 from deepaas import config, log
 from deepaas.exceptions import ConfigurationError, NoModelError
 from deepaas.model import loading
+from deepaas.serving.guard import Guard
 from deepaas.serving.pool import Pool, PoolOptions
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from deepaas.api import App
 
 logger = logging.getLogger("deepaas")
+
+SENDING_SECONDS = 1.0
+"""How long answers that are on their way may still take when the workers have ended."""
 
 READ_BUFFER = 256 * 1024
 """Bytes of a body that are read ahead, for each connection."""
@@ -68,8 +71,8 @@ def run(argv: Sequence[str]) -> int:
         with contextlib.ExitStack() as resources:
             listener = resources.enter_context(_bind(conf.listen_ip, conf.listen_port))
             upload_dir = tempfile.mkdtemp(prefix="deepaas-", dir=conf.upload_dir or None)
-            resources.callback(shutil.rmtree, upload_dir, ignore_errors=True)
-            uvloop.run(Server(conf, options, tail).run(sources, listener, upload_dir))
+            guard = resources.enter_context(contextlib.closing(Guard(upload_dir)))
+            uvloop.run(Server(conf, options, tail, guard).run(sources, listener, upload_dir))
     except (ConfigurationError, OSError) as error:
         return _refuse(str(error))
     return 0
@@ -103,11 +106,16 @@ class Server:
     """The life of the server process: start the workers, serve, drain, stop."""
 
     def __init__(
-        self, conf: ConfigOpts, log_options: log.LogOptions, tail: log.Tail | None
+        self,
+        conf: ConfigOpts,
+        log_options: log.LogOptions,
+        tail: log.Tail | None,
+        guard: Guard,
     ) -> None:
         self._conf = conf
         self._log_options = log_options
         self._tail = tail
+        self._guard = guard
 
     async def run(
         self, sources: Sequence[loading.ModelSource], listener: socket.socket, upload_dir: str
@@ -130,10 +138,9 @@ class Server:
                     _report(pool)
                 if not any(pool.ready for pool in pools):
                     raise NoModelError("none of the models can be served; the log says why")
-                await self._serve(app, listener, stop)
+                await self._serve(app, pools, listener, stop)
         finally:
-            logger.info("Stopping")
-            await asyncio.gather(*(pool.stop() for pool in pools))
+            await _stop(pools)
             starting.cancel()
             stopping.cancel()
             await asyncio.gather(starting, stopping, return_exceptions=True)
@@ -148,7 +155,8 @@ class Server:
             stop_timeout=conf.stop_timeout,
             log=self._log_options.as_dict(),
         )
-        return Pool(source, options, None if self._tail is None else self._on_output)
+        on_output = None if self._tail is None else self._on_output
+        return Pool(source, options, self._guard, on_output)
 
     def _on_output(self, data: bytes) -> None:
         """Pass on what a worker has printed, and keep it for the debug page."""
@@ -178,7 +186,9 @@ class Server:
         )
         return create_app(pools, settings, self._tail)
 
-    async def _serve(self, app: App, listener: socket.socket, stop: asyncio.Event) -> None:
+    async def _serve(
+        self, app: App, pools: list[Pool], listener: socket.socket, stop: asyncio.Event
+    ) -> None:
         from aiohttp import web
 
         from deepaas.api.access import AccessLogger
@@ -195,13 +205,14 @@ class Server:
             max_line_size=self._conf.client_max_line,
             max_field_size=self._conf.client_max_line,
         )
-        runner = web.ServerRunner(http, shutdown_timeout=self._conf.stop_timeout)
+        runner = web.ServerRunner(http, shutdown_timeout=SENDING_SECONDS)
         await runner.setup()
         gc.collect()
         gc.freeze()
         listener.listen(1024)
+        site = web.SockSite(runner, listener)
         try:
-            await web.SockSite(runner, listener).start()
+            await site.start()
             host, port = listener.getsockname()[:2]
             if listener.family == socket.AF_INET6:
                 host = f"[{host}]"
@@ -212,8 +223,15 @@ class Server:
                 print(banner, flush=True)
             logger.info("Listening on %s", url)
             await stop.wait()
+            logger.info("Stopping")
+            await site.stop()
+            await _stop(pools)
         finally:
             await runner.cleanup()
+
+
+async def _stop(pools: list[Pool]) -> None:
+    await asyncio.gather(*(pool.stop() for pool in pools))
 
 
 def _report(pool: Pool) -> None:

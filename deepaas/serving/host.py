@@ -1,7 +1,7 @@
 """The worker process: loads a model, warms it, describes it, then receives, calls and sends.
 
-The main thread does all of that, so a model finds what it would find in a script of its own. A
-second thread only waits for the server to go away, to end this process even while it predicts.
+The main thread does all of that and there is no other, so a model finds what it would find in a
+script of its own, and may fork.
 """
 
 from __future__ import annotations
@@ -10,11 +10,8 @@ import contextlib
 import gc
 import logging
 import os
-import shutil
-import signal
 import socket
 import sys
-import threading
 from collections.abc import Callable
 from typing import Any, TextIO
 
@@ -25,7 +22,6 @@ from deepaas.model.v2.description import describe_function
 from deepaas.model.v2.exchange import NOT_IMPLEMENTED, Call, Reply
 from deepaas.model.v2.failures import (
     describe,
-    is_refusal,
     prepare_for_model,
     reply_to,
 )
@@ -52,22 +48,6 @@ class Control:
 
     def send(self, message: messages.ControlMessage) -> None:
         self._socket.sendall(messages.encode_control(message))
-
-    def end_with_server(self, upload_dir: str) -> None:
-        """Wait in a thread of its own until the server has gone; then end this process group.
-
-        A server that stops ends its workers first: one that is gone was killed, and has left its
-        uploads behind.
-        """
-
-        def wait() -> None:
-            with contextlib.suppress(EOFError, OSError, ValueError):
-                while True:
-                    self.receive()
-            shutil.rmtree(upload_dir, ignore_errors=True)
-            os.killpg(os.getpgrp(), signal.SIGKILL)
-
-        threading.Thread(target=wait, name="deepaas-control", daemon=True).start()
 
 
 class Host:
@@ -125,10 +105,11 @@ class Host:
 
     def _failed(self, error: BaseException) -> Reply:
         prepare_for_model()
-        with contextlib.suppress(Exception):
-            if not is_refusal(error):
+        reply = reply_to(error)
+        if reply.status >= 500:
+            with contextlib.suppress(BaseException):  # an exception whose own text raises
                 logger.error("predict of model %s failed", self.model.name, exc_info=error)
-        return reply_to(error)
+        return reply
 
 
 class StandardStreams:
@@ -181,11 +162,12 @@ def main(request_fd: int, reply_fd: int, control_fd: int) -> None:
     for sock in sockets:
         sock.set_inheritable(False)
     requests, replies, control_socket = sockets
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     streams = StandardStreams()
     control = Control(control_socket)
     start = control.receive()
     assert isinstance(start, messages.Start)
-    control.end_with_server(start.upload_dir)
     log.setup(log.LogOptions(**start.log))  # type: ignore[arg-type]
     phase = ""
 

@@ -118,7 +118,6 @@ class Start:
     target: str  # module, module:attribute or path/to/file.py[:attribute]
     index: int
     warm: bool
-    upload_dir: str
     log: dict[str, object]
 
 

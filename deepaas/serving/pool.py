@@ -18,6 +18,7 @@ from deepaas.exceptions import NotReadyError, WorkerDiedError
 from deepaas.model.loading import ModelSource
 from deepaas.model.v2.exchange import Call, Reply
 from deepaas.serving import messages
+from deepaas.serving.guard import Guard
 from deepaas.serving.worker import Pending, StartError, Worker
 
 logger = logging.getLogger("deepaas.serving")
@@ -49,6 +50,7 @@ class Pool:
         self,
         source: ModelSource,
         options: PoolOptions,
+        guard: Guard,
         on_output: Callable[[bytes], None] | None = None,
     ) -> None:
         self.name = source.name
@@ -58,6 +60,7 @@ class Pool:
         self.headers: list[str] = []  # those that the model's arguments come from
         self.problem = "is starting"
         self.seconds_to_ready = 0.0
+        self._guard = guard
         self._on_output = on_output
         self._ids = itertools.count(1)
         self._queue: deque[Pending] = deque()
@@ -183,6 +186,7 @@ class Pool:
                 if not worker.exited.done():
                     worker.kill()
                     await asyncio.shield(worker.exited)
+                self._guard.remove(worker.pid)
                 self._forget(worker)
                 worker.close()
             if not self._stopping and failures > 1:
@@ -194,10 +198,10 @@ class Pool:
             target=self.source.target,
             index=index,
             warm=self.options.warm,
-            upload_dir=self.options.upload_dir,
             log=self.options.log,
         )
         worker = Worker(start, self._on_reply, self._on_output)
+        self._guard.add(worker.pid)
         self._starting.add(worker)
         return worker
 

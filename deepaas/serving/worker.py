@@ -140,6 +140,8 @@ class Worker:
                 packet = self._unread.recv(messages.CALL_HEADER, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 break
+            if not packet:  # nothing more can come: the server has closed its end
+                break
             taken.append(self.calls.pop(messages.call_id_of(packet)))
         return taken
 

@@ -18,7 +18,13 @@ from deepaas.model.v2.results import UnusableResultError, to_json
 MAX_LINE = 1000
 
 
-_OF_THE_BODY = {"content-type", "content-length", "transfer-encoding", "content-encoding"}
+_OF_THE_CONNECTION = {
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "transfer-encoding",
+}
 
 
 def one_line(text: str) -> str:
@@ -32,13 +38,20 @@ def describe(error: BaseException) -> str:
     name = type(error).__name__
     try:
         text = one_line(str(error))
-    except Exception as second:
+    except BaseException as second:
         text = f"(its text cannot be made: {type(second).__name__})"
     return f"{name}: {text}" if text else name
 
 
 def reply_to(error: BaseException) -> Reply:
-    """The answer for what was raised while a call was worked on."""
+    """The answer for what was raised while a call was worked on. Never raises."""
+    try:
+        return _reply_to(error)
+    except BaseException:  # an exception whose own attributes raise
+        return Reply(500, reason=describe(error), code="predict_failed")
+
+
+def _reply_to(error: BaseException) -> Reply:
     if isinstance(error, InvalidArgumentsError):
         headers = {"Content-Type": "application/json"}
         return Reply(error.status, to_json(error.messages), headers)
@@ -51,11 +64,6 @@ def reply_to(error: BaseException) -> Reply:
         reason = f"The model called sys.exit({error.code!r})"
         return Reply(500, reason=one_line(reason), code="predict_failed")
     return Reply(500, reason=describe(error), code="predict_failed")
-
-
-def is_refusal(error: BaseException) -> bool:
-    """Whether the model, or its arguments, refused the request: no fault that wants a traceback."""
-    return reply_to(error).status < 500
 
 
 def _http_reply(error: BaseException) -> Reply | None:
@@ -75,7 +83,11 @@ _STATUSES = frozenset(http.HTTPStatus)
 
 def _aiohttp_reply(error: Any) -> Reply:
     status = _status(error.status)
-    headers = {k: one_line(v) for k, v in error.headers.items() if k.lower() not in _OF_THE_BODY}
+    headers = {
+        str(name): one_line(str(value))
+        for name, value in error.headers.items()
+        if name.lower() not in _OF_THE_CONNECTION
+    }
     text = error.text or ""
     if status < 400:
         return Reply(status, text.encode(), headers | {"Content-Type": "text/plain; charset=utf-8"})

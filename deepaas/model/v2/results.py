@@ -194,8 +194,9 @@ def _to_bytes(value: Any, media_type: str) -> bytes:
     if isinstance(value, str):
         return value.encode("utf-8", "surrogatepass")
     if isinstance(value, io.IOBase) or callable(getattr(value, "read", None)):
-        content = value.getvalue() if _written_not_rewound(value) else value.read()
-        return content.encode() if isinstance(content, str) else bytes(content)
+        value = value.getvalue() if _written_not_rewound(value) else value.read()
+        if isinstance(value, str | bytes | bytearray | memoryview):
+            return _to_bytes(value, media_type)
     raise UnusableResultError(
         f"The model returned {type(value).__name__} where {media_type} was asked for; "
         "that takes bytes, str, an open file or BytesIO"
