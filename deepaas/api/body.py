@@ -112,11 +112,15 @@ async def _chunks(
 ) -> AsyncIterator[bytes]:
     """What comes of the body, as it comes; `size` bytes of it have come already."""
     content = request.content
-    while chunk := await content.readany():
+    while True:
+        chunk, more = await content.readchunk()  # not readany(), which joins what has come
         size += len(chunk)
         if limits.size and size > limits.size:
             raise _too_large(limits)
-        yield chunk
+        if chunk:
+            yield chunk
+        elif not more:
+            return
 
 
 def _too_large(limits: BodyLimits) -> TooLargeError:

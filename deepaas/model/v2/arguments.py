@@ -306,14 +306,18 @@ class _FastList(fields.List):
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> list[Any]:
         if type(value) is list:
-            kinds = set(map(type, value))
-            if type(self.inner) is fields.Float:
-                if kinds == {float} and all(map(math.isfinite, value)):
-                    return value.copy()
-            elif kinds == {int}:
+            plain = float if type(self.inner) is fields.Float else int
+            # count() compares by identity first, which makes this the fastest way to tell.
+            if list(map(type, value)).count(plain) == len(value) and _all_finite(value):
                 return value.copy()
         deserialized: list[Any] = super()._deserialize(value, attr, data, **kwargs)
         return deserialized
+
+
+def _all_finite(numbers: list[Any]) -> bool:
+    """Whether none is NaN or infinite: a finite sum says so at once."""
+    total = sum(numbers)
+    return total - total == 0 or all(map(math.isfinite, numbers))
 
 
 def _with_fast_path(field: FieldLike) -> FieldLike:

@@ -1,0 +1,1 @@
+"""A model that tells which language a text is written in, served by DEEPaaS."""
