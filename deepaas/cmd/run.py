@@ -8,6 +8,7 @@ import errno
 import gc
 import logging
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -71,6 +72,7 @@ def run(argv: Sequence[str]) -> int:
         with contextlib.ExitStack() as resources:
             listener = resources.enter_context(_bind(conf.listen_ip, conf.listen_port))
             upload_dir = tempfile.mkdtemp(prefix="deepaas-", dir=conf.upload_dir or None)
+            resources.callback(shutil.rmtree, upload_dir, ignore_errors=True)
             guard = resources.enter_context(contextlib.closing(Guard(upload_dir)))
             uvloop.run(Server(conf, options, tail, guard).run(sources, listener, upload_dir))
     except (ConfigurationError, OSError) as error:

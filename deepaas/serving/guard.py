@@ -1,8 +1,9 @@
-"""A small process that cleans up when the server was killed and could not do it itself.
+"""Ends what workers leave behind: their children, and all of it when the server was killed.
 
-The server tells it, through a pipe, of every worker that starts and ends. When the pipe closes the
-guard kills the workers that are left, whatever they are doing, and removes the uploads. A worker
-alone could not see to that: one that is stuck in native code does nothing else.
+The guard is a small process that the server tells, through a pipe, of every worker that starts and
+ends. When the pipe closes it kills the workers that are left, whatever they are
+doing, with all they have started, and removes the uploads. A worker could not see to that itself:
+one that is stuck in native code does nothing else.
 """
 
 from __future__ import annotations
@@ -13,12 +14,19 @@ import signal
 import subprocess
 import sys
 
+MARK = "DEEPAAS_WORKER"
+"""The variable by which the processes that a worker has started are known, in any session."""
+
 
 class Guard:
-    """The server's side: say `add` and `remove`, and `close` at an orderly end."""
+    """The server's side: say `add` and `remove`, and `close` at an orderly end.
+
+    `token` begins the marks of all workers of this server.
+    """
 
     def __init__(self, directory: str) -> None:
-        """Start the process; it will remove `directory`."""
+        """Start the process; it will remove `directory`, whose name is the token."""
+        self.token = os.path.basename(directory)
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", os.path.abspath(__file__), directory],
             stdin=subprocess.PIPE,
@@ -47,6 +55,33 @@ class Guard:
             self._process.stdin.flush()
 
 
+def kill_session(session: int) -> None:
+    """Kill a worker and those of its children that are in its session still."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(session, signal.SIGKILL)
+
+
+def kill_marked(mark: str) -> None:
+    """Kill the processes whose mark begins with `mark`, in whatever session they are."""
+    wanted = f"\0{MARK}={mark}".encode()
+    for _ in range(3):  # one that was forking may have left a child
+        found = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
+        marked = [pid for pid in found if wanted in _environment(pid)]
+        for pid in marked:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        if not marked:
+            return
+
+
+def _environment(pid: int) -> bytes:
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return b"\0" + file.read()
+    except OSError:  # it has ended, or is someone else's
+        return b""
+
+
 def watch(directory: str) -> None:
     """The process itself: read until the server has gone, then clean up."""
     import shutil
@@ -61,8 +96,8 @@ def watch(directory: str) -> None:
         else:
             sessions.discard(session)
     for session in sessions:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(session, signal.SIGKILL)
+        kill_session(session)
+    kill_marked(f"{os.path.basename(directory)}/")
     shutil.rmtree(directory, ignore_errors=True)
 
 

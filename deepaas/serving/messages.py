@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -148,7 +148,7 @@ _KINDS = {kind.__name__: kind for kind in (Start, Phase, Ready, Failed)}
 
 
 def encode_control(message: ControlMessage) -> bytes:
-    return orjson.dumps([type(message).__name__, asdict(message)], default=repr) + b"\n"
+    return orjson.dumps([type(message).__name__, vars(message)], default=repr) + b"\n"
 
 
 def decode_control(line: bytes) -> ControlMessage:

@@ -18,7 +18,7 @@ from deepaas.exceptions import NotReadyError, WorkerDiedError
 from deepaas.model.loading import ModelSource
 from deepaas.model.v2.exchange import Call, Reply
 from deepaas.serving import messages
-from deepaas.serving.guard import Guard
+from deepaas.serving.guard import Guard, kill_marked
 from deepaas.serving.worker import Pending, StartError, Worker
 
 logger = logging.getLogger("deepaas.serving")
@@ -68,6 +68,7 @@ class Pool:
         self._starting: set[Worker] = set()
         self._retry_at = 0.0
         self._slots: list[asyncio.Task[None]] = []
+        self._cleaning: set[asyncio.Task[None]] = set()
         self._settled: list[asyncio.Event] = []
         self._stopping = False
 
@@ -106,6 +107,7 @@ class Pool:
         for slot in self._slots:
             slot.cancel()
         await asyncio.gather(*self._slots, return_exceptions=True)
+        await asyncio.gather(*self._cleaning)
         self._refuse_waiting(NotReadyError(f"Model {self.name} is being stopped"))
 
     async def predict(self, call: Call) -> Reply:
@@ -186,11 +188,22 @@ class Pool:
                 if not worker.exited.done():
                     worker.kill()
                     await asyncio.shield(worker.exited)
-                self._guard.remove(worker.pid)
                 self._forget(worker)
                 worker.close()
+                self._clean_up_after(worker)
             if not self._stopping and failures > 1:
                 await self._back_off(worker, failures)
+
+    def _clean_up_after(self, worker: Worker) -> None:
+        """End what the worker has left running, beside the start of its successor."""
+
+        async def clean_up() -> None:
+            await asyncio.to_thread(kill_marked, worker.mark)
+            self._guard.remove(worker.pid)
+
+        task = asyncio.create_task(clean_up())
+        self._cleaning.add(task)
+        task.add_done_callback(self._cleaning.discard)
 
     def _new_worker(self, index: int) -> Worker:
         start = messages.Start(
@@ -200,7 +213,8 @@ class Pool:
             warm=self.options.warm,
             log=self.options.log,
         )
-        worker = Worker(start, self._on_reply, self._on_output)
+        mark = f"{self._guard.token}/{self.name}/{next(self._ids)}/"
+        worker = Worker(start, mark, self._on_reply, self._on_output)
         self._guard.add(worker.pid)
         self._starting.add(worker)
         return worker

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from deepaas.exceptions import DeepaasError
 from deepaas.model.v2.exchange import Reply
 from deepaas.serving import messages
+from deepaas.serving.guard import MARK, kill_session
 
 logger = logging.getLogger("deepaas.serving")
 
@@ -52,16 +53,19 @@ class Worker:
     """A worker process: started when made, ready after `ready()`, ended after `exited` is done.
 
     `calls` holds what was handed over and not answered, oldest first; the worker has begun the
-    first of them at the most. `on_reply` is called after each reply.
+    first of them at the most. `on_reply` is called after each reply. All that the worker starts
+    carries `mark` in its environment.
     """
 
     def __init__(
         self,
         start: messages.Start,
+        mark: str,
         on_reply: Callable[[Worker], None],
         on_output: Callable[[bytes], None] | None = None,
     ) -> None:
         self.name = f"{start.name}[{start.index}]"
+        self.mark = mark
         self.calls: dict[int, Pending] = {}
         self.answered = 0
         self.phase = "starting"
@@ -101,6 +105,7 @@ class Worker:
                 stdin=subprocess.DEVNULL,
                 stdout=output_write,
                 stderr=output_write,
+                env=os.environ | {MARK: self.mark},
                 start_new_session=True,
             )
         finally:
@@ -158,8 +163,7 @@ class Worker:
     def kill(self) -> None:
         """End the process and all it has started, at once."""
         if not self.exited.done():
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.pid, signal.SIGKILL)
+            kill_session(self.pid)
 
     def _read_replies(self) -> None:
         try:
@@ -214,8 +218,7 @@ class Worker:
 
     def _process_ended(self) -> None:
         self._loop.remove_reader(self._pidfd)
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)  # what it has started; before its id can be reused
+        kill_session(self.pid)  # what it has started; before its id can be reused
         ending = _ending(self._process.wait())
         self._drain(self._read_replies, self._replies)
         self._drain(self._read_control, self._control)
