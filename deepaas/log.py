@@ -7,9 +7,19 @@ import logging
 import sys
 import traceback
 from dataclasses import asdict, dataclass
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import orjson
+
+if TYPE_CHECKING:
+    _StreamHandler = logging.StreamHandler[TextIO]
+else:
+    _StreamHandler = logging.StreamHandler
+
+if TYPE_CHECKING:
+    _StreamHandler = logging.StreamHandler[TextIO]
+else:
+    _StreamHandler = logging.StreamHandler
 
 FORMAT = "%(asctime)s.%(msecs)03d %(process)d %(levelname)s %(name)s %(message)s"
 DATE_FORMAT = "%Y-%m-%d %H:%M:%S"
@@ -60,7 +70,7 @@ class JSONFormatter(logging.Formatter):
         return orjson.dumps(entry, default=repr).decode()
 
 
-class StdoutHandler(logging.StreamHandler[TextIO]):
+class StdoutHandler(_StreamHandler):
     """Writes to what sys.stdout is at the time: a model may close it, and the worker mends it."""
 
     def __init__(self) -> None:
