@@ -16,11 +16,6 @@ if TYPE_CHECKING:
 else:
     _StreamHandler = logging.StreamHandler
 
-if TYPE_CHECKING:
-    _StreamHandler = logging.StreamHandler[TextIO]
-else:
-    _StreamHandler = logging.StreamHandler
-
 FORMAT = "%(asctime)s.%(msecs)03d %(process)d %(levelname)s %(name)s %(message)s"
 DATE_FORMAT = "%Y-%m-%d %H:%M:%S"
 
@@ -54,15 +49,15 @@ class LineFormatter(logging.Formatter):
 
 
 class JSONFormatter(logging.Formatter):
-    """One JSON object a line: time (ISO 8601, UTC), process, level, logger, message, traceback."""
+    """One JSON object a line; asctime is ISO 8601 in UTC."""
 
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.datetime.fromtimestamp(record.created, datetime.timezone.utc)
         entry: dict[str, object] = {
-            "time": time.isoformat(timespec="milliseconds"),
+            "asctime": time.isoformat(timespec="milliseconds"),
             "process": record.process,
-            "level": record.levelname,
-            "logger": record.name,
+            "levelname": record.levelname,
+            "name": record.name,
             "message": record.getMessage(),
         }
         if record.exc_info:

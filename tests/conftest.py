@@ -1,0 +1,101 @@
+"""Which `deepaas-run` is tested, and how tests are given servers."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from tests import support
+
+REFERENCE = "2.6.0"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--deepaas-run",
+        metavar="PATH",
+        help="the deepaas-run to test (default: the one beside the running Python)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    path = config.getoption("--deepaas-run")
+    if path:
+        if not Path(path).is_file():
+            raise pytest.UsageError(f"--deepaas-run: there is no file {path}")
+        support.use_program(path)
+
+
+@functools.cache
+def version_under_test() -> str:
+    """The last word that `deepaas-run --version` prints."""
+    return support.version()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Turn mended cases round for the reference release: there they must fail."""
+    mended = [(item, mark) for item in items for mark in item.iter_markers("mended")]
+    if not mended or version_under_test() != REFERENCE:
+        return
+    for item, mark in mended:
+        item.add_marker(pytest.mark.xfail(reason=f"mended: {mark.args[0]}", strict=True))
+
+
+@pytest.fixture(scope="session")
+def is_reference() -> bool:
+    """Whether the reference release is tested."""
+    return version_under_test() == REFERENCE
+
+
+@pytest.fixture(scope="session")
+def patience(is_reference: bool) -> float:
+    """Seconds to wait for an answer that the reference release never gives."""
+    return 1.0 if is_reference else support.ANSWER_SECONDS
+
+
+class Serve(Protocol):
+    """Starts a server with these models and flags, and sees to its end."""
+
+    def __call__(self, models: Mapping[str, str], *args: str, **kwargs: Any) -> support.Server: ...
+
+
+def _server_factory(end: Callable[[support.Server], object]) -> Iterator[Serve]:
+    servers: list[support.Server] = []
+
+    def serve(models: Mapping[str, str], *args: str, **kwargs: Any) -> support.Server:
+        server = support.Server(models, args=args, **kwargs)
+        server.start()
+        servers.append(server)
+        return server
+
+    with contextlib.ExitStack() as ends:
+        yield serve
+        for server in servers:
+            ends.callback(end, server)
+
+
+@pytest.fixture
+def serve(request: pytest.FixtureRequest, is_reference: bool) -> Iterator[Serve]:
+    """Start servers for this test alone; they must end well when it is over.
+
+    The reference release may hang after a mended case: then it is killed.
+    """
+    doomed = is_reference and request.node.get_closest_marker("mended") is not None
+    yield from _server_factory(support.Server.kill if doomed else support.Server.stop)
+
+
+@pytest.fixture(scope="module")
+def serve_all() -> Iterator[Serve]:
+    """Start servers for all tests of a module; they must end well when it is over."""
+    yield from _server_factory(support.Server.stop)
+
+
+@pytest.fixture(scope="module")
+def serve_doomed(is_reference: bool) -> Iterator[Serve]:
+    """Like `serve_all`, for servers that only mended cases use."""
+    yield from _server_factory(support.Server.kill if is_reference else support.Server.stop)

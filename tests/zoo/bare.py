@@ -1,0 +1,1 @@
+"""Has none of the functions a model may have."""

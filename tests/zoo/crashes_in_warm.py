@@ -1,0 +1,12 @@
+"""Its `warm` follows a null pointer."""
+
+import ctypes
+from typing import Any
+
+
+def warm() -> None:
+    ctypes.string_at(0)
+
+
+def predict(**kwargs: Any) -> Any:
+    return "predicted"

@@ -1,0 +1,27 @@
+"""Its `get_metadata` and `get_predict_args` are wrapped by a decorator that hides their names."""
+
+from collections.abc import Callable
+from typing import Any
+
+from webargs import fields
+
+
+def hiding(function: Callable[..., Any]) -> Callable[..., Any]:
+    def inner(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return inner
+
+
+@hiding
+def get_metadata() -> dict[str, Any]:
+    return {"name": "Decorated"}
+
+
+@hiding
+def get_predict_args() -> dict[str, Any]:
+    return {"text": fields.Str(missing="x")}
+
+
+def predict(**kwargs: Any) -> Any:
+    return kwargs

@@ -1,0 +1,30 @@
+"""Does with its file what it is asked for: deletes it, moves it, or fails with it in hand."""
+
+import os
+import shutil
+import tempfile
+from typing import Any
+
+from webargs import fields
+
+
+def get_predict_args() -> dict[str, Any]:
+    return {
+        "data": fields.Field(type="file", location="form", required=True),
+        "do": fields.Str(missing="read"),
+        "number": fields.Int(),
+    }
+
+
+def predict(**kwargs: Any) -> Any:
+    path = kwargs["data"].filename
+    with open(path, "rb") as file:
+        content = file.read().decode()
+    match kwargs["do"]:
+        case "delete":
+            os.remove(path)
+        case "move":
+            shutil.move(path, tempfile.mkdtemp(dir=os.environ["HOME"]))
+        case "fail":
+            raise ValueError("failed with a file in hand")
+    return {"path": path, "content": content, "is file": os.path.isfile(path)}

@@ -1,0 +1,17 @@
+"""Takes any number of files of one name."""
+
+from typing import Any
+
+from webargs import fields
+
+
+def get_predict_args() -> dict[str, Any]:
+    return {
+        "files": fields.List(
+            fields.Field(type="file"), required=True, type="file", location="form"
+        ),
+    }
+
+
+def predict(**kwargs: Any) -> Any:
+    return [[one.name, one.original_filename, open(one.filename).read()] for one in kwargs["files"]]

@@ -1,0 +1,17 @@
+"""Its `accept` is pinned to the headers, and no choice is JSON."""
+
+from typing import Any
+
+from webargs import fields, validate
+
+
+def get_predict_args() -> dict[str, Any]:
+    return {
+        "accept": fields.Str(
+            validate=validate.OneOf(["image/png", "text/csv"]), location="headers"
+        ),
+    }
+
+
+def predict(**kwargs: Any) -> Any:
+    return f"accept={kwargs.get('accept')!r}"

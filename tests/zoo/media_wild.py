@@ -1,0 +1,18 @@
+"""Its `accept` offers any type: a choice is `*/*`."""
+
+from typing import Any
+
+from webargs import fields, validate
+
+
+def get_predict_args() -> dict[str, Any]:
+    return {
+        "accept": fields.Str(
+            missing="application/json",
+            validate=validate.OneOf(["application/json", "image/png", "*/*"]),
+        ),
+    }
+
+
+def predict(**kwargs: Any) -> Any:
+    return f"accept={kwargs.get('accept')!r}"
