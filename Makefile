@@ -8,7 +8,6 @@ BIN    := $(VENV)/bin
 JOBS   ?= 2
 PYTEST := $(BIN)/python -m pytest
 
-# A C library may bring its own idea of how many threads to use; two processes share these cores.
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .PHONY: help run test test-unit test-compat lint format bench docs clean
@@ -57,7 +56,7 @@ run: $(VENV)/.run
 
 test: lint chromium $(VENV)/.test .venv-reference/.ready .venv-lowest/.ready
 	$(PYTEST) tests/compat -n $(JOBS) -q --deepaas-run .venv-reference/bin/deepaas-run
-	$(PYTEST) tests/compat tests/model -n $(JOBS) -q --deepaas-run .venv-lowest/bin/deepaas-run
+	.venv-lowest/bin/python -m pytest tests/compat tests/model -n $(JOBS) -q
 	$(PYTEST) -n $(JOBS)
 
 test-unit: $(VENV)/.test
@@ -66,7 +65,7 @@ test-unit: $(VENV)/.test
 
 test-compat: $(VENV)/.test .venv-reference/.ready .venv-lowest/.ready
 	$(PYTEST) tests/compat -n $(JOBS) -q --deepaas-run .venv-reference/bin/deepaas-run
-	$(PYTEST) tests/compat -n $(JOBS) -q --deepaas-run .venv-lowest/bin/deepaas-run
+	.venv-lowest/bin/python -m pytest tests/compat -n $(JOBS) -q
 	$(PYTEST) tests/compat -n $(JOBS) -q
 
 lint: $(VENV)/.test

@@ -195,12 +195,14 @@ class Server:
 
         from deepaas.api.access import AccessLogger
 
+        access_log = logging.getLogger("deepaas.access")
+        wanted = self._conf.access_log and access_log.isEnabledFor(logging.INFO)
         protocol_log = logging.getLogger("deepaas.http")
         if not self._conf.debug:
             protocol_log.setLevel(logging.CRITICAL)  # what clients do wrong is no error here
         http = web.Server(
             app.handle,
-            access_log=logging.getLogger("deepaas.access") if self._conf.access_log else None,
+            access_log=access_log if wanted else None,
             access_log_class=AccessLogger,
             logger=protocol_log,
             read_bufsize=READ_BUFFER,
