@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import logging
 import sys
 import traceback
@@ -62,7 +63,10 @@ class JSONFormatter(logging.Formatter):
         }
         if record.exc_info:
             entry["traceback"] = "".join(traceback.format_exception(*record.exc_info))
-        return orjson.dumps(entry, default=repr).decode()
+        try:
+            return orjson.dumps(entry, default=repr).decode()
+        except TypeError:  # a text with lone surrogates
+            return json.dumps(entry, default=repr)
 
 
 class StdoutHandler(_StreamHandler):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -44,8 +45,12 @@ class RequestFiles:
 
     def __exit__(self, *_: object) -> None:
         for path in self._paths:
-            with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+            try:
                 os.unlink(path)
+            except FileNotFoundError:  # the model has moved or removed it
+                pass
+            except IsADirectoryError:  # or put a folder in its place
+                shutil.rmtree(path, ignore_errors=True)
 
     def new(self) -> tuple[str, io.FileIO]:
         """An empty file: its path, and the file open for writing, which the caller closes."""

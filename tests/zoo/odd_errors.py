@@ -103,7 +103,7 @@ KINDS: dict[str, Callable[[], Any]] = {
     "exit": lambda: sys.exit("leaving"),
     "exit-none": lambda: sys.exit(),
     "exit-0": lambda: sys.exit(0),
-    "exit-object": lambda: sys.exit(object()),  # type: ignore[call-overload]
+    "exit-object": lambda: _raise(SystemExit(object())),
     "import": lambda: __import__("no_such_module"),
     "assertion": _raising(AssertionError),
     "surrogate": _raising(functools.partial(ValueError, "lone \ud800 surrogate")),

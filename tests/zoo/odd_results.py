@@ -84,7 +84,7 @@ KINDS: dict[str, Callable[[], Any]] = {
     "bytes": lambda: b"bytes",
     "generator": _generator,
     "coroutine": _coroutine,
-    "file": lambda: open(__file__, "rb"),
+    "file": lambda: open(__file__, "rb"),  # noqa: SIM115
     "complex": lambda: 1j,
     "exception": lambda: ValueError("returned, not raised"),
     "circle": _circle,
@@ -99,7 +99,6 @@ KINDS: dict[str, Callable[[], Any]] = {
     "reads-numbers": ReadsNumbers,
     "closed": _closed,
     "deleted": _deleted,
-    "directory": lambda: open(os.open("/", os.O_RDONLY), "rb", closefd=False),
     "number": lambda: 5,
     "dict": lambda: {"a": 1},
 }
