@@ -45,18 +45,22 @@ class RequestFiles:
 
     def __exit__(self, *_: object) -> None:
         for path in self._paths:
-            try:
-                os.unlink(path)
-            except FileNotFoundError:  # the model has moved or removed it
-                pass
-            except IsADirectoryError:  # or put a folder in its place
-                shutil.rmtree(path, ignore_errors=True)
+            _remove(path)
 
     def new(self) -> tuple[str, io.FileIO]:
         """An empty file: its path, and the file open for writing, which the caller closes."""
         fd, path = tempfile.mkstemp(dir=self._directory)
         self._paths.append(path)
         return path, io.FileIO(fd, "wb")
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:  # the model has moved or removed it
+        pass
+    except IsADirectoryError:  # or put a folder in its place
+        shutil.rmtree(path, ignore_errors=True)
 
 
 async def read_call(
