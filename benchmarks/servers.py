@@ -112,7 +112,16 @@ KINDS = {
         ),
         Kind(
             name="deepaas",
-            title="this project, one worker",
+            title="this project, one worker, no access log (as the bare handler)",
+            program=Path(sys.executable).with_name("deepaas-run"),
+            command=lambda launch: [*_deepaas_command(launch), "--noaccess-log"],
+            environment=_deepaas_environment,
+            path=lambda case: f"/v2/models/{case.name}/predict/",
+            packages=_SERVER_PACKAGES,
+        ),
+        Kind(
+            name="deepaas-log",
+            title="this project, one worker, with its default access log",
             program=Path(sys.executable).with_name("deepaas-run"),
             command=_deepaas_command,
             environment=_deepaas_environment,
@@ -121,7 +130,7 @@ KINDS = {
         ),
         Kind(
             name="reference",
-            title="reference release, one worker",
+            title="reference release, one worker, with its access log (it has no option for it)",
             command=_deepaas_command,
             environment=_deepaas_environment,
             path=lambda case: f"/v2/models/{case.name}/predict/",
