@@ -131,7 +131,8 @@ def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
 def load(argv: Sequence[str]) -> cfg.ConfigOpts:
     """Read flags and configuration files.
 
-    Raises SystemExit for a bad flag (2, as argparse does) and oslo_config.cfg.Error for a bad file.
+    Raises SystemExit, after saying why, for an unknown flag (2) and for a bad value (1), and
+    oslo_config.cfg.Error for a file that cannot be read.
     """
     conf = cfg.ConfigOpts()
     conf.register_cli_opts(ALL)

@@ -41,6 +41,10 @@ class LineFormatter(logging.Formatter):
         self._second = -1
         self._time = ""
 
+    def format(self, record: logging.LogRecord) -> str:
+        line = super().format(record)
+        return line if line.isascii() else line.encode("utf-8", "backslashreplace").decode()
+
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
         second = int(record.created)
         if second != self._second:

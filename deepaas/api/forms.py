@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.message
 import io
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,6 +17,9 @@ from deepaas.model.v2.exchange import FilePart
 
 MAX_CONTENT_TYPE = 1000
 """Characters; a boundary has 70 at the most, and parsing takes time that grows with the square."""
+
+# What clients send is told to them, not to the log.
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
 NewFile = Callable[[], tuple[str, io.FileIO]]
 
@@ -175,14 +179,15 @@ def _parameters(header: str, value: bytes) -> dict[str, str]:
     message[header] = " ".join(text.splitlines())
     try:
         parameters = message.get_params([], header)[1:]
-    except (ValueError, LookupError):
+    except (ValueError, LookupError, TypeError):
         raise BadRequestError(f"The {header} of the multipart body is malformed") from None
     found: dict[str, str] = {}
     for name, parameter in parameters:
-        if isinstance(parameter, tuple):
+        if isinstance(parameter, tuple):  # the extended form goes before the plain one
             charset, _, raw = parameter
-            parameter = _redecode(raw, charset)
-        found.setdefault(name.lower(), parameter)
+            found[name.lower()] = _redecode(raw, charset)
+        else:
+            found.setdefault(name.lower(), parameter)
     return found
 
 

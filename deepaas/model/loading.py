@@ -54,7 +54,9 @@ def find(targets: Sequence[str], model_name: str = "") -> list[ModelSource]:
     if targets:
         if model_name and len(targets) > 1:
             raise ConfigurationError("--model-name goes with one model, not with several")
-        sources = [ModelSource(model_name or _name_of(target), target) for target in targets]
+        sources = [ModelSource(_name_of(target), target) for target in targets]
+        if model_name:
+            sources = [ModelSource(model_name, source.target) for source in sources]
         names = [source.name for source in sources]
         if len(set(names)) < len(names):
             raise ConfigurationError(f"several models would have the same name: {', '.join(names)}")
@@ -114,10 +116,14 @@ def _load_file(path: str) -> ModuleType:
     if spec is None or spec.loader is None:
         raise ImportError(f"cannot import {path}")
     module = importlib.util.module_from_spec(spec)
+    before = sys.modules.get(name)
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
     except BaseException:
-        del sys.modules[name]
+        if before is None:
+            del sys.modules[name]
+        else:
+            sys.modules[name] = before
         raise
     return module

@@ -73,7 +73,7 @@ class Host:
     def description(self) -> dict[str, Any]:
         """What the server needs to know of the model, in plain data."""
         try:
-            metadata = {str(key): to_plain(v) for key, v in self.model.metadata().items()}
+            metadata = {to_plain(str(k)): to_plain(v) for k, v in self.model.metadata().items()}
         except Exception:
             logger.exception("get_metadata of model %s failed", self.model.name)
             metadata = stock_metadata(self.model.name)

@@ -121,9 +121,11 @@ class Arguments:
 
     def _choose_media_type(self, gathered: dict[str, Any], headers: Mapping[str, str]) -> None:
         """Settle `accept`: what was asked for by name, else by header, else the first choice."""
-        if not self.media_types:
-            return
         assert self._accept is not None
+        if not self.media_types:
+            if gathered.get("accept") == ANY:
+                del gathered["accept"]
+            return
         pinned_to_header = self._accept.locations == ("headers",)
         if pinned_to_header or gathered.get("accept", ANY) == ANY:
             header = headers.get("accept", "")
@@ -165,6 +167,8 @@ class _Sources:
                 value = values.get(argument.name, missing)
                 if value is missing:
                     continue
+                if type(value) is float and abs(value) >= _BEYOND_64_BITS:
+                    value = _lenient_json(self._call, _body(self._call))[argument.name]
                 if argument.multiple and value is not None and not isinstance(value, list):
                     return [value]
                 return value
@@ -186,7 +190,7 @@ def _read_headers(call: Call) -> Values:
 def _read_form(call: Call) -> Values:
     if call.form is not None:
         return _group((name, _form_value(name, value)) for name, value in call.form)
-    if not call.content_type.startswith("application/x-www-form-urlencoded"):
+    if not call.content_type.lower().startswith("application/x-www-form-urlencoded"):
         return {}
     text = _text(call)
     try:
@@ -216,6 +220,7 @@ def _read_json(call: Call) -> Values:
     return value
 
 
+_BEYOND_64_BITS = 2.0**63  # orjson reads larger integers as floats
 _INVALID_JSON = {"json": ["Invalid JSON body."]}
 
 

@@ -88,7 +88,10 @@ def _aiohttp_reply(error: Any) -> Reply:
         for name, value in error.headers.items()
         if name.lower() not in _OF_THE_CONNECTION
     }
-    text = error.text or ""
+    try:
+        text = error.text or ""
+    except Exception:  # its body is no text
+        text = ""
     if status < 400:
         return Reply(status, text.encode(), headers | {"Content-Type": "text/plain; charset=utf-8"})
     own_reason = error.reason != http.HTTPStatus(status).phrase if status in _STATUSES else True

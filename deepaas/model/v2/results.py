@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
+import enum
 import io
 import json
 import math
@@ -22,7 +24,8 @@ from deepaas.model.v2.media import JSON
 MAX_INLINE = 1024 * 1024
 """Bytes; a larger body is handed over as a file."""
 
-_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+# Times are passed through since orjson drops a zero of some microseconds.
+_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_DATETIME
 
 
 class UnusableResultError(Exception):
@@ -40,16 +43,15 @@ class ResultSchema:
         """Take a dictionary of fields or a Schema, as class or instance; TypeError otherwise."""
         if isinstance(declared, type) and issubclass(declared, Schema):
             self.schema, name = declared(), declared.__name__
-            self.name = name.removesuffix("Schema") or name
         elif isinstance(declared, Schema):
-            self.schema, self.name = declared, type(declared).__name__.removesuffix("Schema")
+            self.schema, name = declared, type(declared).__name__
         elif isinstance(declared, Mapping):
-            self.schema = Schema.from_dict(dict(declared))()
-            self.name = "ModelPredictionResponse"
+            self.schema, name = Schema.from_dict(dict(declared))(), "ModelPredictionResponse"
         else:
             raise TypeError(
                 f"schema is {type(declared).__name__}, neither fields nor a marshmallow Schema"
             )
+        self.name = name.removesuffix("Schema") or name
 
     def check(self, value: Any) -> None:
         """Raise UnusableResultError if `value` is not of this form."""
@@ -91,7 +93,7 @@ def to_json(value: Any) -> bytes:
         # Integers above 64 bits and lone surrogates are JSON too, but not orjson's.
         try:
             return json.dumps(_plain(value), allow_nan=False).encode()
-        except (TypeError, ValueError, RecursionError):
+        except Exception:
             cause = error.__cause__ or error
             raise UnusableResultError(f"The model's result is no JSON: {cause}") from None
 
@@ -101,14 +103,21 @@ def to_plain(value: Any) -> Any:
     try:
         return orjson.loads(orjson.dumps(value, default=_default_or_text, option=_OPTIONS))
     except (TypeError, ValueError, RecursionError):
-        return str(value)
+        return _text(value)
 
 
 def _default_or_text(value: Any) -> Any:
     try:
         return _default(value)
     except Exception:
-        return str(value)
+        return _text(value)
+
+
+def _text(value: Any) -> str:
+    try:
+        return str(value).encode("utf-8", "backslashreplace").decode()
+    except Exception:
+        return f"<{type(value).__name__}>"
 
 
 def _default(value: Any) -> Any:
@@ -117,14 +126,19 @@ def _default(value: Any) -> Any:
         return list(value)
     if isinstance(value, Set):
         return list(value)
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
     tolist = getattr(value, "tolist", None)  # numpy arrays orjson cannot read, tensors, series
     if callable(tolist):
-        return tolist()
+        plain = tolist()
+        return float(plain) if type(plain) is type(value) else plain  # numpy.longdouble
     raise TypeError(f"{type(value).__name__} cannot be encoded")
 
 
 def _plain(value: Any) -> Any:
     """The same value in types that the json module knows."""
+    if isinstance(value, enum.Enum):
+        return _plain(value.value)
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, str | int):
@@ -133,10 +147,11 @@ def _plain(value: Any) -> Any:
         return {_plain_key(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | Set):
         return [_plain(item) for item in value]
-    if isinstance(value, datetime.date | datetime.time):
-        return value.isoformat()
     if isinstance(value, uuid.UUID):
         return str(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [field.name for field in dataclasses.fields(value)]
+        return {name: _plain(getattr(value, name)) for name in names}
     return _plain(_default(value))
 
 
@@ -183,7 +198,9 @@ def _filename(value: Any) -> str:
     name = getattr(value, "name", None)
     if not isinstance(name, str | os.PathLike) or not callable(getattr(value, "read", None)):
         return ""
-    return quote(os.path.basename(os.fspath(name)), safe=" ~!#$&+^`{}|()[]@,").replace(" ", "%20")
+    return quote(
+        os.path.basename(os.fspath(name)), safe="~!#$&+^`{}|()[]@,", errors="surrogateescape"
+    )
 
 
 def _to_bytes(value: Any, media_type: str) -> bytes:
@@ -194,7 +211,9 @@ def _to_bytes(value: Any, media_type: str) -> bytes:
     if isinstance(value, str):
         return value.encode("utf-8", "surrogatepass")
     if isinstance(value, io.IOBase) or callable(getattr(value, "read", None)):
-        value = value.getvalue() if _written_not_rewound(value) else value.read()
+        if _stands_at_its_end(value):
+            value.seek(0)
+        value = value.read()
         if isinstance(value, str | bytes | bytearray | memoryview):
             return _to_bytes(value, media_type)
     raise UnusableResultError(
@@ -203,11 +222,14 @@ def _to_bytes(value: Any, media_type: str) -> bytes:
     )
 
 
-def _written_not_rewound(value: Any) -> bool:
-    """A buffer that stands at its end: its author wrote it and returned it as it was."""
-    if not isinstance(value, io.BytesIO | io.StringIO):
+def _stands_at_its_end(value: Any) -> bool:
+    """A file that its author has written and returned as it was."""
+    try:
+        position = value.tell()
+        end = value.seek(0, io.SEEK_END)
+        if end is None:  # as SpooledTemporaryFile before Python 3.11
+            end = value.tell()
+        value.seek(position)
+    except (AttributeError, OSError, ValueError):  # nothing that can be sought in
         return False
-    position = value.tell()
-    end = value.seek(0, io.SEEK_END)
-    value.seek(position)
-    return 0 < position == end
+    return bool(0 < position == end)

@@ -1,0 +1,152 @@
+"""From a method and a path to a handler."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from deepaas.api import routing
+from deepaas.api.routing import Route, Router
+from deepaas.exceptions import MethodNotAllowedError, NotFoundError
+
+
+async def _root(*_: object) -> web.Response:
+    raise NotImplementedError
+
+
+async def _models(*_: object) -> web.Response:
+    raise NotImplementedError
+
+
+async def _model(*_: object) -> web.Response:
+    raise NotImplementedError
+
+
+async def _predict(*_: object) -> web.Response:
+    raise NotImplementedError
+
+
+ROUTES = [
+    Route("GET", "/", _root),
+    Route("GET", "/v2/models", _models),
+    Route("GET", "/v2/models/{name}", _model, {"kind": "any"}),
+    Route("POST", "/v2/models/{name}/predict", _predict),
+    Route("PUT", "/v2/models/{name}/predict", _predict),
+]
+
+
+@pytest.fixture
+def router() -> Router:
+    return Router("", ROUTES)
+
+
+@pytest.mark.parametrize(
+    ("path", "handler", "arguments"),
+    [
+        ("/", _root, {}),
+        ("", _root, {}),
+        ("//", _root, {}),
+        ("/v2/models", _models, {}),
+        ("/v2/models/", _models, {}),
+        ("//v2///models//", _models, {}),
+        ("/v2/models/demo", _model, {"name": "demo", "kind": "any"}),
+        ("/v2/models/demo/", _model, {"name": "demo", "kind": "any"}),
+        ("/v2/models/a%20b", _model, {"name": "a b", "kind": "any"}),
+        ("/v2/models/%C3%A4", _model, {"name": "ä", "kind": "any"}),
+        ("/v2/models/a+b", _model, {"name": "a+b", "kind": "any"}),
+        ("/v2/models/a%2Fb", _model, {"name": "a/b", "kind": "any"}),
+        ("/v2/models/..", _model, {"name": "..", "kind": "any"}),
+        ("/v2/models/%2e%2e", _model, {"name": "..", "kind": "any"}),
+        ("/v2/models/..%2F..", _model, {"name": "../..", "kind": "any"}),
+        ("/v2/models/%", _model, {"name": "%", "kind": "any"}),
+        ("/v2/%6Dodels", _models, {}),
+    ],
+)
+def test_path_is_found(router: Router, path: str, handler: Any, arguments: dict[str, Any]) -> None:
+    assert router.find("GET", path) == (handler, arguments)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v2",
+        "/V2/models",
+        "/v2/models/demo/predict/more",
+        "/v2/models/a/b/c/d",
+        "/v2%2Fmodels",
+        "/%2F",
+        "/v2/models/../../v2/models",
+        "/v2/models/{name}/train",
+        "/v2 /models",
+    ],
+)
+def test_unknown_path_is_not_found(router: Router, path: str) -> None:
+    with pytest.raises(NotFoundError) as error:
+        router.find("GET", path)
+    assert str(error.value) == f"There is nothing at {path}"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("POST", "/", "GET"),
+        ("DELETE", "/v2/models/", "GET"),
+        ("GET", "/v2/models/demo/predict", "POST, PUT"),
+        ("post", "/v2/models/demo/predict", "POST, PUT"),
+    ],
+)
+def test_wrong_method_is_told_with_those_allowed(
+    router: Router, method: str, path: str, allowed: str
+) -> None:
+    with pytest.raises(MethodNotAllowedError) as error:
+        router.find(method, path)
+    assert error.value.headers == {"Allow": allowed}
+    assert str(error.value) == f"{method} is not allowed here"
+
+
+@pytest.mark.parametrize("base_path", ["/x", "/x/", "x", "//x//"])
+@pytest.mark.parametrize(
+    ("path", "handler"), [("/x", _root), ("/x/", _root), ("/x/v2/models/", _models)]
+)
+def test_base_path_moves_everything(base_path: str, path: str, handler: Any) -> None:
+    assert Router(base_path, ROUTES).find("GET", path) == (handler, {})
+
+
+@pytest.mark.parametrize("path", ["/", "/v2/models"])
+def test_nothing_is_left_outside_of_the_base_path(path: str) -> None:
+    with pytest.raises(NotFoundError):
+        Router("/x", ROUTES).find("GET", path)
+
+
+def test_first_route_that_fits_wins() -> None:
+    router = Router("", [Route("GET", "/a", _root), Route("GET", "/{name}", _model)])
+    assert router.find("GET", "/a") == (_root, {})
+    assert router.find("GET", "/b") == (_model, {"name": "b"})
+
+
+def test_method_is_looked_for_in_all_routes_of_a_path() -> None:
+    router = Router("", [Route("GET", "/a", _root), Route("POST", "/{name}", _model)])
+    assert router.find("POST", "/a") == (_model, {"name": "a"})
+
+
+def test_path_is_searched_once(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = router.find("GET", "/v2/models/demo")
+    monkeypatch.setattr(router, "_search", None)
+    assert router.find("GET", "/v2/models/demo") is first
+
+
+def test_cache_is_bounded(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routing, "MAX_CACHED", 10)
+    for number in range(35):
+        path = f"/v2/models/{number}"
+        assert router.find("GET", path)[1]["name"] == str(number)
+        assert len(router._cache) <= 10
+
+
+def test_what_is_not_found_is_not_cached(router: Router) -> None:
+    for method, path in [("GET", "/nothing"), ("DELETE", "/")]:
+        with pytest.raises((NotFoundError, MethodNotAllowedError)):
+            router.find(method, path)
+    assert router._cache == {}

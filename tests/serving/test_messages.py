@@ -1,0 +1,220 @@
+"""Every message between server and worker, there and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deepaas.model.v2.exchange import Call, FilePart, Reply
+from deepaas.serving.messages import (
+    CALL_HEADER,
+    ControlMessage,
+    Failed,
+    Phase,
+    Ready,
+    ReplyReader,
+    Start,
+    call_id_of,
+    call_in_file,
+    decode_call,
+    decode_control,
+    encode_call,
+    encode_control,
+    encode_reply,
+)
+
+texts = st.text(max_size=20)
+ids = st.integers(0, 2**32 - 1)
+headers = st.dictionaries(texts, texts, max_size=3)
+file_parts = st.builds(FilePart, texts, texts, texts)
+forms = st.none() | st.lists(st.tuples(texts, texts | file_parts), max_size=4)
+calls = st.builds(
+    Call,
+    query=texts,
+    content_type=texts,
+    headers=headers,
+    form=forms,
+    body_path=texts,
+    body=st.binary(max_size=200),
+)
+replies = st.builds(
+    Reply,
+    status=st.integers(0, 2**16 - 1),
+    body=st.binary(max_size=60),
+    headers=st.none() | headers,
+    reason=texts,
+    code=texts.filter(bool),
+) | st.builds(Reply, status=st.integers(200, 599), body=st.binary(max_size=60))
+
+
+# --- calls -----------------------------------------------------------------------------------
+
+
+@given(ids, calls)
+def test_call_comes_back_as_it_was(call_id: int, call: Call) -> None:
+    packet = encode_call(call_id, call)
+    assert call_id_of(packet) == call_id
+    assert decode_call(memoryview(packet)) == (call_id, call)
+
+
+def test_parts_of_a_form_keep_their_kinds() -> None:
+    part = FilePart("/uploads/1", "image/png", "cat.png")
+    call = Call(form=[("a", "text"), ("b", part), ("a", "")])
+    _, decoded = decode_call(memoryview(encode_call(1, call)))
+    assert decoded.form == [("a", "text"), ("b", part), ("a", "")]
+    assert [type(pair) for pair in decoded.form] == [tuple, tuple, tuple]
+
+
+def test_body_does_not_change_with_the_buffer_it_came_in() -> None:
+    buffer = bytearray(encode_call(1, Call(body=b"abc")))
+    _, call = decode_call(memoryview(buffer))
+    buffer[:] = bytes(len(buffer))
+    assert call.body == b"abc"
+
+
+def test_small_call_has_a_small_packet() -> None:
+    packet = encode_call(7, Call("a=1", "application/json", body=b"{}"))
+    assert packet[CALL_HEADER:] == b'["a=1","application/json"]{}'
+
+
+@settings(deadline=None)
+@given(ids, calls)
+def test_call_in_a_file_comes_back_as_it_was(
+    tmp_path_factory: pytest.TempPathFactory, call_id: int, call: Call
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "call-ä"
+    path.write_bytes(encode_call(call_id, call))
+    packet = call_in_file(call_id, str(path))
+    assert call_id_of(packet) == call_id
+    assert decode_call(memoryview(packet)) == (call_id, call)
+
+
+def test_id_of_a_call_in_a_file_is_that_of_the_packet(tmp_path: Path) -> None:
+    path = tmp_path / "call"
+    path.write_bytes(encode_call(1, Call()))
+    assert decode_call(memoryview(call_in_file(2, str(path)))) == (2, Call())
+
+
+def test_file_of_a_call_that_is_gone(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        decode_call(memoryview(call_in_file(1, str(tmp_path / "gone"))))
+
+
+# --- replies ---------------------------------------------------------------------------------
+
+
+def read(chunks: Sequence[bytes]) -> list[tuple[int, Reply]]:
+    reader = ReplyReader()
+    return [found for chunk in chunks for found in reader.feed(chunk, [])]
+
+
+@given(ids, replies)
+def test_reply_comes_back_as_it_was(call_id: int, reply: Reply) -> None:
+    assert read([encode_reply(call_id, reply)]) == [(call_id, reply)]
+
+
+@given(st.lists(st.tuples(ids, replies), max_size=4), st.data())
+def test_replies_come_back_however_the_stream_is_cut(
+    sent: list[tuple[int, Reply]], data: st.DataObject
+) -> None:
+    stream = b"".join(encode_reply(call_id, reply) for call_id, reply in sent)
+    cuts = data.draw(st.lists(st.integers(0, len(stream)), max_size=8).map(sorted))
+    chunks = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
+    assert read(chunks) == sent
+
+
+def test_replies_come_back_byte_by_byte() -> None:
+    sent = [
+        (1, Reply(body=b"abc")),
+        (2, Reply(400, headers={"X": "y"}, reason="no", code="bad")),
+        (3, Reply()),
+    ]
+    stream = b"".join(encode_reply(call_id, reply) for call_id, reply in sent)
+    assert read([bytes([byte]) for byte in stream]) == sent
+
+
+def test_reply_comes_as_soon_as_it_is_whole() -> None:
+    reader = ReplyReader()
+    stream = encode_reply(1, Reply(body=b"abc"))
+    assert list(reader.feed(stream[:-1], [])) == []
+    assert list(reader.feed(stream[-1:] + stream[:5], [])) == [(1, Reply(body=b"abc"))]
+    assert list(reader.feed(stream[5:], [])) == [(1, Reply(body=b"abc"))]
+
+
+def test_plain_reply_has_no_meta_data() -> None:
+    assert encode_reply(1, Reply(body=b"abc")).endswith(b"abc")
+    assert len(encode_reply(1, Reply(body=b"abc"))) == len(encode_reply(1, Reply())) + 3
+
+
+def test_descriptors_go_to_their_replies_in_order() -> None:
+    reader = ReplyReader()
+    # Not descriptors of this process: the reader only hands them on.
+    first = encode_reply(1, Reply(headers={"X": "y"}, fd=5))
+    second = encode_reply(2, Reply(body=b"abc"))
+    third = encode_reply(3, Reply(fd=6))
+    assert list(reader.feed(first[:-1], [1001])) == []
+    assert list(reader.feed(first[-1:] + second + third, [1002])) == [
+        (1, Reply(headers={"X": "y"}, fd=1001)),
+        (2, Reply(body=b"abc")),
+        (3, Reply(fd=1002)),
+    ]
+    assert reader.take_fds() == []
+
+
+def test_descriptors_without_a_reply_are_handed_over_once() -> None:
+    reader = ReplyReader()
+    assert list(reader.feed(encode_reply(1, Reply(fd=5))[:-1], [1001])) == []
+    assert reader.take_fds() == [1001]
+    assert reader.take_fds() == []
+
+
+# --- control ---------------------------------------------------------------------------------
+
+START = Start(
+    name="demo",
+    target="demo.py:Model",
+    index=1,
+    warm=True,
+    log={"level": "INFO", "file": "", "json": False},
+)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [START, Phase("warming"), Ready({"has": ["predict"]}), Failed("warming", "ä: two\nlines")],
+)
+def test_control_message_comes_back_as_it_was(message: ControlMessage) -> None:
+    line = encode_control(message)
+    assert line.endswith(b"\n")
+    assert line.count(b"\n") == 1
+    assert decode_control(line) == message
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.dictionaries(st.text(), _json, max_size=3))
+def test_any_description_comes_back_as_it_was(description: dict[str, Any]) -> None:
+    line = encode_control(Ready(description))
+    assert b"\n" not in line[:-1]
+    assert decode_control(line) == Ready(description)
+
+
+def test_what_is_no_json_in_a_description_is_its_text() -> None:
+    line = encode_control(Ready({"a": 3j}))
+    assert json.loads(line)[1]["description"] == {"a": "3j"}
+
+
+def test_unknown_control_message_is_an_error() -> None:
+    with pytest.raises(KeyError):
+        decode_control(b'["Other",{}]\n')
