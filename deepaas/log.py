@@ -87,6 +87,10 @@ class StdoutHandler(_StreamHandler):
     def stream(self, value: TextIO) -> None:
         raise AttributeError("it is always sys.stdout")
 
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], BrokenPipeError):  # nobody reads it any more
+            super().handleError(record)
+
 
 class Tail:
     """The newest `size` bytes of what was written to it."""

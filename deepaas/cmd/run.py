@@ -224,7 +224,8 @@ class Server:
             models = ", ".join(app.pools)
             if not self._conf.use_json:
                 banner = _BANNER.format(version=deepaas.__version__, models=models, url=url)
-                print(banner, flush=True)
+                with contextlib.suppress(BrokenPipeError):
+                    print(banner, flush=True)
             logger.info("Listening on %s", url)
             await stop.wait()
             logger.info("Stopping")

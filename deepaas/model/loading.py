@@ -11,7 +11,7 @@ import inspect
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 
 from deepaas.exceptions import ConfigurationError, NoModelError, UnknownModelError
@@ -21,10 +21,14 @@ NAMESPACE = "deepaas.v2.model"
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A model's name and where it is: `module[:attribute]` or `path/to/file.py[:attribute]`."""
+    """A model's name and where it is: `module[:attribute]` or `path/to/file.py[:attribute]`.
+
+    `folder` is looked in for a module that is not installed.
+    """
 
     name: str
     target: str
+    folder: str = ""
 
 
 def installed() -> list[ModelSource]:
@@ -54,9 +58,10 @@ def find(targets: Sequence[str], model_name: str = "") -> list[ModelSource]:
     if targets:
         if model_name and len(targets) > 1:
             raise ConfigurationError("--model-name goes with one model, not with several")
-        sources = [ModelSource(_name_of(target), target) for target in targets]
+        folder = os.getcwd()
+        sources = [ModelSource(_name_of(target), target, folder) for target in targets]
         if model_name:
-            sources = [ModelSource(model_name, source.target) for source in sources]
+            sources = [replace(source, name=model_name) for source in sources]
         names = [source.name for source in sources]
         if len(set(names)) < len(names):
             raise ConfigurationError(f"several models would have the same name: {', '.join(names)}")
@@ -75,8 +80,13 @@ def find(targets: Sequence[str], model_name: str = "") -> list[ModelSource]:
     return sources
 
 
-def load(target: str) -> object:
-    """Import the model at `target`; a class is instantiated. Whatever its code raises comes out."""
+def load(target: str, folder: str = "") -> object:
+    """Import the model at `target`; a class is instantiated. Whatever its code raises comes out.
+
+    A module is looked for in `folder` too, after all other places.
+    """
+    if folder:
+        sys.path.append(folder)
     path, attribute = _split(target)
     module = _load_file(path) if path.endswith(".py") else importlib.import_module(path)
     found: object = module

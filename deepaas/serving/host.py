@@ -60,7 +60,7 @@ class Host:
         self._streams = streams
         self._pid = os.getpid()
         on_phase("importing")
-        self.model = ModelWrapper(start.name, loading.load(start.target))
+        self.model = ModelWrapper(start.name, loading.load(start.target, start.folder))
         on_phase("describing")
         self.arguments = Arguments(self.model.fields("predict"))
         schema = self.model.schema

@@ -116,6 +116,7 @@ class Start:
 
     name: str
     target: str  # module, module:attribute or path/to/file.py[:attribute]
+    folder: str  # where a module that is not installed is looked for
     index: int
     warm: bool
     log: dict[str, object]

@@ -209,6 +209,7 @@ class Pool:
         start = messages.Start(
             name=self.name,
             target=self.source.target,
+            folder=self.source.folder,
             index=index,
             warm=self.options.warm,
             log=self.options.log,

@@ -179,6 +179,7 @@ def test_descriptors_without_a_reply_are_handed_over_once() -> None:
 START = Start(
     name="demo",
     target="demo.py:Model",
+    folder="/models",
     index=1,
     warm=True,
     log={"level": "INFO", "file": "", "json": False},

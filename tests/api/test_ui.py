@@ -1,0 +1,126 @@
+"""The page at /api: all it needs comes from the server itself."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from tests.conftest import Serve
+from tests.support import Server
+
+TYPES = {
+    "css": {"text/css"},
+    "js": {"text/javascript", "application/javascript"},
+    "png": {"image/png"},
+    "json": {"application/json"},
+}
+
+
+class References(HTMLParser):
+    """The addresses that a page refers to, and what it says besides."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.attributes: dict[str, str | None] = {}
+        self.title = ""
+        self._in_title = False
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._in_title = tag == "title"
+        for name, value in attrs:
+            self.attributes[f"{tag}.{name}"] = value
+            if name in ("src", "href", "action", "data-spec"):
+                self.addresses.append(value or "")
+
+    def handle_data(self, data: str) -> None:
+        if self._in_title:
+            self.title += data
+            self._in_title = False
+
+
+@pytest.fixture(scope="module", params=["", "/some/where"], ids=["root", "base path"])
+def base(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def server(serve_all: Serve, base: str) -> Server:
+    return serve_all({}, "zoo.echo", "zoo.files", "--base-path", base)
+
+
+def test_every_address_of_the_page_is_local_and_there(server: Server, base: str) -> None:
+    addresses = References(server.get(f"{base}/api").text).addresses
+    assert f"{base}/swagger.json" in addresses
+    for address in addresses:
+        assert address.startswith(f"{base}/")
+        assert not address.startswith("//")
+        response = server.get(address)
+        assert response.status_code == 200, address
+        kinds = TYPES[address.rpartition(".")[2]]
+        assert response.headers["Content-Type"].partition(";")[0] in kinds
+        assert response.content
+
+
+def test_page_calls_nobody_else(server: Server, base: str) -> None:
+    page = server.get(f"{base}/api").text
+    assert "://" not in page
+    assert "validatorUrl: null" in page
+
+
+def test_style_refers_to_nothing_outside(server: Server, base: str) -> None:
+    style = next(a for a in References(server.get(f"{base}/api").text).addresses if "css" in a)
+    urls = re.findall(r"url\(([^)]{0,200})", server.get(style).text)
+    assert not [url for url in urls if not url.strip("\"' ").startswith(("data:", "#"))]
+    assert "@import" not in server.get(style).text
+
+
+def test_page_is_titled_by_its_models(server: Server, base: str) -> None:
+    assert "echo, files" in References(server.get(f"{base}/api").text).title
+
+
+def test_asset_may_be_kept_by_the_browser(server: Server, base: str) -> None:
+    address = f"{base}/static/swagger/swagger-ui-bundle.js"
+    response = server.get(address)
+    assert "max-age" in response.headers["Cache-Control"]
+    again = server.get(address, headers={"If-None-Match": response.headers["ETag"]})
+    assert again.status_code == 304
+    assert again.content == b""
+
+
+def test_part_of_an_asset_may_be_asked_for(server: Server, base: str) -> None:
+    address = f"{base}/static/swagger/swagger-ui.css"
+    whole = server.get(address).content
+    response = server.get(address, headers={"Range": "bytes=10-19"})
+    assert response.status_code == 206
+    assert response.content == whole[10:20]
+
+
+@pytest.mark.parametrize("name", ["", "nothing.js", "index.html", "swagger-ui.css/more"])
+def test_other_assets_are_404(server: Server, base: str, name: str) -> None:
+    assert server.get(f"{base}/static/swagger/{name}").status_code == 404
+
+
+def test_ui_redirects_within_the_base_path(server: Server, base: str) -> None:
+    answer = server.raw_request("GET", f"{base}/ui")
+    assert (answer.status, answer.header("Location")) == (302, f"{base}/api")
+
+
+def test_name_of_a_model_is_no_markup(serve: Serve) -> None:
+    name = '<script>"x"&'
+    server = serve({}, "zoo.echo", "--model-name", name)
+    page = server.get("/api").text
+    assert name not in page
+    assert name in References(page).title
+    path = "/v2/models/%3Cscript%3E%22x%22%26/"
+    assert server.get(path).json()["name"] == "echo"
+    assert server.post(f"{path}predict/", json={"text": "a"}).status_code == 200
+
+
+def test_without_documentation_there_are_no_assets(serve: Serve) -> None:
+    server = serve({}, "zoo.echo", "--nodoc-endpoint")
+    for path in ("/api", "/ui", "/static/swagger/swagger-ui.css"):
+        assert server.get(path).status_code == 404

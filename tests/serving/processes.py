@@ -1,0 +1,104 @@
+"""What tests of processes share: which live, how large they are, and work done meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any
+
+import psutil
+
+from tests.support import Server, predictions, wait_until
+
+MEGABYTE = 1024 * 1024
+
+
+def health(server: Server, model: str) -> dict[str, Any]:
+    """What the health page says of a model: ready, problem, pids."""
+    described: dict[str, Any] = server.get("/v2/health/ready").json()["models"][model]
+    return described
+
+
+def pids(server: Server, model: str) -> list[int]:
+    """The processes of a model's workers that are ready."""
+    return [int(pid) for pid in health(server, model)["pids"]]
+
+
+def wait_ready(server: Server, model: str, workers: int = 1) -> list[int]:
+    """Wait until that many workers are ready; their processes."""
+    wait_until(lambda: len(pids(server, model)) == workers, within=10, what=f"{workers} workers")
+    return pids(server, model)
+
+
+def lives(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def wait_gone(processes: list[int], *, within: float = 3) -> None:
+    """Wait until none of the processes lives."""
+    wait_until(lambda: not any(map(lives, processes)), within=within, what=f"end of {processes}")
+
+
+@contextlib.contextmanager
+def killed_at_the_end(pid: int) -> Iterator[None]:
+    """See to it that a process is gone, whatever the test finds."""
+    try:
+        process = psutil.Process(pid)
+    except psutil.NoSuchProcess:
+        yield
+        return
+    try:
+        yield
+    finally:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def answers(server: Server, model: str, **kwargs: Any) -> Any:
+    """What the model predicts for the arguments; it must be 200 and quick."""
+    began = time.monotonic()
+    predicted = predictions(server.predict(model, **kwargs))
+    took = time.monotonic() - began
+    assert took < 5, f"it took {took:.1f} s"
+    return predicted
+
+
+class Growth:
+    """How many bytes a process grew beyond what it had at the start, at the most.
+
+    Measured by a thread while the block runs, every few milliseconds.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self._process = psutil.Process(pid)
+        self._first = self._peak = self._process.memory_info().rss
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    @property
+    def bytes(self) -> int:
+        return self._peak - self._first
+
+    def _watch(self) -> None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            while not self._end.wait(0.005):
+                self._peak = max(self._peak, self._process.memory_info().rss)
+
+    def __enter__(self) -> Growth:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._end.set()
+        self._thread.join()
