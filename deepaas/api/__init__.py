@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 from deepaas.api import openapi, ui
 from deepaas.api.app import App, Settings
 from deepaas.api.routing import Route, Router
@@ -24,7 +26,7 @@ def create_app(pools: list[Pool], settings: Settings, debug_output: Tail | None 
         Route("GET", "/swagger.json", openapi.swagger),
     ]
     for pool in pools:
-        path = f"/v2/models/{pool.name}"
+        path = f"/v2/models/{quote(pool.name, safe='')}"
         routes += [
             Route("GET", path, models.show_model, {"pool": pool}),
             Route("POST", f"{path}/predict", predict.predict, {"pool": pool}),

@@ -22,6 +22,7 @@ class Route:
     """What answers a method on a path.
 
     The handler gets `arguments` by name, and each `{name}` that stands for a segment of `path`.
+    Whatever else is in `path` is percent-encoded.
     """
 
     method: str
@@ -30,12 +31,26 @@ class Route:
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class _Step:
+    """One segment of a route's path: itself, decoded, or the name of what stands there."""
+
+    text: str
+    is_name: bool
+
+    @classmethod
+    def of(cls, segment: str) -> _Step:
+        if segment[0] == "{":
+            return cls(segment[1:-1], is_name=True)
+        return cls(unquote(segment), is_name=False)
+
+
 class Router:
     def __init__(self, base_path: str, routes: Iterable[Route]) -> None:
-        self._routes: dict[int, list[tuple[Sequence[str], Route]]] = {}
+        self._routes: dict[int, list[tuple[Sequence[_Step], Route]]] = {}
         for route in routes:
-            segments = _segments(f"{base_path}/{route.path}")
-            self._routes.setdefault(len(segments), []).append((segments, route))
+            pattern = [_Step.of(segment) for segment in _segments(f"{base_path}/{route.path}")]
+            self._routes.setdefault(len(pattern), []).append((pattern, route))
         self._cache: dict[tuple[str, str], tuple[Handler, dict[str, Any]]] = {}
 
     def find(self, method: str, raw_path: str) -> tuple[Handler, dict[str, Any]]:
@@ -72,11 +87,11 @@ def _segments(path: str) -> list[str]:
     return [segment for segment in path.split("/") if segment]
 
 
-def _match(pattern: Sequence[str], segments: Sequence[str]) -> dict[str, str] | None:
+def _match(pattern: Sequence[_Step], segments: Sequence[str]) -> dict[str, str] | None:
     names = {}
-    for expected, segment in zip(pattern, segments, strict=True):
-        if expected[0] == "{":
-            names[expected[1:-1]] = segment
-        elif expected != segment:
+    for step, segment in zip(pattern, segments, strict=True):
+        if step.is_name:
+            names[step.text] = segment
+        elif step.text != segment:
             return None
     return names

@@ -25,6 +25,7 @@ import orjson
 from deepaas.model.v2.exchange import Call, FilePart, Reply
 
 MAX_PACKET = 128 * 1024
+MAX_REPLY = 16 * 1024 * 1024  # far above what a worker ever sends: large bodies are in files
 
 _CALL = struct.Struct("<II")  # id, length of the meta data
 _REPLY = struct.Struct("<IIHI")  # length of what follows, id, status, length of the meta data
@@ -91,6 +92,8 @@ class ReplyReader:
         position, end, header = 0, len(data), _REPLY.size
         while end - position >= header:
             length, call_id, status, meta_length = _REPLY.unpack_from(data, position)
+            if length > MAX_REPLY:
+                raise ValueError(f"a reply of {length} bytes is none")
             start = position + header
             if end - start < length:
                 break

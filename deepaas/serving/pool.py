@@ -181,7 +181,13 @@ class Pool:
         """Keep one worker running: start it, and its successor when it has died."""
         failures = 0
         while not self._stopping:
-            worker = self._new_worker(index)
+            try:
+                worker = self._new_worker(index)
+            except OSError as error:
+                failures = max(1, failures) + 1
+                self._not_started(index, f"could not be started: {error}")
+                await self._back_off(failures)
+                continue
             try:
                 failures = await self._live(worker, index, failures)
             finally:
@@ -192,7 +198,7 @@ class Pool:
                 worker.close()
                 self._clean_up_after(worker)
             if not self._stopping and failures > 1:
-                await self._back_off(worker, failures)
+                await self._back_off(failures)
 
     def _clean_up_after(self, worker: Worker) -> None:
         """End what the worker has left running, beside the start of its successor."""
@@ -226,10 +232,7 @@ class Pool:
             ready = await worker.ready()
         except StartError as error:
             self._starting.discard(worker)
-            if not self._ready:
-                self.problem = str(error)
-            logger.error("Worker %s %s", worker.name, error)
-            self._settled[index].set()
+            self._not_started(index, str(error))
             await asyncio.shield(worker.exited)
             return max(1, failures) + 1  # it will hardly get better at once
         self._starting.discard(worker)
@@ -265,10 +268,17 @@ class Pool:
             self.problem = f"has lost its worker, which {ending}"
         self._pump()
 
-    async def _back_off(self, worker: Worker, failures: int) -> None:
+    def _not_started(self, index: int, why: str) -> None:
+        """Note that a worker did not become ready."""
+        if not self._ready:
+            self.problem = why
+        logger.error("Worker %s[%d] %s", self.name, index, why)
+        self._settled[index].set()
+
+    async def _back_off(self, failures: int) -> None:
         delay = min(self.options.restart_delay_max, 0.5 * 2 ** (failures - 2))
         self._retry_at = time.monotonic() + delay
-        logger.warning("Worker %s is started again in %g s", worker.name, delay)
+        logger.warning("A worker of model %s is started again in %g s", self.name, delay)
         if not self._ready and not self._starting:
             self._refuse_waiting(self._not_ready())
         await asyncio.sleep(delay)

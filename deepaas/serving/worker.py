@@ -54,7 +54,8 @@ class Worker:
 
     `calls` holds what was handed over and not answered, oldest first; the worker has begun the
     first of them at the most. `on_reply` is called after each reply. All that the worker starts
-    carries `mark` in its environment.
+    carries `mark` in its environment. Making one raises OSError if the system has no process or
+    descriptor for it.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Worker:
         self._on_output = on_output
         self._reader = messages.ReplyReader()
         self._control_buffer = b""
+        self._output = -1
         self._ready: asyncio.Future[messages.Ready] = self._loop.create_future()
         self.exited: asyncio.Future[str] = self._loop.create_future()
         self._open(start)
@@ -84,45 +86,59 @@ class Worker:
         return f"<Worker {self.name} pid {self.pid} {self.phase}, {len(self.calls)} calls>"
 
     def _open(self, start: messages.Start) -> None:
-        # The worker's end of the requests stays open here too, to read back what it has not begun.
-        self._requests, self._unread = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._replies, replies = socket.socketpair()
-        self._control, control = socket.socketpair()
-        self._requests.setblocking(False)
-        self._requests.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * messages.MAX_PACKET)
-        self._replies.setblocking(False)
-        self._control.setblocking(False)
-        output_read, output_write = os.pipe() if self._on_output else (-1, None)
-        ends = [self._unread, replies, control]
-        try:
-            self._process = subprocess.Popen(
-                [
-                    *(sys.executable, "-c", _BOOTSTRAP),
-                    *(str(end.fileno()) for end in ends),
-                    self.name,  # for those who list processes
-                ],
-                pass_fds=[end.fileno() for end in ends],
-                stdin=subprocess.DEVNULL,
-                stdout=output_write,
-                stderr=output_write,
-                env=os.environ | {MARK: self.mark},
-                start_new_session=True,
-            )
-        finally:
-            replies.close()
-            control.close()
-            if output_write is not None:
-                os.close(output_write)
-        self.pid = self._process.pid
-        self._pidfd = os.pidfd_open(self.pid)
-        self._output = output_read
-        if output_read >= 0:
-            os.set_blocking(output_read, False)
-            self._loop.add_reader(output_read, self._read_output)
+        with contextlib.ExitStack() as on_failure:
+
+            def pair(kind: socket.SocketKind) -> tuple[socket.socket, socket.socket]:
+                ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
+                on_failure.callback(ours.close)
+                on_failure.callback(theirs.close)
+                ours.setblocking(False)
+                return ours, theirs
+
+            # The worker's end of the requests stays open here too, to read back what it has not
+            # begun; the other two are closed as soon as the worker has them.
+            self._requests, self._unread = pair(socket.SOCK_SEQPACKET)
+            self._replies, replies = pair(socket.SOCK_STREAM)
+            self._control, control = pair(socket.SOCK_STREAM)
+            buffer = 4 * messages.MAX_PACKET
+            self._requests.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
+            output = None
+            if self._on_output:
+                self._output, output = os.pipe()
+                on_failure.callback(os.close, self._output)
+                os.set_blocking(self._output, False)
+            try:
+                self._process = self._spawn([self._unread, replies, control], output)
+            finally:
+                replies.close()
+                control.close()
+                if output is not None:
+                    os.close(output)
+            self.pid = self._process.pid
+            on_failure.callback(kill_session, self.pid)
+            self._pidfd = os.pidfd_open(self.pid)
+            on_failure.pop_all()
+        if self._output >= 0:
+            self._loop.add_reader(self._output, self._read_output)
         self._loop.add_reader(self._pidfd, self._process_ended)
-        self._loop.add_reader(self._replies, self._read_replies)
-        self._loop.add_reader(self._control, self._read_control)
+        self._loop.add_reader(self._replies, self._guarded, self._read_replies)
+        self._loop.add_reader(self._control, self._guarded, self._read_control)
         self._control.send(messages.encode_control(start))
+
+    def _spawn(self, ends: list[socket.socket], output: int | None) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [
+                *(sys.executable, "-c", _BOOTSTRAP),
+                *(str(end.fileno()) for end in ends),
+                self.name,  # for those who list processes
+            ],
+            pass_fds=[end.fileno() for end in ends],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=os.environ | {MARK: self.mark},
+            start_new_session=True,
+        )
 
     async def ready(self) -> messages.Ready:
         """Wait until the worker takes calls. Raises StartError if it does not come to that."""
@@ -164,6 +180,16 @@ class Worker:
         """End the process and all it has started, at once."""
         if not self.exited.done():
             kill_session(self.pid)
+
+    def _guarded(self, read: Callable[[], None]) -> bool:
+        """Read, and end a worker that sends what it should not: its model writes to its sockets."""
+        try:
+            read()
+        except Exception:
+            logger.exception("Worker %s sends what cannot be read and is killed", self.name)
+            self.kill()
+            return False
+        return True
 
     def _read_replies(self) -> None:
         try:
@@ -230,8 +256,8 @@ class Worker:
 
     def _drain(self, read: Callable[[], None], sock: socket.socket) -> None:
         """Read what the process sent before it ended."""
-        while _has_data(sock):
-            read()
+        while _has_data(sock) and self._guarded(read):
+            pass
 
     def close(self) -> None:
         """Release all descriptors. The process must have ended, and `take_back` been called."""

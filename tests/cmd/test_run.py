@@ -542,3 +542,9 @@ def test_debug_shows_the_last_words_of_a_worker(serve: Serve) -> None:
     wait_until(
         lambda: "the last words" in server.get("/v2/debug/").text, within=3, what="the last words"
     )
+
+
+def test_model_may_have_any_name(serve: Serve) -> None:
+    server = serve({}, "zoo.echo", "--model-name", "{a/b c}")
+    assert server.get("/v2/models/other/").status_code == 404
+    assert server.post("/v2/models/%7Ba%2Fb%20c%7D/predict/").status_code == 200

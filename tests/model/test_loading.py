@@ -102,9 +102,9 @@ def test_entry_points_are_found_and_not_imported(tmp_path: Path) -> None:
         "second": {"c": "absent.other:Model [extra]"},
     }
     assert in_environment(tmp_path, packages, "find([])") == [
-        ["a", "absent.api"],
-        ["b", "absent.api:model"],
-        ["c", "absent.other:Model"],
+        ["a", "absent.api", ""],
+        ["b", "absent.api:model", ""],
+        ["c", "absent.other:Model", ""],
     ]
 
 
@@ -114,12 +114,12 @@ def test_group_of_the_entry_points() -> None:
 
 def test_one_of_the_installed_models_is_picked(tmp_path: Path) -> None:
     packages = {"first": {"a": "absent.api", "b": "absent.other"}}
-    assert in_environment(tmp_path, packages, "find([], 'b')") == [["b", "absent.other"]]
+    assert in_environment(tmp_path, packages, "find([], 'b')") == [["b", "absent.other", ""]]
 
 
 def test_same_entry_point_twice_is_one_model(tmp_path: Path) -> None:
     packages = {"first": {"a": "absent.api"}, "second": {"a": "absent.api"}}
-    assert in_environment(tmp_path, packages, "find([])") == [["a", "absent.api"]]
+    assert in_environment(tmp_path, packages, "find([])") == [["a", "absent.api", ""]]
 
 
 def test_two_models_of_one_name_are_refused(tmp_path: Path) -> None:
@@ -186,17 +186,17 @@ def test_no_model_is_an_error_of_configuration() -> None:
 )
 def test_target_has_a_name(folder: Path, target: str, name: str) -> None:
     target = target.format(folder=folder)
-    assert find([target]) == [ModelSource(name, target)]
+    assert find([target]) == [ModelSource(name, target, str(folder))]
 
 
 def test_target_can_be_given_a_name(folder: Path) -> None:
-    assert find(["demo.py"], "other") == [ModelSource("other", "demo.py")]
+    assert find(["demo.py"], "other") == [ModelSource("other", "demo.py", str(folder))]
 
 
 def test_several_targets(folder: Path) -> None:
     assert find(["demo.py", "demo_package.api"]) == [
-        ModelSource("demo", "demo.py"),
-        ModelSource("api", "demo_package.api"),
+        ModelSource("demo", "demo.py", str(folder)),
+        ModelSource("api", "demo_package.api", str(folder)),
     ]
 
 

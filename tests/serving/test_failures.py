@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,7 +25,7 @@ from tests.serving.processes import (
     wait_gone,
     wait_ready,
 )
-from tests.support import HOST, RawAnswer, Server, predictions, wait_until
+from tests.support import RawAnswer, Server, predictions, wait_until
 
 SECOND = 1.0
 
@@ -482,23 +481,10 @@ def test_deaths_under_load_lose_no_other_request(pair: Server) -> None:
 # --- callers that leave
 
 
-@pytest.mark.xfail(strict=True, reason="calls are made though their callers have gone")
-def test_call_whose_caller_has_gone_is_not_made(server: Server, tmp_path: Path) -> None:
-    request = (
-        "POST /v2/models/dies/predict/?seconds=0.3&note={note} HTTP/1.1\r\nHost: x\r\n"
-        "Connection: close\r\nContent-Length: 0\r\n\r\n"
-    )
-    notes = [tmp_path / str(number) for number in range(4)]
-    connections = []
-    try:
-        for note in notes:
-            connections.append(socket.create_connection((HOST, server.port), timeout=10))
-            connections[-1].sendall(request.format(note=note).encode())
-            wait_until(notes[0].exists, within=5, what="the first call")
-        for connection in connections[1:3]:
-            connection.close()
-        assert connections[3].recv(100).startswith(b"HTTP/1.1 200")
-    finally:
-        for connection in connections:
-            connection.close()
-    assert [note.exists() for note in notes] == [True, False, False, True]
+def test_worker_that_writes_garbage_to_its_sockets_is_replaced() -> None:
+    with Server({"garbles": "zoo.garbles"}) as server:
+        first = server.predict("garbles").json()["predictions"]
+        answer = server.predict("garbles", params={"garble": "true"})
+        assert answer.status_code == 500
+        assert answer.json()["code"] == "worker_died"
+        assert server.predict("garbles").json()["predictions"] != first

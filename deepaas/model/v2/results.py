@@ -72,14 +72,14 @@ def encode(value: Any, media_type: str, schema: ResultSchema | None = None) -> R
             body = to_json(value)
         else:
             body = to_json({"status": "OK", "predictions": value})
-        return _reply(body, None)
+        return reply_with(body, None)
     headers = {"Content-Type": media_type}
     filename = _filename(value)
     if filename:
         headers["Content-Disposition"] = f'attachment; filename="{filename}"'
     if _is_open_file(value):
         return Reply(headers=headers, fd=_reopen(value))
-    return _reply(_to_bytes(value, media_type), headers)
+    return reply_with(_to_bytes(value, media_type), headers)
 
 
 def to_json(value: Any) -> bytes:
@@ -162,13 +162,14 @@ def _plain_key(key: Any) -> Any:
     return plain
 
 
-def _reply(body: bytes, headers: Mapping[str, str] | None) -> Reply:
+def reply_with(body: bytes, headers: Mapping[str, str] | None, status: int = 200) -> Reply:
+    """A reply with this body, in a file if it is large."""
     if len(body) <= MAX_INLINE:
-        return Reply(body=body, headers=headers)
+        return Reply(status, body, headers)
     with tempfile.TemporaryFile() as file:
         file.write(body)
         file.flush()
-        return Reply(headers=headers, fd=os.dup(file.fileno()))
+        return Reply(status, headers=headers, fd=os.dup(file.fileno()))
 
 
 def _is_open_file(value: Any) -> bool:
