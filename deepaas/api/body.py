@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import io
-import os
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from aiohttp import hdrs, web
 
-from deepaas.api.forms import Form, clean, write_all
+from deepaas.api.files import RequestFiles
+from deepaas.api.forms import Form, clean
 from deepaas.exceptions import TooLargeError
 from deepaas.model.v2.exchange import Call
 
@@ -31,36 +28,6 @@ class BodyLimits:
     parts: int = 1000
     text: int = 4 * 1024 * 1024
     directory: str = ""
-
-
-class RequestFiles:
-    """The files that one request has made; leaving the block removes them, wherever it ends."""
-
-    def __init__(self, directory: str) -> None:
-        self._directory = directory or None
-        self._paths: list[str] = []
-
-    def __enter__(self) -> RequestFiles:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for path in self._paths:
-            _remove(path)
-
-    def new(self) -> tuple[str, io.FileIO]:
-        """An empty file: its path, and the file open for writing, which the caller closes."""
-        fd, path = tempfile.mkstemp(dir=self._directory)
-        self._paths.append(path)
-        return path, io.FileIO(fd, "wb")
-
-
-def _remove(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:  # the model has moved or removed it
-        pass
-    except IsADirectoryError:  # or put a folder in its place
-        shutil.rmtree(path, ignore_errors=True)
 
 
 async def read_call(
@@ -89,9 +56,12 @@ async def read_call(
         with contextlib.closing(form):
             async for chunk in _chunks(request, limits):
                 form.feed(chunk)
+                await files.flush()
             call.form = form.finish()
     else:
         await _read_plain(request, limits, files, call)
+    if files:
+        await files.finish()
     return call
 
 
@@ -109,11 +79,11 @@ async def _read_plain(
         call.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         return
     call.body_path, file = files.new()
-    with file:
-        for chunk in chunks:
-            write_all(file, chunk)
-        async for chunk in _chunks(request, limits, size):
-            write_all(file, chunk)
+    for chunk in chunks:
+        file.write(chunk)
+    async for chunk in _chunks(request, limits, size):
+        file.write(chunk)
+        await files.flush()
 
 
 async def _chunks(

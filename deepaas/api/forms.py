@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import email.message
-import io
 import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser
@@ -21,7 +21,15 @@ MAX_CONTENT_TYPE = 1000
 # What clients send is told to them, not to the log.
 logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
-NewFile = Callable[[], tuple[str, io.FileIO]]
+
+class Writable(Protocol):
+    """What is asked of a file."""
+
+    def write(self, data: memoryview, /) -> int: ...
+    def close(self) -> None: ...
+
+
+NewFile = Callable[[], tuple[str, Writable]]
 
 
 @dataclass
@@ -31,7 +39,7 @@ class _Part:
     content_type: str
     charset: str
     path: str = ""
-    file: io.FileIO | None = None
+    file: Writable | None = None
     text: bytearray = field(default_factory=bytearray)
 
 
@@ -126,7 +134,7 @@ class Form:
         part = self._parts[-1]
         view = memoryview(data)[start:end]
         if part.file is not None:
-            write_all(part.file, view)
+            _write_all(part.file, view)
             return
         self._text_size += len(view)
         if self._text_size > self._max_text:
@@ -152,9 +160,8 @@ def clean(text: str) -> str:
     )
 
 
-def write_all(file: io.FileIO, data: bytes | memoryview) -> None:
-    """Write all of `data`: an unbuffered file may take less at once."""
-    view = memoryview(data)
+def _write_all(file: Writable, view: memoryview) -> None:
+    """Write all of `view`: an unbuffered file may take less at once."""
     while view:
         view = view[file.write(view) :]
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepaas.api.forms import Form, write_all
+from deepaas.api.forms import Form, _write_all
 from deepaas.exceptions import BadRequestError, RequestError, TooLargeError
 from deepaas.model.v2.exchange import Call, FilePart
 from deepaas.serving.messages import encode_call
@@ -407,5 +407,5 @@ def test_short_writes_are_continued() -> None:
             return min(3, len(data))
 
     with Slow("/dev/null", "wb") as file:
-        write_all(file, b"abcdefgh")
+        _write_all(file, memoryview(b"abcdefgh"))
     assert written == [b"abcdefgh", b"defgh", b"gh"]

@@ -6,7 +6,8 @@ from aiohttp import web
 
 from deepaas.api.answers import FileAnswer, reply_answer
 from deepaas.api.app import App
-from deepaas.api.body import RequestFiles, read_call
+from deepaas.api.body import read_call
+from deepaas.api.files import RequestFiles
 from deepaas.exceptions import DisabledError, NotImplementedByModelError
 from deepaas.model.v2.exchange import NOT_IMPLEMENTED
 from deepaas.serving.pool import Pool

@@ -1,0 +1,135 @@
+"""The files that a request makes: written beside the event loop, and always removed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import tempfile
+
+INLINE = 2 * 1024 * 1024
+"""Bytes of a request that are written at once, as they come: a thread would take longer."""
+
+BATCH = 1024 * 1024
+"""Bytes beyond those that are gathered before a thread is asked to write them."""
+
+
+class SpoolFile:
+    """A file that is being received. What is written to it is gathered by its request."""
+
+    def __init__(self, files: RequestFiles, fd: int) -> None:
+        self._files = files
+        self._fd = fd
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Take all of `data`, which must not change any more."""
+        self._files.gather(self, data)
+        return len(data)
+
+    def close(self) -> None:
+        """Nothing more will be written; its request closes the descriptor."""
+
+    def write_out(self, data: bytes | memoryview) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._fd, view) :]
+
+    def release(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class RequestFiles:
+    """The files of one request; leaving the block removes them, wherever it ends.
+
+    Large ones are written in a thread, one batch at a time, so that a slow disk holds up this
+    request alone; memory has two batches at the most.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory or None
+        self._paths: list[str] = []
+        self._files: list[SpoolFile] = []
+        self._batch: list[tuple[SpoolFile, bytes | memoryview]] = []
+        self._size = 0
+        self._total = 0
+        self._writing: asyncio.Future[None] | None = None
+
+    def __enter__(self) -> RequestFiles:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._writing is not None and not self._writing.done():
+            self._writing.add_done_callback(self._remove)
+        elif self._paths:
+            self._remove(self._writing)
+
+    def __bool__(self) -> bool:
+        return bool(self._paths)
+
+    def new(self) -> tuple[str, SpoolFile]:
+        """An empty file: its path, and the file open for writing."""
+        fd, path = tempfile.mkstemp(dir=self._directory)
+        self._paths.append(path)
+        file = SpoolFile(self, fd)
+        self._files.append(file)
+        return path, file
+
+    def gather(self, file: SpoolFile, data: bytes | memoryview) -> None:
+        self._total += len(data)
+        if self._total <= INLINE:
+            file.write_out(data)
+        else:
+            self._batch.append((file, data))
+            self._size += len(data)
+
+    async def flush(self) -> None:
+        """Have what was gathered written, if it is enough to be worth it. Raises OSError."""
+        if self._size >= BATCH:
+            await self._settle()
+            self._start_writing()
+
+    async def finish(self) -> None:
+        """Have everything written. Raises OSError."""
+        await self._settle()
+        if self._batch:
+            self._start_writing()
+            await self._settle()
+        # One is kept open: its name can go at once, and its pages when the answer is out.
+        for file in self._files[1:]:
+            file.release()
+
+    async def _settle(self) -> None:
+        if self._writing is not None:
+            await asyncio.shield(self._writing)
+
+    def _start_writing(self) -> None:
+        batch, self._batch, self._size = self._batch, [], 0
+        loop = asyncio.get_running_loop()
+        self._writing = loop.run_in_executor(None, _write, batch)
+
+    def _remove(self, writing: asyncio.Future[None] | None) -> None:
+        if writing is not None and not writing.cancelled():
+            writing.exception()  # whoever waited for it has had it
+        for path in self._paths:
+            with contextlib.suppress(FileNotFoundError):  # the model has moved or removed it
+                _unlink(path)
+        asyncio.get_running_loop().call_soon(self._release)
+
+    def _release(self) -> None:
+        for file in self._files:
+            file.release()
+
+
+def _write(batch: list[tuple[SpoolFile, bytes | memoryview]]) -> None:
+    for file, data in batch:
+        file.write_out(data)
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except IsADirectoryError:  # the model has put a folder in its place
+        shutil.rmtree(path, ignore_errors=True)
