@@ -7,6 +7,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 JOBS   ?= 2
 PYTEST := $(BIN)/python -m pytest
+# webargs 5.5 is older than the end of distutils.
+LOWEST := .venv-lowest/bin/python -m pytest -W "ignore:distutils Version:DeprecationWarning"
 
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
@@ -55,8 +57,8 @@ run: $(VENV)/.run
 # --- tests ------------------------------------------------------------------------------------
 
 test: lint chromium $(VENV)/.test .venv-reference/.ready .venv-lowest/.ready
-	$(PYTEST) tests/compat -n $(JOBS) -q --deepaas-run .venv-reference/bin/deepaas-run
-	.venv-lowest/bin/python -m pytest tests/compat tests/model -n $(JOBS) -q
+	$(PYTEST) tests/compat -n $(JOBS) -q -rfE --deepaas-run .venv-reference/bin/deepaas-run
+	$(LOWEST) tests/compat tests/model -n $(JOBS) -q
 	$(PYTEST) -n $(JOBS)
 
 test-unit: $(VENV)/.test
@@ -64,8 +66,8 @@ test-unit: $(VENV)/.test
 	  tests/api/test_forms.py tests/api/test_routing.py tests/api/test_answers.py -n $(JOBS) -q
 
 test-compat: $(VENV)/.test .venv-reference/.ready .venv-lowest/.ready
-	$(PYTEST) tests/compat -n $(JOBS) -q --deepaas-run .venv-reference/bin/deepaas-run
-	.venv-lowest/bin/python -m pytest tests/compat -n $(JOBS) -q
+	$(PYTEST) tests/compat -n $(JOBS) -q -rfE --deepaas-run .venv-reference/bin/deepaas-run
+	$(LOWEST) tests/compat -n $(JOBS) -q
 	$(PYTEST) tests/compat -n $(JOBS) -q
 
 lint: $(VENV)/.test
