@@ -29,7 +29,7 @@ def get_metadata() -> dict[str, Any]:
     return {
         "description": package["Summary"],
         "version": package["Version"],
-        "license": package["License"],
+        "license": package["License-Expression"],
         "author": package["Author"],
     }
 

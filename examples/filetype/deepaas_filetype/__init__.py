@@ -49,7 +49,7 @@ class FileType(BaseModel):
         return {
             "description": package["Summary"],
             "version": package["Version"],
-            "license": package["License"],
+            "license": package["License-Expression"],
             "author": package["Author"],
         }
 
