@@ -185,6 +185,7 @@ class Server:
             for path in (self.home / "tmp").iterdir():
                 if path.is_file():
                     path.unlink(missing_ok=True)
+            os.sync()  # or the next one to be measured would wait for the disk
 
     def fault(self, text: str) -> BenchmarkError:
         """The error to raise when this server did wrong: what, and the end of its log."""
