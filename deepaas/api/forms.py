@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import email.message
+import functools
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -176,7 +177,8 @@ def _value(part: _Part) -> str | FilePart:
         raise BadRequestError(f"Unknown charset {part.charset[:40]!r} in the form") from None
 
 
-def _parameters(header: str, value: bytes) -> dict[str, str]:
+@functools.lru_cache(maxsize=256)  # most forms have the same few headers
+def _parameters(header: str, value: bytes) -> Mapping[str, str]:
     """The parameters of a header's value, their RFC 2231 forms decoded."""
     try:
         text = value.decode("utf-8")
