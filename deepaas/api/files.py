@@ -14,6 +14,9 @@ INLINE = 2 * 1024 * 1024
 BATCH = 1024 * 1024
 """Bytes beyond those that are gathered before a thread is asked to write them."""
 
+MAX_BATCHED = 128
+"""Pieces of that, so that many small files do not hold as many descriptors."""
+
 
 class SpoolFile:
     """A file that is being received. What is written to it is gathered by its request."""
@@ -28,7 +31,8 @@ class SpoolFile:
         return len(data)
 
     def close(self) -> None:
-        """Nothing more will be written; its request closes the descriptor."""
+        """Nothing more will be written."""
+        self._files.gather_end(self)
 
     def write_out(self, data: bytes | memoryview) -> None:
         view = memoryview(data)
@@ -52,7 +56,7 @@ class RequestFiles:
         self._directory = directory or None
         self._paths: list[str] = []
         self._files: list[SpoolFile] = []
-        self._batch: list[tuple[SpoolFile, bytes | memoryview]] = []
+        self._batch: list[tuple[SpoolFile, bytes | memoryview | None]] = []
         self._size = 0
         self._total = 0
         self._writing: asyncio.Future[None] | None = None
@@ -85,9 +89,19 @@ class RequestFiles:
             self._batch.append((file, data))
             self._size += len(data)
 
+    def gather_end(self, file: SpoolFile) -> None:
+        """Close a file once it is written. The first is kept open: its name can go at once, and
+        its pages when the answer is out."""
+        if file is self._files[0]:
+            return
+        if self._total <= INLINE:
+            file.release()
+        else:
+            self._batch.append((file, None))
+
     async def flush(self) -> None:
         """Have what was gathered written, if it is enough to be worth it. Raises OSError."""
-        if self._size >= BATCH:
+        if self._size >= BATCH or len(self._batch) >= MAX_BATCHED:
             await self._settle()
             self._start_writing()
 
@@ -97,9 +111,6 @@ class RequestFiles:
         if self._batch:
             self._start_writing()
             await self._settle()
-        # One is kept open: its name can go at once, and its pages when the answer is out.
-        for file in self._files[1:]:
-            file.release()
 
     async def _settle(self) -> None:
         if self._writing is not None:
@@ -123,9 +134,12 @@ class RequestFiles:
             file.release()
 
 
-def _write(batch: list[tuple[SpoolFile, bytes | memoryview]]) -> None:
+def _write(batch: list[tuple[SpoolFile, bytes | memoryview | None]]) -> None:
     for file, data in batch:
-        file.write_out(data)
+        if data is None:
+            file.release()
+        else:
+            file.write_out(data)
 
 
 def _unlink(path: str) -> None:
