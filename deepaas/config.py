@@ -63,11 +63,41 @@ SERVER = [
         help="Directory for uploads while they are worked on; the default is the system's "
         "temporary directory.",
     ),
-    cfg.IntOpt(
+    cfg.FloatOpt(
+        "receive-timeout",
+        default=60,
+        min=0,
+        help="Seconds that a client may let pass without sending more of a body it has begun; then "
+        "it is answered 408. 0 is no limit.",
+    ),
+    cfg.FloatOpt(
+        "send-timeout",
+        default=60,
+        min=0,
+        help="Seconds that a client may let pass without taking more of a file or a stream; then "
+        "its connection is cut. 0 is no limit.",
+    ),
+    cfg.FloatOpt(
+        "drain-timeout",
+        default=30,
+        min=0,
+        help="Seconds that requests get to finish when the server is told to stop.",
+    ),
+    cfg.FloatOpt(
         "stop-timeout",
         default=5,
         min=0,
-        help="Seconds that workers get to finish what they have begun when the server stops.",
+        help="Seconds that workers with nothing to do get to end when the server stops.",
+    ),
+    cfg.BoolOpt(
+        "admin-endpoint",
+        default=False,
+        help="Offer POST /v2/models/<name>/reload, to everyone who can reach the server.",
+    ),
+    cfg.BoolOpt(
+        "reload",
+        default=False,
+        help="Reload a model when a file of its code changes. For those who write one.",
     ),
 ]
 
@@ -88,6 +118,73 @@ MODELS = [
         "copy of the model.",
     ),
     cfg.BoolOpt("warm", default=True, help="Call the model's warm() before it predicts."),
+    cfg.IntOpt(
+        "queue-size",
+        default=1000,
+        min=0,
+        help="How many calls may wait for a model's workers; more are answered 503.",
+    ),
+    cfg.FloatOpt(
+        "predict-timeout",
+        default=0,
+        min=0,
+        help="Seconds that a prediction may take, and that it may wait for a worker before that; "
+        "then it is answered 504, and the worker is replaced if it has begun. For a stream it is "
+        "the time to each next item. 0 is no limit.",
+    ),
+    cfg.BoolOpt(
+        "cancel-running",
+        default=False,
+        help="Replace a worker that works on nothing but a prediction whose client has gone. "
+        "Otherwise it is let finish.",
+    ),
+    cfg.IntOpt(
+        "max-batch-size",
+        default=0,
+        min=0,
+        help="Most calls in a batch, for models with predict_batch; 0 is what the model says, 1 is "
+        "no batching.",
+    ),
+    cfg.IntOpt(
+        "max-batch-wait-ms",
+        default=-1,
+        min=-1,
+        help="Longest time in milliseconds that a batch waits for more calls; -1 is what the model "
+        "says.",
+    ),
+    cfg.IntOpt(
+        "max-concurrency",
+        default=0,
+        min=0,
+        help="Most calls at once in a worker, for models whose predict is async; 0 is what the "
+        "model says.",
+    ),
+    cfg.IntOpt(
+        "stream-buffer",
+        default=64 * 1024,
+        min=1,
+        help="Bytes of a streamed answer that may be on their way to a client that reads slowly; "
+        "then the model waits.",
+    ),
+    cfg.IntOpt(
+        "worker-max-requests",
+        default=0,
+        min=0,
+        help="Replace a worker after this many predictions; 0 is never.",
+    ),
+    cfg.IntOpt(
+        "worker-max-memory",
+        default=0,
+        min=0,
+        help="Replace a worker whose process has more memory than this, in MB; 0 is never.",
+    ),
+    cfg.FloatOpt(
+        "start-timeout",
+        default=3600,
+        min=0,
+        help="Seconds that a worker may take to import and warm its model; then it is ended and "
+        "started again. 0 is no limit.",
+    ),
     cfg.IntOpt(
         "restart-delay-max",
         default=60,

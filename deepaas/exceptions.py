@@ -11,7 +11,13 @@ DeepaasError
     ├── TooLargeError              413
     ├── DisabledError              402
     ├── NotImplementedByModelError 501
+    ├── RequestTimeoutError        408
+    ├── ConflictError              409
     ├── NotReadyError              503
+    │   ├── QueueFullError
+    │   └── StoppingError
+    ├── PredictTimeoutError        504
+    ├── ReloadFailedError          500
     └── WorkerDiedError            500
 """
 
@@ -91,6 +97,20 @@ class NotImplementedByModelError(RequestError):
     code = "not_implemented"
 
 
+class RequestTimeoutError(RequestError):
+    """The request's body did not come."""
+
+    status = 408
+    code = "receive_timeout"
+
+
+class ConflictError(RequestError):
+    """It is being done already."""
+
+    status = 409
+    code = "conflict"
+
+
 class NotReadyError(RequestError):
     """The model has no worker that could answer now."""
 
@@ -102,7 +122,32 @@ class NotReadyError(RequestError):
         self.headers = {"Retry-After": str(max(1, round(retry_after)))}
 
 
+class QueueFullError(NotReadyError):
+    """As many calls wait for the model as may wait."""
+
+    code = "queue_full"
+
+
+class StoppingError(NotReadyError):
+    """The server is about to end."""
+
+    code = "server_stopping"
+
+
+class PredictTimeoutError(RequestError):
+    """There was no answer within the time that there is for it."""
+
+    status = 504
+    code = "timeout"
+
+
 class WorkerDiedError(RequestError):
     """The worker process ended while it was predicting for this request."""
 
     code = "worker_died"
+
+
+class ReloadFailedError(RequestError):
+    """No new worker could be put in place of an old one, which goes on."""
+
+    code = "reload_failed"

@@ -7,7 +7,7 @@ from urllib.parse import quote
 from deepaas.api import openapi, ui
 from deepaas.api.app import App, Settings
 from deepaas.api.routing import Route, Router
-from deepaas.api.v2 import debug, health, models, predict, train, versions
+from deepaas.api.v2 import admin, debug, health, models, predict, train, versions
 from deepaas.log import Tail
 from deepaas.serving.pool import Pool
 
@@ -29,7 +29,9 @@ def create_app(pools: list[Pool], settings: Settings, debug_output: Tail | None 
         path = f"/v2/models/{quote(pool.name, safe='')}"
         routes += [
             Route("GET", path, models.show_model, {"pool": pool}),
+            Route("GET", f"{path}/ready", health.model_ready, {"pool": pool}),
             Route("POST", f"{path}/predict", predict.predict, {"pool": pool}),
+            Route("POST", f"{path}/reload", admin.reload, {"pool": pool}),
             Route("POST", f"{path}/train", train.train, {"pool": pool}),
         ]
         if not settings.predict:

@@ -7,14 +7,17 @@ import io
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 
 import orjson
 from aiohttp import web
 from multidict import CIMultiDict
 
+from deepaas.api.patience import Patience
 from deepaas.exceptions import NotFoundError, NotImplementedByModelError, RequestError
 from deepaas.model.v2.exchange import Reply
+from deepaas.model.v2.streams import error_frame
+from deepaas.serving.prediction import StreamFailedError
 
 logger = logging.getLogger("deepaas.api")
 
@@ -28,12 +31,14 @@ def json_answer(value: object, status: int = 200) -> web.Response:
     return web.Response(body=orjson.dumps(value), status=status, headers=_JSON)
 
 
-def reply_answer(request: web.BaseRequest, reply: Reply) -> web.StreamResponse:
+def reply_answer(reply: Reply) -> web.StreamResponse:
     """The answer that a worker's reply stands for."""
     if reply.code:
         return error_answer(reply.status, reply.code, reply.reason, reply.headers)
     if reply.fd >= 0:
         return FileAnswer(reply.fd, reply.status, reply.headers or _JSON)
+    if reply.stream is not None:
+        return StreamAnswer(reply.stream, reply.headers or _JSON)
     return web.Response(body=reply.body, status=reply.status, headers=reply.headers or _JSON)
 
 
@@ -74,10 +79,14 @@ class FileAnswer(web.StreamResponse):
         self._file = io.FileIO(fd, "rb")
         self.content_length = os.fstat(fd).st_size
 
-    async def send(self, request: web.BaseRequest) -> None:
-        """Send the whole answer. The file is read beside the event loop, and never all of it."""
+    async def send(self, request: web.BaseRequest, timeout: float) -> None:
+        """Send the whole answer. The file is read beside the event loop, and never all of it.
+
+        A client that takes nothing for `timeout` seconds is cut off; 0 is no limit.
+        """
         loop = asyncio.get_running_loop()
         left = self.content_length or 0
+        patience = Patience(timeout, lambda: _abort(request))
         try:
             await self.prepare(request)
             position = 0
@@ -88,9 +97,41 @@ class FileAnswer(web.StreamResponse):
                 if not chunk:
                     _abort(request)
                     raise ConnectionResetError("the file became shorter while it was sent")
+                patience.begin()
                 await self.write(chunk)
+                patience.end()
                 position += len(chunk)
                 left -= len(chunk)
             await self.write_eof()
         finally:
+            patience.close()
             self._file.close()
+
+
+class StreamAnswer(web.StreamResponse):
+    """An answer whose body comes in parts, which are sent as they come."""
+
+    def __init__(self, stream: AsyncIterator[bytes], headers: Mapping[str, str]) -> None:
+        super().__init__(headers=headers)
+        self._stream = stream
+        self._media_type = headers["Content-Type"]
+
+    async def send(self, request: web.BaseRequest, timeout: float) -> None:
+        """Send the stream to its end; if that is an error, it ends with that.
+
+        A client that takes nothing for `timeout` seconds is cut off; 0 is no limit.
+        """
+        with Patience(timeout, lambda: _abort(request)) as patience:
+            await self.prepare(request)
+            try:
+                async for data in self._stream:
+                    patience.begin()
+                    await self.write(data)
+                    patience.end()
+            except StreamFailedError as error:
+                frame = error_frame(self._media_type, error.code, str(error))
+                if frame is None:
+                    _abort(request)
+                    raise ConnectionResetError("the stream failed midway") from None
+                await self.write(frame)
+            await self.write_eof()

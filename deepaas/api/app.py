@@ -29,6 +29,8 @@ class Settings:
     predict: bool = True
     train: bool = True
     doc: bool = True
+    admin: bool = False
+    send_timeout: float = 60  # seconds that a client may take nothing of an answer; 0: no limit
     limits: BodyLimits = field(default_factory=BodyLimits)
 
 
@@ -41,10 +43,28 @@ class App:
         self.pools = {pool.name: pool for pool in pools}
         self.settings = settings
         self.debug_output = debug_output
+        self.draining = False
+        self.active = 0  # requests that are being answered
         self._router = router
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request; whatever happens, there is an answer."""
+        self.active += 1
+        try:
+            answer = await self._answer(request)
+            if self.draining:
+                answer.force_close()
+            return answer
+        finally:
+            self.active -= 1
+
+    def under_way(self) -> str:
+        """What is being done, for people."""
+        calls = [f"{pool.calls} of model {name}" for name, pool in self.pools.items() if pool.calls]
+        predictions = f" (predictions: {', '.join(calls)})" if calls else ""
+        return f"{self.active} request(s) under way{predictions}"
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
             path = request.raw_path.partition("?")[0]
             if path[:1] != "/":  # a proxy's absolute form, or *

@@ -10,8 +10,10 @@ from aiohttp import hdrs, web
 
 from deepaas.api.files import RequestFiles
 from deepaas.api.forms import Form, clean
-from deepaas.exceptions import TooLargeError
+from deepaas.api.patience import Patience
+from deepaas.exceptions import RequestTimeoutError, TooLargeError
 from deepaas.model.v2.exchange import Call
+from deepaas.model.v2.streams import EVENTS
 
 IN_MEMORY = 120 * 1024
 """Bytes of a body that are kept in memory, to fit a packet; a larger one goes to a file."""
@@ -21,12 +23,14 @@ IN_MEMORY = 120 * 1024
 class BodyLimits:
     """What a request's body may be, and where its files go.
 
-    `size` is in bytes, 0 is no limit; `parts` and `text` (bytes) are those of a multipart form.
+    `size` is in bytes, 0 is no limit; `parts` and `text` (bytes) are those of a multipart form;
+    `receive_timeout` is in seconds, 0 is no limit.
     """
 
     size: int = 0
     parts: int = 1000
     text: int = 4 * 1024 * 1024
+    receive_timeout: float = 60
     directory: str = ""
 
 
@@ -44,6 +48,8 @@ async def read_call(
     )
     if wanted_headers:
         call.headers = {n.lower(): clean(headers[n]) for n in wanted_headers if n in headers}
+    elif EVENTS in headers.get(hdrs.ACCEPT, ""):  # the answer may be a stream
+        call.headers = {"accept": clean(headers[hdrs.ACCEPT])}
     if not request.can_read_body:
         return call
     if limits.size and (request.content_length or 0) > limits.size:
@@ -91,15 +97,23 @@ async def _chunks(
 ) -> AsyncIterator[bytes]:
     """What comes of the body, as it comes; `size` bytes of it have come already."""
     content = request.content
-    while True:
-        chunk, more = await content.readchunk()  # not readany(), which joins what has come
-        size += len(chunk)
-        if limits.size and size > limits.size:
-            raise _too_large(limits)
-        if chunk:
-            yield chunk
-        elif not more:
-            return
+    seconds = 0.0 if content.is_eof() else limits.receive_timeout
+    with Patience(seconds, lambda: content.set_exception(_too_slow(seconds))) as patience:
+        while True:
+            patience.begin()
+            chunk, more = await content.readchunk()  # not readany(), which joins what has come
+            patience.end()
+            size += len(chunk)
+            if limits.size and size > limits.size:
+                raise _too_large(limits)
+            if chunk:
+                yield chunk
+            elif not more:
+                return
+
+
+def _too_slow(seconds: float) -> RequestTimeoutError:
+    return RequestTimeoutError(f"Nothing more of the request body has come for {seconds:g} s")
 
 
 def _too_large(limits: BodyLimits) -> TooLargeError:

@@ -8,6 +8,8 @@ import os
 import shutil
 import tempfile
 
+from deepaas.serving.prediction import Prediction
+
 INLINE = 2 * 1024 * 1024
 """Bytes of a request that are written at once, as they come: a thread would take longer."""
 
@@ -60,15 +62,26 @@ class RequestFiles:
         self._size = 0
         self._total = 0
         self._writing: asyncio.Future[None] | None = None
+        self._user: Prediction | None = None
 
     def __enter__(self) -> RequestFiles:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._user is not None and not self._user.ended:
+            self._user.on_end.append(self._leave)
+        else:
+            self._leave()
+
+    def _leave(self) -> None:
         if self._writing is not None and not self._writing.done():
             self._writing.add_done_callback(self._remove)
         elif self._paths:
             self._remove(self._writing)
+
+    def keep_for(self, prediction: Prediction) -> None:
+        """Keep the files until a worker is through with them, if that is later."""
+        self._user = prediction
 
     def __bool__(self) -> bool:
         return bool(self._paths)

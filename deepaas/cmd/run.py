@@ -20,9 +20,12 @@ import uvloop
 
 import deepaas
 from deepaas import config, log
+from deepaas.cmd.reload import Reloads, watching
 from deepaas.exceptions import ConfigurationError, NoModelError
 from deepaas.model import loading
+from deepaas.serving.crew import CrewOptions
 from deepaas.serving.guard import Guard
+from deepaas.serving.messages import Limits
 from deepaas.serving.pool import Pool, PoolOptions
 
 if TYPE_CHECKING:
@@ -34,6 +37,9 @@ logger = logging.getLogger("deepaas")
 
 SENDING_SECONDS = 1.0
 """How long answers that are on their way may still take when the workers have ended."""
+
+TELL_SECONDS = 5.0
+"""How often it is said what a server that stops waits for."""
 
 READ_BUFFER = 256 * 1024
 """Bytes of a body that are read ahead, for each connection."""
@@ -74,10 +80,10 @@ def run(argv: Sequence[str]) -> int:
             upload_dir = tempfile.mkdtemp(prefix="deepaas-", dir=conf.upload_dir or None)
             resources.callback(shutil.rmtree, upload_dir, ignore_errors=True)
             guard = resources.enter_context(contextlib.closing(Guard(upload_dir)))
-            uvloop.run(Server(conf, options, tail, guard).run(sources, listener, upload_dir))
+            server = Server(conf, options, tail, guard)
+            return uvloop.run(server.run(sources, listener, upload_dir))
     except (ConfigurationError, OSError) as error:
         return _refuse(str(error))
-    return 0
 
 
 def _refuse(message: str) -> int:
@@ -118,44 +124,78 @@ class Server:
         self._log_options = log_options
         self._tail = tail
         self._guard = guard
+        self._signal = 0  # the one that said to stop
+        self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
 
     async def run(
         self, sources: Sequence[loading.ModelSource], listener: socket.socket, upload_dir: str
-    ) -> None:
-        """Serve the models on `listener` until a signal says to stop."""
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for signum in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(signum, stop.set)
+    ) -> int:
+        """Serve the models on `listener` until a signal says to stop; the exit code."""
         pools = [self._pool(source, upload_dir) for source in sources]
+        self._listen_to_signals(pools)
         starting = asyncio.gather(*(pool.start() for pool in pools))
-        stopping = asyncio.create_task(stop.wait())
+        stopping = asyncio.create_task(self._stop.wait())
         try:
             await asyncio.sleep(0.001)  # so that the workers start before this imports the rest
             app = self._app(pools, upload_dir)
             await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
-            if not stop.is_set():
+            if not self._stop.is_set():
                 starting.result()
                 for pool in pools:
                     _report(pool)
                 if not any(pool.ready for pool in pools):
                     raise NoModelError("none of the models can be served; the log says why")
-                await self._serve(app, pools, listener, stop)
+                await self._serve(app, pools, listener)
         finally:
             await _stop(pools)
             starting.cancel()
             stopping.cancel()
             await asyncio.gather(starting, stopping, return_exceptions=True)
+        return 128 + self._signal if self._hurry.is_set() else 0
+
+    def _listen_to_signals(self, pools: list[Pool]) -> None:
+        """SIGTERM and SIGINT: drain and stop, at once when they come again. SIGHUP: reload."""
+        loop = asyncio.get_running_loop()
+
+        def stop(signum: int) -> None:
+            if self._stop.is_set():
+                logger.warning("Stopping at once")
+                self._hurry.set()
+                for pool in pools:
+                    pool.kill()
+            self._signal = signum
+            self._stop.set()
+
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signum, stop, signum)
+        reloads = Reloads(pools)
+        loop.add_signal_handler(signal.SIGHUP, reloads.reload_all)
 
     def _pool(self, source: loading.ModelSource, upload_dir: str) -> Pool:
         conf = self._conf
-        options = PoolOptions(
+        crew = CrewOptions(
             workers=conf.workers,
             warm=conf.warm,
-            upload_dir=upload_dir,
+            max_requests=conf.worker_max_requests,
+            max_memory=conf.worker_max_memory,
+            start_timeout=conf.start_timeout,
             restart_delay_max=conf.restart_delay_max,
             stop_timeout=conf.stop_timeout,
+            limits=Limits(
+                max_batch_size=conf.max_batch_size,
+                max_batch_wait_ms=conf.max_batch_wait_ms,
+                max_concurrency=conf.max_concurrency,
+                stream_buffer=conf.stream_buffer,
+            ),
             log=self._log_options.as_dict(),
+        )
+        options = PoolOptions(
+            queue_size=conf.queue_size,
+            predict_timeout=conf.predict_timeout,
+            cancel_running=conf.cancel_running,
+            spill_dir=upload_dir,
+            crew=crew,
         )
         on_output = None if self._tail is None else self._on_output
         return Pool(source, options, self._guard, on_output)
@@ -179,18 +219,19 @@ class Server:
             predict=conf.predict_endpoint,
             train=conf.train_endpoint,
             doc=conf.doc_endpoint,
+            admin=conf.admin_endpoint,
+            send_timeout=conf.send_timeout,
             limits=BodyLimits(
                 size=conf.client_max_size,
                 parts=conf.client_max_parts,
                 text=conf.client_max_text,
+                receive_timeout=conf.receive_timeout,
                 directory=upload_dir,
             ),
         )
         return create_app(pools, settings, self._tail)
 
-    async def _serve(
-        self, app: App, pools: list[Pool], listener: socket.socket, stop: asyncio.Event
-    ) -> None:
+    async def _serve(self, app: App, pools: list[Pool], listener: socket.socket) -> None:
         from aiohttp import web
 
         from deepaas.api.access import AccessLogger
@@ -205,6 +246,7 @@ class Server:
             access_log=access_log if wanted else None,
             access_log_class=AccessLogger,
             logger=protocol_log,
+            handler_cancellation=True,  # nobody works for a client that has gone
             read_bufsize=READ_BUFFER,
             max_line_size=self._conf.client_max_line,
             max_field_size=self._conf.client_max_line,
@@ -227,12 +269,33 @@ class Server:
                 with contextlib.suppress(BrokenPipeError):
                     print(banner, flush=True)
             logger.info("Listening on %s", url)
-            await stop.wait()
-            logger.info("Stopping")
+            async with watching(pools if self._conf.reload else []):
+                await self._stop.wait()
             await site.stop()
+            await self._drain(app, pools)
             await _stop(pools)
         finally:
-            await runner.cleanup()
+            if not self._hurry.is_set():
+                await runner.cleanup()
+
+    async def _drain(self, app: App, pools: list[Pool]) -> None:
+        """Let the requests that have come finish, in the time there is for it; say how it goes."""
+        app.draining = True
+        for pool in pools:
+            pool.drain()
+        loop = asyncio.get_running_loop()
+        timeout = self._conf.drain_timeout
+        began = told = loop.time()
+        logger.info("Stopping: %s", app.under_way())
+        while app.active and not self._hurry.is_set():
+            now = loop.time()
+            if now - began >= timeout:
+                logger.warning("Stopping after %g s: %s, refused now", timeout, app.under_way())
+                return
+            if now - told >= TELL_SECONDS:
+                told = now
+                logger.info("Waiting since %.0f s: %s", now - began, app.under_way())
+            await asyncio.sleep(0.02)
 
 
 async def _stop(pools: list[Pool]) -> None:
@@ -255,6 +318,6 @@ def _report(pool: Pool) -> None:
         pool.name,
         pool.source.target,
         pool.seconds_to_ready,
-        pool.options.workers,
+        pool.options.crew.workers,
         ", ".join(can) or "nothing to call",
     )

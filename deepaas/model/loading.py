@@ -10,7 +10,7 @@ import importlib.util
 import inspect
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from types import ModuleType
 
@@ -95,6 +95,22 @@ def load(target: str, folder: str = "") -> object:
     if inspect.isclass(found):
         found = found()
     return found
+
+
+def sources(model: object, imported: Iterable[str]) -> list[str]:
+    """The files of Python code that make a model: those of its own package, and whatever else is
+    not installed. `imported` are the modules that came with it."""
+    own = model.__name__ if inspect.ismodule(model) else type(model).__module__
+    library = os.path.dirname(os.__file__)
+    found = []
+    for name in imported:
+        file = getattr(sys.modules.get(name), "__file__", None)
+        if not isinstance(file, str) or not file.endswith(".py"):
+            continue
+        installed = file.startswith(library) or "-packages" + os.sep in file
+        if not installed or name.partition(".")[0] == own.partition(".")[0]:
+            found.append(os.path.abspath(file))
+    return sorted(found)
 
 
 def _split(target: str) -> tuple[str, str]:

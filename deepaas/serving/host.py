@@ -1,53 +1,33 @@
-"""The worker process: loads a model, warms it, describes it, then receives, calls and sends.
-
-The main thread does all of that and there is no other, so a model finds what it would find in a
-script of its own, and may fork.
-"""
+"""A model in a worker process: loaded, warmed, described, and then called."""
 
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
 import os
-import socket
 import sys
-from collections.abc import Callable
-from typing import Any, TextIO
+from collections.abc import Awaitable, Callable, Generator
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from typing import TYPE_CHECKING, Any, TextIO
 
-from deepaas import log
 from deepaas.model import loading
 from deepaas.model.v2.arguments import Arguments
+from deepaas.model.v2.calling import calling_of
 from deepaas.model.v2.description import describe_function
 from deepaas.model.v2.exchange import NOT_IMPLEMENTED, Call, Reply
-from deepaas.model.v2.failures import (
-    describe,
-    prepare_for_model,
-    reply_to,
-)
-from deepaas.model.v2.results import ResultSchema, encode, to_plain
+from deepaas.model.v2.failures import prepare_for_model, reply_to
+from deepaas.model.v2.results import ResultSchema, encode, encode_item, to_plain
+from deepaas.model.v2.streams import EVENTS, stream_type
 from deepaas.model.v2.wrapper import ModelWrapper, stock_metadata
 from deepaas.serving import messages
 
+if TYPE_CHECKING:
+    import asyncio
+
 logger = logging.getLogger("deepaas.worker")
 
-
-class Control:
-    """The worker's end of the control connection."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._socket = sock
-        self._reader = sock.makefile("rb")
-
-    def receive(self) -> messages.ControlMessage:
-        """The next message. Raises EOFError if the server has gone."""
-        line = self._reader.readline()
-        if not line:
-            raise EOFError
-        return messages.decode_control(line)
-
-    def send(self, message: messages.ControlMessage) -> None:
-        self._socket.sendall(messages.encode_control(message))
+LAZY = frozenset({GeneratorType, AsyncGeneratorType, CoroutineType})
+"""The types of what has to be run before it is a result."""
 
 
 class Host:
@@ -57,17 +37,29 @@ class Host:
         self, start: messages.Start, streams: StandardStreams, on_phase: Callable[[str], None]
     ) -> None:
         """Import the model, read its arguments, warm it. What its code raises comes out."""
+        self.limits = messages.Limits(**start.limits)
         self._streams = streams
         self._pid = os.getpid()
+        self._loop: asyncio.AbstractEventLoop | None = None
         on_phase("importing")
+        before = set(sys.modules)
         self.model = ModelWrapper(start.name, loading.load(start.target, start.folder))
+        self._imported = set(sys.modules) - before
         on_phase("describing")
         self.arguments = Arguments(self.model.fields("predict"))
         schema = self.model.schema
         self.schema = None if schema is None else ResultSchema(schema)
+        self.calling = calling_of(
+            self.model,
+            max_batch_size=self.limits.max_batch_size,
+            max_batch_wait_ms=self.limits.max_batch_wait_ms,
+            max_concurrency=self.limits.max_concurrency,
+        )
         if start.warm:
             on_phase("warming")
-            self.model.warm()
+            awaitable = self.model.warm()
+            if type(awaitable) is CoroutineType:
+                self.wait_for(awaitable)
         prepare_for_model()
 
     def description(self) -> dict[str, Any]:
@@ -77,13 +69,33 @@ class Host:
         except Exception:
             logger.exception("get_metadata of model %s failed", self.model.name)
             metadata = stock_metadata(self.model.name)
+        has = {
+            "predict": self.model.has("predict") or self.model.has("predict_batch"),
+            "train": self.model.has("train"),
+        }
         return {
             "metadata": metadata,
             "predict": describe_function(self.arguments, self.schema),
-            "has": [name for name in ("predict", "train") if self.model.has(name)],
+            "has": [name for name, there in has.items() if there],
+            "calling": {"kind": self.calling.kind, "at_once": self.calling.at_once},
+            "sources": loading.sources(self.model.model, self._imported),
         }
 
-    def answer(self, call: Call) -> Reply:
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop of this process, made when a model first asks for one."""
+        if self._loop is None:
+            import asyncio
+
+            self._loop = asyncio.new_event_loop()
+            asyncio.set_event_loop(self._loop)
+        return self._loop
+
+    def wait_for(self, awaitable: Awaitable[Any]) -> Any:
+        """The result of a coroutine, for one who cannot await it."""
+        return self.loop.run_until_complete(awaitable)
+
+    def answer(self, call: Call) -> Reply | Stream:
         """The reply to a call, whatever the model does short of ending the process."""
         try:
             arguments, media_type = self.arguments.load(call)
@@ -91,25 +103,98 @@ class Host:
             if predict is None:
                 return Reply(501, reason=NOT_IMPLEMENTED, code="not_implemented")
             value = predict(**arguments)
-            self._recover()
+            if type(value) in LAZY:
+                value = self.run(value)
+                if type(value) is GeneratorType:
+                    return Stream(self, value, self.stream_type(call, media_type))
+            self.recover()
             return encode(value, media_type, self.schema)
         except BaseException as error:
-            self._recover()
-            return self._failed(error)
+            self.recover()
+            return self.failed(error)
 
-    def _recover(self) -> None:
+    def run(self, value: Any) -> Any:
+        """What a coroutine ends with; what an async generator yields, as a plain generator."""
+        if type(value) is CoroutineType:
+            value = self.wait_for(value)
+        return self._run_through(value) if type(value) is AsyncGeneratorType else value
+
+    def _run_through(self, items: AsyncGeneratorType[Any, None]) -> Generator[Any, None, None]:
+        try:
+            while True:
+                try:
+                    item = self.wait_for(items.__anext__())
+                except StopAsyncIteration:
+                    return
+                yield item
+        finally:
+            self.wait_for(items.aclose())
+
+    def stream_type(self, call: Call, media_type: str) -> str:
+        return stream_type(call.headers.get("accept", ""), media_type)
+
+    def recover(self) -> None:
         """Undo what the model's code may have done to this process."""
         if os.getpid() != self._pid:
             os._exit(1)  # a child that it has forked, and that must not answer in our place
         self._streams.restore()
 
-    def _failed(self, error: BaseException) -> Reply:
+    def encode(self, value: Any, media_type: str) -> Reply:
+        """The reply with what predict returned. Raises UnusableResultError if there is none."""
+        return encode(value, media_type, self.schema)
+
+    def failed(self, error: BaseException) -> Reply:
+        """The reply for what was raised."""
         prepare_for_model()
         reply = reply_to(error)
         if reply.status >= 500:
             with contextlib.suppress(BaseException):  # an exception whose own text raises
                 logger.error("predict of model %s failed", self.model.name, exc_info=error)
         return reply
+
+
+class Stream:
+    """What a generator yields, as the parts of an answer.
+
+    Making one runs the generator to its first item: what it raises until then comes out.
+    """
+
+    def __init__(self, host: Host, items: Generator[Any, None, None], media_type: str) -> None:
+        self._host = host
+        self._items = items
+        self._media_type = media_type
+        self.headers = stream_headers(media_type)
+        self._ahead = self._next()
+        host.recover()
+
+    def _next(self) -> bytes | None:
+        for item in self._items:
+            return encode_item(item, self._media_type, self._host.schema)
+        return None
+
+    def next(self) -> bytes | None:
+        """The bytes of the next item; None after the last. What the generator raises comes out."""
+        if self._ahead is not None:
+            data, self._ahead = self._ahead, None
+            return data
+        following = self._next()
+        self._host.recover()
+        return following
+
+    def close(self) -> None:
+        """End the generator; its `finally` runs."""
+        try:
+            self._items.close()
+        except BaseException:
+            logger.exception("Ending a stream of model %s failed", self._host.model.name)
+        self._host.recover()
+
+
+def stream_headers(media_type: str) -> dict[str, str]:
+    headers = {"Content-Type": media_type}
+    if media_type == EVENTS:
+        headers |= {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # for proxies
+    return headers
 
 
 class StandardStreams:
@@ -129,62 +214,3 @@ class StandardStreams:
                 stream = open(fd, "w", buffering=1, closefd=False, errors="backslashreplace")  # noqa: SIM115
                 self._streams[name] = stream
                 setattr(sys, name, stream)
-
-
-def serve(host: Host, requests: socket.socket, replies: socket.socket) -> None:
-    """Answer calls one after another, until the server closes the connection."""
-    buffer = bytearray(messages.MAX_PACKET)
-    view = memoryview(buffer)
-    while True:
-        size = requests.recv_into(buffer)
-        if not size:
-            return
-        call_id, call = messages.decode_call(view[:size])
-        reply = host.answer(call)
-        data = messages.encode_reply(call_id, reply)
-        if reply.fd < 0:
-            replies.sendall(data)
-        else:
-            _send_with_descriptor(replies, data, reply.fd)
-
-
-def _send_with_descriptor(replies: socket.socket, data: bytes, fd: int) -> None:
-    try:
-        sent = socket.send_fds(replies, [data], [fd])
-    finally:
-        os.close(fd)
-    replies.sendall(data[sent:])
-
-
-def main(request_fd: int, reply_fd: int, control_fd: int) -> None:
-    """Run a worker on the three sockets that the server has passed on."""
-    sockets = [socket.socket(fileno=fd) for fd in (request_fd, reply_fd, control_fd)]
-    for sock in sockets:
-        sock.set_inheritable(False)
-    requests, replies, control_socket = sockets
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    streams = StandardStreams()
-    control = Control(control_socket)
-    start = control.receive()
-    assert isinstance(start, messages.Start)
-    log.setup(log.LogOptions(**start.log))  # type: ignore[arg-type]
-    phase = ""
-
-    def on_phase(new: str) -> None:
-        nonlocal phase
-        phase = new
-        control.send(messages.Phase(new))
-
-    try:
-        host = Host(start, streams, on_phase)
-        description = host.description()
-    except BaseException as error:
-        streams.restore()
-        logger.error("Model %s failed while %s", start.name, phase, exc_info=error)
-        control.send(messages.Failed(phase, describe(error)))
-        sys.exit(1)
-    gc.collect()
-    gc.freeze()
-    control.send(messages.Ready(description))
-    serve(host, requests, replies)

@@ -3,9 +3,11 @@
 Three sockets join them:
 
     requests  server -> worker   SOCK_SEQPACKET   `Call`, one packet each
-    replies   worker -> server   SOCK_STREAM      `Reply`, each after a fixed header
+    replies   worker -> server   SOCK_STREAM      `Reply`; or `Opened`, `Part`s and `Closed` for one
+                                                  that streams; each after a fixed header
     control   both ways          SOCK_STREAM      JSON lines: `Start` to the worker; `Phase`, then
-                                                  `Ready` or `Failed` from it
+                                                  `Ready` or `Failed` from it; then `Taken` and
+                                                  `Cancel` to it
 
 A packet that the worker has not read yet can be read back by the server, which keeps the worker's
 end of `requests` open too: so it always knows which calls had begun when a worker died.
@@ -16,8 +18,8 @@ A reply whose body is large or a file carries a descriptor of that file instead.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -27,23 +29,65 @@ from deepaas.model.v2.exchange import Call, FilePart, Reply
 MAX_PACKET = 128 * 1024
 MAX_REPLY = 16 * 1024 * 1024  # far above what a worker ever sends: large bodies are in files
 
-_CALL = struct.Struct("<II")  # id, length of the meta data
+_CALL = struct.Struct("<IIH")  # id, length of the meta data, company
+_COMPANY = struct.Struct("<H")
+_COMPANY_AT = 8
 _REPLY = struct.Struct("<IIHI")  # length of what follows, id, status, length of the meta data
 _IN_FILE = 0xFFFFFFFF
 CALL_HEADER = _CALL.size
+_PART, _CLOSED = 1, 2  # in place of a status
+
+ALONE = 0
+"""The company of a call that must share its batch with no other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The head of a streamed reply: 200, and these headers."""
+
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some bytes of a streamed reply."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The end of a streamed reply; with a `code` it has failed midway, `reason` says why."""
+
+    reason: str = ""
+    code: str = ""
+
+
+ReplyMessage = Reply | Opened | Part | Closed
 
 
 def encode_call(call_id: int, call: Call) -> bytes:
+    """The packet of a call; its company is 1 until `with_company`."""
     meta: list[object] = [call.query, call.content_type]
     if call.headers or call.form is not None or call.body_path:
         meta += [call.headers, call.form, call.body_path]
     head = orjson.dumps(meta)
-    return b"".join((_CALL.pack(call_id, len(head)), head, call.body))
+    return b"".join((_CALL.pack(call_id, len(head), 1), head, call.body))
 
 
 def call_in_file(call_id: int, path: str) -> bytes:
     """The packet that names the file with the real one."""
-    return _CALL.pack(call_id, _IN_FILE) + path.encode()
+    return _CALL.pack(call_id, _IN_FILE, 1) + path.encode()
+
+
+def with_company(packet: bytes, company: int) -> bytes:
+    """The packet of a call, saying how many may come together, itself included; or ALONE."""
+    at = _COMPANY_AT
+    return packet[:at] + _COMPANY.pack(min(company, 0xFFFF)) + packet[at + _COMPANY.size :]
+
+
+def company_of(packet: memoryview) -> int:
+    return int(_COMPANY.unpack_from(packet, _COMPANY_AT)[0])
 
 
 def call_id_of(packet: bytes) -> int:
@@ -51,7 +95,7 @@ def call_id_of(packet: bytes) -> int:
 
 
 def decode_call(packet: memoryview) -> tuple[int, Call]:
-    call_id, length = _CALL.unpack_from(packet)
+    call_id, length, _ = _CALL.unpack_from(packet)
     if length == _IN_FILE:
         with open(bytes(packet[CALL_HEADER:]), "rb") as file:
             return call_id, decode_call(memoryview(file.read()))[1]
@@ -76,6 +120,19 @@ def encode_reply(call_id: int, reply: Reply) -> bytes:
     return b"".join((_REPLY.pack(length, call_id, reply.status, len(meta)), meta, reply.body))
 
 
+def encode_stream(call_id: int, message: Opened | Part | Closed) -> bytes:
+    """The bytes of what a streamed reply consists of."""
+    match message:
+        case Part(data):
+            return _REPLY.pack(len(data), call_id, _PART, 0) + data
+        case Closed(reason, code):
+            meta = orjson.dumps([reason, code])
+            return _REPLY.pack(len(meta), call_id, _CLOSED, len(meta)) + meta
+        case Opened(headers):
+            meta = orjson.dumps([headers])
+            return _REPLY.pack(len(meta), call_id, 200, len(meta)) + meta
+
+
 class ReplyReader:
     """Cuts the stream of replies into replies."""
 
@@ -83,8 +140,8 @@ class ReplyReader:
         self._buffer = b""
         self._fds: list[int] = []
 
-    def feed(self, data: bytes, fds: list[int]) -> Iterator[tuple[int, Reply]]:
-        """Yield each whole reply with the id of its call. Descriptors are the caller's to close."""
+    def feed(self, data: bytes, fds: list[int]) -> Iterator[tuple[int, ReplyMessage]]:
+        """Yield each whole message and its call's id. Descriptors are the caller's to close."""
         if fds:
             self._fds += fds
         if self._buffer:
@@ -99,10 +156,18 @@ class ReplyReader:
                 break
             position = start + length
             if not meta_length:
-                yield call_id, Reply(status, data[start:position])
+                body_bytes = data[start:position]
+                yield call_id, Part(body_bytes) if status == _PART else Reply(status, body_bytes)
                 continue
             body = start + meta_length
-            headers, reason, code, has_fd = orjson.loads(data[start:body])
+            meta = orjson.loads(data[start:body])
+            if status == _CLOSED:
+                yield call_id, Closed(*meta)
+                continue
+            if len(meta) == 1:
+                yield call_id, Opened(*meta)
+                continue
+            headers, reason, code, has_fd = meta
             fd = self._fds.pop(0) if has_fd else -1
             yield call_id, Reply(status, data[body:position], headers, reason, code, fd)
         self._buffer = data[position:]
@@ -111,6 +176,16 @@ class ReplyReader:
         """Descriptors that came without their reply, when the worker has died in between."""
         fds, self._fds = self._fds, []
         return fds
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the options say of how a worker works; the model's own attributes hold otherwise."""
+
+    max_batch_size: int = 0  # 0: as the model says
+    max_batch_wait_ms: int = -1  # -1: as the model says
+    max_concurrency: int = 0  # 0: as the model says
+    stream_buffer: int = 64 * 1024  # bytes of a stream that nobody has taken yet
 
 
 @dataclass(frozen=True)
@@ -123,6 +198,7 @@ class Start:
     index: int
     warm: bool
     log: dict[str, object]
+    limits: dict[str, int] = field(default_factory=dict)  # the fields of `Limits`
 
 
 @dataclass(frozen=True)
@@ -147,8 +223,23 @@ class Failed:
     cause: str
 
 
-ControlMessage = Start | Phase | Ready | Failed
-_KINDS = {kind.__name__: kind for kind in (Start, Phase, Ready, Failed)}
+@dataclass(frozen=True)
+class Taken:
+    """`size` bytes of the stream that answers call `id` have gone out to its reader."""
+
+    id: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Cancel:
+    """Nobody waits for the answer to call `id` any more: end its stream, or its task."""
+
+    id: int
+
+
+ControlMessage = Start | Phase | Ready | Failed | Taken | Cancel
+_KINDS = {kind.__name__: kind for kind in (Start, Phase, Ready, Failed, Taken, Cancel)}
 
 
 def encode_control(message: ControlMessage) -> bytes:

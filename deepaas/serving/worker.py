@@ -12,15 +12,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 from deepaas.exceptions import DeepaasError
-from deepaas.model.v2.exchange import Reply
+from deepaas.model.v2.exchange import Calling, Reply
 from deepaas.serving import messages
 from deepaas.serving.guard import MARK, kill_session
+from deepaas.serving.prediction import Prediction, ReplyStream
 
 logger = logging.getLogger("deepaas.serving")
 
 READ_SIZE = 256 * 1024
+DEPTH = 16
+"""Calls in the socket of a worker that takes one at a time."""
+
+COMPANY_SECONDS = 0.25
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
 MAX_FDS = 16  # more than one packet of a stream socket ever carries
 
 # What a worker runs. The working directory must not shadow what is installed, as it would with -m.
@@ -29,8 +38,8 @@ import sys
 if not getattr(sys.flags, "safe_path", False): del sys.path[0]
 fds = [int(fd) for fd in sys.argv[1:4]]
 sys.argv[:] = ["deepaas-worker"]
-from deepaas.serving import host
-host.main(*fds)
+from deepaas.serving import process
+process.main(*fds)
 """
 
 
@@ -38,44 +47,42 @@ class StartError(DeepaasError):
     """A worker could not become ready; the text says what went wrong, and when."""
 
 
-class Pending:
-    """A call on its way: its packet, and the future of its reply."""
-
-    __slots__ = ("future", "id", "packet")
-
-    def __init__(self, call_id: int, packet: bytes, future: asyncio.Future[Reply]) -> None:
-        self.id = call_id
-        self.packet = packet
-        self.future = future
-
-
 class Worker:
     """A worker process: started when made, ready after `ready()`, ended after `exited` is done.
 
-    `calls` holds what was handed over and not answered, oldest first; the worker has begun the
-    first of them at the most. `on_reply` is called after each reply. All that the worker starts
-    carries `mark` in its environment. Making one raises OSError if the system has no process or
-    descriptor for it.
+    `calls` holds what was handed over and not answered, oldest first. `on_room` is called when
+    there may be room for more. All that the worker starts carries `mark` in its environment. Making
+    one raises OSError if the system has no process or descriptor for it.
     """
 
     def __init__(
         self,
         start: messages.Start,
         mark: str,
-        on_reply: Callable[[Worker], None],
+        on_room: Callable[[Worker], None],
         on_output: Callable[[bytes], None] | None = None,
     ) -> None:
         self.name = f"{start.name}[{start.index}]"
         self.mark = mark
-        self.calls: dict[int, Pending] = {}
+        self.calls: dict[int, Prediction] = {}
         self.answered = 0
+        self.progress = 0.0  # when it last sent something, by the loop's clock
+        self.calling = Calling("one")
+        self.depth = 1  # the most calls in its socket
+        self.description: dict[str, Any] = {}
+        self.doom = ""  # why it is to end, once that is decided
+        self.aging = False  # a successor is being started
+        self.died_alone = False  # of a call whose batch had been the end of another worker
+        self.size_at_start = 0
         self.phase = "starting"
         self.seconds_to_ready = 0.0
         self._began = time.monotonic()
         self._loop = asyncio.get_running_loop()
-        self._on_reply = on_reply
+        self._on_room = on_room
         self._on_output = on_output
         self._reader = messages.ReplyReader()
+        self._company = Company()
+        self._wants_room = False
         self._control_buffer = b""
         self._output = -1
         self._ready: asyncio.Future[messages.Ready] = self._loop.create_future()
@@ -144,18 +151,37 @@ class Worker:
         """Wait until the worker takes calls. Raises StartError if it does not come to that."""
         return await asyncio.shield(self._ready)
 
-    def hand_over(self, pending: Pending) -> bool:
+    def hand_over(self, prediction: Prediction) -> bool:
         """Put a call into the worker's socket; False if that is full."""
+        packet = prediction.packet
+        now = self._loop.time()
+        if self.calling.kind == "batch":
+            company = self._company.with_one_more(len(self.calls) + 1, now)
+            packet = messages.with_company(packet, messages.ALONE if prediction.alone else company)
         try:
-            self._requests.send(pending.packet)
+            self._requests.send(packet)
         except BlockingIOError:
+            if not self._wants_room:
+                self._wants_room = True
+                self._loop.add_writer(self._requests, self._has_room)
             return False
-        self.calls[pending.id] = pending
+        prediction.worker = self
+        prediction.since = now
+        self.calls[prediction.id] = prediction
         return True
 
-    def take_back(self, most: int) -> list[Pending]:
+    def _has_room(self) -> None:
+        self._stop_waiting_for_room()
+        self._on_room(self)
+
+    def _stop_waiting_for_room(self) -> None:
+        if self._wants_room:
+            self._wants_room = False
+            self._loop.remove_writer(self._requests)
+
+    def take_back(self, most: int) -> list[Prediction]:
         """Read back up to `most` calls that the worker has not begun, oldest first."""
-        taken: list[Pending] = []
+        taken: list[Prediction] = []
         while len(taken) < most:
             try:
                 packet = self._unread.recv(messages.CALL_HEADER, socket.MSG_DONTWAIT)
@@ -163,18 +189,41 @@ class Worker:
                 break
             if not packet:  # nothing more can come: the server has closed its end
                 break
-            taken.append(self.calls.pop(messages.call_id_of(packet)))
+            prediction = self.calls.pop(messages.call_id_of(packet))
+            prediction.worker = None
+            taken.append(prediction)
         return taken
+
+    def cancel(self, prediction: Prediction) -> None:
+        """Tell the worker that nobody waits for a call that it has begun."""
+        self._tell(messages.Cancel(prediction.id))
+
+    def _tell(self, message: messages.ControlMessage) -> None:
+        try:
+            self._control.send(messages.encode_control(message))
+        except BlockingIOError:  # it has not listened for thousands of them
+            self.kill()
+        except OSError:  # it has ended
+            pass
 
     async def stop(self, timeout: float) -> None:
         """Let the worker finish what it was handed, then end; kill it after `timeout` seconds."""
         self.phase = "stopping"
+        self._stop_waiting_for_room()
         self._requests.close()
         done, _ = await asyncio.wait([self.exited], timeout=timeout)
         if not done:
             logger.warning("Worker %s did not end in %g s and is killed", self.name, timeout)
             self.kill()
             await asyncio.shield(self.exited)
+
+    def size(self) -> int:
+        """Bytes of memory that the process has; 0 if it has ended."""
+        try:
+            with open(f"/proc/{self.pid}/statm") as file:
+                return int(file.read().split()[1]) * PAGE
+        except (OSError, IndexError):
+            return 0
 
     def kill(self) -> None:
         """End the process and all it has started, at once."""
@@ -199,14 +248,39 @@ class Worker:
         if not data:
             self._loop.remove_reader(self._replies)  # its end is told by the process
             return
-        for call_id, reply in self._reader.feed(data, fds):
-            self.answered += 1
-            pending = self.calls.pop(call_id, None)
-            if pending is not None and not pending.future.done():
-                pending.future.set_result(reply)
-            elif reply.fd >= 0:
-                os.close(reply.fd)
-        self._on_reply(self)
+        self.progress = self._loop.time()
+        for call_id, message in self._reader.feed(data, fds):
+            if type(message) is Reply:
+                self.answered += 1
+                prediction = self.calls.pop(call_id, None)
+                if prediction is None:
+                    raise ValueError(f"a reply to call {call_id}, which it does not have")
+                prediction.answer(message)
+                prediction.end()
+            else:
+                self._read_stream(self.calls[call_id], message)
+        self._on_room(self)
+
+    def _read_stream(self, prediction: Prediction, message: messages.ReplyMessage) -> None:
+        prediction.since = self.progress
+        match message:
+            case messages.Opened(headers):
+                prediction.stream = ReplyStream(partial(self._taken, prediction))
+                prediction.answer(Reply(headers=headers, stream=prediction.stream))
+                if prediction.abandoned:
+                    self.cancel(prediction)
+            case messages.Part(data) if prediction.stream is not None:
+                if not prediction.abandoned:
+                    prediction.stream.feed(data)
+            case messages.Closed() if prediction.stream is not None:
+                self.answered += 1
+                del self.calls[prediction.id]
+                prediction.stream.close(message)
+                prediction.end()
+
+    def _taken(self, prediction: Prediction, size: int) -> None:
+        prediction.since = self._loop.time()
+        self._tell(messages.Taken(prediction.id, size))
 
     def _read_control(self) -> None:
         try:
@@ -224,8 +298,11 @@ class Worker:
         match message:
             case messages.Phase(phase):
                 self.phase = phase
-            case messages.Ready():
+            case messages.Ready(description):
                 self.phase = "ready"
+                self.calling = Calling(**description["calling"])
+                self.depth = _depth(self.calling)
+                self.description = description
                 self.seconds_to_ready = time.monotonic() - self._began
                 if not self._ready.done():
                     self._ready.set_result(message)
@@ -263,6 +340,7 @@ class Worker:
         """Release all descriptors. The process must have ended, and `take_back` been called."""
         for fd in (self._pidfd, self._replies, self._control):
             self._loop.remove_reader(fd)
+        self._stop_waiting_for_room()
         for sock in (self._requests, self._unread, self._replies, self._control):
             sock.close()
         os.close(self._pidfd)
@@ -275,6 +353,39 @@ class Worker:
             os.close(self._output)
         for fd in self._reader.take_fds():
             os.close(fd)
+
+
+class Company:
+    """How many calls a worker has had at once of late: how many may come together again."""
+
+    def __init__(self) -> None:
+        self._period = 0
+        self._most = 0
+        self._before = 0
+
+    def with_one_more(self, calls: int, now: float) -> int:
+        """Note that there are `calls` now; the most there were in this period and the last."""
+        period = int(now / COMPANY_SECONDS)
+        if period != self._period:
+            self._period = period
+            self._before, self._most = self._most, calls
+        elif calls > self._most:
+            self._most = calls
+        return max(self._before, self._most)
+
+
+def _depth(calling: Calling) -> int:
+    """How many calls a worker is handed: what it works on, and what it would wait for otherwise.
+
+    Those that it has not begun can be taken back at any time.
+    """
+    match calling.kind:
+        case "many":
+            return calling.at_once
+        case "batch":
+            return 2 * calling.at_once
+        case _:
+            return DEPTH
 
 
 def _has_data(sock: socket.socket) -> bool:

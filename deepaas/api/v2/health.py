@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from aiohttp import web
 
 from deepaas.api.answers import json_answer
 from deepaas.api.app import App
+from deepaas.serving.pool import Pool
 
 
 async def live(request: web.BaseRequest, app: App) -> web.Response:
@@ -14,10 +17,28 @@ async def live(request: web.BaseRequest, app: App) -> web.Response:
 
 async def ready(request: web.BaseRequest, app: App) -> web.Response:
     """200 if every model can answer, else 503; why not stands with each model."""
-    models = {
-        name: {"ready": pool.ready, "problem": pool.problem or None, "pids": pool.pids}
-        for name, pool in app.pools.items()
-    }
+    models = {name: _state(pool) for name, pool in app.pools.items()}
     everyone = all(pool.ready for pool in app.pools.values())
     answer = {"status": "ready" if everyone else "not ready", "models": models}
-    return json_answer(answer, 200 if everyone else 503)
+    return _answer(answer, everyone)
+
+
+async def model_ready(request: web.BaseRequest, app: App, pool: Pool) -> web.Response:
+    """200 if this model can answer, else 503 with the reason."""
+    return _answer({"name": pool.name, **_state(pool)}, pool.ready)
+
+
+def _state(pool: Pool) -> dict[str, Any]:
+    return {
+        "ready": pool.ready,
+        "problem": pool.problem or None,
+        "reload_problem": pool.reload_problem or None,
+        "pids": pool.pids,
+    }
+
+
+def _answer(state: dict[str, Any], is_ready: bool) -> web.Response:
+    answer = json_answer(state, 200 if is_ready else 503)
+    if not is_ready:
+        answer.headers["Retry-After"] = "1"
+    return answer

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
+
 from aiohttp import web
 
-from deepaas.api.answers import FileAnswer, reply_answer
+from deepaas.api.answers import FileAnswer, StreamAnswer, reply_answer
 from deepaas.api.app import App
 from deepaas.api.body import read_call
 from deepaas.api.files import RequestFiles
-from deepaas.exceptions import DisabledError, NotImplementedByModelError
+from deepaas.exceptions import (
+    BadRequestError,
+    DisabledError,
+    NotImplementedByModelError,
+    PredictTimeoutError,
+)
 from deepaas.model.v2.exchange import NOT_IMPLEMENTED
 from deepaas.serving.pool import Pool
+
+TIMEOUT_HEADER = "X-Request-Timeout"
 
 
 async def predict(request: web.BaseRequest, app: App, pool: Pool) -> web.StreamResponse:
@@ -18,10 +28,37 @@ async def predict(request: web.BaseRequest, app: App, pool: Pool) -> web.StreamR
         raise DisabledError("Prediction is switched off on this server")
     if "predict" not in pool.description.get("has", ["predict"]):
         raise NotImplementedByModelError(f"{NOT_IMPLEMENTED} (loaded {pool.name!r})")
-    limits = app.settings.limits
-    with RequestFiles(limits.directory) as files:
-        call = await read_call(request, pool.headers, limits, files)
-        answer = reply_answer(request, await pool.predict(call))
-        if isinstance(answer, FileAnswer):
-            await answer.send(request)
-        return answer
+    pool.check()
+    ends = _end_of_patience(request)
+    with RequestFiles(app.settings.limits.directory) as files:
+        call = await read_call(request, pool.headers, app.settings.limits, files)
+        with pool.submit(call, _left(ends)) as prediction:
+            if files:
+                files.keep_for(prediction)
+            answer = reply_answer(await prediction.reply())
+            if isinstance(answer, FileAnswer | StreamAnswer):
+                await answer.send(request, app.settings.send_timeout)
+            return answer
+
+
+def _end_of_patience(request: web.BaseRequest) -> float:
+    """When the client will wait no longer, by the loop's clock; 0 if it does not say."""
+    text = request.headers.get(TIMEOUT_HEADER)
+    if text is None:
+        return 0.0
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not (seconds > 0 and math.isfinite(seconds)):
+        raise BadRequestError(f"{TIMEOUT_HEADER} must be a number of seconds above 0")
+    return asyncio.get_running_loop().time() + seconds
+
+
+def _left(ends: float) -> float:
+    if not ends:
+        return 0.0
+    left = ends - asyncio.get_running_loop().time()
+    if left <= 0:
+        raise PredictTimeoutError("The request took longer to come than it allows for its answer")
+    return left

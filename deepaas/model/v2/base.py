@@ -9,7 +9,8 @@ class BaseModel:
     """A model. Every method is optional; override what your model can do.
 
     An instance lives in a worker process of its own, and lives as long as the worker: what `warm`
-    puts on `self` is there when `predict` is called. Calls come one at a time.
+    puts on `self` is there when `predict` is called. Calls come one at a time, unless `predict` is
+    `async def`.
     """
 
     schema: Any = None
@@ -43,8 +44,28 @@ class BaseModel:
         """Predict from the validated arguments.
 
         Returns anything JSON can hold (numpy included); for another media type bytes, str, an open
-        file or BytesIO. To refuse the input raise `aiohttp.web.HTTPBadRequest(reason="why")`; any
-        other exception is answered 500 with its text.
+        file or BytesIO. What it yields, if it is a generator, is sent as it comes. As `async def`
+        it is called many times at once, see `max_concurrency`. To refuse the input raise
+        `aiohttp.web.HTTPBadRequest(reason="why")`; any other exception is answered 500 with its
+        text.
+        """
+        raise NotImplementedError
+
+    max_batch_size: int | None = None
+    """How many calls `predict_batch` takes at once at the most; 32 unless set."""
+
+    max_batch_wait_ms: int | None = None
+    """Milliseconds that a batch waits for more calls while it is not full; 5 unless set."""
+
+    max_concurrency: int | None = None
+    """How many calls of an `async def predict` run in a worker at once; 64 unless set."""
+
+    def predict_batch(self, batch: list[dict[str, Any]]) -> list[Any]:
+        """Predict for several calls at once: the arguments of each, the result of each.
+
+        When this is defined it is used in place of `predict`. The results must be as many as the
+        arguments, in their order; one that is an exception fails its own call alone. If this
+        raises, it is called again for each call by itself, so that only the guilty one fails.
         """
         raise NotImplementedError
 

@@ -5,7 +5,7 @@ The server and the workers share these; nothing else is imported here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
 NOT_IMPLEMENTED = "Not implemented by underlying model"
@@ -51,3 +51,17 @@ class Reply:
     reason: str = ""
     code: str = ""
     fd: int = -1
+    stream: AsyncIterator[bytes] | None = None  # what the body comes in, after the worker
+
+
+@dataclass(frozen=True)
+class Calling:
+    """The manner in which calls go into a model.
+
+    `kind` is "one", "many" (an async model) or "batch"; `at_once` is the most calls it works on at
+    a time; `wait` the seconds for which a batch may wait for more of them.
+    """
+
+    kind: str
+    at_once: int = 1
+    wait: float = 0.0

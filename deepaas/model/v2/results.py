@@ -20,6 +20,7 @@ from marshmallow import Schema, ValidationError
 
 from deepaas.model.v2.exchange import Reply
 from deepaas.model.v2.media import JSON
+from deepaas.model.v2.streams import EVENTS, NDJSON, frame
 
 MAX_INLINE = 1024 * 1024
 """Bytes; a larger body is handed over as a file."""
@@ -80,6 +81,24 @@ def encode(value: Any, media_type: str, schema: ResultSchema | None = None) -> R
     if _is_open_file(value):
         return Reply(headers=headers, fd=_reopen(value))
     return reply_with(_to_bytes(value, media_type), headers)
+
+
+def encode_item(value: Any, media_type: str, schema: ResultSchema | None = None) -> bytes:
+    """The bytes of one item of a stream. Raises UnusableResultError if there are none."""
+    if media_type not in (EVENTS, NDJSON):
+        return _to_bytes(value, media_type)
+    if schema is not None:
+        schema.check(value)
+    if isinstance(value, bytes | bytearray | memoryview):
+        value = _text_of(bytes(value))
+    return frame(media_type, to_json(value))
+
+
+def _text_of(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise UnusableResultError("The model yielded bytes that are no text in UTF-8") from None
 
 
 def to_json(value: Any) -> bytes:

@@ -67,10 +67,10 @@ class ModelWrapper:
         get_arguments = self.function(f"get_{function}_args")
         return {} if get_arguments is None else (get_arguments() or {})
 
-    def warm(self) -> None:
+    def warm(self) -> Any:
+        """Call the model's warm(), if it has one; an awaitable if that is `async def`."""
         warm = self.function("warm")
-        if warm is not None:
-            warm()
+        return None if warm is None else warm()
 
 
 def stock_metadata(name: str) -> dict[str, Any]:

@@ -1,0 +1,21 @@
+"""What an operator may do to a model, when that is switched on."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+
+from deepaas.api.answers import json_answer
+from deepaas.api.app import App
+from deepaas.exceptions import DisabledError
+from deepaas.serving.pool import Pool
+
+
+async def reload(request: web.BaseRequest, app: App, pool: Pool) -> web.StreamResponse:
+    """Replace the workers by newly loaded ones, also if the client does not wait for it."""
+    if not app.settings.admin:
+        raise DisabledError("Reloading is switched off on this server; see --admin-endpoint")
+    seconds = await asyncio.shield(asyncio.ensure_future(pool.reload()))
+    workers = len(pool.pids)
+    return json_answer({"status": "reloaded", "workers": workers, "seconds": round(seconds, 3)})

@@ -1,0 +1,55 @@
+"""How a model wants to be called: one call at a time, many at a time, or in batches."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import Any
+
+from deepaas.model.v2.exchange import Calling
+from deepaas.model.v2.wrapper import ModelWrapper
+
+MAX_BATCH_SIZE = 32
+MAX_BATCH_WAIT_MS = 5
+MAX_CONCURRENCY = 64
+
+
+def calling_of(
+    model: ModelWrapper,
+    *,
+    max_batch_size: int = 0,
+    max_batch_wait_ms: int = -1,
+    max_concurrency: int = 0,
+) -> Calling:
+    """How `model` is called, by what it defines. The arguments overrule its attributes.
+
+    Raises ValueError for an attribute that is no number in its range.
+    """
+    if model.has("predict_batch"):
+        size = max_batch_size or _number(model, "max_batch_size", MAX_BATCH_SIZE, least=1)
+        wait = max_batch_wait_ms
+        if wait < 0:
+            wait = _number(model, "max_batch_wait_ms", MAX_BATCH_WAIT_MS, least=0)
+        if size > 1 or not model.has("predict"):
+            return Calling("batch", size, wait / 1000)
+    if _is_async(model.function("predict")):
+        at_once = max_concurrency or _number(model, "max_concurrency", MAX_CONCURRENCY, least=1)
+        return Calling("many", at_once)
+    return Calling("one")
+
+
+def _number(model: ModelWrapper, name: str, default: int, least: int) -> int:
+    value = getattr(model.model, name, None)
+    if value is None:
+        return default
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} is {value!r}, not a whole number of at least {least}")
+    return value
+
+
+def _is_async(function: Any) -> bool:
+    while isinstance(function, functools.partial):
+        function = function.func
+    if not inspect.isroutine(function):
+        function = getattr(function, "__call__", function)  # noqa: B004 its method, to look at
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)

@@ -1,0 +1,146 @@
+"""Answers calls in batches: the manner of models with `predict_batch`."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import select
+import socket
+import time
+from dataclasses import dataclass
+from types import CoroutineType
+from typing import Any
+
+from deepaas.model.v2.exchange import Call
+from deepaas.serving import messages
+from deepaas.serving.host import Host
+from deepaas.serving.outlet import Outlet
+
+logger = logging.getLogger("deepaas.worker")
+
+
+@dataclass(slots=True)
+class _Received:
+    id: int
+    company: int
+    call: Call
+
+
+@dataclass(slots=True)
+class _Member:
+    """A valid call of a batch."""
+
+    received: _Received
+    arguments: dict[str, Any]
+    media_type: str
+
+
+class Batches:
+    def __init__(self, host: Host, requests: socket.socket, outlet: Outlet) -> None:
+        self._host = host
+        self._requests = requests
+        self._outlet = outlet
+        self._buffer = bytearray(messages.MAX_PACKET)
+        self._arrivals = select.poll()
+        self._arrivals.register(requests, select.POLLIN)
+        self._held: _Received | None = None  # a call that must be alone, and has to wait for it
+
+    def serve(self) -> None:
+        while (batch := self._gather()) is not None:
+            if batch:
+                self._answer(batch)
+
+    def _gather(self) -> list[_Member] | None:
+        """The next batch: what has come, and a little later; None when nothing can come any more.
+
+        It waits while it is smaller than the number of calls that can be expected, which is what
+        the newest call says of the recent past.
+        """
+        received = self._held or self._receive()
+        self._held = None
+        if received is None:
+            return None
+        batch: list[_Member] = []
+        until = time.monotonic() + self._host.calling.wait
+        while True:
+            if received.company == messages.ALONE and batch:
+                self._held = received
+                return batch
+            member = self._load(received)
+            if member is not None:
+                batch.append(member)
+            if received.company == messages.ALONE or len(batch) >= self._host.calling.at_once:
+                return batch
+            more = self._receive_until(until if len(batch) < received.company else 0.0)
+            if more is None:
+                return batch
+            received = more
+
+    def _receive(self, flags: int = 0) -> _Received | None:
+        size = self._requests.recv_into(self._buffer, 0, flags)
+        if not size:
+            return None
+        packet = memoryview(self._buffer)[:size]
+        call_id, call = messages.decode_call(packet)
+        return _Received(call_id, messages.company_of(packet), call)
+
+    def _receive_until(self, until: float) -> _Received | None:
+        """A further call: one that is there, or comes until then."""
+        while True:
+            with contextlib.suppress(BlockingIOError):  # nothing there, or taken back by the server
+                return self._receive(socket.MSG_DONTWAIT)
+            left = until - time.monotonic()
+            if left <= 0 or not self._arrivals.poll(left * 1000):
+                return None
+
+    def _load(self, received: _Received) -> _Member | None:
+        """The call, validated; None if it is not valid, which is then its answer."""
+        try:
+            arguments, media_type = self._host.arguments.load(received.call)
+        except BaseException as error:
+            self._fail(received, error)
+            return None
+        return _Member(received, arguments, media_type)
+
+    def _answer(self, batch: list[_Member]) -> None:
+        try:
+            results = self._predict([member.arguments for member in batch])
+        except BaseException as error:
+            self._host.recover()
+            if len(batch) == 1:
+                self._fail(batch[0].received, error)
+                return
+            logger.warning("A batch of %d has failed; each of them is tried alone", len(batch))
+            for member in batch:
+                again = self._load(member.received)  # the model may have changed its arguments
+                if again is not None:
+                    self._answer([again])
+            return
+        self._host.recover()
+        for member, result in zip(batch, results, strict=True):
+            if isinstance(result, BaseException):
+                self._fail(member.received, result)
+                continue
+            try:
+                reply = self._host.encode(result, member.media_type)
+            except BaseException as error:
+                self._fail(member.received, error)
+            else:
+                self._outlet.send(member.received.id, reply)
+
+    def _predict(self, arguments: list[dict[str, Any]]) -> list[Any]:
+        predict_batch = self._host.model.function("predict_batch")
+        if predict_batch is None:
+            raise RuntimeError("predict_batch has gone from the model")
+        results = predict_batch(arguments)
+        if type(results) is CoroutineType:
+            results = self._host.wait_for(results)
+        results = list(results)
+        if len(results) != len(arguments):
+            raise ValueError(
+                f"predict_batch returned {len(results)} results for {len(arguments)} calls"
+            )
+        return results
+
+    def _fail(self, received: _Received, error: BaseException) -> None:
+        self._outlet.send(received.id, self._host.failed(error))

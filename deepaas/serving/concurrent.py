@@ -1,0 +1,177 @@
+"""Answers many calls at a time on an event loop: the manner of models with `async def predict`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Iterator
+from types import AsyncGeneratorType, GeneratorType
+from typing import Any
+
+from deepaas.model.v2.exchange import Call, Reply
+from deepaas.model.v2.results import encode_item
+from deepaas.serving import messages
+from deepaas.serving.host import Host, stream_headers
+from deepaas.serving.outlet import Control, Flow, Outlet, pieces
+
+
+class Concurrent:
+    def __init__(
+        self, host: Host, requests: socket.socket, outlet: Outlet, control: Control
+    ) -> None:
+        self._host = host
+        self._requests = requests
+        self._outlet = outlet
+        self._control = control
+        self._buffer = bytearray(messages.MAX_PACKET)
+        self._loop = host.loop
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._streams: dict[int, _Stream] = {}
+        self._reading = False
+        self._closed = False
+        self._ended = self._loop.create_future()
+
+    async def serve(self) -> None:
+        self._loop.add_reader(self._control.fileno(), self._read_control)
+        self._read_on()
+        await self._ended
+
+    def _read_on(self) -> None:
+        self._loop.add_reader(self._requests.fileno(), self._read_calls)
+        self._reading = True
+
+    def _read_calls(self) -> None:
+        """Begin what has come, as far as that is allowed."""
+        while len(self._tasks) < self._host.calling.at_once:
+            try:
+                size = self._requests.recv_into(self._buffer, 0, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            if not size:
+                self._closed = True
+                break
+            call_id, call = messages.decode_call(memoryview(self._buffer)[:size])
+            self._tasks[call_id] = self._loop.create_task(self._work(call_id, call))
+        self._loop.remove_reader(self._requests.fileno())
+        self._reading = False
+        self._end_if_done()
+
+    async def _work(self, call_id: int, call: Call) -> None:
+        try:
+            reply = await self._answer(call_id, call)
+            if reply is not None:
+                self._outlet.send(call_id, reply)
+        except BaseException as error:  # the connection is broken: nothing more can be answered
+            if not self._ended.done():
+                self._ended.set_exception(error)
+        finally:
+            del self._tasks[call_id]
+            if not self._reading and not self._closed:
+                self._read_on()
+            self._end_if_done()
+
+    def _end_if_done(self) -> None:
+        if self._closed and not self._tasks and not self._ended.done():
+            self._ended.set_result(None)
+
+    async def _answer(self, call_id: int, call: Call) -> Reply | None:
+        """The reply to a call; None if it was streamed."""
+        host = self._host
+        try:
+            arguments, media_type = host.arguments.load(call)
+            predict = host.model.function("predict")
+            if predict is None:
+                raise RuntimeError("predict has gone from the model")
+            value = predict(**arguments)
+            if not isinstance(value, AsyncGeneratorType):
+                value = await value
+            if isinstance(value, GeneratorType):
+                value = _stepwise(value)
+            if isinstance(value, AsyncGeneratorType):
+                return await self._stream(call_id, value, host.stream_type(call, media_type))
+            host.recover()
+            return host.encode(value, media_type)
+        except asyncio.CancelledError:
+            host.recover()
+            return Reply(500, reason="The prediction was cancelled", code="cancelled")
+        except BaseException as error:
+            host.recover()
+            return host.failed(error)
+
+    async def _stream(
+        self, call_id: int, items: AsyncGeneratorType[Any, None], media_type: str
+    ) -> Reply | None:
+        """Send what is yielded; a reply is returned if it fails before the first item."""
+        stream = _Stream(self._host, self._outlet, call_id, media_type)
+        self._streams[call_id] = stream
+        try:
+            async with contextlib.aclosing(items):
+                async for item in items:
+                    await stream.send(item)
+            stream.close()
+        except BaseException as error:
+            if not stream.opened:
+                raise
+            cancelled = isinstance(error, asyncio.CancelledError)
+            reply = Reply(code="cancelled") if cancelled else self._host.failed(error)
+            stream.close(reply.reason, reply.code)
+        finally:
+            del self._streams[call_id]
+        return None
+
+    def _read_control(self) -> None:
+        try:
+            while (message := self._control.poll()) is not None:
+                match message:
+                    case messages.Taken(id, size) if id in self._streams:
+                        self._streams[id].taken(size)
+                    case messages.Cancel(id) if id in self._tasks:
+                        self._tasks[id].cancel()
+        except EOFError:
+            self._loop.remove_reader(self._control.fileno())  # told by the other connection too
+
+
+class _Stream:
+    """The way out of what one call yields."""
+
+    def __init__(self, host: Host, outlet: Outlet, call_id: int, media_type: str) -> None:
+        self._host = host
+        self._outlet = outlet
+        self._id = call_id
+        self._media_type = media_type
+        self._flow = Flow(host.limits.stream_buffer)
+        self._room = asyncio.Event()
+        self.opened = False
+
+    async def send(self, item: object) -> None:
+        """Send an item when there is room for it."""
+        data = encode_item(item, self._media_type, self._host.schema)
+        self._host.recover()
+        self._open()
+        for piece in pieces(data):
+            while not self._flow.may_send(len(piece)):
+                self._room.clear()
+                await self._room.wait()
+            self._outlet.send_stream(self._id, messages.Part(piece))
+            self._flow.sent(len(piece))
+
+    def _open(self) -> None:
+        if not self.opened:
+            self.opened = True
+            headers = stream_headers(self._media_type)
+            self._outlet.send_stream(self._id, messages.Opened(headers))
+
+    def taken(self, size: int) -> None:
+        self._flow.taken(size)
+        self._room.set()
+
+    def close(self, reason: str = "", code: str = "") -> None:
+        self._open()
+        self._outlet.send_stream(self._id, messages.Closed(reason, code))
+
+
+async def _stepwise(items: Iterator[Any]) -> AsyncIterator[Any]:
+    for item in items:
+        yield item
+        await asyncio.sleep(0)

@@ -1,0 +1,104 @@
+"""The worker's ends of the replies and of the control connection."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections import deque
+from collections.abc import Iterator
+
+from deepaas.model.v2.exchange import Reply
+from deepaas.serving import messages
+
+PIECE = 64 * 1024
+"""Bytes of one part of a stream at the most."""
+
+
+class Control:
+    """The control connection: what the server says besides the calls."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._buffer = b""
+        self._received: deque[messages.ControlMessage] = deque()
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def receive(self) -> messages.ControlMessage:
+        """The next message. Raises EOFError if the server has gone."""
+        while not self._received:
+            self._read(0)
+        return self._received.popleft()
+
+    def poll(self) -> messages.ControlMessage | None:
+        """The next message if one has come. Raises EOFError if the server has gone."""
+        if not self._received:
+            try:
+                self._read(socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return None
+        return self._received.popleft() if self._received else None
+
+    def send(self, message: messages.ControlMessage) -> None:
+        self._socket.sendall(messages.encode_control(message))
+
+    def _read(self, flags: int) -> None:
+        data = self._socket.recv(64 * 1024, flags)
+        if not data:
+            raise EOFError
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        self._received.extend(map(messages.decode_control, lines))
+
+
+class Outlet:
+    """Sends what answers calls. The server always reads, so nothing here waits for long."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+
+    def send(self, call_id: int, reply: Reply) -> None:
+        """Send a whole reply, and close its descriptor."""
+        data = messages.encode_reply(call_id, reply)
+        if reply.fd < 0:
+            self._socket.sendall(data)
+            return
+        try:
+            sent = socket.send_fds(self._socket, [data], [reply.fd])
+        finally:
+            os.close(reply.fd)
+        self._socket.sendall(data[sent:])
+
+    def send_stream(
+        self, call_id: int, message: messages.Opened | messages.Part | messages.Closed
+    ) -> None:
+        """Send the head, a part or the end of a streamed reply."""
+        self._socket.sendall(messages.encode_stream(call_id, message))
+
+
+class Flow:
+    """How much of a stream is under way: sent by the worker, and not yet taken by its reader."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._under_way = 0
+
+    def may_send(self, size: int) -> bool:
+        """Whether `size` bytes may follow. One part may always be under way."""
+        return not self._under_way or self._under_way + size <= self._limit
+
+    def sent(self, size: int) -> None:
+        self._under_way += size
+
+    def taken(self, size: int) -> None:
+        self._under_way -= size
+
+
+def pieces(data: bytes) -> Iterator[bytes]:
+    """`data`, cut into parts of a stream."""
+    if len(data) <= PIECE:
+        if data:
+            yield data
+        return
+    for start in range(0, len(data), PIECE):
+        yield data[start : start + PIECE]

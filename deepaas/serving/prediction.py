@@ -1,0 +1,178 @@
+"""A call on its way: from when it is taken in until a worker is through with it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from deepaas.exceptions import RequestError
+from deepaas.model.v2.exchange import Reply
+from deepaas.serving import messages
+
+if TYPE_CHECKING:
+    from deepaas.serving.worker import Worker
+
+
+class StreamFailedError(RequestError):
+    """A streamed reply that has failed midway; its `code` says how."""
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code  # type: ignore[misc]  # each has its own
+
+
+class ReplyStream:
+    """The parts of a streamed reply, for one reader: an asynchronous iterator of bytes.
+
+    `on_taken` is told how many bytes the reader is through with: it comes back for the next when
+    the last ones have gone out.
+    """
+
+    def __init__(self, on_taken: Callable[[int], None]) -> None:
+        self._on_taken = on_taken
+        self._parts: deque[bytes] = deque()
+        self._given = 0
+        self._end: messages.Closed | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    @property
+    def unread(self) -> bool:
+        """Whether there is something that the reader has not taken yet."""
+        return bool(self._parts or self._given)
+
+    def feed(self, data: bytes) -> None:
+        self._parts.append(data)
+        self._wake()
+
+    def close(self, end: messages.Closed) -> None:
+        if self._end is None:
+            self._end = end
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def __aiter__(self) -> ReplyStream:
+        return self
+
+    async def __anext__(self) -> bytes:
+        """What has come since the last time. Raises StreamFailedError at an end that is none."""
+        if self._given:
+            given, self._given = self._given, 0
+            if self._end is None:
+                self._on_taken(given)
+        while not self._parts:
+            if self._end is not None:
+                if self._end.code:
+                    raise StreamFailedError(self._end.reason, self._end.code)
+                raise StopAsyncIteration
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        self._parts.clear()
+        self._given = len(data)
+        return data
+
+
+class Prediction:
+    """A call on its way, and the way of its reply.
+
+    Who waits for the reply does so in a `with` block: when it is left before the end, nobody waits
+    any more, and `leave` is called.
+    """
+
+    __slots__ = (
+        "_unclaimed",
+        "abandoned",
+        "alone",
+        "ended",
+        "future",
+        "id",
+        "leave",
+        "on_end",
+        "packet",
+        "patience_ends",
+        "since",
+        "stream",
+        "timer",
+        "worker",
+    )
+
+    def __init__(
+        self,
+        call_id: int,
+        packet: bytes,
+        loop: asyncio.AbstractEventLoop,
+        leave: Callable[[Prediction], None],
+    ) -> None:
+        self.id = call_id
+        self.packet = packet
+        self.future: asyncio.Future[Reply] = loop.create_future()
+        self.leave = leave
+        self.worker: Worker | None = None  # the one it was handed to
+        self.since = 0.0  # when that was, or when its stream last moved
+        self.stream: ReplyStream | None = None
+        self.alone = False  # to be worked on by itself: its batch has ended badly
+        self.abandoned = False  # nobody waits for it
+        self.ended = False  # no worker has it any more, or will
+        self.on_end: list[Callable[[], None]] = []
+        self.timer: asyncio.TimerHandle | None = None
+        self.patience_ends = 0.0  # when its caller will wait no longer; 0: never
+        self._unclaimed: Reply | None = None
+
+    def __enter__(self) -> Prediction:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._unclaimed is not None:
+            _discard(self._unclaimed)
+            self._unclaimed = None
+        if not self.ended:
+            self.leave(self)
+
+    async def reply(self) -> Reply:
+        """The reply, once. Raises the RequestError that there is instead."""
+        reply = await self.future
+        self._unclaimed = None
+        return reply
+
+    def answer(self, reply: Reply) -> None:
+        """Hand the reply to who waits for it."""
+        if self.future.done():
+            _discard(reply)
+        else:
+            self._unclaimed = reply
+            self.future.set_result(reply)
+
+    def fail(self, error: RequestError) -> None:
+        """Let the one who waits have `error`, in a stream that has begun as its end."""
+        if self.stream is not None:
+            self.stream.close(messages.Closed(str(error), error.code))
+        if not self.future.done():
+            self.future.set_exception(error)
+            self.future.exception()  # who waited for it may have gone
+
+    def end(self) -> None:
+        """No worker has it any more, nor will one."""
+        self.ended = True
+        self.worker = None
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+        for callback in self.on_end:
+            callback()
+
+
+def _discard(reply: Reply) -> None:
+    if reply.fd >= 0:
+        os.close(reply.fd)

@@ -1,0 +1,71 @@
+"""The worker process: from its start to its end.
+
+The main thread does all the work and there is no other, so a model finds what it would find in a
+script of its own, and may fork.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import socket
+import sys
+
+from deepaas import log
+from deepaas.model.v2.failures import describe
+from deepaas.serving import messages
+from deepaas.serving.host import Host, StandardStreams
+from deepaas.serving.outlet import Control, Outlet
+
+logger = logging.getLogger("deepaas.worker")
+
+
+def main(request_fd: int, reply_fd: int, control_fd: int) -> None:
+    """Run a worker on the three sockets that the server has passed on."""
+    sockets = [socket.socket(fileno=fd) for fd in (request_fd, reply_fd, control_fd)]
+    for sock in sockets:
+        sock.set_inheritable(False)
+    requests, replies, control_socket = sockets
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    streams = StandardStreams()
+    control = Control(control_socket)
+    start = control.receive()
+    assert isinstance(start, messages.Start)
+    log.setup(log.LogOptions(**start.log))  # type: ignore[arg-type]
+    phase = ""
+
+    def on_phase(new: str) -> None:
+        nonlocal phase
+        phase = new
+        control.send(messages.Phase(new))
+
+    try:
+        host = Host(start, streams, on_phase)
+        description = host.description()
+    except BaseException as error:
+        streams.restore()
+        logger.error("Model %s failed while %s", start.name, phase, exc_info=error)
+        control.send(messages.Failed(phase, describe(error)))
+        sys.exit(1)
+    gc.collect()
+    gc.freeze()
+    control.send(messages.Ready(description))
+    serve(host, requests, Outlet(replies), control)
+
+
+def serve(host: Host, requests: socket.socket, outlet: Outlet, control: Control) -> None:
+    """Answer calls, in the manner the model wants them, until the server closes the connection."""
+    match host.calling.kind:
+        case "many":
+            from deepaas.serving.concurrent import Concurrent
+
+            host.loop.run_until_complete(Concurrent(host, requests, outlet, control).serve())
+        case "batch":
+            from deepaas.serving.batches import Batches
+
+            Batches(host, requests, outlet).serve()
+        case _:
+            from deepaas.serving.one_by_one import OneByOne
+
+            OneByOne(host, requests, outlet, control).serve()

@@ -1,0 +1,148 @@
+"""The place of one worker in a pool: kept filled, and refilled with a newer one on demand."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+
+from deepaas.serving.worker import StartError, Worker
+
+logger = logging.getLogger("deepaas.serving")
+
+
+class Slot:
+    """Starts a worker when it has none. `settled` is set once it has been ready, or has failed.
+
+    `start` makes a worker; `seated` is called when one is ready, `vacated` when it has been
+    replaced by a newer one, and `failed` with the reason when one could not be started.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        start: Callable[[], Worker],
+        seated: Callable[[Worker], None],
+        vacated: Callable[[Worker], None],
+        failed: Callable[[str], None],
+        start_timeout: float,
+        restart_delay_max: float,
+    ) -> None:
+        self.name = name
+        self.worker: Worker | None = None
+        self.settled = asyncio.Event()
+        self.retry_at = 0.0
+        self._start = start
+        self._seated = seated
+        self._vacated = vacated
+        self._failed = failed
+        self._start_timeout = start_timeout
+        self._restart_delay_max = restart_delay_max
+        self._failures = 0  # deaths in a row without an answer in between
+        self._backing_off = False
+        self._filling: asyncio.Task[None] | None = None
+
+    @property
+    def promising(self) -> bool:
+        """Whether a worker is there, or being started."""
+        return not self._backing_off
+
+    def fill(self) -> None:
+        """Start a worker; after two failures in a row, not before some time has passed."""
+        self._filling = asyncio.create_task(self._fill(), name=self.name)
+
+    def release(self, worker: Worker) -> None:
+        """Fill the slot anew if `worker`, which is to be ended, is in it."""
+        if worker is self.worker:
+            self.worker = None
+            self.fill()
+
+    def lost(self, worker: Worker) -> None:
+        """Hear that a worker has ended; if it was the one in this slot, start its successor."""
+        if worker is not self.worker:
+            return
+        self.worker = None
+        if worker.answered:
+            self._failures = 0
+        if not worker.doom and not worker.died_alone:
+            self._failures += 1
+        self.fill()
+
+    async def replace(self) -> None:
+        """Put a newly started worker in place of the present one.
+
+        Raises StartError if it does not become ready; then the present one stays.
+        """
+        new = await self._launch()
+        self._stop_filling()
+        old = self.worker
+        self._seat(new)
+        if old is not None:
+            self._vacated(old)
+
+    async def close(self) -> None:
+        """Start nothing any more."""
+        filling = self._filling
+        self._stop_filling()
+        if filling is not None:
+            await asyncio.wait([filling])
+
+    def _stop_filling(self) -> None:
+        if self._filling is not None:
+            self._filling.cancel()
+
+    async def _fill(self) -> None:
+        try:
+            while True:
+                if self._failures > 1:
+                    await self._back_off()
+                try:
+                    worker = await self._launch()
+                    break
+                except StartError as error:
+                    self._failures = max(1, self._failures) + 1  # it will hardly get better at once
+                    logger.error("Worker %s %s", self.name, error)
+                    self._failed(str(error))
+                    self.settled.set()
+            self._seat(worker)
+        finally:
+            self._backing_off = False
+
+    def _seat(self, worker: Worker) -> None:
+        self.worker = worker
+        self.settled.set()
+        seconds = worker.seconds_to_ready
+        logger.debug("Worker %s (pid %d) ready in %.2f s", worker.name, worker.pid, seconds)
+        self._seated(worker)
+
+    async def _launch(self) -> Worker:
+        """Start a worker and wait until it is ready. Raises StartError; then none is left."""
+        try:
+            worker = self._start()
+        except OSError as error:
+            raise StartError(f"could not be started: {error}") from None
+        try:
+            await asyncio.wait_for(worker.ready(), self._start_timeout or None)
+        except BaseException as error:
+            worker.doom = worker.doom or "did not become ready"
+            phase = worker.phase
+            worker.kill()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.shield(worker.exited)
+            if isinstance(error, asyncio.TimeoutError):
+                limit = self._start_timeout
+                raise StartError(f"was not ready in {limit:g} s, and is {phase} still") from None
+            raise
+        return worker
+
+    async def _back_off(self) -> None:
+        delay = min(self._restart_delay_max, 0.5 * 2 ** min(self._failures - 2, 30))
+        loop = asyncio.get_running_loop()
+        self.retry_at = loop.time() + delay
+        self._backing_off = True
+        logger.warning("Worker %s is started again in %g s", self.name, delay)
+        self._failed("")
+        await asyncio.sleep(delay)
+        self._backing_off = False
