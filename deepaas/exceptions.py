@@ -12,7 +12,7 @@ DeepaasError
     ├── DisabledError              402
     ├── NotImplementedByModelError 501
     ├── RequestTimeoutError        408
-    ├── ConflictError              409
+    ├── ReloadInProgressError      409
     ├── NotReadyError              503
     │   ├── QueueFullError
     │   └── StoppingError
@@ -104,11 +104,11 @@ class RequestTimeoutError(RequestError):
     code = "receive_timeout"
 
 
-class ConflictError(RequestError):
-    """It is being done already."""
+class ReloadInProgressError(RequestError):
+    """The model is being reloaded already."""
 
     status = 409
-    code = "conflict"
+    code = "reload_in_progress"
 
 
 class NotReadyError(RequestError):

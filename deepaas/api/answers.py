@@ -7,10 +7,14 @@ import io
 import logging
 import os
 import re
+import time
 from collections.abc import AsyncIterator, Mapping
+from email.utils import formatdate
 
 import orjson
-from aiohttp import web
+from aiohttp import HttpVersion11, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import SERVER_SOFTWARE
 from multidict import CIMultiDict
 
 from deepaas.api.patience import Patience
@@ -39,6 +43,8 @@ def reply_answer(reply: Reply) -> web.StreamResponse:
         return FileAnswer(reply.fd, reply.status, reply.headers or _JSON)
     if reply.stream is not None:
         return StreamAnswer(reply.stream, reply.headers or _JSON)
+    if reply.headers is None and reply.status == 200:
+        return JSONAnswer(reply.body)
     return web.Response(body=reply.body, status=reply.status, headers=reply.headers or _JSON)
 
 
@@ -63,6 +69,58 @@ def error_answer(
 
 def answer_for(error: RequestError) -> web.Response:
     return error_answer(error.status, error.code, str(error), error.headers)
+
+
+class JSONAnswer(web.StreamResponse):
+    """A whole JSON answer, 200, that goes out in one write.
+
+    This is what most requests end with, and takes a third of the time that `web.Response` does.
+    """
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__()
+        self._json = body
+
+    @property
+    def body_length(self) -> int:
+        return len(self._json)
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """Send the answer. The header fields are those that aiohttp would send."""
+        keep_alive = request.keep_alive if self.keep_alive is None else self.keep_alive
+        self._keep_alive = keep_alive
+        if request.version == HttpVersion11:
+            connection = b"" if keep_alive else b"Connection: close\r\n"
+        else:
+            connection = b"Connection: keep-alive\r\n" if keep_alive else b""
+        head = _JSON_HEAD % (*request.version, len(self._json), _date(), connection)
+        await request.writer.write(head + self._json)
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """It has been sent already."""
+
+
+_JSON_HEAD = (
+    b"HTTP/%d.%d 200 OK\r\n"
+    b"Content-Type: application/json; charset=utf-8\r\n"
+    b"Content-Length: %d\r\n"
+    b"Date: %b\r\n"
+    b"Server: " + SERVER_SOFTWARE.encode() + b"\r\n"
+    b"%b\r\n"
+)
+
+
+def _date() -> bytes:
+    """The time in the form of HTTP."""
+    global _dated
+    now = int(time.time())
+    if _dated[0] != now:
+        _dated = now, formatdate(now, usegmt=True).encode()
+    return _dated[1]
+
+
+_dated = (0, b"")
 
 
 def _abort(request: web.BaseRequest) -> None:

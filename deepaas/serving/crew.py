@@ -17,6 +17,7 @@ from deepaas.serving.worker import StartError, Worker
 
 logger = logging.getLogger("deepaas.serving")
 
+STOPPED = "was stopped"
 MEMORY_CHECK_SECONDS = 1.0
 MEGABYTE = 1024 * 1024
 
@@ -107,8 +108,9 @@ class Crew:
             task.cancel()
         await asyncio.gather(*(slot.close() for slot in self._slots))
         for worker in list(self.workers):
+            worker.doom = STOPPED
             if worker.calls or worker.phase != "ready":
-                self.kill(worker, "was stopped")
+                worker.kill()
         await asyncio.gather(*(w.stop(self._options.stop_timeout) for w in list(self.workers)))
         await asyncio.gather(*self._watching, *self._tasks, return_exceptions=True)
 
@@ -168,7 +170,7 @@ class Crew:
     def kill_all(self) -> None:
         """End all workers at once."""
         for worker in list(self.workers):
-            self.kill(worker, "was stopped")
+            self.kill(worker, STOPPED)
 
     # --- the life of one worker
 

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deepaas.exceptions import (
-    ConflictError,
     NotReadyError,
     PredictTimeoutError,
     QueueFullError,
     ReloadFailedError,
+    ReloadInProgressError,
     RequestError,
     StoppingError,
     WorkerDiedError,
@@ -142,13 +142,13 @@ class Pool:
     async def reload(self) -> float:
         """Replace the workers one after another by newly loaded ones; the seconds it took.
 
-        Raises ConflictError while that is being done, and ReloadFailedError when a new one does not
+        Raises ReloadInProgressError while that is being done, and ReloadFailedError when a new one does not
         become ready: then the old one goes on.
         """
         if self._draining:
             raise StoppingError("The server is about to stop")
         if self._reloading:
-            raise ConflictError(f"Model {self.name} is being reloaded already")
+            raise ReloadInProgressError(f"Model {self.name} is being reloaded already")
         self._reloading = True
         began = self._loop.time()
         try:
@@ -253,7 +253,7 @@ class Pool:
         """Note how long calls take while others wait, for those that have to be refused."""
         now = worker.progress
         since, self._last_answer = self._last_answer, now
-        self._seconds_a_call += 0.05 * (min(now - since, 60.0) - self._seconds_a_call)
+        self._seconds_a_call += 0.2 * (min(now - since, 60.0) - self._seconds_a_call)
 
     def _pump(self) -> None:
         while self._queue and self._hand_over(self._queue[0]):
@@ -422,7 +422,7 @@ class Pool:
         again = []
         for prediction in begun:
             worker.died_alone = worker.died_alone or prediction.alone
-            if in_batch and not prediction.abandoned:
+            if in_batch and not prediction.abandoned and not self._stopped:
                 prediction.alone = True
                 prediction.worker = None
                 again.append(prediction)

@@ -83,6 +83,7 @@ class Worker:
         self._reader = messages.ReplyReader()
         self._company = Company()
         self._wants_room = False
+        self._garbled = False
         self._control_buffer = b""
         self._output = -1
         self._ready: asyncio.Future[messages.Ready] = self._loop.create_future()
@@ -232,10 +233,13 @@ class Worker:
 
     def _guarded(self, read: Callable[[], None]) -> bool:
         """Read, and end a worker that sends what it should not: its model writes to its sockets."""
+        if self._garbled:
+            return False
         try:
             read()
         except Exception:
             logger.exception("Worker %s sends what cannot be read and is killed", self.name)
+            self._garbled = True
             self.kill()
             return False
         return True

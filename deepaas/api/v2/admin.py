@@ -16,6 +16,8 @@ async def reload(request: web.BaseRequest, app: App, pool: Pool) -> web.StreamRe
     """Replace the workers by newly loaded ones, also if the client does not wait for it."""
     if not app.settings.admin:
         raise DisabledError("Reloading is switched off on this server; see --admin-endpoint")
-    seconds = await asyncio.shield(asyncio.ensure_future(pool.reload()))
+    reloading = asyncio.ensure_future(pool.reload())
+    reloading.add_done_callback(asyncio.Future.exception)  # the client may have gone
+    seconds = await asyncio.shield(reloading)
     workers = len(pool.pids)
     return json_answer({"status": "reloaded", "workers": workers, "seconds": round(seconds, 3)})
