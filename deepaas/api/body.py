@@ -74,6 +74,12 @@ async def read_call(
 async def _read_plain(
     request: web.BaseRequest, limits: BodyLimits, files: RequestFiles, call: Call
 ) -> None:
+    content = request.content
+    if content.is_eof() and content.total_bytes <= IN_MEMORY:  # it is all there, as most are
+        call.body = content.read_nowait()
+        if limits.size and len(call.body) > limits.size:
+            raise _too_large(limits)
+        return
     chunks = []
     size = 0
     async for chunk in _chunks(request, limits):

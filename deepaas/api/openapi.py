@@ -11,6 +11,7 @@ from aiohttp import web
 import deepaas
 from deepaas.api.answers import json_answer
 from deepaas.api.app import App
+from deepaas.model.v2.streams import EVENTS, NDJSON
 
 Json = dict[str, Any]
 
@@ -94,7 +95,10 @@ def describe(app: App) -> Json:
         paths[path] = {"get": _get("models", f"What {pool.name} is", "ModelMeta")}
         predict = pool.description.get("predict")
         if predict and app.settings.predict:
-            paths[f"{path}predict/"] = {"post": _predict(pool.name, predict, definitions)}
+            operation = _predict(pool.name, predict, definitions)
+            if pool.description["yields"] and not predict["media_types"]:
+                operation["produces"] = [NDJSON, EVENTS]
+            paths[f"{path}predict/"] = {"post": operation}
     return {
         "swagger": "2.0",
         "info": {
@@ -144,6 +148,8 @@ def _predict(name: str, function: Json, definitions: Json) -> Json:
             "200": _response(renamed.get(result, result)),
             "400": _response("Failure", "The model refuses the input"),
             "422": {"description": "Arguments that are not what they should be, with the reasons"},
+            "503": _response("Failure", "Too many requests wait, or the model cannot answer now"),
+            "504": _response("Failure", "The prediction takes too long"),
         },
     }
     if any(parameter["in"] == "formData" for parameter in operation["parameters"]):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from deepaas.model import loading
 from deepaas.model.v2.arguments import Arguments
-from deepaas.model.v2.calling import calling_of
+from deepaas.model.v2.calling import calling_of, yields
 from deepaas.model.v2.description import describe_function
 from deepaas.model.v2.exchange import NOT_IMPLEMENTED, Call, Reply
 from deepaas.model.v2.failures import prepare_for_model, reply_to
@@ -76,6 +76,7 @@ class Host:
         return {
             "metadata": metadata,
             "predict": describe_function(self.arguments, self.schema),
+            "yields": self.calling.kind != "batch" and yields(self.model),
             "has": [name for name, there in has.items() if there],
             "calling": {"kind": self.calling.kind, "at_once": self.calling.at_once},
             "sources": loading.sources(self.model.model, self._imported),

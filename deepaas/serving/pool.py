@@ -142,8 +142,8 @@ class Pool:
     async def reload(self) -> float:
         """Replace the workers one after another by newly loaded ones; the seconds it took.
 
-        Raises ReloadInProgressError while that is being done, and ReloadFailedError when a new one does not
-        become ready: then the old one goes on.
+        Raises ReloadInProgressError while that is being done, and ReloadFailedError when a new one
+        does not become ready: then the old one goes on.
         """
         if self._draining:
             raise StoppingError("The server is about to stop")
@@ -328,13 +328,25 @@ class Pool:
         if ends and now >= ends:
             prediction.fail(PredictTimeoutError("No answer within the time that the request gives"))
             self._leave(prediction)
-        elif not prediction.alone and self._withdraw(prediction):
-            limit = self.options.predict_timeout
+            return
+        limit = self.options.predict_timeout
+        idle = self._idler(prediction, now - limit)
+        if limit and not prediction.alone and self._withdraw(prediction):
+            if idle is not None:
+                logger.error("Worker %s does not begin its calls and is killed", idle.name)
+                self._crew.kill(idle, TOO_LONG)
             prediction.fail(PredictTimeoutError(f"No worker was free for {limit:g} s"))
             prediction.end()
             self._pump()
         elif ends:
             prediction.timer = self._loop.call_at(ends, self._time_is_over, prediction)
+
+    def _idler(self, prediction: Prediction, since: float) -> Worker | None:
+        """The worker that a call has waited for since then, and has done nothing else."""
+        worker = prediction.worker
+        if worker is None or next(iter(worker.calls.values())) is not prediction:
+            return None
+        return worker if max(prediction.since, worker.progress) <= since + 0.01 else None
 
     def _watch_time(self, worker: Worker) -> None:
         """End a worker that takes too long for a call; look again when the next could be due."""

@@ -38,6 +38,12 @@ def calling_of(
     return Calling("one")
 
 
+def yields(model: ModelWrapper) -> bool:
+    """Whether `predict` is seen to be a generator, before it is called."""
+    function = _unwrapped(model.function("predict"))
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+
+
 def _number(model: ModelWrapper, name: str, default: int, least: int) -> int:
     value = getattr(model.model, name, None)
     if value is None:
@@ -48,8 +54,14 @@ def _number(model: ModelWrapper, name: str, default: int, least: int) -> int:
 
 
 def _is_async(function: Any) -> bool:
+    function = _unwrapped(function)
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+
+
+def _unwrapped(function: Any) -> Any:
+    """What is called in the end: the function of a partial, the method of a callable object."""
     while isinstance(function, functools.partial):
         function = function.func
     if not inspect.isroutine(function):
         function = getattr(function, "__call__", function)  # noqa: B004 its method, to look at
-    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+    return function
