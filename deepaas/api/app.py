@@ -62,7 +62,7 @@ class App:
         """What is being done, for people."""
         calls = [f"{pool.calls} of model {name}" for name, pool in self.pools.items() if pool.calls]
         predictions = f" (predictions: {', '.join(calls)})" if calls else ""
-        return f"{self.active} request(s) under way{predictions}"
+        return f"{self.active} request(s){predictions}"
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         try:

@@ -285,16 +285,17 @@ class Server:
             pool.drain()
         loop = asyncio.get_running_loop()
         timeout = self._conf.drain_timeout
-        began = told = loop.time()
-        logger.info("Stopping: %s", app.under_way())
+        began = loop.time()
+        told = 0.0
+        logger.info("Stopping")
         while app.active and not self._hurry.is_set():
             now = loop.time()
             if now - began >= timeout:
-                logger.warning("Stopping after %g s: %s, refused now", timeout, app.under_way())
+                logger.warning("Not finished in %g s, and refused: %s", timeout, app.under_way())
                 return
             if now - told >= TELL_SECONDS:
                 told = now
-                logger.info("Waiting since %.0f s: %s", now - began, app.under_way())
+                logger.info("Waiting for %s", app.under_way())
             await asyncio.sleep(0.02)
 
 

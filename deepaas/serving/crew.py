@@ -43,7 +43,7 @@ class Employer(Protocol):
     def on_joined(self, worker: Worker) -> None:
         """A worker is ready."""
 
-    def on_left(self, worker: Worker) -> None:
+    def on_left(self, worker: Worker, why: str) -> None:
         """A worker is to get no more calls; it may be working still."""
 
     def on_ended(self, worker: Worker, ending: str) -> None:
@@ -148,9 +148,7 @@ class Crew:
     def retire(self, worker: Worker, why: str) -> None:
         """Let a worker finish what it has begun, and then end it; another takes its place."""
         worker.doom = why
-        if worker in self.ready:
-            self.ready.remove(worker)
-        self._employer.on_left(worker)
+        self._take_out(worker, why)
         self.end_if_idle(worker)
         for slot in self._slots:
             slot.release(worker)
@@ -163,14 +161,18 @@ class Crew:
     def kill(self, worker: Worker, why: str) -> None:
         """End a worker at once, on purpose; another takes its place."""
         worker.doom = why
-        if worker in self.ready:
-            self.ready.remove(worker)
+        self._take_out(worker, why)
         worker.kill()
 
     def kill_all(self) -> None:
         """End all workers at once."""
         for worker in list(self.workers):
             self.kill(worker, STOPPED)
+
+    def _take_out(self, worker: Worker, why: str) -> None:
+        if worker in self.ready:
+            self.ready.remove(worker)
+            self._employer.on_left(worker, why)
 
     # --- the life of one worker
 
@@ -196,7 +198,13 @@ class Crew:
             limits=vars(self._options.limits),
         )
         mark = f"{self._guard.token}/{self._source.name}/{next(self._numbers)}/"
-        worker = Worker(start, mark, self._employer.on_room, self._on_output)
+        worker = Worker(
+            start,
+            mark,
+            self._employer.on_room,
+            lambda worker: self._take_out(worker, "has closed its connections"),
+            self._on_output,
+        )
         self._guard.add(worker.pid)
         self.workers.add(worker)
         worker.exited.add_done_callback(lambda _: self._on_exit(worker))

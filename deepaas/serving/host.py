@@ -15,7 +15,7 @@ from deepaas.model.v2.arguments import Arguments
 from deepaas.model.v2.calling import calling_of, yields
 from deepaas.model.v2.description import describe_function
 from deepaas.model.v2.exchange import NOT_IMPLEMENTED, Call, Reply
-from deepaas.model.v2.failures import prepare_for_model, reply_to
+from deepaas.model.v2.failures import let_go, prepare_for_model, reply_to
 from deepaas.model.v2.results import ResultSchema, encode, encode_item, to_plain
 from deepaas.model.v2.streams import EVENTS, stream_type
 from deepaas.model.v2.wrapper import ModelWrapper, stock_metadata
@@ -146,6 +146,7 @@ class Host:
 
     def failed(self, error: BaseException) -> Reply:
         """The reply for what was raised."""
+        let_go(error)
         prepare_for_model()
         reply = reply_to(error)
         if reply.status >= 500:

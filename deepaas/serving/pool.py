@@ -404,8 +404,10 @@ class Pool:
         if not worker.calls:
             self._relieve_for(worker)
 
-    def on_left(self, worker: Worker) -> None:
+    def on_left(self, worker: Worker, why: str) -> None:
         """Take from a worker what it has not begun."""
+        if not self._ready and not self.problem:
+            self.problem = f"has lost its worker, which {why}"
         self._queue.extendleft(reversed(worker.take_back(len(worker.calls))))
         self._pump()
 
@@ -421,7 +423,7 @@ class Pool:
                 f"The worker of model {self.name} {ending} during this prediction"
             )
         self._queue.extendleft(reversed([*self._bury(worker, begun, error), *not_begun]))
-        if not self._ready and not self.problem:
+        if not self._ready and not worker.doom and not self._draining:
             self.problem = f"has lost its worker, which {ending}"
         self._pump()
 

@@ -27,6 +27,9 @@ READ_SIZE = 256 * 1024
 DEPTH = 16
 """Calls in the socket of a worker that takes one at a time."""
 
+DISCONNECTED_SECONDS = 0.1
+"""How long a worker that has closed its sockets may take to end."""
+
 COMPANY_SECONDS = 0.25
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -51,8 +54,9 @@ class Worker:
     """A worker process: started when made, ready after `ready()`, ended after `exited` is done.
 
     `calls` holds what was handed over and not answered, oldest first. `on_room` is called when
-    there may be room for more. All that the worker starts carries `mark` in its environment. Making
-    one raises OSError if the system has no process or descriptor for it.
+    there may be room for more, `on_disconnected` when it can get no more. All that the worker
+    starts carries `mark` in its environment. Making one raises OSError if the system has no process
+    or descriptor for it.
     """
 
     def __init__(
@@ -60,6 +64,7 @@ class Worker:
         start: messages.Start,
         mark: str,
         on_room: Callable[[Worker], None],
+        on_disconnected: Callable[[Worker], None],
         on_output: Callable[[bytes], None] | None = None,
     ) -> None:
         self.name = f"{start.name}[{start.index}]"
@@ -79,6 +84,7 @@ class Worker:
         self._began = time.monotonic()
         self._loop = asyncio.get_running_loop()
         self._on_room = on_room
+        self._on_disconnected = on_disconnected
         self._on_output = on_output
         self._reader = messages.ReplyReader()
         self._company = Company()
@@ -250,7 +256,8 @@ class Worker:
         except (BlockingIOError, ConnectionResetError):
             return
         if not data:
-            self._loop.remove_reader(self._replies)  # its end is told by the process
+            self._loop.remove_reader(self._replies)
+            self._disconnected()
             return
         self.progress = self._loop.time()
         for call_id, message in self._reader.feed(data, fds):
@@ -293,6 +300,7 @@ class Worker:
             return
         if not data:
             self._loop.remove_reader(self._control)
+            self._disconnected()
             return
         *lines, self._control_buffer = (self._control_buffer + data).split(b"\n")
         for line in lines:
@@ -312,6 +320,13 @@ class Worker:
                     self._ready.set_result(message)
             case messages.Failed(phase, cause) if not self._ready.done():
                 self._ready.set_exception(StartError(f"failed while {phase}: {cause}"))
+
+    def _disconnected(self) -> None:
+        """The worker has ended, as it will be told; or its model has closed the sockets."""
+        if self.phase == "ready":
+            self.phase = "disconnected"
+            self._loop.call_later(DISCONNECTED_SECONDS, self.kill)
+            self._on_disconnected(self)
 
     def _read_output(self) -> None:
         try:

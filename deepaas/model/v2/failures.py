@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import http
 import sys
+import traceback
 from typing import Any
 
 from deepaas.model.v2.arguments import InvalidArgumentsError
@@ -41,6 +42,17 @@ def describe(error: BaseException) -> str:
     except BaseException as second:
         text = f"(its text cannot be made: {type(second).__name__})"
     return f"{name}: {text}" if text else name
+
+
+def let_go(error: BaseException) -> None:
+    """Free what the model's functions held when they ran out of memory: it may be all there is."""
+    seen: set[int] = set()
+    following: BaseException | None = error
+    while following is not None and id(following) not in seen:
+        seen.add(id(following))
+        if isinstance(following, MemoryError):
+            traceback.clear_frames(following.__traceback__)
+        following = following.__cause__ or following.__context__
 
 
 def reply_to(error: BaseException) -> Reply:
