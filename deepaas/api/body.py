@@ -48,8 +48,10 @@ async def read_call(
     )
     if wanted_headers:
         call.headers = {n.lower(): clean(headers[n]) for n in wanted_headers if n in headers}
-    elif EVENTS in headers.get(hdrs.ACCEPT, ""):  # the answer may be a stream
-        call.headers = {"accept": clean(headers[hdrs.ACCEPT])}
+    if hdrs.ACCEPT in headers:
+        accept = ", ".join(headers.getall(hdrs.ACCEPT))
+        if EVENTS in accept.lower():  # the answer may be a stream
+            call.headers = {**call.headers, "accept": clean(accept)}
     if not request.can_read_body:
         return call
     if limits.size and (request.content_length or 0) > limits.size:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any
 
@@ -52,24 +53,30 @@ class Concurrent:
                 self._closed = True
                 break
             call_id, call = messages.decode_call(memoryview(self._buffer)[:size])
-            self._tasks[call_id] = self._loop.create_task(self._work(call_id, call))
+            task = self._loop.create_task(self._work(call_id, call))
+            task.add_done_callback(partial(self._done, call_id))
+            self._tasks[call_id] = task
         self._loop.remove_reader(self._requests.fileno())
         self._reading = False
         self._end_if_done()
 
     async def _work(self, call_id: int, call: Call) -> None:
-        try:
-            reply = await self._answer(call_id, call)
-            if reply is not None:
-                self._outlet.send(call_id, reply)
-        except BaseException as error:  # the connection is broken: nothing more can be answered
+        reply = await self._answer(call_id, call)
+        if reply is not None:
+            self._outlet.send(call_id, reply)
+
+    def _done(self, call_id: int, task: asyncio.Task[None]) -> None:
+        """A call has been answered; or it was cancelled before its task had begun."""
+        del self._tasks[call_id]
+        if task.cancelled():
+            self._outlet.send(call_id, _cancelled())
+        elif error := task.exception():  # the connection is broken: nothing can be answered
+            self._closed = True
             if not self._ended.done():
                 self._ended.set_exception(error)
-        finally:
-            del self._tasks[call_id]
-            if not self._reading and not self._closed:
-                self._read_on()
-            self._end_if_done()
+        if not self._reading and not self._closed:
+            self._read_on()
+        self._end_if_done()
 
     def _end_if_done(self) -> None:
         if self._closed and not self._tasks and not self._ended.done():
@@ -94,7 +101,7 @@ class Concurrent:
             return host.encode(value, media_type)
         except asyncio.CancelledError:
             host.recover()
-            return Reply(500, reason="The prediction was cancelled", code="cancelled")
+            return _cancelled()
         except BaseException as error:
             host.recover()
             return host.failed(error)
@@ -114,7 +121,7 @@ class Concurrent:
             if not stream.opened:
                 raise
             cancelled = isinstance(error, asyncio.CancelledError)
-            reply = Reply(code="cancelled") if cancelled else self._host.failed(error)
+            reply = _cancelled() if cancelled else self._host.failed(error)
             stream.close(reply.reason, reply.code)
         finally:
             del self._streams[call_id]
@@ -128,8 +135,14 @@ class Concurrent:
                         self._streams[id].taken(size)
                     case messages.Cancel(id) if id in self._tasks:
                         self._tasks[id].cancel()
+                        if id in self._streams:
+                            self._streams[id].cancel()
         except EOFError:
             self._loop.remove_reader(self._control.fileno())  # told by the other connection too
+
+
+def _cancelled() -> Reply:
+    return Reply(500, reason="The prediction was cancelled", code="cancelled")
 
 
 class _Stream:
@@ -142,17 +155,20 @@ class _Stream:
         self._media_type = media_type
         self._flow = Flow(host.limits.stream_buffer)
         self._room = asyncio.Event()
+        self._is_cancelled = False
         self.opened = False
 
     async def send(self, item: object) -> None:
-        """Send an item when there is room for it."""
+        """Send an item when there is room for it; nothing more once nobody waits for it."""
         data = encode_item(item, self._media_type, self._host.schema)
         self._host.recover()
         self._open()
         for piece in pieces(data):
-            while not self._flow.may_send(len(piece)):
+            while not self._is_cancelled and not self._flow.may_send(len(piece)):
                 self._room.clear()
                 await self._room.wait()
+            if self._is_cancelled:  # which the model has not taken to heart
+                raise asyncio.CancelledError
             self._outlet.send_stream(self._id, messages.Part(piece))
             self._flow.sent(len(piece))
 
@@ -164,6 +180,10 @@ class _Stream:
 
     def taken(self, size: int) -> None:
         self._flow.taken(size)
+        self._room.set()
+
+    def cancel(self) -> None:
+        self._is_cancelled = True
         self._room.set()
 
     def close(self, reason: str = "", code: str = "") -> None:

@@ -90,6 +90,7 @@ class Prediction:
         "_unclaimed",
         "abandoned",
         "alone",
+        "cancelled",
         "ended",
         "future",
         "id",
@@ -119,6 +120,7 @@ class Prediction:
         self.stream: ReplyStream | None = None
         self.alone = False  # to be worked on by itself: its batch has ended badly
         self.abandoned = False  # nobody waits for it
+        self.cancelled = False  # its worker has been told so
         self.ended = False  # no worker has it any more, or will
         self.on_end: list[Callable[[], None]] = []
         self.timer: asyncio.TimerHandle | None = None

@@ -163,7 +163,7 @@ class Worker:
         packet = prediction.packet
         now = self._loop.time()
         if self.calling.kind == "batch":
-            company = self._company.with_one_more(len(self.calls) + 1, now)
+            company = self._company.with_one_more(len(self.calls) + 1, now, self.progress)
             packet = messages.with_company(packet, messages.ALONE if prediction.alone else company)
         try:
             self._requests.send(packet)
@@ -202,8 +202,10 @@ class Worker:
         return taken
 
     def cancel(self, prediction: Prediction) -> None:
-        """Tell the worker that nobody waits for a call that it has begun."""
-        self._tell(messages.Cancel(prediction.id))
+        """Tell the worker, once, that nobody waits for a call that it has begun."""
+        if not prediction.cancelled:
+            prediction.cancelled = True
+            self._tell(messages.Cancel(prediction.id))
 
     def _tell(self, message: messages.ControlMessage) -> None:
         try:
@@ -378,18 +380,22 @@ class Company:
     """How many calls a worker has had at once of late: how many may come together again."""
 
     def __init__(self) -> None:
-        self._period = 0
+        self._since = 0.0
+        self._latest = 0.0
         self._most = 0
         self._before = 0
 
-    def with_one_more(self, calls: int, now: float) -> int:
-        """Note that there are `calls` now; the most there were in this period and the last."""
-        period = int(now / COMPANY_SECONDS)
-        if period != self._period:
-            self._period = period
-            self._before, self._most = self._most, calls
-        elif calls > self._most:
-            self._most = calls
+    def with_one_more(self, calls: int, now: float, progress: float = 0.0) -> int:
+        """Note that there are `calls` now; the most there were in this period and the one before.
+
+        `progress` is when the worker last answered: a period without calls or answers is forgotten.
+        """
+        if now - self._since >= COMPANY_SECONDS:
+            idle = now - max(self._latest, progress) >= COMPANY_SECONDS
+            self._before, self._most = 0 if idle else self._most, 0
+            self._since = now
+        self._latest = now
+        self._most = max(self._most, calls)
         return max(self._before, self._most)
 
 
