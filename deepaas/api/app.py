@@ -11,9 +11,9 @@ from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
 from deepaas.api.answers import answer_for, error_answer
-from deepaas.api.body import BodyLimits
+from deepaas.api.body import BodyLimits, stop_receiving
 from deepaas.api.routing import Router
-from deepaas.exceptions import RequestError
+from deepaas.exceptions import RequestError, StoppingError
 from deepaas.log import Tail
 from deepaas.serving.pool import Pool
 
@@ -57,6 +57,10 @@ class App:
             return answer
         finally:
             self.active -= 1
+
+    def stop_receiving(self) -> None:
+        """Refuse the requests whose bodies have not come yet."""
+        stop_receiving(self.settings.limits, StoppingError("The server is about to stop"))
 
     def under_way(self) -> str:
         """What is being done, for people."""

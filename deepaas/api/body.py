@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from aiohttp import hdrs, web
+from aiohttp import StreamReader, hdrs, web
 
 from deepaas.api.files import RequestFiles
 from deepaas.api.forms import Form, clean
 from deepaas.api.patience import Patience
-from deepaas.exceptions import RequestTimeoutError, TooLargeError
+from deepaas.exceptions import RequestError, RequestTimeoutError, TooLargeError
 from deepaas.model.v2.exchange import Call
 from deepaas.model.v2.streams import EVENTS
 
@@ -24,13 +24,14 @@ class BodyLimits:
     """What a request's body may be, and where its files go.
 
     `size` is in bytes, 0 is no limit; `parts` and `text` (bytes) are those of a multipart form;
-    `receive_timeout` is in seconds, 0 is no limit.
+    `receive_timeout` is in seconds, 0 is no limit. `receiving` are those that are coming now.
     """
 
     size: int = 0
     parts: int = 1000
     text: int = 4 * 1024 * 1024
     receive_timeout: float = 60
+    receiving: set[StreamReader] = field(default_factory=set)
     directory: str = ""
 
 
@@ -105,19 +106,29 @@ async def _chunks(
 ) -> AsyncIterator[bytes]:
     """What comes of the body, as it comes; `size` bytes of it have come already."""
     content = request.content
-    seconds = 0.0 if content.is_eof() else limits.receive_timeout
-    with Patience(seconds, lambda: content.set_exception(_too_slow(seconds))) as patience:
-        while True:
-            patience.begin()
-            chunk, more = await content.readchunk()  # not readany(), which joins what has come
-            patience.end()
-            size += len(chunk)
-            if limits.size and size > limits.size:
-                raise _too_large(limits)
-            if chunk:
-                yield chunk
-            elif not more:
-                return
+    seconds = limits.receive_timeout
+    limits.receiving.add(content)
+    try:
+        with Patience(seconds, lambda: content.set_exception(_too_slow(seconds))) as patience:
+            while True:
+                patience.begin()
+                chunk, more = await content.readchunk()  # not readany(), which joins what has come
+                patience.end()
+                size += len(chunk)
+                if limits.size and size > limits.size:
+                    raise _too_large(limits)
+                if chunk:
+                    yield chunk
+                elif not more:
+                    return
+    finally:
+        limits.receiving.discard(content)
+
+
+def stop_receiving(limits: BodyLimits, error: RequestError) -> None:
+    """Let the requests whose bodies are coming now end with `error`."""
+    for content in list(limits.receiving):
+        content.set_exception(error)
 
 
 def _too_slow(seconds: float) -> RequestTimeoutError:

@@ -291,7 +291,8 @@ class Server:
         while app.active and not self._hurry.is_set():
             now = loop.time()
             if now - began >= timeout:
-                logger.warning("Not finished in %g s, and refused: %s", timeout, app.under_way())
+                logger.warning("Stopping after %g s: %s, refused", timeout, app.under_way())
+                app.stop_receiving()
                 return
             if now - told >= TELL_SECONDS:
                 told = now

@@ -380,8 +380,7 @@ class Company:
     """How many calls a worker has had at once of late: how many may come together again."""
 
     def __init__(self) -> None:
-        self._since = 0.0
-        self._latest = 0.0
+        self._period = 0
         self._most = 0
         self._before = 0
 
@@ -390,11 +389,12 @@ class Company:
 
         `progress` is when the worker last answered: a period without calls or answers is forgotten.
         """
-        if now - self._since >= COMPANY_SECONDS:
-            idle = now - max(self._latest, progress) >= COMPANY_SECONDS
-            self._before, self._most = 0 if idle else self._most, 0
-            self._since = now
-        self._latest = now
+        period = int(now / COMPANY_SECONDS)
+        if period != self._period:
+            busy_until = max(self._period, int(progress / COMPANY_SECONDS))
+            self._before = self._most if period - busy_until <= 1 else 0
+            self._period = period
+            self._most = 0
         self._most = max(self._most, calls)
         return max(self._before, self._most)
 
