@@ -15,11 +15,28 @@ class AccessLogger(AbstractAccessLogger):
     """
 
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
-        agent = request.headers.get(hdrs.USER_AGENT, "-")
-        line = (
-            f'{request.remote} "{request.method} {request.raw_path} HTTP/1.1" {response.status} '
-            f'{response.body_length} {time:.6f} "{agent}"'
+        self.write(
+            request.remote,
+            request.method,
+            request.raw_path,
+            response.status,
+            response.body_length,
+            time,
+            request.headers.get(hdrs.USER_AGENT, "-"),
         )
+
+    def write(
+        self,
+        remote: str | None,
+        method: str,
+        target: str,
+        status: int,
+        length: int,
+        seconds: float,
+        agent: str,
+    ) -> None:
+        """Log one line."""
+        line = f'{remote} "{method} {target} HTTP/1.1" {status} {length} {seconds:.6f} "{agent}"'
         # Not logger.info(), which would search the stack for where it was called.
         record = self.logger.makeRecord(self.logger.name, logging.INFO, "", 0, line, (), None)
         self.logger.handle(record)

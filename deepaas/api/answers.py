@@ -43,7 +43,7 @@ def reply_answer(reply: Reply) -> web.StreamResponse:
         return FileAnswer(reply.fd, reply.status, reply.headers or _JSON)
     if reply.stream is not None:
         return StreamAnswer(reply.stream, reply.headers or _JSON)
-    if reply.headers is None and reply.status == 200:
+    if reply.is_plain:
         return JSONAnswer(reply.body)
     return web.Response(body=reply.body, status=reply.status, headers=reply.headers or _JSON)
 
@@ -93,8 +93,7 @@ class JSONAnswer(web.StreamResponse):
             connection = b"" if keep_alive else b"Connection: close\r\n"
         else:
             connection = b"Connection: keep-alive\r\n" if keep_alive else b""
-        head = _JSON_HEAD % (*request.version, len(self._json), _date(), connection)
-        await request.writer.write(head + self._json)
+        await request.writer.write(json_bytes(self._json, *request.version, connection))
         return None
 
     async def write_eof(self, data: bytes = b"") -> None:
@@ -109,6 +108,11 @@ _JSON_HEAD = (
     b"Server: " + SERVER_SOFTWARE.encode() + b"\r\n"
     b"%b\r\n"
 )
+
+
+def json_bytes(body: bytes, major: int = 1, minor: int = 1, connection: bytes = b"") -> bytes:
+    """A whole JSON answer, 200, as it goes out."""
+    return _JSON_HEAD % (major, minor, len(body), _date(), connection) + body
 
 
 def _date() -> bytes:

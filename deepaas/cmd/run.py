@@ -235,14 +235,15 @@ class Server:
         from aiohttp import web
 
         from deepaas.api.access import AccessLogger
+        from deepaas.api.express import Server
 
         access_log = logging.getLogger("deepaas.access")
         wanted = self._conf.access_log and access_log.isEnabledFor(logging.INFO)
         protocol_log = logging.getLogger("deepaas.http")
         if not self._conf.debug:
             protocol_log.setLevel(logging.CRITICAL)  # what clients do wrong is no error here
-        http = web.Server(
-            app.handle,
+        http = Server(
+            app,
             access_log=access_log if wanted else None,
             access_log_class=AccessLogger,
             logger=protocol_log,

@@ -66,13 +66,17 @@ class Closed:
 ReplyMessage = Reply | Opened | Part | Closed
 
 
-def encode_call(call_id: int, call: Call) -> bytes:
-    """The packet of a call; its company is 1 until `with_company`."""
+def encode_meta(call: Call) -> bytes:
+    """All of a call but its body."""
     meta: list[object] = [call.query, call.content_type]
     if call.headers or call.form is not None or call.body_path:
         meta += [call.headers, call.form, call.body_path]
-    head = orjson.dumps(meta)
-    return b"".join((_CALL.pack(call_id, len(head), 1), head, call.body))
+    return orjson.dumps(meta)
+
+
+def encode_call(call_id: int, meta: bytes, body: bytes) -> bytes:
+    """The packet of a call; its company is 1 until `with_company`."""
+    return b"".join((_CALL.pack(call_id, len(meta), 1), meta, body))
 
 
 def call_in_file(call_id: int, path: str) -> bytes:

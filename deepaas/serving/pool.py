@@ -29,7 +29,7 @@ from deepaas.model.v2.exchange import Call, Calling
 from deepaas.serving import messages
 from deepaas.serving.crew import Crew, CrewOptions
 from deepaas.serving.guard import Guard
-from deepaas.serving.prediction import Prediction
+from deepaas.serving.prediction import Awaited, Prediction
 from deepaas.serving.worker import StartError, Worker
 
 logger = logging.getLogger("deepaas.serving")
@@ -182,23 +182,31 @@ class Pool:
             message = f"{waiting} calls wait for model {self.name}, and no more may"
             raise QueueFullError(message, wait)
 
-    def submit(self, call: Call, patience: float = 0) -> Prediction:
-        """Take `call` in; its caller waits for `patience` seconds in all, without end if that is 0.
+    def predict(self, call: Call, patience: float = 0) -> Awaited:
+        """Take a call in, whose reply is to be awaited. Otherwise as `submit`."""
+        prediction = Awaited()
+        self.submit(prediction, messages.encode_meta(call), call.body, patience)
+        return prediction
+
+    def submit(self, prediction: Prediction, meta: bytes, body: bytes, patience: float = 0) -> None:
+        """Take a call in; its caller waits for `patience` seconds in all, without end if that is 0.
 
         Raises NotReadyError if no worker is there or about to be, QueueFullError if too many wait.
-        The prediction may end with PredictTimeoutError, with WorkerDiedError if the worker ended
+        The prediction may fail with PredictTimeoutError, with WorkerDiedError if the worker ended
         while it worked on it, or with NotReadyError if it could not be begun.
         """
         if self._stopped:
             raise StoppingError("The server has stopped")
         self._check_room()
         call_id = next(self._ids) & 0xFFFFFFFF
-        packet = messages.encode_call(call_id, call)
+        packet = messages.encode_call(call_id, meta, body)
         spilled = ""
         if len(packet) > messages.MAX_PACKET:
             spilled = self._spill(packet)
             packet = messages.call_in_file(call_id, spilled)
-        prediction = Prediction(call_id, packet, self._loop, self._leave)
+        prediction.id = call_id
+        prediction.packet = packet
+        prediction.leave = self._leave
         prediction.on_end.append(self._on_end)
         if spilled:
             prediction.on_end.append(lambda: _unlink(spilled))
@@ -210,7 +218,6 @@ class Pool:
             prediction.timer = self._loop.call_later(wait, self._time_is_over, prediction)
         if self._queue or not self._hand_over(prediction):
             self._queue.append(prediction)
-        return prediction
 
     def _spill(self, packet: bytes) -> str:
         fd, path = tempfile.mkstemp(dir=self.options.spill_dir or None)
@@ -378,8 +385,7 @@ class Pool:
                 first = min(first, begun)
                 continue
             overdue += 1
-            if not prediction.future.done() or prediction.stream is not None:
-                prediction.fail(self._too_long())
+            prediction.fail(self._too_long())
             worker.cancel(prediction)
             if begun + limit + GRACE <= now and not worker.doom:
                 logger.error("Worker %s does not end what takes more than %g s", worker.name, limit)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
@@ -80,19 +79,13 @@ class ReplyStream:
 
 
 class Prediction:
-    """A call on its way, and the way of its reply.
-
-    Who waits for the reply does so in a `with` block: when it is left before the end, nobody waits
-    any more, and `leave` is called.
-    """
+    """A call on its way. What becomes of it is told to `answer` or `fail`, of a subclass."""
 
     __slots__ = (
-        "_unclaimed",
         "abandoned",
         "alone",
         "cancelled",
         "ended",
-        "future",
         "id",
         "leave",
         "on_end",
@@ -104,17 +97,11 @@ class Prediction:
         "worker",
     )
 
-    def __init__(
-        self,
-        call_id: int,
-        packet: bytes,
-        loop: asyncio.AbstractEventLoop,
-        leave: Callable[[Prediction], None],
-    ) -> None:
-        self.id = call_id
-        self.packet = packet
-        self.future: asyncio.Future[Reply] = loop.create_future()
-        self.leave = leave
+    id: int
+    packet: bytes
+    leave: Callable[[Prediction], None]  # to be called when nobody waits for it any more
+
+    def __init__(self) -> None:
         self.worker: Worker | None = None  # the one it was handed to
         self.since = 0.0  # when that was, or when its stream last moved
         self.stream: ReplyStream | None = None
@@ -125,9 +112,9 @@ class Prediction:
         self.on_end: list[Callable[[], None]] = []
         self.timer: asyncio.TimerHandle | None = None
         self.patience_ends = 0.0  # when its caller will wait no longer; 0: never
-        self._unclaimed: Reply | None = None
 
     def __enter__(self) -> Prediction:
+        """Wait for the reply in the block; to leave it before the end is to wait no more."""
         return self
 
     def __exit__(
@@ -136,33 +123,30 @@ class Prediction:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._unclaimed is not None:
-            _discard(self._unclaimed)
-            self._unclaimed = None
+        self.release()
         if not self.ended:
             self.leave(self)
 
     async def reply(self) -> Reply:
         """The reply, once. Raises the RequestError that there is instead."""
-        reply = await self.future
-        self._unclaimed = None
-        return reply
+        raise NotImplementedError
 
     def answer(self, reply: Reply) -> None:
-        """Hand the reply to who waits for it."""
-        if self.future.done():
-            _discard(reply)
-        else:
-            self._unclaimed = reply
-            self.future.set_result(reply)
+        """There is a reply."""
+        raise NotImplementedError
 
     def fail(self, error: RequestError) -> None:
-        """Let the one who waits have `error`, in a stream that has begun as its end."""
+        """There will be no reply, or no more of one that streams; may be said more than once."""
+        raise NotImplementedError
+
+    def release(self) -> None:
+        """Let go of a reply that nobody has asked for."""
+        raise NotImplementedError
+
+    def fail_stream(self, error: RequestError) -> None:
+        """End the stream, if there is one, with an error."""
         if self.stream is not None:
             self.stream.close(messages.Closed(str(error), error.code))
-        if not self.future.done():
-            self.future.set_exception(error)
-            self.future.exception()  # who waited for it may have gone
 
     def end(self) -> None:
         """No worker has it any more, nor will one."""
@@ -175,6 +159,35 @@ class Prediction:
             callback()
 
 
-def _discard(reply: Reply) -> None:
-    if reply.fd >= 0:
-        os.close(reply.fd)
+class Awaited(Prediction):
+    """A prediction whose reply is awaited."""
+
+    __slots__ = ("_future", "_unclaimed")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._unclaimed: Reply | None = None
+
+    async def reply(self) -> Reply:
+        reply = await self._future
+        self._unclaimed = None
+        return reply
+
+    def answer(self, reply: Reply) -> None:
+        if self._future.done():
+            reply.discard()
+        else:
+            self._unclaimed = reply
+            self._future.set_result(reply)
+
+    def fail(self, error: RequestError) -> None:
+        self.fail_stream(error)
+        if not self._future.done():
+            self._future.set_exception(error)
+            self._future.exception()  # who waited for it may have gone
+
+    def release(self) -> None:
+        if self._unclaimed is not None:
+            self._unclaimed.discard()
+            self._unclaimed = None

@@ -10,6 +10,7 @@ from aiohttp import web
 from deepaas.api.answers import FileAnswer, StreamAnswer, reply_answer
 from deepaas.api.app import App
 from deepaas.api.body import read_call
+from deepaas.api.express import Connection
 from deepaas.api.files import RequestFiles
 from deepaas.exceptions import (
     BadRequestError,
@@ -19,11 +20,15 @@ from deepaas.exceptions import (
 )
 from deepaas.model.v2.exchange import NOT_IMPLEMENTED
 from deepaas.serving.pool import Pool
+from deepaas.serving.prediction import Prediction
 
 TIMEOUT_HEADER = "X-Request-Timeout"
 
 
 async def predict(request: web.BaseRequest, app: App, pool: Pool) -> web.StreamResponse:
+    arrival = _arrival(request)
+    if arrival is not None:
+        return await _answer(request, app, arrival)
     if not app.settings.predict:
         raise DisabledError("Prediction is switched off on this server")
     if "predict" not in pool.description.get("has", ["predict"]):
@@ -32,13 +37,27 @@ async def predict(request: web.BaseRequest, app: App, pool: Pool) -> web.StreamR
     ends = _end_of_patience(request)
     with RequestFiles(app.settings.limits.directory) as files:
         call = await read_call(request, pool.headers, app.settings.limits, files)
-        with pool.submit(call, _left(ends)) as prediction:
-            if files:
-                files.keep_for(prediction)
-            answer = reply_answer(await prediction.reply())
-            if isinstance(answer, FileAnswer | StreamAnswer):
-                await answer.send(request, app.settings.send_timeout)
-            return answer
+        left = _left(ends)
+        prediction = pool.predict(call, left)
+        if files:
+            files.keep_for(prediction)
+        elif isinstance(request.protocol, Connection):
+            request.protocol.learn(request, pool, call, left)
+        return await _answer(request, app, prediction)
+
+
+async def _answer(request: web.BaseRequest, app: App, prediction: Prediction) -> web.StreamResponse:
+    with prediction:
+        answer = reply_answer(await prediction.reply())
+        if isinstance(answer, FileAnswer | StreamAnswer):
+            await answer.send(request, app.settings.send_timeout)
+        return answer
+
+
+def _arrival(request: web.BaseRequest) -> Prediction | None:
+    """The prediction, if the request has been on the short way already."""
+    connection = request.protocol
+    return connection.take_arrival() if isinstance(connection, Connection) else None
 
 
 def _end_of_patience(request: web.BaseRequest) -> float:

@@ -5,6 +5,7 @@ The server and the workers share these; nothing else is imported here.
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
@@ -52,6 +53,16 @@ class Reply:
     code: str = ""
     fd: int = -1
     stream: AsyncIterator[bytes] | None = None  # what the body comes in, after the worker
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is a body of JSON, 200, and nothing else."""
+        return self.headers is None and self.status == 200 and not self.code and self.fd < 0
+
+    def discard(self) -> None:
+        """Let go of a reply that nobody wants."""
+        if self.fd >= 0:
+            os.close(self.fd)
 
 
 @dataclass(frozen=True)

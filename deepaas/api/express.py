@@ -1,0 +1,295 @@
+"""The short way of a request: for one whose head has come before, byte for byte.
+
+Most of what a small request costs the server is finding out what it wants: parsing, and making
+objects that hold the result. Clients that ask often ask alike: the same line, the same header, as
+many bytes in the body. So a head that aiohttp has parsed, and that led to a prediction, is
+remembered; when exactly these bytes come again, and with them the whole body, they must mean the
+same, and the body goes to a worker at once. The answer is written when the worker has made it.
+
+Everything else goes the long way, through aiohttp: other requests, those that come in pieces or
+pipelined, and answers that are no plain JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import HttpVersion11, hdrs, web
+from aiohttp.web_protocol import RequestHandler
+
+from deepaas.api.access import AccessLogger
+from deepaas.api.answers import json_bytes
+from deepaas.exceptions import RequestError
+from deepaas.model.v2.exchange import Call, Reply
+from deepaas.serving import messages
+from deepaas.serving.pool import Pool
+from deepaas.serving.prediction import Prediction
+
+if TYPE_CHECKING:
+    from deepaas.api.app import App
+
+MAX_HEADS = 1024
+MAX_HEAD = 4096
+MAX_BODY = 64 * 1024
+"""Bytes; what is larger gains little."""
+
+_LENGTH = re.compile(rb"\r\ncontent-length: ?(\d{1,9})\r\n", re.IGNORECASE)
+_NOT_SIMPLE = (hdrs.TRANSFER_ENCODING, hdrs.EXPECT, hdrs.UPGRADE, hdrs.CONTENT_ENCODING)
+
+
+@dataclass(frozen=True)
+class Head:
+    """What the head of a request means: everything of a call but its body."""
+
+    pool: Pool
+    description: dict[str, Any]  # the model's, when it meant this
+    meta: bytes
+    length: int  # of the body
+    patience: float
+    target: str
+    agent: str
+
+
+class Journey(Prediction):
+    """A prediction on the short way."""
+
+    __slots__ = ("began", "connection", "data", "head", "outcome")
+
+    def __init__(
+        self,
+        connection: Connection,
+        head: Head,
+        data: bytes,
+        began: float,
+    ) -> None:
+        super().__init__()
+        self.connection = connection
+        self.head = head
+        self.data = data  # the whole request
+        self.began = began
+        self.outcome: Reply | RequestError | None = None
+
+    def answer(self, reply: Reply) -> None:
+        if self.abandoned or self.outcome is not None:
+            reply.discard()
+        else:
+            self.outcome = reply
+            self.connection.arrived(self, reply)
+
+    def fail(self, error: RequestError) -> None:
+        self.fail_stream(error)
+        if self.outcome is None and not self.abandoned:
+            self.outcome = error
+            self.connection.arrived(self, error)
+
+    async def reply(self) -> Reply:
+        """The outcome, for the long way; to be asked once."""
+        assert self.outcome is not None
+        outcome, self.outcome = self.outcome, RequestError("the reply has been asked for already")
+        if isinstance(outcome, Reply):
+            return outcome
+        raise outcome
+
+    def release(self) -> None:
+        if isinstance(self.outcome, Reply):
+            self.outcome.discard()
+
+
+class Connection(RequestHandler):
+    """A client's connection, which looks for the short way first."""
+
+    __slots__ = (
+        "_app",
+        "_head",
+        "_heads",
+        "_held",
+        "_left",
+        "_remote",
+        "_under_way",
+        "_used",
+        "arrival",
+    )
+
+    def __init__(self, manager: Server, **kwargs: Any) -> None:
+        super().__init__(manager, **kwargs)
+        self._app = manager.app
+        self._heads = manager.heads
+        self._head = b""  # of the request that goes the long way now, if it came in one piece
+        self._left = 0  # bytes of its body that have not come; below 0: it is not known
+        self._held = b""  # what came while a request was on the short way
+        self._under_way: Journey | None = None
+        self._used = 0.0  # when the last one arrived
+        self._remote = ""
+        self.arrival: Journey | None = None  # to be answered on the long way
+
+    def data_received(self, data: bytes) -> None:
+        if self._under_way is not None:
+            self._hold(data)
+            return
+        if not data:  # from aiohttp to itself
+            pass
+        elif self._left > 0:
+            self._head = b""
+            self._left = self._left - len(data) if len(data) <= self._left else -1
+        elif self._left == 0:
+            end = data.find(b"\r\n\r\n") + 4
+            head = self._heads.get(data[:end]) if 3 < end <= MAX_HEAD else None
+            if (
+                head is not None
+                and len(data) - end == head.length
+                and self._is_at_rest()
+                and self._begin(head, data, end)
+            ):
+                return
+            self._note(data, end)
+        super().data_received(data)
+
+    def _is_at_rest(self) -> bool:
+        """Whether aiohttp has nothing to do for this connection, and the client takes answers."""
+        waiter = self._waiter
+        return (
+            waiter is not None
+            and not waiter.done()
+            and not self._messages
+            and not self._paused
+            and not self._force_close
+            and not self._close
+        )
+
+    def _begin(self, head: Head, data: bytes, end: int) -> bool:
+        """Send a request on its short way; False if it cannot go there now."""
+        pool = head.pool
+        if head.description is not pool.description or self._app.draining:
+            return False
+        began = self._loop.time() if self._logging_enabled else 0.0
+        journey = Journey(self, head, data, began)
+        self._under_way = journey
+        try:
+            pool.submit(journey, head.meta, data[end:], head.patience)
+        except RequestError:  # the long way says so
+            self._under_way = None
+            return False
+        self._app.active += 1
+        return True
+
+    def arrived(self, journey: Journey, outcome: Reply | RequestError) -> None:
+        """Answer a request that has been on the short way."""
+        self._under_way = None
+        self._app.active -= 1
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            journey.release()
+            return
+        if type(outcome) is Reply and outcome.is_plain:
+            transport.write(json_bytes(outcome.body))
+            self._used = self._loop.time()
+            if self._logging_enabled:
+                self._log(journey, len(outcome.body))
+        else:
+            self.arrival = journey
+            super().data_received(journey.data)
+        if self._held:
+            held, self._held = self._held, b""
+            transport.resume_reading()
+            self.data_received(held)
+
+    def take_arrival(self) -> Journey | None:
+        """The prediction that the present request is about, if it is made already."""
+        arrival, self.arrival = self.arrival, None
+        return arrival
+
+    def learn(self, request: web.BaseRequest, pool: Pool, call: Call, patience: float) -> None:
+        """Remember what the head of this request has led to, if it can come again as it is."""
+        head, self._head = self._head, b""
+        headers = request.headers
+        length = request.content_length
+        if (
+            not head
+            or length is None
+            or length != len(call.body)
+            or length > MAX_BODY
+            or call.form is not None
+            or request.version != HttpVersion11
+            or not request.keep_alive
+            or any(name in headers for name in _NOT_SIMPLE)
+        ):
+            return
+        if len(self._heads) >= MAX_HEADS:
+            self._heads.clear()
+        self._heads[head] = Head(
+            pool=pool,
+            description=pool.description,
+            meta=messages.encode_meta(call),
+            length=length,
+            patience=patience,
+            target=request.raw_path,
+            agent=headers.get(hdrs.USER_AGENT, "-"),
+        )
+
+    def _note(self, data: bytes, end: int) -> None:
+        """Note where a request ends that goes the long way, to know where the next begins."""
+        self._head = b""
+        head = data[:end]
+        if end <= 3 or b"transfer-encoding" in head.lower():
+            self._left = -1
+            return
+        lengths = _LENGTH.findall(head)
+        if len(lengths) > 1 or (not lengths and b"content-length" in head.lower()):
+            self._left = -1
+            return
+        length = int(lengths[0]) if lengths else 0
+        have = len(data) - end
+        self._left = length - have if have <= length else -1
+        if self._left == 0 and end <= MAX_HEAD:
+            self._head = head
+
+    def _hold(self, data: bytes) -> None:
+        """Keep what comes before the answer to the last request is out, and let no more come."""
+        if not self._held and self.transport is not None:
+            self.transport.pause_reading()
+        self._held += data
+
+    def _log(self, journey: Journey, length: int) -> None:
+        logger = self.access_logger
+        if isinstance(logger, AccessLogger) and self.transport is not None:
+            if not self._remote:
+                peer = self.transport.get_extra_info("peername")
+                self._remote = str(peer[0]) if isinstance(peer, tuple) else str(peer)
+            seconds = self._loop.time() - journey.began
+            head = journey.head
+            logger.write(self._remote, "POST", head.target, 200, length, seconds, head.agent)
+
+    def _process_keepalive(self) -> None:
+        """Close an idle connection. It is none while it is used on the short way."""
+        idle = self._loop.time() - self._used
+        if self._under_way is not None or idle < self._keepalive_timeout:
+            wait = max(1.0, self._keepalive_timeout - idle)
+            self._keepalive_handle = self._loop.call_later(wait, self._process_keepalive)
+        else:
+            super()._process_keepalive()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        journey, self._under_way = self._under_way, None
+        if journey is not None:
+            self._app.active -= 1
+            journey.leave(journey)
+        arrival = self.take_arrival()
+        if arrival is not None:
+            with arrival:
+                arrival.release()
+        super().connection_lost(exc)
+
+
+class Server(web.Server):
+    """aiohttp's low-level server, with connections that know the short way."""
+
+    def __init__(self, app: App, **kwargs: Any) -> None:
+        super().__init__(app.handle, **kwargs)
+        self.app = app
+        self.heads: dict[bytes, Head] = {}
+
+    def __call__(self) -> Connection:
+        return Connection(self, loop=asyncio.get_running_loop(), **self._kwargs)

