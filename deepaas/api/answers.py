@@ -7,6 +7,8 @@ import io
 import logging
 import os
 import re
+import socket
+import struct
 import time
 from collections.abc import AsyncIterator, Mapping
 from email.utils import formatdate
@@ -130,6 +132,9 @@ _dated = (0, b"")
 def _abort(request: web.BaseRequest) -> None:
     """Close the connection: an answer that has begun and cannot be ended must not look whole."""
     if request.transport is not None:
+        sock = request.transport.get_extra_info("socket")
+        if sock is not None:  # a reset, as what has neither length nor chunks ends with the rest
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         request.transport.abort()
 
 
@@ -164,6 +169,7 @@ class FileAnswer(web.StreamResponse):
                 patience.end()
                 position += len(chunk)
                 left -= len(chunk)
+            patience.begin()
             await self.write_eof()
         finally:
             patience.close()
@@ -195,5 +201,7 @@ class StreamAnswer(web.StreamResponse):
                 if frame is None:
                     _abort(request)
                     raise ConnectionResetError("the stream failed midway") from None
+                patience.begin()
                 await self.write(frame)
+            patience.begin()
             await self.write_eof()

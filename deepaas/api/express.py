@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -124,6 +125,14 @@ class Connection(RequestHandler):
         self._used = 0.0  # when the last one arrived
         self._remote = ""
         self.arrival: Journey | None = None  # to be answered on the long way
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        seconds = self._app.settings.send_timeout
+        sock = transport.get_extra_info("socket")
+        if seconds and sock is not None:  # for answers that nobody waits for any more to be taken
+            limit = max(1, int(seconds * 1000))
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, limit)
 
     def data_received(self, data: bytes) -> None:
         if self._under_way is not None:

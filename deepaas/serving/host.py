@@ -166,7 +166,11 @@ class Stream:
         self._items = items
         self._media_type = media_type
         self.headers = stream_headers(media_type)
-        self._ahead = self._next()
+        try:
+            self._ahead = self._next()
+        except BaseException:
+            self.close()
+            raise
         host.recover()
 
     def _next(self) -> bytes | None:

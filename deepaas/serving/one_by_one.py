@@ -52,8 +52,7 @@ class OneByOne:
         """Send an item when there is room for it; False if nobody waits for it any more."""
         for piece in pieces(data):
             while True:
-                may_send = flow.may_send(len(piece))
-                message = self._control.poll() if may_send else self._control.receive()
+                message = self._control.poll() if flow.is_open else self._control.receive()
                 match message:
                     case None:
                         break

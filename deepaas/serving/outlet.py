@@ -83,9 +83,10 @@ class Flow:
         self._limit = limit
         self._under_way = 0
 
-    def may_send(self, size: int) -> bool:
-        """Whether `size` bytes may follow. One part may always be under way."""
-        return not self._under_way or self._under_way + size <= self._limit
+    @property
+    def is_open(self) -> bool:
+        """Whether another part may follow: it may be exceeded by one."""
+        return self._under_way < self._limit
 
     def sent(self, size: int) -> None:
         self._under_way += size

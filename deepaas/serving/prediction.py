@@ -28,11 +28,13 @@ class ReplyStream:
     """The parts of a streamed reply, for one reader: an asynchronous iterator of bytes.
 
     `on_taken` is told how many bytes the reader is through with: it comes back for the next when
-    the last ones have gone out.
+    the last ones have gone out. It is told so a few times for each `limit` bytes.
     """
 
-    def __init__(self, on_taken: Callable[[int], None]) -> None:
+    def __init__(self, on_taken: Callable[[int], None], limit: int = 1) -> None:
         self._on_taken = on_taken
+        self._worth_telling = max(1, limit // 4)
+        self._untold = 0
         self._parts: deque[bytes] = deque()
         self._given = 0
         self._end: messages.Closed | None = None
@@ -62,9 +64,11 @@ class ReplyStream:
     async def __anext__(self) -> bytes:
         """What has come since the last time. Raises StreamFailedError at an end that is none."""
         if self._given:
-            given, self._given = self._given, 0
-            if self._end is None:
-                self._on_taken(given)
+            self._untold += self._given
+            self._given = 0
+            if self._untold >= self._worth_telling and self._end is None:
+                taken, self._untold = self._untold, 0
+                self._on_taken(taken)
         while not self._parts:
             if self._end is not None:
                 if self._end.code:

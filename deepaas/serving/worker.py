@@ -82,6 +82,7 @@ class Worker:
         self.phase = "starting"
         self.seconds_to_ready = 0.0
         self._began = time.monotonic()
+        self._stream_buffer = start.limits.get("stream_buffer", 1)
         self._loop = asyncio.get_running_loop()
         self._on_room = on_room
         self._on_disconnected = on_disconnected
@@ -91,6 +92,7 @@ class Worker:
         self._wants_room = False
         self._garbled = False
         self._control_buffer = b""
+        self._untold = bytearray()
         self._output = -1
         self._ready: asyncio.Future[messages.Ready] = self._loop.create_future()
         self.exited: asyncio.Future[str] = self._loop.create_future()
@@ -208,12 +210,21 @@ class Worker:
             self._tell(messages.Cancel(prediction.id))
 
     def _tell(self, message: messages.ControlMessage) -> None:
+        if not self._untold:
+            self._loop.add_writer(self._control, self._tell_on)
+        self._untold += messages.encode_control(message)
+        self._tell_on()
+
+    def _tell_on(self) -> None:
+        """Send of what there is to tell as much as the worker can be sent now."""
         try:
-            self._control.send(messages.encode_control(message))
-        except BlockingIOError:  # it has not listened for thousands of them
-            self.kill()
+            del self._untold[: self._control.send(self._untold)]
+        except BlockingIOError:  # it has not listened for long
+            return
         except OSError:  # it has ended
-            pass
+            self._untold.clear()
+        if not self._untold:
+            self._loop.remove_writer(self._control)
 
     async def stop(self, timeout: float) -> None:
         """Let the worker finish what it was handed, then end; kill it after `timeout` seconds."""
@@ -278,7 +289,9 @@ class Worker:
         prediction.since = self.progress
         match message:
             case messages.Opened(headers):
-                prediction.stream = ReplyStream(partial(self._taken, prediction))
+                prediction.stream = ReplyStream(
+                    partial(self._taken, prediction), self._stream_buffer
+                )
                 prediction.answer(Reply(headers=headers, stream=prediction.stream))
                 if prediction.abandoned:
                     self.cancel(prediction)
@@ -362,6 +375,7 @@ class Worker:
         for fd in (self._pidfd, self._replies, self._control):
             self._loop.remove_reader(fd)
         self._stop_waiting_for_room()
+        self._loop.remove_writer(self._control)
         for sock in (self._requests, self._unread, self._replies, self._control):
             sock.close()
         os.close(self._pidfd)
