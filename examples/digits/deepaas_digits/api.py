@@ -4,6 +4,7 @@ from importlib.metadata import metadata
 from io import BytesIO
 from typing import Any
 
+import numpy as np
 from aiohttp.web import HTTPBadRequest
 from marshmallow import fields, validate
 
@@ -53,19 +54,38 @@ def get_predict_args() -> dict[str, fields.Field]:
     }
 
 
-def predict(image: UploadedFile, accept: str = "application/json") -> dict[str, Any] | BytesIO:
-    """The most probable digit and the probabilities of all ten, or these as a bar chart.
+max_batch_size = 16
 
-    Raises HTTPBadRequest if the upload is not a picture of a digit.
+
+def predict_batch(batch: list[dict[str, Any]]) -> list[Any]:
+    """For each picture the most probable digit and the probabilities of all ten, or a bar chart.
+
+    The classifier takes sixteen pictures in hardly more time than one. What is no picture of a
+    digit has an HTTPBadRequest for its result, which fails that request and no other.
     """
-    if not isinstance(image, UploadedFile) or not image.filename:
-        raise HTTPBadRequest(reason="image must be sent as a file")
-    try:
-        digit = read_digit(image.filename)
-    except BadPictureError as error:
-        raise HTTPBadRequest(reason=str(error)) from error
     warm()  # does nothing unless the server runs with --nowarm
-    probabilities = _classifier.predict_proba([digit.ravel()])[0]
+    digits = [_read(arguments["image"]) for arguments in batch]
+    readable = [digit.ravel() for digit in digits if isinstance(digit, np.ndarray)]
+    probabilities = iter(_classifier.predict_proba(readable) if readable else [])
+    return [
+        _answer(next(probabilities), arguments.get("accept"))
+        if isinstance(digit, np.ndarray)
+        else digit
+        for digit, arguments in zip(digits, batch, strict=True)
+    ]
+
+
+def _read(image: Any) -> "np.ndarray | HTTPBadRequest":
+    """The picture as the classifier wants it, or why it is refused."""
+    if not isinstance(image, UploadedFile) or not image.filename:
+        return HTTPBadRequest(reason="image must be sent as a file")
+    try:
+        return read_digit(image.filename)
+    except BadPictureError as error:
+        return HTTPBadRequest(reason=str(error))
+
+
+def _answer(probabilities: "np.ndarray", accept: str | None) -> dict[str, Any] | BytesIO:
     if accept == "image/png":
         return bar_chart(probabilities)
     return {
