@@ -67,15 +67,16 @@ SERVER = [
         "receive-timeout",
         default=60,
         min=0,
-        help="Seconds that a client may let pass without sending more of a body it has begun; then "
-        "it is answered 408. 0 is no limit.",
+        help="Seconds that a client may take for the head of a request, and that it may let pass "
+        "without sending more of the body; then it is answered 408, or its connection is closed if "
+        "the head has not come. 0 is no limit.",
     ),
     cfg.FloatOpt(
         "send-timeout",
         default=60,
         min=0,
-        help="Seconds that a client may let pass without taking more of a file or a stream; then "
-        "its connection is cut. 0 is no limit.",
+        help="Seconds that a client may let pass without taking more of an answer; then its "
+        "connection is cut. 0 is no limit.",
     ),
     cfg.FloatOpt(
         "drain-timeout",

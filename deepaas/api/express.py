@@ -107,6 +107,7 @@ class Connection(RequestHandler):
         "_head",
         "_heads",
         "_held",
+        "_late",
         "_left",
         "_remote",
         "_under_way",
@@ -124,6 +125,7 @@ class Connection(RequestHandler):
         self._under_way: Journey | None = None
         self._used = 0.0  # when the last one arrived
         self._remote = ""
+        self._late: asyncio.TimerHandle | None = None
         self.arrival: Journey | None = None  # to be answered on the long way
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -133,6 +135,7 @@ class Connection(RequestHandler):
         if seconds and sock is not None:  # for answers that nobody waits for any more to be taken
             limit = max(1, int(seconds * 1000))
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, limit)
+        self._expect_head()
 
     def data_received(self, data: bytes) -> None:
         if self._under_way is not None:
@@ -155,6 +158,21 @@ class Connection(RequestHandler):
                 return
             self._note(data, end)
         super().data_received(data)
+        if data and self._is_at_rest():
+            self._expect_head()
+
+    def _expect_head(self) -> None:
+        """Close the connection if the head of a request, or the rest of it, does not come."""
+        seconds = self._app.settings.limits.receive_timeout
+        if seconds and self._late is None:
+            so_far = self._request_count, self._used
+            self._late = self._loop.call_later(seconds, self._head_is_late, so_far)
+
+    def _head_is_late(self, so_far: tuple[int, float]) -> None:
+        self._late = None
+        idle = self._under_way is None and self._is_at_rest()
+        if idle and so_far == (self._request_count, self._used):
+            self.force_close()
 
     def _is_at_rest(self) -> bool:
         """Whether aiohttp has nothing to do for this connection, and the client takes answers."""
@@ -281,6 +299,8 @@ class Connection(RequestHandler):
             super()._process_keepalive()
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        if self._late is not None:
+            self._late.cancel()
         journey, self._under_way = self._under_way, None
         if journey is not None:
             self._app.active -= 1

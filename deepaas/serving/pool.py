@@ -177,6 +177,9 @@ class Pool:
             raise self._not_ready()
         room = self.options.queue_size + self.options.crew.workers * self._calling.at_once
         if self._taken_in >= room:
+            # What a retired worker is about to finish is in nobody's way.
+            room += sum(len(worker.calls) for worker in self._crew.workers if worker.doom)
+        if self._taken_in >= room:
             waiting = self._taken_in - room + self.options.queue_size
             wait = min(MAX_RETRY_AFTER, math.ceil(self._taken_in * self._seconds_a_call))
             message = f"{waiting} calls wait for model {self.name}, and no more may"

@@ -12,7 +12,7 @@ import socket
 import sys
 
 from deepaas import log
-from deepaas.model.v2.failures import describe
+from deepaas.model.v2.failures import describe, let_go
 from deepaas.serving import messages
 from deepaas.serving.host import Host, StandardStreams
 from deepaas.serving.outlet import Control, Outlet
@@ -44,6 +44,7 @@ def main(request_fd: int, reply_fd: int, control_fd: int) -> None:
         host = Host(start, streams, on_phase)
         description = host.description()
     except BaseException as error:
+        let_go(error)
         streams.restore()
         logger.error("Model %s failed while %s", start.name, phase, exc_info=error)
         control.send(messages.Failed(phase, describe(error)))
