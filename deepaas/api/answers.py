@@ -96,6 +96,7 @@ class JSONAnswer(web.StreamResponse):
         else:
             connection = b"Connection: keep-alive\r\n" if keep_alive else b""
         await request.writer.write(json_bytes(self._json, *request.version, connection))
+        await request.writer.drain()
         return None
 
     async def write_eof(self, data: bytes = b"") -> None:

@@ -13,6 +13,7 @@ pipelined, and answers that are no plain JSON.
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import socket
 from dataclasses import dataclass
@@ -32,10 +33,15 @@ from deepaas.serving.prediction import Prediction
 if TYPE_CHECKING:
     from deepaas.api.app import App
 
+logger = logging.getLogger("deepaas.api")
+
 MAX_HEADS = 1024
 MAX_HEAD = 4096
 MAX_BODY = 64 * 1024
 """Bytes; what is larger gains little."""
+
+MAX_HELD = 64 * 1024
+"""Bytes of further requests that are read before the answer to the present one is out."""
 
 _LENGTH = re.compile(rb"\r\ncontent-length: ?(\d{1,9})\r\n", re.IGNORECASE)
 _NOT_SIMPLE = (hdrs.TRANSFER_ENCODING, hdrs.EXPECT, hdrs.UPGRADE, hdrs.CONTENT_ENCODING)
@@ -77,14 +83,20 @@ class Journey(Prediction):
         if self.abandoned or self.outcome is not None:
             reply.discard()
         else:
-            self.outcome = reply
-            self.connection.arrived(self, reply)
+            self._arrive(reply)
 
     def fail(self, error: RequestError) -> None:
         self.fail_stream(error)
         if self.outcome is None and not self.abandoned:
-            self.outcome = error
-            self.connection.arrived(self, error)
+            self._arrive(error)
+
+    def _arrive(self, outcome: Reply | RequestError) -> None:
+        self.outcome = outcome
+        try:
+            self.connection.arrived(self, outcome)
+        except Exception:  # is this connection's, and not the worker's that has answered
+            logger.exception("Answering POST %s failed", self.head.target)
+            self.connection.force_close()
 
     async def reply(self) -> Reply:
         """The outcome, for the long way; to be asked once."""
@@ -107,6 +119,7 @@ class Connection(RequestHandler):
         "_head",
         "_heads",
         "_held",
+        "_is_logged",
         "_late",
         "_left",
         "_remote",
@@ -118,6 +131,7 @@ class Connection(RequestHandler):
     def __init__(self, manager: Server, **kwargs: Any) -> None:
         super().__init__(manager, **kwargs)
         self._app = manager.app
+        self._is_logged = self.access_logger is not None
         self._heads = manager.heads
         self._head = b""  # of the request that goes the long way now, if it came in one piece
         self._left = 0  # bytes of its body that have not come; below 0: it is not known
@@ -138,7 +152,7 @@ class Connection(RequestHandler):
         self._expect_head()
 
     def data_received(self, data: bytes) -> None:
-        if self._under_way is not None:
+        if data and (self._under_way is not None or self._held):
             self._hold(data)
             return
         if not data:  # from aiohttp to itself
@@ -191,14 +205,13 @@ class Connection(RequestHandler):
         pool = head.pool
         if head.description is not pool.description or self._app.draining:
             return False
-        began = self._loop.time() if self._logging_enabled else 0.0
+        began = self._loop.time() if self._is_logged else 0.0
         journey = Journey(self, head, data, began)
-        self._under_way = journey
         try:
             pool.submit(journey, head.meta, data[end:], head.patience)
         except RequestError:  # the long way says so
-            self._under_way = None
             return False
+        self._under_way = journey
         self._app.active += 1
         return True
 
@@ -211,16 +224,26 @@ class Connection(RequestHandler):
             journey.release()
             return
         if type(outcome) is Reply and outcome.is_plain:
-            transport.write(json_bytes(outcome.body))
+            closing = self._app.draining
+            connection = b"Connection: close\r\n" if closing else b""
+            transport.write(json_bytes(outcome.body, connection=connection))
             self._used = self._loop.time()
-            if self._logging_enabled:
+            if self._is_logged:
                 self._log(journey, len(outcome.body))
+            if closing:
+                self.force_close()
         else:
             self.arrival = journey
             super().data_received(journey.data)
         if self._held:
-            held, self._held = self._held, b""
-            transport.resume_reading()
+            self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        """Turn to what has come meanwhile, unless the client has gone."""
+        held, self._held = self._held, b""
+        if self.transport is not None:
+            if len(held) > MAX_HELD:
+                self.transport.resume_reading()
             self.data_received(held)
 
     def take_arrival(self) -> Journey | None:
@@ -234,7 +257,7 @@ class Connection(RequestHandler):
         headers = request.headers
         length = request.content_length
         if (
-            not head
+            head != _head_of(request)
             or length is None
             or length != len(call.body)
             or length > MAX_BODY
@@ -274,10 +297,11 @@ class Connection(RequestHandler):
             self._head = head
 
     def _hold(self, data: bytes) -> None:
-        """Keep what comes before the answer to the last request is out, and let no more come."""
-        if not self._held and self.transport is not None:
-            self.transport.pause_reading()
+        """Keep what comes before the answer to the last request is out; not too much of it."""
+        before = len(self._held)
         self._held += data
+        if before <= MAX_HELD < len(self._held) and self.transport is not None:
+            self.transport.pause_reading()
 
     def _log(self, journey: Journey, length: int) -> None:
         logger = self.access_logger
@@ -310,6 +334,13 @@ class Connection(RequestHandler):
             with arrival:
                 arrival.release()
         super().connection_lost(exc)
+
+
+def _head_of(request: web.BaseRequest) -> bytes:
+    """The head that a request has if it is written in the usual way: one blank after each colon."""
+    target = request.raw_path.encode("utf-8", "surrogateescape")
+    lines = [b"%b: %b\r\n" % (name, value) for name, value in request.raw_headers]
+    return b"POST %b HTTP/1.1\r\n%b\r\n" % (target, b"".join(lines))
 
 
 class Server(web.Server):

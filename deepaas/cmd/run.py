@@ -8,6 +8,7 @@ import errno
 import gc
 import logging
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -37,6 +38,8 @@ logger = logging.getLogger("deepaas")
 
 SENDING_SECONDS = 1.0
 """How long answers that are on their way may still take when the workers have ended."""
+
+MAX_OPEN_FILES = 65536
 
 TELL_SECONDS = 5.0
 """How often it is said what a server that stops waits for."""
@@ -74,16 +77,34 @@ def run(argv: Sequence[str]) -> int:
     )
     try:
         log.setup(options, tail)
+        open_files = _raise_open_files(conf.queue_size)
         sources = loading.find(conf.model, conf.model_name)
         with contextlib.ExitStack() as resources:
             listener = resources.enter_context(_bind(conf.listen_ip, conf.listen_port))
             upload_dir = tempfile.mkdtemp(prefix="deepaas-", dir=conf.upload_dir or None)
             resources.callback(shutil.rmtree, upload_dir, ignore_errors=True)
             guard = resources.enter_context(contextlib.closing(Guard(upload_dir)))
-            server = Server(conf, options, tail, guard)
+            server = Server(conf, options, tail, guard, open_files)
             return uvloop.run(server.run(sources, listener, upload_dir))
     except (ConfigurationError, OSError) as error:
         return _refuse(str(error))
+
+
+def _raise_open_files(queue_size: int) -> int:
+    """Let this process have as many connections as it may; the limit there was, for the workers."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and most > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    wanted = queue_size + 200
+    if max(soft, most) < wanted and soft != resource.RLIM_INFINITY:
+        logger.warning(
+            "This process may open %d files only; so many requests as --queue-size allows need %d "
+            "(ulimit -n)",
+            max(soft, most),
+            wanted,
+        )
+    return soft
 
 
 def _refuse(message: str) -> int:
@@ -119,8 +140,10 @@ class Server:
         log_options: log.LogOptions,
         tail: log.Tail | None,
         guard: Guard,
+        open_files: int,
     ) -> None:
         self._conf = conf
+        self._open_files = open_files
         self._log_options = log_options
         self._tail = tail
         self._guard = guard
@@ -189,6 +212,7 @@ class Server:
                 stream_buffer=conf.stream_buffer,
             ),
             log=self._log_options.as_dict(),
+            open_files=self._open_files,
         )
         options = PoolOptions(
             queue_size=conf.queue_size,

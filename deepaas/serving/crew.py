@@ -35,6 +35,7 @@ class CrewOptions:
     stop_timeout: float = 5
     limits: messages.Limits = field(default_factory=messages.Limits)
     log: dict[str, object] = field(default_factory=dict)
+    open_files: int = 0  # most files that the process may have open; 0: as many as the server
 
 
 class Employer(Protocol):
@@ -196,6 +197,7 @@ class Crew:
             warm=self._options.warm,
             log=self._options.log,
             limits=vars(self._options.limits),
+            open_files=self._options.open_files,
         )
         mark = f"{self._guard.token}/{self._source.name}/{next(self._numbers)}/"
         worker = Worker(

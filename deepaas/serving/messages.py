@@ -203,6 +203,7 @@ class Start:
     warm: bool
     log: dict[str, object]
     limits: dict[str, int] = field(default_factory=dict)  # the fields of `Limits`
+    open_files: int = 0  # what the process is limited to; 0: as it is
 
 
 @dataclass(frozen=True)

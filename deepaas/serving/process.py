@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import resource
 import socket
 import sys
 
@@ -32,6 +33,9 @@ def main(request_fd: int, reply_fd: int, control_fd: int) -> None:
     control = Control(control_socket)
     start = control.receive()
     assert isinstance(start, messages.Start)
+    if start.open_files:
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (start.open_files, hard))
     log.setup(log.LogOptions(**start.log))  # type: ignore[arg-type]
     phase = ""
 
