@@ -11,7 +11,7 @@ import orjson
 import uvloop
 from aiohttp import web
 
-from benchmarks import model
+from benchmarks import functions
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
@@ -23,12 +23,17 @@ def answer(predictions: object) -> web.Response:
 
 async def small(request: web.Request) -> web.Response:
     arguments = orjson.loads(await request.read())
-    return answer(model.add(arguments["a"], arguments["b"]))
+    return answer(functions.add(arguments["a"], arguments["b"]))
 
 
 async def floats(request: web.Request) -> web.Response:
     arguments = orjson.loads(await request.read())
-    return answer(model.total(arguments["values"]))
+    return answer(functions.total(arguments["values"]))
+
+
+async def slow(request: web.Request) -> web.Response:
+    arguments = orjson.loads(await request.read())
+    return answer(functions.add_slowly(arguments["a"], arguments["b"]))
 
 
 async def upload(request: web.Request) -> web.Response:
@@ -36,10 +41,15 @@ async def upload(request: web.Request) -> web.Response:
     if not isinstance(field, web.FileField):
         raise web.HTTPUnprocessableEntity(reason="data is not a file")
     with field.file as file:
-        return answer(model.size(file))
+        return answer(functions.size(file))
 
 
-HANDLERS: dict[str, Handler] = {"small": small, "floats": floats, "upload": upload}
+HANDLERS: dict[str, Handler] = {
+    "small": small,
+    "floats": floats,
+    "upload": upload,
+    "nobatch": slow,
+}
 
 
 def main() -> None:

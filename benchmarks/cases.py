@@ -5,6 +5,8 @@ import math
 import random
 from dataclasses import dataclass
 
+from benchmarks.functions import MAX_BATCH_SIZE
+
 BOUNDARY = "benchmark-e1b6a37c5d0f"
 
 
@@ -25,6 +27,8 @@ class Case:
     expected: float
     arguments: dict[str, object] | None = None
     file: bytes = b""
+    connections: tuple[int, ...] = (1, 16)
+    """How many wrk keeps busy, if nothing else is asked for."""
 
     def accepts(self, answer: object) -> bool:
         if isinstance(answer, bool) or not isinstance(answer, int | float):
@@ -32,10 +36,14 @@ class Case:
         return math.isclose(answer, self.expected, rel_tol=1e-9)
 
 
+def json_request(value: object) -> Request:
+    return Request(json.dumps(value).encode(), "application/json")
+
+
 def native(case: Case) -> Request:
     """The body DEEPaaS takes, and the bare handler with it: a JSON object or a multipart form."""
     if case.arguments is not None:
-        return Request(json.dumps(case.arguments).encode(), "application/json")
+        return json_request(case.arguments)
     head = (
         f"--{BOUNDARY}\r\n"
         'Content-Disposition: form-data; name="data"; filename="data.bin"\r\n'
@@ -49,10 +57,15 @@ def _make() -> dict[str, Case]:
     chance = random.Random(2.7)
     values = [chance.uniform(-1000, 1000) for _ in range(4096)]
     file = chance.randbytes(2**20)
+    two: dict[str, object] = {"a": 1.5, "b": 2}
+    slow = "two numbers in JSON, to a model that takes 10 ms a call"
+    many = (1, MAX_BATCH_SIZE)
     cases = [
-        Case("small", "two numbers in JSON", 3.5, {"a": 1.5, "b": 2}),
+        Case("small", "two numbers in JSON", 3.5, two),
         Case("floats", "4096 floats in JSON", math.fsum(values), {"values": values}),
         Case("upload", "a file of 1 MiB", len(file), file=file),
+        Case("nobatch", slow, 3.5, two, connections=many),
+        Case("batch", f"{slow}, of up to {MAX_BATCH_SIZE}", 3.5, two, connections=many),
     ]
     return {case.name: case for case in cases}
 

@@ -49,12 +49,13 @@ def drive(server: Server, connections: int, seconds: int) -> Run:
 
     The one after also waits until the server has worked off what wrk left behind.
     """
-    server.verify()
-    with tempfile.TemporaryDirectory(prefix="benchmark-") as directory:
-        script = _write_script(server.kind.request(server.case), Path(directory))
-        run = _wrk(server, script, connections, seconds)
-    server.verify()
-    server.tidy()
+    with server.awake():
+        server.verify()
+        with tempfile.TemporaryDirectory(prefix="benchmark-") as directory:
+            script = _write_script(server.kind.request(server.case), Path(directory))
+            run = _wrk(server, script, connections, seconds)
+        server.verify()
+        server.tidy()
     return run
 
 

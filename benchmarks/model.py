@@ -1,24 +1,10 @@
-"""The models that are measured: next to no work of their own, so what is seen is the server's.
+"""The models with DEEPaaS's face: only webargs fields, so old and new releases serve them."""
 
-Served by every server in the table, old and new: nothing but webargs fields and the standard
-library. The plain functions are the models; the objects below give them DEEPaaS's face.
-"""
-
-from typing import IO, Any
+from typing import Any
 
 from webargs import fields
 
-
-def add(a: float, b: int) -> float:
-    return a + b
-
-
-def total(values: list[float]) -> float:
-    return sum(values)
-
-
-def size(file: IO[bytes]) -> int:
-    return len(file.read())
+from benchmarks import functions
 
 
 class _Model:
@@ -34,7 +20,7 @@ class _Small(_Model):
         return {"a": fields.Float(required=True), "b": fields.Int(required=True)}
 
     def predict(self, **arguments: Any) -> float:
-        return add(arguments["a"], arguments["b"])
+        return functions.add(arguments["a"], arguments["b"])
 
 
 class _Floats(_Model):
@@ -42,7 +28,7 @@ class _Floats(_Model):
         return {"values": fields.List(fields.Float(), required=True)}
 
     def predict(self, **arguments: Any) -> float:
-        return total(arguments["values"])
+        return functions.total(arguments["values"])
 
 
 class _Upload(_Model):
@@ -52,9 +38,24 @@ class _Upload(_Model):
 
     def predict(self, **arguments: Any) -> int:
         with open(arguments["data"].filename, "rb") as file:
-            return size(file)
+            return functions.size(file)
+
+
+class _Slow(_Small):
+    def predict(self, **arguments: Any) -> float:
+        return functions.add_slowly(arguments["a"], arguments["b"])
+
+
+class _Batch(_Slow):
+    max_batch_size = functions.MAX_BATCH_SIZE
+    max_batch_wait_ms = 5
+
+    def predict_batch(self, batch: list[dict[str, Any]]) -> list[float]:
+        return functions.add_batch(batch)
 
 
 small = _Small("small")
 floats = _Floats("floats")
 upload = _Upload("upload")
+nobatch = _Slow("nobatch")
+batch = _Batch("batch")

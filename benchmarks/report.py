@@ -4,13 +4,15 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from statistics import median
 
+from benchmarks.cases import Case
 from benchmarks.load import Run
-from benchmarks.servers import BenchmarkError, Kind
+from benchmarks.servers import KINDS, BenchmarkError, Kind, left_out
 
 VERSIONS = """
 import importlib.metadata, json, platform, sys
@@ -23,12 +25,12 @@ for name in sys.argv[1:]:
 print(json.dumps(found))
 """
 
-COLUMNS = ("case", "conn", "server", "req/s", "p50 ms", "p99 ms", "ratio", "min..max")
-
 
 @dataclass(frozen=True)
 class Row:
     """The medians of the rounds of one server in one case; ratios are to the yardstick."""
+
+    COLUMNS = ("case", "conn", "server", "req/s", "p50 ms", "p99 ms", "ratio", "min..max")
 
     case: str
     connections: int
@@ -43,7 +45,7 @@ class Row:
         if self.ratios:
             ratio = f"{median(self.ratios):.3f}"
             spread = f"{min(self.ratios):.3f}..{max(self.ratios):.3f}"
-        rate = f"{self.rate:.0f}" if self.rate >= 100 else f"{self.rate:.1f}"
+        rate = short(self.rate)
         times = (f"{self.p50:.2f}", f"{self.p99:.2f}")
         return (self.case, str(self.connections), self.server, rate, *times, ratio, spread)
 
@@ -93,6 +95,10 @@ def machine() -> dict[str, str]:
     }
 
 
+def all_versions(programs: Mapping[str, Path]) -> dict[str, dict[str, str]]:
+    return {name: versions(KINDS[name], program) for name, program in programs.items()}
+
+
 def versions(kind: Kind, program: Path) -> dict[str, str]:
     """The versions in the environment the program belongs to."""
     python = program if program.name.startswith("python") else program.with_name("python")
@@ -105,10 +111,45 @@ def versions(kind: Kind, program: Path) -> dict[str, str]:
     return found
 
 
-def table(rows: Sequence[Row], markdown: bool) -> str:
-    lines = [COLUMNS, *(row.cells() for row in rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(COLUMNS))]
-    left = {0, 2}
+def short(rate: float) -> str:
+    return f"{rate:.0f}" if rate >= 100 else f"{rate:.1f}"
+
+
+def header(
+    facts: Mapping[str, str],
+    found: Mapping[str, Mapping[str, str]],
+    more: Sequence[str],
+    markdown: bool,
+) -> str:
+    """What was measured, and on what: a line each."""
+    texts = [", ".join(f"{name}: {value}" for name, value in facts.items())]
+    for name, versions in found.items():
+        shown = ", ".join(f"{package} {version}" for package, version in versions.items())
+        texts.append(f"{name} ({KINDS[name].title}): {shown}")
+    item = "- " if markdown else ""
+    return "".join(f"{item}{text}\n" for text in [*texts, *more])
+
+
+def titles(cases: Iterable[Case], programs: Mapping[str, Path]) -> list[str]:
+    texts = []
+    for case in cases:
+        absent = ", ".join(left_out(programs, case))
+        texts.append(
+            f"case {case.name}: {case.title}" + f" (not served by {absent})" * bool(absent)
+        )
+    return texts
+
+
+def write(path: Path, **record: object) -> None:
+    date = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    path.write_text(json.dumps({"date": date, **record}, indent=2) + "\n")
+
+
+def table(columns: Sequence[str], cells: Sequence[Sequence[str]], markdown: bool) -> str:
+    """The columns of names are set to the left, those of numbers to the right."""
+    lines = [columns, *cells]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+    left = {i for i, column in enumerate(columns) if column in ("case", "server")}
 
     def fill(cells: Sequence[str]) -> list[str]:
         return [

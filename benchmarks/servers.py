@@ -12,11 +12,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.cases import Case, Request, native
+from benchmarks.cases import CASES, Case, Request, json_request, native
+from benchmarks.functions import MAX_BATCH_SIZE
 
 HERE = Path(__file__).resolve().parent
 START_SECONDS = 90.0
@@ -25,9 +26,16 @@ REQUEST_SECONDS = 30.0
 ENDING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 PR_SET_PDEATHSIG = 1
 
+MLSERVER_BATCH_SECONDS = 0.002
+"""1, 5 and 10 ms gave as many requests a second, within the noise."""
+
 
 class BenchmarkError(Exception):
     """The figures would mean nothing: say why, and stop."""
+
+
+class NotReady(Exception):
+    """It listens, and serves no model yet."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,8 @@ class Kind:
     path: Callable[[Case], str]
     packages: tuple[str, ...]
     """Whose versions the header shows."""
+    lacks: frozenset[str] = frozenset()
+    """The names of the cases that it cannot serve."""
     program: Path | None = None
     """What is started unless `--program NAME=PATH` says otherwise; None: only when it does."""
     environment: Callable[[Launch], dict[str, str]] = field(default=lambda launch: {})
@@ -58,6 +68,16 @@ class Kind:
     answer: Callable[[bytes], object] = field(default=lambda body: json.loads(body)["predictions"])
     leaves_uploads: bool = False
     """It never removes the files it was sent: the driver does, or the disk would fill up."""
+    spins: bool = False
+    """It keeps a core busy even without requests: it is stopped while others are measured."""
+    refuses_early: frozenset[int] = frozenset()
+    """The statuses it answers until its model is loaded."""
+
+    def __post_init__(self) -> None:
+        assert self.lacks <= CASES.keys(), f"{self.name} lacks a case that there is not"
+
+    def serves(self, case: Case) -> bool:
+        return case.name not in self.lacks
 
 
 def _bare_command(launch: Launch) -> list[str]:
@@ -85,17 +105,103 @@ def _deepaas_environment(launch: Launch) -> dict[str, str]:
     program belongs to.
     """
     packages = launch.home / "packages"
-    information = packages / "benchmark_model-1.0.dist-info"
-    information.mkdir(parents=True)
-    shutil.copy(HERE / "model.py", packages / "benchmark_model.py")
+    package, information = packages / "benchmarks", packages / "benchmark_model-1.0.dist-info"
+    for directory in (package, information):
+        directory.mkdir(parents=True)
+    for name in ("__init__.py", "functions.py", "model.py"):
+        shutil.copy(HERE / name, package)
     metadata = "Metadata-Version: 2.1\nName: benchmark-model\nVersion: 1.0\n"
     (information / "METADATA").write_text(metadata)
     name = launch.case.name
-    entry = f"[deepaas.v2.model]\n{name} = benchmark_model:{name}\n"
+    entry = f"[deepaas.v2.model]\n{name} = benchmarks.model:{name}\n"
     (information / "entry_points.txt").write_text(entry)
     return {"PYTHONPATH": str(packages)}
 
 
+def _source_environment(launch: Launch) -> dict[str, str]:
+    return {"PYTHONPATH": str(HERE.parent)}
+
+
+def _app_command(name: str, *more: str) -> Callable[[Launch], list[str]]:
+    """Of a peer that is started from its app file."""
+
+    def command(launch: Launch) -> list[str]:
+        program, port, case = str(launch.program), str(launch.port), launch.case.name
+        module = f"benchmarks.peers.{name}"
+        return [program, "-m", module, "--port", port, "--case", case, *more]
+
+    return command
+
+
+def _bento_command(launch: Launch) -> list[str]:
+    return [
+        *(str(launch.program), "-m", "bentoml", "serve", "--quiet"),
+        *("--host", "127.0.0.1", "--port", str(launch.port)),
+        "benchmarks.peers.bento_app:service",
+    ]
+
+
+def _bento_environment(launch: Launch) -> dict[str, str]:
+    return {
+        **_source_environment(launch),
+        "BENCHMARK_CASE": launch.case.name,
+        "BENTOML_DO_NOT_TRACK": "True",
+        "BENTOML_HOME": str(launch.home / "bentoml"),
+    }
+
+
+def _bento_request(case: Case) -> Request:
+    """What is batched is a list in each request, of whatever length: here of one."""
+    if case.name != "batch":
+        return native(case)
+    return json_request({"batch": [case.arguments]})
+
+
+def _bento_answer(body: bytes) -> object:
+    answer = json.loads(body)
+    return answer[0] if isinstance(answer, list) else answer["predictions"]
+
+
+def _mlserver_request(case: Case) -> Request:
+    """Only requests of the V2 protocol are batched: a column of length one for each argument."""
+    if case.name != "batch" or case.arguments is None:
+        return native(case)
+    columns = [
+        {"name": name, "datatype": "FP64", "shape": [1], "data": [value]}
+        for name, value in case.arguments.items()
+    ]
+    return json_request({"inputs": columns})
+
+
+def _mlserver_answer(body: bytes) -> object:
+    answer = json.loads(body)
+    return answer["outputs"][0]["data"][0] if "outputs" in answer else answer["predictions"]
+
+
+def _mlserver_command(launch: Launch) -> list[str]:
+    """Without `debug` there is no access log."""
+    name = launch.case.name
+    settings: dict[str, object] = {
+        "host": "127.0.0.1",
+        "http_port": launch.port,
+        "grpc_port": _free_port(),
+        "debug": False,
+        "gzip_enabled": False,
+        "metrics_endpoint": None,
+        "parallel_workers": 1,
+    }
+    model: dict[str, object] = {
+        "name": name,
+        "implementation": f"benchmarks.peers.mlserver_model.{name}",
+    }
+    if name == "batch":
+        model |= {"max_batch_size": MAX_BATCH_SIZE, "max_batch_time": MLSERVER_BATCH_SECONDS}
+    (launch.home / "settings.json").write_text(json.dumps(settings))
+    (launch.home / "model-settings.json").write_text(json.dumps(model))
+    return [str(launch.program), "-c", "from mlserver.cli import main; main()", "start", "."]
+
+
+_PEER_PACKAGES = ("fastapi", "starlette", "uvicorn", "uvloop", "httptools", "orjson")
 _SERVER_PACKAGES = ("deepaas", "aiohttp", "uvloop", "orjson", "marshmallow", "webargs")
 
 KINDS = {
@@ -106,9 +212,10 @@ KINDS = {
             title="bare aiohttp handler, model in-process",
             program=Path(sys.executable),
             command=_bare_command,
-            environment=lambda launch: {"PYTHONPATH": str(HERE.parent)},
+            environment=_source_environment,
             path=lambda case: "/predict",
             packages=("aiohttp", "uvloop", "orjson"),
+            lacks=frozenset({"batch"}),
         ),
         Kind(
             name="deepaas",
@@ -135,7 +242,57 @@ KINDS = {
             environment=_deepaas_environment,
             path=lambda case: f"/v2/models/{case.name}/predict/",
             packages=_SERVER_PACKAGES,
+            lacks=frozenset({"batch"}),
             leaves_uploads=True,
+        ),
+        Kind(
+            name="litserve",
+            title="LitServe, one API process, one worker, ZeroMQ, no access log",
+            command=_app_command("litserve_app"),
+            environment=_source_environment,
+            path=lambda case: "/predict",
+            packages=("litserve", *_PEER_PACKAGES, "pyzmq"),
+            spins=True,
+        ),
+        Kind(
+            name="litserve-2",
+            title="LitServe, the same with two API processes",
+            command=_app_command("litserve_app", "--api-servers", "2"),
+            environment=_source_environment,
+            path=lambda case: "/predict",
+            packages=("litserve", *_PEER_PACKAGES, "pyzmq"),
+            spins=True,
+        ),
+        Kind(
+            name="bentoml",
+            title="BentoML, one worker, model in the HTTP process, no metrics, no access log",
+            command=_bento_command,
+            environment=_bento_environment,
+            path=lambda case: "/predict",
+            packages=("bentoml", *_PEER_PACKAGES),
+            request=_bento_request,
+            answer=_bento_answer,
+        ),
+        Kind(
+            name="mlserver",
+            title="MLServer, one parallel worker, JSON custom handler, no metrics, no access log",
+            command=_mlserver_command,
+            environment=_source_environment,
+            path=lambda case: "/v2/models/batch/infer" if case.name == "batch" else "/predict",
+            packages=("mlserver", *_PEER_PACKAGES),
+            request=_mlserver_request,
+            answer=_mlserver_answer,
+            lacks=frozenset({"upload"}),
+            refuses_early=frozenset({400, 404}),
+        ),
+        Kind(
+            name="mosec",
+            title="mosec, one worker, JSON by orjson",
+            command=_app_command("mosec_app"),
+            environment=_source_environment,
+            path=lambda case: "/inference",
+            packages=("mosec", "orjson"),
+            lacks=frozenset({"upload"}),
         ),
     )
 }
@@ -159,7 +316,7 @@ class Server:
         """One request: the answer must be 200, and right."""
         try:
             self.ask()
-        except (OSError, http.client.HTTPException) as error:
+        except (NotReady, OSError, http.client.HTTPException) as error:
             raise self.fault(f"does not answer: {error!r}") from error
 
     def ask(self) -> None:
@@ -171,6 +328,8 @@ class Server:
             connection.request("POST", self.kind.path(self.case), request.body, headers)
             response = connection.getresponse()
             body = response.read()
+        if response.status in self.kind.refuses_early:
+            raise NotReady(f"answers {response.status}")
         if response.status != 200:
             raise self.fault(f"answered {response.status}: {body[:300]!r}")
         try:
@@ -179,6 +338,20 @@ class Server:
             raise self.fault(f"no answer in {body[:300]!r}") from error
         if not self.case.accepts(answer):
             raise self.fault(f"answered {answer!r}, not {self.case.expected!r}")
+
+    @contextlib.contextmanager
+    def awake(self) -> Iterator[None]:
+        """While it is measured; see `Kind.spins`."""
+        self._signal(signal.SIGCONT)
+        yield
+        self.rest()
+
+    def rest(self) -> None:
+        self._signal(signal.SIGSTOP)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self.kind.spins:
+            os.killpg(self.process.pid, number)
 
     def tidy(self) -> None:
         if self.kind.leaves_uploads:
@@ -208,6 +381,23 @@ def running(kind: Kind, program: Path, case: Case) -> Iterator[Server]:
             yield server
         finally:
             _stop(server.process)
+
+
+@contextlib.contextmanager
+def all_running(programs: Mapping[str, Path], case: Case) -> Iterator[list[Server]]:
+    """Those of the programs' servers that can serve the case, all at once."""
+    with contextlib.ExitStack() as stack:
+        servers = []
+        for name, program in programs.items():
+            if KINDS[name].serves(case):
+                server = stack.enter_context(running(KINDS[name], program, case))
+                server.rest()
+                servers.append(server)
+        yield servers
+
+
+def left_out(programs: Mapping[str, Path], case: Case) -> list[str]:
+    return [name for name in programs if not KINDS[name].serves(case)]
 
 
 def _free_port() -> int:
@@ -250,7 +440,7 @@ def _wait(server: Server) -> None:
             raise server.fault(f"ended with {code} instead of serving")
         try:
             return server.ask()
-        except (OSError, http.client.HTTPException) as error:
+        except (NotReady, OSError, http.client.HTTPException) as error:
             if time.monotonic() > deadline:
                 raise server.fault(f"does not answer: {error!r}") from error
         time.sleep(0.1)
@@ -261,6 +451,8 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
         process.terminate()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGCONT)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(STOP_SECONDS)
         with contextlib.suppress(ProcessLookupError):

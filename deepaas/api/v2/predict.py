@@ -35,15 +35,15 @@ async def predict(request: web.BaseRequest, app: App, pool: Pool) -> web.StreamR
     if "predict" not in pool.description.get("has", ["predict"]):
         raise NotImplementedByModelError(f"{NOT_IMPLEMENTED} (loaded {pool.name!r})")
     pool.check()
-    ends = _end_of_patience(request)
+    patience = _patience(request)
+    ends = patience and asyncio.get_running_loop().time() + patience
     with RequestFiles(app.settings.limits.directory) as files:
         call = await read_call(request, pool.headers, app.settings.limits, files)
-        left = _left(ends)
-        prediction = pool.predict(call, left)
+        prediction = pool.predict(call, _left(ends))
         if files:
             files.keep_for(prediction)
         elif isinstance(request.protocol, Connection):
-            request.protocol.learn(request, pool, call, left)
+            request.protocol.learn(request, pool, call, patience)
         return await _answer(request, app, prediction)
 
 
@@ -64,8 +64,8 @@ def _arrival(request: web.BaseRequest) -> Prediction | None:
     return arrival
 
 
-def _end_of_patience(request: web.BaseRequest) -> float:
-    """When the client will wait no longer, by the loop's clock; 0 if it does not say."""
+def _patience(request: web.BaseRequest) -> float:
+    """How many seconds the client will wait; 0 if it does not say."""
     text = request.headers.get(TIMEOUT_HEADER)
     if text is None:
         return 0.0
@@ -75,7 +75,7 @@ def _end_of_patience(request: web.BaseRequest) -> float:
         seconds = 0.0
     if not (seconds > 0 and math.isfinite(seconds)):
         raise BadRequestError(f"{TIMEOUT_HEADER} must be a number of seconds above 0")
-    return asyncio.get_running_loop().time() + seconds
+    return seconds
 
 
 def _left(ends: float) -> float:

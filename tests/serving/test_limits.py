@@ -1,0 +1,499 @@
+"""How long calls may wait and run, and how many may wait: what goes beyond is refused at once."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Serve
+from tests.serving.callers import (
+    EITHER_WAY,
+    WAIT_SECONDS,
+    Caller,
+    Journal,
+    code_of,
+    make_journal,
+    message_of,
+    predicted,
+    queue,
+    settle,
+    wait_no_files,
+)
+from tests.serving.processes import lives, pids, wait_gone, wait_ready
+from tests.support import Part, RawAnswer, Server, multipart, predictions, wait_until
+
+LARGE = 1024**3
+
+
+@pytest.fixture
+def journal(tmp_path: Path, request: pytest.FixtureRequest) -> Journal:
+    return make_journal(tmp_path, request)
+
+
+def ask(
+    server: Server,
+    journal: Journal,
+    number: int,
+    headers: Mapping[str, str] | None = None,
+    **arguments: Any,
+) -> RawAnswer:
+    """The answer to a call of zoo.gated on a connection of its own."""
+    with Caller(server) as caller:
+        caller.predict("gated", journal.args(number, **arguments), headers=headers)
+        return caller.answer()
+
+
+def begin(server: Server, journal: Journal, number: int, gate: str, **kwargs: Any) -> Caller:
+    """A caller whose call has begun, and goes on when the gate is opened."""
+    caller = Caller(server)
+    caller.predict("gated", journal.args(number, gate=gate), **kwargs)
+    journal.wait_for("begin", number)
+    return caller
+
+
+def assert_queue_is_full(answer: RawAnswer, waiting: int) -> None:
+    assert answer.status == 503
+    assert code_of(answer) == "queue_full"
+    assert f"{waiting} calls wait for model gated" in message_of(answer)
+    assert 1 <= int(answer.header("Retry-After") or 0) <= 3600
+
+
+# --- the queue
+
+
+@EITHER_WAY
+@pytest.mark.parametrize("size", [0, 1, 40])
+def test_queue_takes_so_many_and_no_more(serve: Serve, journal: Journal, size: int) -> None:
+    """40 is more than a worker is handed: some of them wait in the server."""
+    server = serve({}, "zoo.gated", "--queue-size", str(size))
+    journal.prepare(server, "gated")
+    with (
+        begin(server, journal, 0, "first") as running,
+        queue(server, "gated", journal, range(1, size + 1)) as waiting,
+    ):
+        for number in range(100, 103):
+            assert_queue_is_full(ask(server, journal, number), size)
+        journal.open("first")
+        for number, caller in enumerate([running, *waiting]):
+            assert predicted(caller.answer())["number"] == number
+    assert predicted(ask(server, journal, 200))["number"] == 200
+    assert journal.numbers("begin") == [*range(size + 1), 200]
+    journal.assert_one_at_a_time()
+
+
+def test_each_worker_may_work_while_none_may_wait(serve: Serve, journal: Journal) -> None:
+    server = serve({}, "zoo.gated", "--workers", "2", "--queue-size", "0")
+    with begin(server, journal, 1, "gate") as one, begin(server, journal, 2, "gate") as two:
+        assert_queue_is_full(ask(server, journal, 3), 0)
+        journal.open("gate")
+        assert predicted(one.answer())["pid"] != predicted(two.answer())["pid"]
+    assert journal.numbers("begin") == [1, 2]
+
+
+def test_queue_takes_a_thousand_unless_told_otherwise(serve: Serve, journal: Journal) -> None:
+    server = serve({}, "zoo.gated")
+    with begin(server, journal, 0, "gate") as running, ThreadPoolExecutor(60) as executor:
+        calls = [
+            executor.submit(server.predict, "gated", params=journal.args(n)) for n in range(1, 61)
+        ]
+        settle(server)
+        journal.open("gate")
+        assert predicted(running.answer())["number"] == 0
+        assert {predictions(call.result())["number"] for call in calls} == set(range(1, 61))
+
+
+def test_async_model_counts_what_it_may_work_on_at_once(serve: Serve, journal: Journal) -> None:
+    server = serve({}, "zoo.gated_async", "--max-concurrency", "3", "--queue-size", "2")
+    with queue(server, "gated_async", journal, range(5), gate="gate") as running:
+        journal.wait_for("begin", 2)
+        response = server.predict("gated_async", params=journal.args(5))
+        assert (response.status_code, response.json()["code"]) == (503, "queue_full")
+        assert journal.numbers("begin") == [0, 1, 2]
+        journal.open("gate")
+        assert [predicted(caller.answer())["number"] for caller in running] == [0, 1, 2, 3, 4]
+
+
+@pytest.fixture(scope="module")
+def without_queue(serve_all: Serve) -> Server:
+    return serve_all({}, "zoo.gated", "--queue-size", "0")
+
+
+HEADS = {
+    "plain": {"Content-Type": "application/json"},
+    "form": {"Content-Type": "multipart/form-data; boundary=b"},
+    "expecting": {"Content-Type": "application/json", "Expect": "100-continue"},
+}
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_large_body_is_refused_before_it_is_sent(
+    without_queue: Server, journal: Journal, head: str
+) -> None:
+    with begin(without_queue, journal, 0, "gate") as running:
+        with Caller(without_queue) as caller:
+            sent = journal.args(1)
+            caller.predict("gated", sent, headers=HEADS[head], length=LARGE)
+            answer = caller.answer()
+        assert_queue_is_full(answer, 0)
+        assert without_queue.temporary_files() == []
+        journal.open("gate")
+        predicted(running.answer())
+
+
+def test_body_that_comes_while_the_last_place_is_taken_is_refused(
+    without_queue: Server, journal: Journal
+) -> None:
+    """Two clients begin to send their bodies when there is room for one."""
+    server = without_queue
+    form = multipart(Part("data", b"x" * 200_000, "a.bin"))
+    with Caller(server) as one, Caller(server) as two:
+        for number, caller in ((1, one), (2, two)):
+            sent = journal.args(number, gate="gate")
+            whole = len(form["content"])
+            half = form["content"][:150_000]
+            caller.predict("gated", sent, headers=form["headers"], body=half, length=whole)
+        wait_until(lambda: len(server.temporary_files()) == 2, within=5, what="both uploads")
+        one.send(form["content"][150_000:])
+        journal.wait_for("begin", 1)
+        two.send(form["content"][150_000:])
+        assert_queue_is_full(two.answer(), 0)
+        wait_until(lambda: len(server.temporary_files()) == 1, within=5, what="removal of one")
+        journal.open("gate")
+        predicted(one.answer())
+    assert journal.numbers("begin") == [1]
+    wait_no_files(server)
+
+
+# --- --predict-timeout
+
+
+def assert_timed_out(answer: RawAnswer, message: str) -> None:
+    assert answer.status == 504
+    assert code_of(answer) == "timeout"
+    assert message in message_of(answer)
+
+
+@EITHER_WAY
+def test_prediction_that_takes_too_long_ends_and_its_worker_is_replaced(
+    serve: Serve, journal: Journal
+) -> None:
+    server = serve({}, "zoo.gated", "--predict-timeout", "0.6")
+    journal.prepare(server, "gated")
+    for number in range(3):  # as often as it happens: these are no deaths that make it wait
+        worker = wait_ready(server, "gated")[0]
+        assert_timed_out(
+            ask(server, journal, number, gate="never"), "The prediction took longer than 0.6 s"
+        )
+        wait_gone([worker])
+        wait_ready(server, "gated")
+        answer = predicted(ask(server, journal, 100 + number))
+        assert answer["pid"] != worker
+        assert answer["warmed"] == [answer["pid"]]
+    assert server.log().count("takes more than 0.6 s and is killed") == 3
+    assert journal.numbers("end") == [100, 101, 102]
+
+
+@pytest.mark.parametrize("how", ["sleep", "gil"])
+def test_prediction_that_hangs_ends(serve: Serve, how: str) -> None:
+    server = serve({}, "zoo.hangs", "--predict-timeout", "0.8")
+    worker = wait_ready(server, "hangs")[0]
+    response = server.predict("hangs", params={"how": how})
+    assert (response.status_code, response.json()["code"]) == (504, "timeout")
+    wait_gone([worker])
+    assert predictions(server.predict("hangs")) != worker
+
+
+@EITHER_WAY
+def test_what_waits_in_the_socket_of_a_killed_worker_is_begun_once(
+    serve: Serve, journal: Journal
+) -> None:
+    """Also what waits in the server, as the socket takes only some."""
+    server = serve({}, "zoo.gated", "--predict-timeout", "2")
+    journal.prepare(server, "gated")
+    worker = wait_ready(server, "gated")[0]
+    with begin(server, journal, 0, "never") as running:
+        time.sleep(1.2)  # or the others would have waited too long when the worker is killed
+        with queue(server, "gated", journal, range(1, 25)) as waiting:
+            assert journal.numbers("begin") == [0]
+            assert_timed_out(running.answer(), "took longer than 2 s")
+            answers = [predicted(caller.answer()) for caller in waiting]
+    assert [one["number"] for one in answers] == list(range(1, 25))
+    assert {one["pid"] for one in answers} == set(pids(server, "gated"))
+    assert worker not in pids(server, "gated")
+    assert journal.numbers("begin") == list(range(25))
+
+
+def test_worker_that_is_killed_harms_no_prediction_of_another(
+    serve: Serve, journal: Journal
+) -> None:
+    server = serve({}, "zoo.gated", "--workers", "2", "--predict-timeout", "2")
+    wait_ready(server, "gated", 2)
+    with begin(server, journal, 1, "never") as one:
+        time.sleep(1)
+        with begin(server, journal, 2, "gate") as two:
+            assert_timed_out(one.answer(), "took longer than 2 s")
+            journal.open("gate")
+            assert predicted(two.answer())["pid"] == journal.wait_for("begin", 2).pid
+    wait_ready(server, "gated", 2)
+
+
+def test_wait_for_a_worker_is_limited_too(serve: Serve, journal: Journal) -> None:
+    server = serve({}, "zoo.gated", "--predict-timeout", "2")
+    with begin(server, journal, 1, "one") as one, Caller(server) as two, Caller(server) as three:
+        two.predict("gated", journal.args(2, gate="two"))
+        settle(server)
+        three.predict("gated", journal.args(3))
+        began = time.monotonic()
+        time.sleep(1)
+        journal.open("one")
+        assert predicted(one.answer())["number"] == 1
+        journal.wait_for("begin", 2)
+        assert_timed_out(three.answer(), "No worker was free for 2 s")
+        assert 1.9 <= time.monotonic() - began < 2.9
+        journal.open("two")
+        assert predicted(two.answer())["number"] == 2  # it had 2 s from when it began
+        predicted(ask(server, journal, 4))
+    assert journal.numbers("begin") == [1, 2, 4]
+
+
+def test_upload_of_what_takes_too_long_goes_with_its_worker(serve: Serve, journal: Journal) -> None:
+    server = serve({}, "zoo.gated", "--predict-timeout", "0.8")
+    form = multipart(Part("data", b"x" * 200_000, "a.bin"))
+    response = server.predict("gated", params=journal.args(1, gate="never"), **form)
+    assert response.status_code == 504
+    wait_no_files(server)
+
+
+def test_async_prediction_that_takes_too_long_is_cancelled_alone(
+    serve: Serve, journal: Journal
+) -> None:
+    server = serve({}, "zoo.gated_async", "--predict-timeout", "1.5")
+    worker = pids(server, "gated_async")
+    with Caller(server) as one, Caller(server) as two:
+        one.predict("gated_async", journal.args(1, gate="never"))
+        journal.wait_for("begin", 1)
+        time.sleep(0.7)
+        two.predict("gated_async", journal.args(2, gate="gate"))
+        journal.wait_for("begin", 2)
+        assert_timed_out(one.answer(), "took longer than 1.5 s")
+        journal.wait_for("cancelled", 1)
+        journal.open("gate")
+        assert predicted(two.answer())["pid"] == worker[0]
+    assert pids(server, "gated_async") == worker
+
+
+# --- X-Request-Timeout
+
+TIMEOUT = "X-Request-Timeout"
+
+
+@pytest.fixture(scope="module")
+def patient(serve_all: Serve) -> Server:
+    """A server whose predictions may take any time."""
+    return serve_all({}, "zoo.gated")
+
+
+@pytest.mark.parametrize("value", ["10", "10.5", "1e1", "+10", " 10 ", "100000000000", ".5e1"])
+def test_number_of_seconds_may_be_written_in_any_way(
+    patient: Server, journal: Journal, value: str
+) -> None:
+    assert predicted(ask(patient, journal, 1, {TIMEOUT: value}))["number"] == 1
+    assert predicted(ask(patient, journal, 2, {TIMEOUT.lower(): value}))["number"] == 2
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["0", "-1", "", "abc", "inf", "-inf", "nan", "1s", "1,5", "1 2", "0x5", "1e999", "0.0", "-0"],
+)
+def test_value_that_is_no_number_of_seconds_is_400(
+    patient: Server, journal: Journal, value: str
+) -> None:
+    answer = ask(patient, journal, 1, {TIMEOUT: value})
+    assert answer.status == 400
+    assert code_of(answer) == "bad_request"
+    assert TIMEOUT in message_of(answer)
+    assert journal.events() == []
+
+
+def test_bad_value_is_refused_before_the_body_is_sent(patient: Server, journal: Journal) -> None:
+    with Caller(patient) as caller:
+        caller.predict("gated", journal.args(1), headers={TIMEOUT: "soon"}, length=LARGE)
+        assert caller.answer().status == 400
+
+
+@EITHER_WAY
+def test_caller_that_will_not_wait_is_told_and_the_work_is_finished(
+    patient: Server, journal: Journal
+) -> None:
+    """The worker is not free before: what comes next is begun when the first has ended."""
+    journal.prepare(patient, "gated")
+    journal.prepare(patient, "gated", {TIMEOUT: "0.3"})
+    worker = pids(patient, "gated")
+    assert_timed_out(ask(patient, journal, 1, {TIMEOUT: "0.3"}, gate="gate"), "No answer within")
+    with Caller(patient) as caller:
+        caller.predict("gated", journal.args(2))
+        settle(patient)
+        assert journal.numbers("begin") == [1]
+        journal.open("gate")
+        assert predicted(caller.answer())["pid"] == worker[0]
+    journal.assert_one_at_a_time()
+    assert journal.numbers("end") == [1, 2]
+    assert pids(patient, "gated") == worker
+
+
+@EITHER_WAY
+def test_caller_with_hardly_any_patience_harms_nobody(patient: Server, journal: Journal) -> None:
+    """Its time is over about when its call begins: before, or after, or it has its answer."""
+    for number in range(20):
+        answer = ask(patient, journal, number, {TIMEOUT: "0.000001"})
+        if answer.status == 200:
+            assert predicted(answer)["number"] == number
+        else:
+            assert_timed_out(answer, "")
+    assert predicted(ask(patient, journal, 50))["number"] == 50
+    journal.assert_one_at_a_time()
+    assert journal.numbers("begin") == journal.numbers("end")
+
+
+@EITHER_WAY
+def test_caller_that_will_not_wait_in_the_queue_is_told_and_never_begun(
+    patient: Server, journal: Journal
+) -> None:
+    journal.prepare(patient, "gated")
+    with (
+        begin(patient, journal, 0, "gate") as running,
+        queue(patient, "gated", journal, range(1, 20)) as waiting,
+    ):
+        began = time.monotonic()
+        in_server = ask(patient, journal, 50, {TIMEOUT: "0.3"})  # as the socket is full
+        assert 0.25 <= time.monotonic() - began < 2
+        assert_timed_out(in_server, "No answer within")
+        journal.open("gate")
+        predicted(running.answer())
+        assert [predicted(one.answer())["number"] for one in waiting] == list(range(1, 20))
+    with begin(patient, journal, 60, "second") as running:
+        assert_timed_out(ask(patient, journal, 70, {TIMEOUT: "0.3"}), "No answer within")
+        journal.open("second")
+        predicted(running.answer())
+    predicted(ask(patient, journal, 80))
+    assert journal.numbers("begin") == [*range(20), 60, 80]
+
+
+def test_answer_that_comes_in_time_is_no_matter(patient: Server, journal: Journal) -> None:
+    assert predicted(ask(patient, journal, 1, {TIMEOUT: "5"}, seconds=0.1))["number"] == 1
+
+
+def test_time_that_the_body_takes_counts(patient: Server, journal: Journal) -> None:
+    body = b'{"text": "abc"}'
+    headers = {TIMEOUT: "0.3", "Content-Type": "application/json"}
+    with Caller(patient) as caller:
+        sent = journal.args(1)
+        caller.predict("gated", sent, headers=headers, body=body[:5], length=len(body))
+        time.sleep(0.6)
+        caller.send(body[5:])
+        assert_timed_out(caller.answer(), "")
+    assert journal.events() == []
+
+
+@EITHER_WAY
+def test_stream_ends_when_its_caller_will_not_wait(patient: Server, journal: Journal) -> None:
+    journal.prepare(patient, "gated")
+    with Caller(patient) as caller:
+        sent = journal.args(1, gate="never", do="stream", size=2)
+        caller.predict("gated", sent, headers={TIMEOUT: "0.7", "Connection": "close"})
+        text = caller.rest().decode()
+    assert " 200 OK\r\n" in text
+    assert '"item":1' in text
+    assert '"code":"timeout"' in text
+    assert text.endswith("0\r\n\r\n")
+    journal.open("never")
+    journal.wait_for("closed", 1)
+
+
+@EITHER_WAY
+def test_timeouts_with_cancel_running_replace_the_worker(serve: Serve, journal: Journal) -> None:
+    server = serve({}, "zoo.gated", "--cancel-running")
+    journal.prepare(server, "gated")
+    worker = pids(server, "gated")[0]
+    assert_timed_out(ask(server, journal, 1, {TIMEOUT: "0.3"}, gate="never"), "No answer within")
+    wait_gone([worker])
+    assert predicted(ask(server, journal, 2))["pid"] != worker
+    assert journal.numbers("end") == [2]
+
+
+def test_caller_cannot_extend_the_servers_limit(serve: Serve, journal: Journal) -> None:
+    server = serve({}, "zoo.gated", "--predict-timeout", "0.8")
+    worker = pids(server, "gated")[0]
+    answer = ask(server, journal, 1, {TIMEOUT: "100"}, gate="never")
+    assert_timed_out(answer, "The prediction took longer than 0.8 s")
+    wait_gone([worker])
+
+
+def test_servers_limit_holds_for_what_nobody_waits_for(serve: Serve, journal: Journal) -> None:
+    server = serve({}, "zoo.gated", "--predict-timeout", "1.2")
+    worker = pids(server, "gated")[0]
+    answer = ask(server, journal, 1, {TIMEOUT: "0.3"}, gate="never")
+    assert_timed_out(answer, "No answer within")
+    assert lives(worker)
+    wait_gone([worker], within=5)
+    assert predicted(ask(server, journal, 2))["pid"] != worker
+
+
+# --- all of it at once
+
+
+@EITHER_WAY
+@pytest.mark.parametrize("flags", [[], ["--cancel-running"]], ids=["finished", "cancelled"])
+def test_nothing_is_begun_for_who_has_gone_and_nothing_is_done_twice_at_once(
+    serve: Serve, journal: Journal, flags: list[str]
+) -> None:
+    """Many callers with little patience: each is told in time, and a worker does one thing only."""
+    server = serve({}, "zoo.gated", "--workers", "2", *flags)
+    journal.prepare(server, "gated")
+    chance = random.Random(7)
+    patience = [chance.choice((0.02, 0.1, 0.4, 30)) for _ in range(120)]
+    gone: dict[int, float] = {}
+
+    def call(number: int) -> int:
+        headers = {TIMEOUT: str(patience[number])}
+        answer = ask(server, journal, number, headers, seconds=0.02)
+        if answer.status == 504:
+            gone[number] = time.monotonic()
+        else:
+            assert predicted(answer)["number"] == number
+        return answer.status
+
+    with ThreadPoolExecutor(12) as executor:
+        statuses = list(executor.map(call, range(120)))
+    assert set(statuses) == {200, 504}
+    assert all(statuses[n] == 200 for n in range(120) if patience[n] == 30)
+    begun = journal.numbers("begin")
+    assert len(begun) == len(set(begun))
+    late = [one for one in journal.events("begin") if one.time > gone.get(one.number, 1e99)]
+    assert late == []
+    if not flags:
+        journal.assert_one_at_a_time()
+        wait_until(
+            lambda: sorted(journal.numbers("end")) == sorted(begun),
+            within=WAIT_SECONDS,
+            what="the end of all",
+        )
+    wait_ready(server, "gated", 2)
+
+
+def test_worker_that_is_stopped_cannot_hold_its_callers(serve: Serve, journal: Journal) -> None:
+    """Whatever a worker is stuck in: with a time limit everyone gets an answer."""
+    server = serve({}, "zoo.gated", "--predict-timeout", "1")
+    worker = pids(server, "gated")[0]
+    os.kill(worker, signal.SIGSTOP)
+    assert ask(server, journal, 1).status == 504
+    wait_gone([worker])
+    assert predicted(ask(server, journal, 2))["number"] == 2
