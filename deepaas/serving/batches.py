@@ -128,8 +128,7 @@ class Batches:
             except BaseException as error:
                 self._fail(member.received, error)
             else:
-                self._outlet.hold(member.received.id, reply)
-        self._outlet.flush()
+                self._outlet.send(member.received.id, reply)
 
     def _predict(self, arguments: list[dict[str, Any]]) -> list[Any]:
         predict_batch = self._host.model.function("predict_batch")

@@ -56,26 +56,6 @@ class Outlet:
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
-        self._held: list[bytes] = []
-        self._held_size = 0
-
-    def hold(self, call_id: int, reply: Reply) -> None:
-        """Send a whole reply with the next ones, at `flush` at the latest: that is quicker."""
-        if reply.fd >= 0:
-            self.flush()
-            self.send(call_id, reply)
-            return
-        data = messages.encode_reply(call_id, reply)
-        self._held.append(data)
-        self._held_size += len(data)
-        if self._held_size > PIECE:
-            self.flush()
-
-    def flush(self) -> None:
-        if self._held:
-            self._socket.sendall(b"".join(self._held))
-            self._held.clear()
-            self._held_size = 0
 
     def send(self, call_id: int, reply: Reply) -> None:
         """Send a whole reply, and close its descriptor."""
