@@ -12,7 +12,7 @@ LOWEST := .venv-lowest/bin/python -m pytest -W "ignore:distutils Version:Depreca
 
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help run test test-unit test-compat lint format bench docs clean
+.PHONY: help run test test-unit test-compat lint format bench bench-peers docs clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -21,6 +21,7 @@ help:
 # make lint         ruff and mypy
 # make format       let ruff mend what it can
 # make bench        measure against a bare handler and the reference release
+# make bench-peers  measure against other servers of models, and under a steady load
 # make docs         write docs/options.md from the options
 # make clean        remove the environments
 
@@ -90,8 +91,22 @@ wrk chromium:
 bench: wrk $(VENV)/.test .venv-reference/.ready
 	$(BIN)/python -m benchmarks.run --reference .venv-reference/bin/deepaas-run $(BENCH)
 
+PEERS := litserve bentoml mlserver mosec
+
+# Other servers of models, each in an environment of its own, as their requirements do not agree.
+.venv-%/.peer: benchmarks/requirements-peers-%.txt
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python -m pip --quiet --disable-pip-version-check install -r $<
+	touch $@
+
+bench-peers: wrk $(VENV)/.test $(PEERS:%=.venv-%/.peer)
+	$(BIN)/python -m benchmarks.run --cases small,nobatch,batch \
+	  --servers bare,deepaas,$(shell echo $(PEERS) | tr ' ' ,) \
+	  $(foreach peer,$(PEERS),--program $(peer)=.venv-$(peer)/bin/python) $(BENCH)
+	$(BIN)/python -m benchmarks.latency --servers bare,deepaas $(BENCH)
+
 docs: $(VENV)/.test
 	$(BIN)/python docs/make_options.py > docs/options.md
 
 clean:
-	rm -rf .venv .venv-reference .venv-lowest
+	rm -rf .venv .venv-reference .venv-lowest $(PEERS:%=.venv-%)

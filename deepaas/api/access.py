@@ -8,9 +8,6 @@ import logging
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractAccessLogger
 
-BEGAN = "deepaas.began"
-"""Under which a request says when it began, by the loop's clock, if aiohttp does not know it."""
-
 
 class AccessLogger(AbstractAccessLogger):
     """Logs who asked what, the status, the bytes of the answer, the seconds, and with what.
@@ -19,8 +16,9 @@ class AccessLogger(AbstractAccessLogger):
     """
 
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
-        if BEGAN in request:
-            time = asyncio.get_running_loop().time() - request[BEGAN]
+        began = getattr(request.protocol, "began", 0.0)  # earlier than aiohttp knows
+        if began:
+            time = asyncio.get_running_loop().time() - began
         self.write(
             request.remote,
             request.method,

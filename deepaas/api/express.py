@@ -126,6 +126,7 @@ class Connection(RequestHandler):
         "_under_way",
         "_used",
         "arrival",
+        "began",
     )
 
     def __init__(self, manager: Server, **kwargs: Any) -> None:
@@ -141,6 +142,7 @@ class Connection(RequestHandler):
         self._remote = ""
         self._late: asyncio.TimerHandle | None = None
         self.arrival: Journey | None = None  # to be answered on the long way
+        self.began = 0.0  # when its request came; 0: when aiohttp says
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -171,6 +173,7 @@ class Connection(RequestHandler):
             ):
                 return
             self._note(data, end)
+            self.began = 0.0
         super().data_received(data)
         if data and self._is_at_rest():
             self._expect_head()
@@ -234,6 +237,7 @@ class Connection(RequestHandler):
                 self.force_close()
         else:
             self.arrival = journey
+            self.began = journey.began
             super().data_received(journey.data)
         if self._held:
             self._loop.call_soon(self._go_on)

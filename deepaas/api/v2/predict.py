@@ -7,7 +7,6 @@ import math
 
 from aiohttp import web
 
-from deepaas.api.access import BEGAN
 from deepaas.api.answers import FileAnswer, StreamAnswer, reply_answer
 from deepaas.api.app import App
 from deepaas.api.body import read_call
@@ -58,10 +57,7 @@ async def _answer(request: web.BaseRequest, app: App, prediction: Prediction) ->
 def _arrival(request: web.BaseRequest) -> Prediction | None:
     """The prediction, if the request has been on the short way already."""
     connection = request.protocol
-    arrival = connection.take_arrival() if isinstance(connection, Connection) else None
-    if arrival is not None and arrival.began:
-        request[BEGAN] = arrival.began
-    return arrival
+    return connection.take_arrival() if isinstance(connection, Connection) else None
 
 
 def _patience(request: web.BaseRequest) -> float:
