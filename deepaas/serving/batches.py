@@ -12,7 +12,6 @@ from types import CoroutineType
 from typing import Any
 
 from deepaas.model.v2.exchange import Call
-from deepaas.model.v2.failures import let_go
 from deepaas.serving import messages
 from deepaas.serving.host import Host
 from deepaas.serving.outlet import Outlet
@@ -107,11 +106,10 @@ class Batches:
         try:
             results = self._predict([member.arguments for member in batch])
         except BaseException as error:
-            self._host.recover()
+            self._host.recover(error)
             if len(batch) == 1:
                 self._fail(batch[0].received, error)
                 return
-            let_go(error)
             logger.warning("A batch of %d has failed; each of them is tried alone", len(batch))
             for member in batch:
                 again = self._load(member.received)  # the model may have changed its arguments

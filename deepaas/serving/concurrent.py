@@ -105,7 +105,7 @@ class Concurrent:
             host.recover()
             return _cancelled()
         except BaseException as error:
-            host.recover()
+            host.recover(error)
             return host.failed(error)
 
     async def _stream(

@@ -111,7 +111,7 @@ class Host:
             self.recover()
             return encode(value, media_type, self.schema)
         except BaseException as error:
-            self.recover()
+            self.recover(error)
             return self.failed(error)
 
     def run(self, value: Any) -> Any:
@@ -134,8 +134,10 @@ class Host:
     def stream_type(self, call: Call, media_type: str) -> str:
         return stream_type(call.headers.get("accept", ""), media_type)
 
-    def recover(self) -> None:
-        """Undo what the model's code may have done to this process."""
+    def recover(self, error: BaseException | None = None) -> None:
+        """Undo what the model's code may have done to this process, before `error` or without."""
+        if error is not None:
+            let_go(error)
         if os.getpid() != self._pid:
             os._exit(1)  # a child that it has forked, and that must not answer in our place
         self._streams.restore()

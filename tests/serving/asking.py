@@ -1,0 +1,139 @@
+"""Requests that are sent at once and answered later, without a thread for each."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+from urllib.parse import urlencode
+
+from tests.support import ANSWER_SECONDS, HOST, Server
+
+ALIKE = 2000
+"""Bytes of the bodies of requests that are alike."""
+
+
+@dataclass
+class Answer:
+    """What came back; `whole` is false if the connection was cut before the end of the body."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+    whole: bool
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def code(self) -> str:
+        """The code of an error; empty if it is none."""
+        return "" if self.status == 200 else str(self.json()["code"])
+
+    @property
+    def message(self) -> str:
+        return str(self.json()["message"])
+
+    @property
+    def predicted(self) -> Any:
+        """What the model returned; fails unless it is 200."""
+        assert self.status == 200, f"{self.status} {self.body!r}"
+        content = self.json()
+        assert content["status"] == "OK"
+        return content["predictions"]
+
+
+class Asked:
+    """A prediction that was asked for; `answer()` reads what comes of it. A context manager.
+
+    With `alike` its parameters are in a body of a fixed length, and it is sent in one piece: all
+    such requests begin with the same bytes, as those of most clients do, and the server may take a
+    shorter way for them when they come again.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        model: str,
+        *,
+        alike: bool = False,
+        headers: Mapping[str, str] | None = None,
+        timeout: float = ANSWER_SECONDS,
+        **parameters: Any,
+    ) -> None:
+        path = f"/v2/models/{model}/predict/"
+        body = b""
+        if alike:
+            body = json.dumps(parameters, default=str).encode().ljust(ALIKE)
+            assert len(body) == ALIKE
+        else:
+            path += f"?{urlencode(parameters)}"
+        head = [
+            f"POST {path} HTTP/1.1",
+            f"Host: {HOST}:{server.port}",
+            "Content-Type: application/json",
+            f"Content-Length: {len(body)}",
+            *(f"{name}: {value}" for name, value in (headers or {}).items()),
+        ]
+        self._socket = socket.create_connection((HOST, server.port), timeout=timeout)
+        self._socket.sendall("\r\n".join(head).encode() + b"\r\n\r\n" + body)
+        self._response: http.client.HTTPResponse | None = None
+
+    def begin(self) -> http.client.HTTPResponse:
+        """The head of the answer, once it has come."""
+        if self._response is None:
+            self._response = http.client.HTTPResponse(self._socket, method="POST")
+            self._response.begin()
+        return self._response
+
+    def read_until(self, text: bytes) -> bytes:
+        """What comes of the body, until `text` is in it."""
+        response = self.begin()
+        read = b""
+        while text not in read:
+            more = response.read1(65536)
+            assert more, f"the body ended after {read!r}"
+            read += more
+        return read
+
+    def answer(self) -> Answer:
+        """The whole answer, or the rest of it after `read_until`."""
+        with self:
+            response = self.begin()
+            whole = True
+            try:
+                body = response.read()
+            except http.client.IncompleteRead as error:
+                body, whole = error.partial, False
+            except ConnectionResetError:
+                body, whole = b"", False
+            return Answer(response.status, response.headers, body, whole)
+
+    def __enter__(self) -> Asked:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._response is not None:
+            self._response.close()
+        self._socket.close()
+
+
+def settle(server: Server) -> None:
+    """Let the server read what was sent before: it answers requests in the order they come."""
+    for _ in range(3):
+        assert server.get("/v2/health/live").status_code == 200
+
+
+def make_known(server: Server, model: str, headers: Mapping[str, str] | None = None) -> None:
+    """Let the server see requests of `alike` for this model, so that it knows the next."""
+    for _ in range(2):
+        assert Asked(server, model, alike=True, headers=headers).answer().status == 200

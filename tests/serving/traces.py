@@ -1,0 +1,66 @@
+"""What a server has at a time: to see whether it has more when all is over."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from tests.support import Server, wait_until
+
+
+@dataclass
+class Traces:
+    """Descriptors of the server's process by kind, how many processes run, and files."""
+
+    descriptors: Counter[str]
+    processes: int
+    files: list[str]
+
+
+def traces(server: Server) -> Traces:
+    """What the server has when it has no connection."""
+    wait_until(lambda: not _connections(server), within=10, what="the end of the connections")
+    return _traces(server)
+
+
+def _connections(server: Server) -> int:
+    found = psutil.Process(server.pid).net_connections("tcp")
+    return len([one for one in found if one.status != psutil.CONN_LISTEN])
+
+
+def _traces(server: Server) -> Traces:
+    directory = Path(f"/proc/{server.pid}/fd")
+    kinds = Counter(_kind(path) for path in directory.iterdir())
+    temporary = sorted(path.name for path in (server.home / "tmp").rglob("*"))
+    return Traces(kinds, len(server.processes()), temporary)
+
+
+def _kind(path: Path) -> str:
+    """What a descriptor is, without the number that tells it from others of its kind."""
+    try:
+        return os.readlink(path).split(":[")[0]
+    except FileNotFoundError:
+        return "closed meanwhile"
+
+
+def wait_for_traces(server: Server, wanted: Traces, *, within: float = 10) -> None:
+    """Wait until the server has what it had then, and nothing else."""
+    found = [wanted]
+
+    def same() -> bool:
+        found[0] = _traces(server)
+        return found[0] == wanted
+
+    try:
+        wait_until(same, within=within, what="an end to what was opened")
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {found[0]}, not {wanted}") from None
+
+
+def memory(server: Server) -> int:
+    """Bytes of memory that the server's process has."""
+    return int(psutil.Process(server.pid).memory_info().rss)
