@@ -101,14 +101,18 @@ class Journey(Prediction):
     async def reply(self) -> Reply:
         """The outcome, for the long way; to be asked once."""
         assert self.outcome is not None
-        outcome, self.outcome = self.outcome, RequestError("the reply has been asked for already")
+        outcome, self.outcome = self.outcome, _RELEASED
         if isinstance(outcome, Reply):
             return outcome
         raise outcome
 
     def release(self) -> None:
-        if isinstance(self.outcome, Reply):
-            self.outcome.discard()
+        outcome, self.outcome = self.outcome, _RELEASED
+        if isinstance(outcome, Reply):
+            outcome.discard()
+
+
+_RELEASED = RequestError("The reply has been asked for already")
 
 
 class Connection(RequestHandler):
@@ -327,6 +331,13 @@ class Connection(RequestHandler):
             super()._process_keepalive()
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        try:
+            self._forget()
+        finally:
+            super().connection_lost(exc)
+
+    def _forget(self) -> None:
+        """Leave what nobody waits for any more."""
         if self._late is not None:
             self._late.cancel()
         journey, self._under_way = self._under_way, None
@@ -336,8 +347,7 @@ class Connection(RequestHandler):
         arrival = self.take_arrival()
         if arrival is not None:
             with arrival:
-                arrival.release()
-        super().connection_lost(exc)
+                pass
 
 
 def _head_of(request: web.BaseRequest) -> bytes:

@@ -31,6 +31,7 @@ class Concurrent:
         self._loop = host.loop
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._streams: dict[int, _Stream] = {}
+        self._cancelled: set[int] = set()  # the calls that nobody waits for
         self._reading = False
         self._closed = False
         self._ended = self._loop.create_future()
@@ -70,6 +71,7 @@ class Concurrent:
     def _done(self, call_id: int, task: asyncio.Task[None]) -> None:
         """A call has been answered; or it was cancelled before its task had begun."""
         del self._tasks[call_id]
+        self._cancelled.discard(call_id)
         if task.cancelled():
             self._outlet.send(call_id, _cancelled())
         elif error := task.exception():  # the connection is broken: nothing can be answered
@@ -101,12 +103,14 @@ class Concurrent:
                 return await self._stream(call_id, value, host.stream_type(call, media_type))
             host.recover()
             return host.encode(value, media_type)
-        except asyncio.CancelledError:
-            host.recover()
-            return _cancelled()
         except BaseException as error:
             host.recover(error)
-            return host.failed(error)
+            return self._failed(call_id, error)
+
+    def _failed(self, call_id: int, error: BaseException) -> Reply:
+        if call_id in self._cancelled and isinstance(error, asyncio.CancelledError):
+            return _cancelled()
+        return self._host.failed(error)
 
     async def _stream(
         self, call_id: int, items: AsyncGeneratorType[Any, None], media_type: str
@@ -122,8 +126,7 @@ class Concurrent:
         except BaseException as error:
             if not stream.opened:
                 raise
-            cancelled = isinstance(error, asyncio.CancelledError)
-            reply = _cancelled() if cancelled else self._host.failed(error)
+            reply = self._failed(call_id, error)
             stream.close(reply.reason, reply.code)
         finally:
             del self._streams[call_id]
@@ -136,6 +139,7 @@ class Concurrent:
                     case messages.Taken(id, size) if id in self._streams:
                         self._streams[id].taken(size)
                     case messages.Cancel(id) if id in self._tasks:
+                        self._cancelled.add(id)
                         self._tasks[id].cancel()
                         if id in self._streams:
                             self._streams[id].cancel()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Awaitable, Callable
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,14 @@ from aiohttp import web
 from aiohttp.test_utils import RawTestServer, make_mocked_request
 
 from deepaas.api import answers
-from deepaas.api.answers import FileAnswer, answer_for, error_answer, json_answer, reply_answer
+from deepaas.api.answers import (
+    FileAnswer,
+    StreamAnswer,
+    answer_for,
+    error_answer,
+    json_answer,
+    reply_answer,
+)
 from deepaas.exceptions import (
     BadRequestError,
     DisabledError,
@@ -28,6 +36,7 @@ from deepaas.exceptions import (
     WorkerDiedError,
 )
 from deepaas.model.v2.exchange import Reply
+from deepaas.serving.prediction import StreamFailedError
 
 JSON = "application/json; charset=utf-8"
 Answer = tuple[int, str, dict[str, str], bytes]
@@ -55,8 +64,8 @@ def sent(answer: Callable[[web.BaseRequest], web.StreamResponse]) -> Answer:
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         made = answer(request)
-        if isinstance(made, FileAnswer):
-            await made.send(request)
+        if isinstance(made, FileAnswer | StreamAnswer):
+            await made.send(request, 30)
         return made
 
     return received(handle)
@@ -151,35 +160,81 @@ def test_headers_of_an_error_are_sent() -> None:
 # --- replies ---------------------------------------------------------------------------------
 
 
-def answer_of(reply: Reply) -> web.Response:
-    answer = reply_answer(make_mocked_request("GET", "/"), reply)
-    assert isinstance(answer, web.Response)
-    return answer
+def answer_of(reply: Reply) -> Answer:
+    """What a client receives for a worker's reply."""
+    return sent(lambda _: reply_answer(reply))
 
 
-def test_reply_is_json_unless_it_says_otherwise() -> None:
-    answer = answer_of(Reply(body=b'{"a":1}'))
-    assert (answer.status, answer.body) == (200, b'{"a":1}')
-    assert answer.headers["Content-Type"] == JSON
+@pytest.mark.parametrize("status", [200, 201])
+def test_reply_is_json_unless_it_says_otherwise(status: int) -> None:
+    found, _, headers, body = answer_of(Reply(status, body=b'{"a":1}'))
+    assert (found, body) == (status, b'{"a":1}')
+    assert headers["Content-Type"] == JSON
+    assert headers["Content-Length"] == "7"
+    assert {"Date", "Server"} <= set(headers)
+
+
+def test_plain_reply_has_the_header_of_any_other() -> None:
+    """It takes a shorter way out, which nobody must see."""
+    plain, other = (answer_of(Reply(status, body=b"[]"))[2] for status in (200, 201))
+    assert plain.pop("Date")
+    assert other.pop("Date")
+    assert list(plain.items()) == list(other.items())
+
+
+def test_empty_reply() -> None:
+    status, _, headers, body = answer_of(Reply())
+    assert (status, body, headers["Content-Length"]) == (200, b"", "0")
 
 
 def test_reply_has_its_headers() -> None:
-    answer = answer_of(Reply(body=b"\x89PNG", headers={"Content-Type": "image/png"}))
-    assert dict(answer.headers) == {"Content-Type": "image/png"}
+    reply = Reply(body=b"\x89PNG", headers={"Content-Type": "image/png"})
+    _, _, headers, body = answer_of(reply)
+    assert (headers["Content-Type"], body) == ("image/png", b"\x89PNG")
 
 
 def test_reply_with_a_code_is_an_error() -> None:
     reply = Reply(400, headers={"X-Cause": "y"}, reason="no image", code="refused_by_model")
-    answer = answer_of(reply)
-    assert (answer.status, answer.reason, answer.headers["X-Cause"]) == (400, "no image", "y")
-    assert json.loads(answer.body) == {"message": "no image", "code": "refused_by_model"}  # type: ignore[arg-type]
+    status, reason, headers, body = answer_of(reply)
+    assert (status, reason, headers["X-Cause"]) == (400, "no image", "y")
+    assert json.loads(body) == {"message": "no image", "code": "refused_by_model"}
 
 
 def test_headers_of_one_answer_are_not_those_of_the_next() -> None:
-    answer_of(Reply()).headers["X-Mine"] = "y"
+    reply_answer(Reply(201)).headers["X-Mine"] = "y"
     json_answer({}).headers["X-Mine"] = "y"
-    assert "X-Mine" not in answer_of(Reply()).headers
+    assert "X-Mine" not in reply_answer(Reply(201)).headers
     assert "X-Mine" not in json_answer({}).headers
+
+
+@pytest.mark.parametrize(("status", "size"), [(200, 5), (201, 5), (200, 200_000), (201, 200_000)])
+def test_answer_to_the_old_protocol(status: int, size: int) -> None:
+    """Kept open only if the client asks for it."""
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        return reply_answer(Reply(status, body=b"x" * size))
+
+    async def ask() -> list[bytes]:
+        async with RawTestServer(handle) as server:
+            found = []
+            for headers in ("", "Connection: keep-alive\r\n"):
+                reader, writer = await asyncio.open_connection(server.host, server.port)
+                writer.write(f"GET / HTTP/1.0\r\n{headers}\r\n".encode())
+                head = await reader.readuntil(b"\r\n\r\n")
+                assert await reader.readexactly(size) == b"x" * size
+                if not headers:
+                    assert await reader.read() == b""
+                writer.close()
+                await writer.wait_closed()
+                found.append(head.lower())
+            return found
+
+    closed, kept = asyncio.run(ask())
+    assert b"connection: keep-alive" not in closed
+    assert b"\r\nconnection: keep-alive\r\n" in kept
+    for head in (closed, kept):
+        assert head.startswith(b"http/1.0 %d" % status)
+        assert b"\r\ncontent-length: %d\r\n" % size in head
 
 
 def test_json_answer() -> None:
@@ -198,7 +253,7 @@ def test_file_is_sent_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, siz
     (tmp_path / "file").write_bytes(content)
     fd = descriptor(tmp_path / "file")
     reply = Reply(headers={"Content-Type": "image/png"}, fd=fd)
-    status, _, headers, body = sent(lambda request: reply_answer(request, reply))
+    status, _, headers, body = sent(lambda _: reply_answer(reply))
     assert (status, body) == (200, content)
     assert (headers["Content-Type"], headers["Content-Length"]) == ("image/png", str(size))
     assert not is_open(fd)
@@ -207,7 +262,7 @@ def test_file_is_sent_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, siz
 def test_file_is_json_unless_it_says_otherwise(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"{}")
     reply = Reply(fd=descriptor(tmp_path / "file"))
-    _, _, headers, body = sent(lambda request: reply_answer(request, reply))
+    _, _, headers, body = sent(lambda _: reply_answer(reply))
     assert (headers["Content-Type"], body) == (JSON, b"{}")
 
 
@@ -215,7 +270,7 @@ def test_file_is_sent_from_its_start(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"abc")
     fd = descriptor(tmp_path / "file")
     os.lseek(fd, 2, os.SEEK_SET)
-    assert sent(lambda request: reply_answer(request, Reply(fd=fd)))[3] == b"abc"
+    assert sent(lambda _: reply_answer(Reply(fd=fd)))[3] == b"abc"
 
 
 def test_file_that_becomes_shorter_breaks_the_answer_off(tmp_path: Path) -> None:
@@ -227,7 +282,7 @@ def test_file_that_becomes_shorter_breaks_the_answer_off(tmp_path: Path) -> None
         answer = FileAnswer(fd, 200, {})
         os.truncate(tmp_path / "file", 1)
         try:
-            await answer.send(request)
+            await answer.send(request, 30)
         except OSError as error:
             raised.append(error)
             assert request.transport is not None
@@ -252,8 +307,137 @@ def test_file_is_closed_when_it_cannot_be_sent(
     async def send() -> None:
         answer = FileAnswer(fd, 200, {})
         monkeypatch.setattr(answer, "prepare", fail)
-        await answer.send(make_mocked_request("GET", "/"))
+        await answer.send(make_mocked_request("GET", "/"), 30)
 
     with pytest.raises(ConnectionResetError):
         asyncio.run(send())
+    assert not is_open(fd)
+
+
+# --- streams ---------------------------------------------------------------------------------
+
+EVENTS = "text/event-stream"
+LINES = "application/x-ndjson"
+
+
+async def parts(of: Sequence[bytes], error: Exception | None = None) -> AsyncIterator[bytes]:
+    for part in of:
+        yield part
+    if error is not None:
+        raise error
+
+
+def streamed(stream: AsyncIterator[bytes], media_type: str) -> Reply:
+    return Reply(headers={"Content-Type": media_type, "X-Other": "y"}, stream=stream)
+
+
+def answer_of_stream(
+    of: Sequence[bytes], media_type: str, error: Exception | None = None
+) -> Answer:
+    return sent(lambda _: reply_answer(streamed(parts(of, error), media_type)))
+
+
+def test_stream_is_sent_in_chunks() -> None:
+    status, _, headers, body = answer_of_stream([b"a", b"b" * 100_000, b"c"], "text/plain")
+    assert (status, body) == (200, b"a" + b"b" * 100_000 + b"c")
+    assert (headers["Content-Type"], headers["X-Other"]) == ("text/plain", "y")
+    assert headers["Transfer-Encoding"] == "chunked"
+    assert "Content-Length" not in headers
+
+
+def test_stream_of_nothing() -> None:
+    status, _, headers, body = answer_of_stream([], EVENTS)
+    assert (status, body, headers["Content-Type"]) == (200, b"", EVENTS)
+
+
+def test_parts_are_sent_as_they_come() -> None:
+    more = asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"first"
+        await more.wait()
+        yield b"second"
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        answer = reply_answer(streamed(slow(), "text/plain"))
+        assert isinstance(answer, StreamAnswer)
+        await answer.send(request, 30)
+        return answer
+
+    async def ask() -> None:
+        async with (
+            RawTestServer(handle) as server,
+            aiohttp.ClientSession() as session,
+            session.get(server.make_url("/")) as response,
+        ):
+            assert await asyncio.wait_for(response.content.readany(), 10) == b"first"
+            more.set()
+            assert await asyncio.wait_for(response.content.read(), 10) == b"second"
+
+    asyncio.run(ask())
+
+
+FAILED = StreamFailedError("two\nlines", "some_code")
+
+
+def test_failure_of_a_stream_is_its_last_event() -> None:
+    body = answer_of_stream([b"data: 1\n\n"], EVENTS, FAILED)[3]
+    error = b'event: error\ndata: {"message":"two\\nlines","code":"some_code"}\n\n'
+    assert body == b"data: 1\n\n" + error
+
+
+def test_failure_of_a_stream_is_its_last_line() -> None:
+    body = answer_of_stream([b"1\n"], LINES, FAILED)[3]
+    assert body == b'1\n{"error":{"message":"two\\nlines","code":"some_code"}}\n'
+
+
+def test_failure_of_a_stream_that_has_no_place_for_it_breaks_it_off() -> None:
+    with pytest.raises(aiohttp.ClientError):
+        answer_of_stream([b"1"], "text/plain", FAILED)
+
+
+async def _of_a_client_that_does_not_read(
+    make: Callable[[], FileAnswer | StreamAnswer], seconds: float
+) -> BaseException | None:
+    """What sending an answer to a client that takes nothing ends with."""
+    outcome: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        answer = make()
+        try:
+            await answer.send(request, seconds)
+        except BaseException as error:
+            outcome.set_result(error)
+            raise
+        outcome.set_result(None)
+        return answer
+
+    async with RawTestServer(handle) as server:
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect((server.host, server.port))
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            return await asyncio.wait_for(outcome, 15)
+
+
+async def _endless() -> AsyncIterator[bytes]:
+    while True:
+        yield b"x" * 10_000
+
+
+def test_client_that_takes_nothing_of_a_stream_is_cut_off() -> None:
+    error = asyncio.run(
+        _of_a_client_that_does_not_read(
+            lambda: StreamAnswer(_endless(), {"Content-Type": "text/plain"}), 0.3
+        )
+    )
+    assert isinstance(error, ConnectionError | asyncio.CancelledError)
+
+
+def test_client_that_takes_nothing_of_a_file_is_cut_off(tmp_path: Path) -> None:
+    with (tmp_path / "file").open("wb") as file:
+        file.truncate(100_000_000)
+    fd = descriptor(tmp_path / "file")
+    error = asyncio.run(_of_a_client_that_does_not_read(lambda: FileAnswer(fd, 200, {}), 0.3))
+    assert isinstance(error, ConnectionError | asyncio.CancelledError)
     assert not is_open(fd)

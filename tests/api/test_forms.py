@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from deepaas.api.forms import Form, _write_all
 from deepaas.exceptions import BadRequestError, RequestError, TooLargeError
 from deepaas.model.v2.exchange import Call, FilePart
-from deepaas.serving.messages import encode_call
+from deepaas.serving.messages import encode_meta
 
 CONTENT_TYPE = "multipart/form-data; boundary=B"
 END = b"--B--\r\n"
@@ -305,7 +305,7 @@ def test_any_header_is_read_or_refused(raw: bytes) -> None:
         return
     finally:
         form.close()
-    encode_call(1, Call(form=parts))
+    encode_meta(Call(form=parts))
 
 
 # --- texts -----------------------------------------------------------------------------------

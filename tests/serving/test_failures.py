@@ -187,8 +187,8 @@ def test_http_exception_that_is_no_error_keeps_its_status(
 # --- results of the wrong type
 
 NO_JSON = """
-object function class bytes generator coroutine file complex exception circle deep tuple-key
-object-key mixed lists-itself read-fails reads-numbers closed deleted
+object function class bytes file complex exception circle deep tuple-key object-key mixed
+lists-itself read-fails reads-numbers closed deleted
 """
 NO_IMAGE = """
 none object function class generator coroutine complex exception circle deep tuple-key mixed
@@ -212,6 +212,16 @@ def test_result_of_the_wrong_type_is_500_and_says_so(
     content = response.json()
     assert content["code"] == "result_not_encodable"
     assert content["message"].startswith("The model")
+    assert answers(server, "odd_results") == worker
+
+
+def test_generator_is_streamed_and_coroutine_awaited(server: Server) -> None:
+    worker = answers(server, "odd_results")
+    response = ask(server, "odd_results", kind="generator", accept="application/json")
+    assert (response.status_code, response.content) == (200, b"5\n")
+    assert response.headers["Content-Type"] == "application/x-ndjson"
+    response = ask(server, "odd_results", kind="coroutine", accept="application/json")
+    assert predictions(response) == 5
     assert answers(server, "odd_results") == worker
 
 
@@ -288,7 +298,8 @@ def test_health_tells_of_the_death_and_of_the_replacement(serve: Serve) -> None:
     wait_until(replaced, within=5, what="a replacement")
     problems = [one["problem"] for one in seen if not one["ready"]]
     assert problems
-    assert all("signal 9 (SIGKILL)" in problem for problem in problems)
+    assert "signal 9 (SIGKILL)" in problems[-1]
+    assert all("has lost its worker" in problem for problem in problems)
     assert seen[-1]["problem"] is None
 
 
@@ -452,9 +463,14 @@ def test_deaths_under_load_lose_no_other_request(pair: Server) -> None:
     """Callers get either their own answer, or are told of a death; never another's, never none."""
     wait_ready(pair, "dies", 2)
     stop = threading.Event()
+    answered: list[int] = []
 
     def kill() -> None:
-        while not stop.wait(0.15):
+        killed_at = 0
+        while not stop.wait(0.005):
+            if len(answered) < killed_at + 10:
+                continue
+            killed_at = len(answered)
             with contextlib.suppress(psutil.NoSuchProcess, httpx.HTTPError, IndexError):
                 psutil.Process(pids(pair, "dies")[0]).kill()
 
@@ -463,6 +479,7 @@ def test_deaths_under_load_lose_no_other_request(pair: Server) -> None:
         if response.status_code != 200:
             return str(response.json()["code"])
         assert predictions(response)["number"] == number
+        answered.append(number)
         return "answered"
 
     killer = threading.Thread(target=kill)

@@ -13,20 +13,33 @@ from hypothesis import strategies as st
 
 from deepaas.model.v2.exchange import Call, FilePart, Reply
 from deepaas.serving.messages import (
+    ALONE,
     CALL_HEADER,
+    MAX_REPLY,
+    Cancel,
+    Closed,
     ControlMessage,
     Failed,
+    Limits,
+    Opened,
+    Part,
     Phase,
     Ready,
+    ReplyMessage,
     ReplyReader,
     Start,
+    Taken,
     call_id_of,
     call_in_file,
+    company_of,
     decode_call,
     decode_control,
     encode_call,
     encode_control,
+    encode_meta,
     encode_reply,
+    encode_stream,
+    with_company,
 )
 
 texts = st.text(max_size=20)
@@ -53,12 +66,16 @@ replies = st.builds(
 ) | st.builds(Reply, status=st.integers(200, 599), body=st.binary(max_size=60))
 
 
+def packet_of(call_id: int, call: Call) -> bytes:
+    return encode_call(call_id, encode_meta(call), call.body)
+
+
 # --- calls -----------------------------------------------------------------------------------
 
 
 @given(ids, calls)
 def test_call_comes_back_as_it_was(call_id: int, call: Call) -> None:
-    packet = encode_call(call_id, call)
+    packet = packet_of(call_id, call)
     assert call_id_of(packet) == call_id
     assert decode_call(memoryview(packet)) == (call_id, call)
 
@@ -66,20 +83,20 @@ def test_call_comes_back_as_it_was(call_id: int, call: Call) -> None:
 def test_parts_of_a_form_keep_their_kinds() -> None:
     part = FilePart("/uploads/1", "image/png", "cat.png")
     call = Call(form=[("a", "text"), ("b", part), ("a", "")])
-    _, decoded = decode_call(memoryview(encode_call(1, call)))
+    _, decoded = decode_call(memoryview(packet_of(1, call)))
     assert decoded.form == [("a", "text"), ("b", part), ("a", "")]
     assert [type(pair) for pair in decoded.form] == [tuple, tuple, tuple]
 
 
 def test_body_does_not_change_with_the_buffer_it_came_in() -> None:
-    buffer = bytearray(encode_call(1, Call(body=b"abc")))
+    buffer = bytearray(packet_of(1, Call(body=b"abc")))
     _, call = decode_call(memoryview(buffer))
     buffer[:] = bytes(len(buffer))
     assert call.body == b"abc"
 
 
 def test_small_call_has_a_small_packet() -> None:
-    packet = encode_call(7, Call("a=1", "application/json", body=b"{}"))
+    packet = packet_of(7, Call("a=1", "application/json", body=b"{}"))
     assert packet[CALL_HEADER:] == b'["a=1","application/json"]{}'
 
 
@@ -89,7 +106,7 @@ def test_call_in_a_file_comes_back_as_it_was(
     tmp_path_factory: pytest.TempPathFactory, call_id: int, call: Call
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "call-ä"
-    path.write_bytes(encode_call(call_id, call))
+    path.write_bytes(packet_of(call_id, call))
     packet = call_in_file(call_id, str(path))
     assert call_id_of(packet) == call_id
     assert decode_call(memoryview(packet)) == (call_id, call)
@@ -97,7 +114,7 @@ def test_call_in_a_file_comes_back_as_it_was(
 
 def test_id_of_a_call_in_a_file_is_that_of_the_packet(tmp_path: Path) -> None:
     path = tmp_path / "call"
-    path.write_bytes(encode_call(1, Call()))
+    path.write_bytes(packet_of(1, Call()))
     assert decode_call(memoryview(call_in_file(2, str(path)))) == (2, Call())
 
 
@@ -106,10 +123,45 @@ def test_file_of_a_call_that_is_gone(tmp_path: Path) -> None:
         decode_call(memoryview(call_in_file(1, str(tmp_path / "gone"))))
 
 
+# --- company ---------------------------------------------------------------------------------
+
+
+@given(ids, calls, st.integers(0, 0xFFFF))
+def test_company_of_a_call(call_id: int, call: Call, company: int) -> None:
+    packet = packet_of(call_id, call)
+    assert company_of(memoryview(packet)) == 1
+    accompanied = with_company(packet, company)
+    assert company_of(memoryview(accompanied)) == company
+    assert decode_call(memoryview(accompanied)) == (call_id, call)
+    assert len(accompanied) == len(packet)
+
+
+def test_company_of_a_call_in_a_file_is_that_of_the_packet(tmp_path: Path) -> None:
+    path = tmp_path / "call"
+    path.write_bytes(packet_of(1, Call(query="a=1")))
+    packet = with_company(call_in_file(1, str(path)), 7)
+    assert company_of(memoryview(packet)) == 7
+    assert decode_call(memoryview(packet)) == (1, Call(query="a=1"))
+
+
+def test_large_company_is_as_large_as_can_be_said() -> None:
+    packet = packet_of(1, Call())
+    assert company_of(memoryview(with_company(packet, 1_000_000))) == 0xFFFF
+
+
+def test_nobody_has_the_company_of_those_who_are_alone() -> None:
+    packet = packet_of(1, Call())
+    assert company_of(memoryview(with_company(packet, ALONE))) == ALONE
+    assert company_of(memoryview(packet)) != ALONE
+
+
 # --- replies ---------------------------------------------------------------------------------
 
 
-def read(chunks: Sequence[bytes]) -> list[tuple[int, Reply]]:
+Sent = tuple[int, ReplyMessage]
+
+
+def read(chunks: Sequence[bytes]) -> list[Sent]:
     reader = ReplyReader()
     return [found for chunk in chunks for found in reader.feed(chunk, [])]
 
@@ -119,23 +171,45 @@ def test_reply_comes_back_as_it_was(call_id: int, reply: Reply) -> None:
     assert read([encode_reply(call_id, reply)]) == [(call_id, reply)]
 
 
-@given(st.lists(st.tuples(ids, replies), max_size=4), st.data())
-def test_replies_come_back_however_the_stream_is_cut(
-    sent: list[tuple[int, Reply]], data: st.DataObject
+def encode(call_id: int, message: ReplyMessage) -> bytes:
+    if isinstance(message, Reply):
+        return encode_reply(call_id, message)
+    return encode_stream(call_id, message)
+
+
+# What a worker sends: no part is empty.
+parts = st.builds(Part, st.binary(min_size=1, max_size=60))
+streamed = st.builds(Opened, headers) | parts | st.builds(Closed, texts, texts)
+sent_messages = st.lists(st.tuples(ids, replies | streamed), max_size=8)
+
+
+@given(ids, streamed)
+def test_part_of_a_stream_comes_back_as_it_was(call_id: int, message: ReplyMessage) -> None:
+    assert read([encode(call_id, message)]) == [(call_id, message)]
+
+
+@given(sent_messages, st.data())
+def test_messages_come_back_however_the_stream_is_cut(
+    sent: list[Sent], data: st.DataObject
 ) -> None:
-    stream = b"".join(encode_reply(call_id, reply) for call_id, reply in sent)
+    stream = b"".join(encode(call_id, message) for call_id, message in sent)
     cuts = data.draw(st.lists(st.integers(0, len(stream)), max_size=8).map(sorted))
     chunks = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
     assert read(chunks) == sent
 
 
-def test_replies_come_back_byte_by_byte() -> None:
-    sent = [
+def test_messages_come_back_byte_by_byte() -> None:
+    sent: list[Sent] = [
         (1, Reply(body=b"abc")),
         (2, Reply(400, headers={"X": "y"}, reason="no", code="bad")),
+        (4, Opened({"Content-Type": "text/plain"})),
+        (4, Part(b"part")),
         (3, Reply()),
+        (5, Opened({})),
+        (4, Closed()),
+        (5, Closed("ä", "code")),
     ]
-    stream = b"".join(encode_reply(call_id, reply) for call_id, reply in sent)
+    stream = b"".join(encode(call_id, message) for call_id, message in sent)
     assert read([bytes([byte]) for byte in stream]) == sent
 
 
@@ -167,6 +241,46 @@ def test_descriptors_go_to_their_replies_in_order() -> None:
     assert reader.take_fds() == []
 
 
+def test_descriptors_go_past_the_parts_of_streams() -> None:
+    reader = ReplyReader()
+    file = encode_reply(1, Reply(headers={"X": "y"}, fd=5))
+    stream = encode_stream(2, Opened({})) + encode_stream(2, Part(b"a")) + file
+    assert list(reader.feed(stream[:-1], [1001])) == [(2, Opened({})), (2, Part(b"a"))]
+    end = stream[-1:] + encode_stream(2, Closed())
+    assert list(reader.feed(end, [])) == [
+        (1, Reply(headers={"X": "y"}, fd=1001)),
+        (2, Closed()),
+    ]
+
+
+_descriptors = st.lists(st.booleans(), max_size=8)
+
+
+@given(_descriptors, st.data())
+def test_descriptors_go_to_their_replies_however_the_stream_is_cut(
+    with_fd: list[bool], data: st.DataObject
+) -> None:
+    """A descriptor comes with the first byte of its reply, as the kernel sees to it."""
+    reader = ReplyReader()
+    found: list[Sent] = []
+    for number, has_fd in enumerate(with_fd):
+        packet = encode_reply(number, Reply(headers={}, fd=5 if has_fd else -1))
+        cut = data.draw(st.integers(1, len(packet)))
+        found += reader.feed(packet[:cut], [1000 + number] if has_fd else [])
+        found += reader.feed(packet[cut:], [])
+    expected = [1000 + number if has_fd else -1 for number, has_fd in enumerate(with_fd)]
+    assert [message.fd for _, message in found if isinstance(message, Reply)] == expected
+    assert reader.take_fds() == []
+
+
+def test_length_that_no_reply_has_is_an_error() -> None:
+    reader = ReplyReader()
+    largest = encode_stream(1, Part(b"x" * MAX_REPLY))
+    assert list(reader.feed(largest, [])) == [(1, Part(b"x" * MAX_REPLY))]
+    with pytest.raises(ValueError, match="bytes is none"):
+        list(reader.feed(b"\xff" * 100, []))
+
+
 def test_descriptors_without_a_reply_are_handed_over_once() -> None:
     reader = ReplyReader()
     assert list(reader.feed(encode_reply(1, Reply(fd=5))[:-1], [1001])) == []
@@ -188,13 +302,34 @@ START = Start(
 
 @pytest.mark.parametrize(
     "message",
-    [START, Phase("warming"), Ready({"has": ["predict"]}), Failed("warming", "ä: two\nlines")],
+    [
+        START,
+        Start("a", "b", "", 0, False, {}, vars(Limits(max_batch_size=5, stream_buffer=1))),
+        Phase("warming"),
+        Ready({"has": ["predict"]}),
+        Failed("warming", "ä: two\nlines"),
+        Taken(2**32 - 1, 65536),
+        Cancel(7),
+    ],
 )
 def test_control_message_comes_back_as_it_was(message: ControlMessage) -> None:
     line = encode_control(message)
     assert line.endswith(b"\n")
     assert line.count(b"\n") == 1
     assert decode_control(line) == message
+
+
+def test_limits_come_back_as_they_were() -> None:
+    limits = Limits(max_batch_size=3, max_batch_wait_ms=0, max_concurrency=9, stream_buffer=1)
+    start = decode_control(encode_control(Start("a", "b", "", 0, True, {}, vars(limits))))
+    assert isinstance(start, Start)
+    assert Limits(**start.limits) == limits
+
+
+def test_limits_are_the_models_own_unless_set() -> None:
+    limits = Limits()
+    assert (limits.max_batch_size, limits.max_concurrency) == (0, 0)
+    assert limits.max_batch_wait_ms == -1
 
 
 _json = st.recursive(

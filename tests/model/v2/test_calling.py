@@ -1,0 +1,188 @@
+"""How a model wants to be called: one at a time, many at a time, or in batches."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncIterator, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from deepaas.model.v2.base import BaseModel
+from deepaas.model.v2.calling import calling_of
+from deepaas.model.v2.exchange import Calling
+from deepaas.model.v2.wrapper import ModelWrapper
+
+
+def predict(**kwargs: Any) -> None: ...
+
+
+def generate(**kwargs: Any) -> Iterator[int]:
+    yield 1
+
+
+async def predict_async(**kwargs: Any) -> None: ...
+
+
+async def generate_async(**kwargs: Any) -> AsyncIterator[int]:
+    yield 1
+
+
+def predict_batch(batch: list[dict[str, Any]]) -> list[Any]:
+    return batch
+
+
+async def predict_batch_async(batch: list[dict[str, Any]]) -> list[Any]:
+    return batch
+
+
+class Callable:
+    def __call__(self, **kwargs: Any) -> None: ...
+
+
+class CallableAsync:
+    async def __call__(self, **kwargs: Any) -> None: ...
+
+
+def decorated(function: Any) -> Any:
+    """As a careful decorator makes it: it awaits nothing, and looks like what it decorates."""
+
+    @functools.wraps(function)
+    def wrapper(**kwargs: Any) -> Any:
+        return function(**kwargs)
+
+    return wrapper
+
+
+def calling(options: dict[str, int] | None = None, **attributes: Any) -> Calling:
+    """How a model with these attributes is called, with these options."""
+    model = ModelWrapper("made", SimpleNamespace(**attributes))
+    return calling_of(model, **(options or {}))
+
+
+MANY = Calling("many", 64)
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (predict, Calling("one")),
+        (generate, Calling("one")),
+        (Callable(), Calling("one")),
+        (functools.partial(predict, a=1), Calling("one")),
+        (len, Calling("one")),
+        (predict_async, MANY),
+        (generate_async, MANY),
+        (CallableAsync(), MANY),
+        (functools.partial(predict_async, a=1), MANY),
+        (functools.partial(functools.partial(generate_async, a=1), b=2), MANY),
+        (functools.partial(CallableAsync()), MANY),
+        (decorated(predict_async), Calling("one")),
+    ],
+)
+def test_kind_of_predict_decides(function: Any, expected: Calling) -> None:
+    assert calling(predict=function) == expected
+
+
+def test_model_without_predict_is_called_one_at_a_time() -> None:
+    assert calling() == Calling("one")
+
+
+def test_methods_of_a_class_count_as_functions_do() -> None:
+    class Async(BaseModel):
+        async def predict(self, **kwargs: Any) -> Any: ...
+
+    class Batched(BaseModel):
+        max_batch_size = 5
+
+        def predict_batch(self, batch: list[dict[str, Any]]) -> list[Any]:
+            return batch
+
+    class Static(BaseModel):
+        @staticmethod
+        async def predict(**kwargs: Any) -> Any: ...
+
+    assert calling_of(ModelWrapper("a", Async())) == MANY
+    assert calling_of(ModelWrapper("b", Batched())) == Calling("batch", 5, 0.005)
+    assert calling_of(ModelWrapper("c", Static())) == MANY
+    assert calling_of(ModelWrapper("d", BaseModel())) == Calling("one")
+
+
+# --- batches
+
+
+@pytest.mark.parametrize("function", [predict_batch, predict_batch_async])
+@pytest.mark.parametrize("other", [{}, {"predict": predict}, {"predict": predict_async}])
+def test_predict_batch_is_preferred(function: Any, other: dict[str, Any]) -> None:
+    assert calling(predict_batch=function, **other) == Calling("batch", 32, 0.005)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "options", "expected"),
+    [
+        ({}, {}, Calling("batch", 32, 0.005)),
+        ({"max_batch_size": 8, "max_batch_wait_ms": 100}, {}, Calling("batch", 8, 0.1)),
+        ({"max_batch_size": None, "max_batch_wait_ms": None}, {}, Calling("batch", 32, 0.005)),
+        ({"max_batch_wait_ms": 0}, {}, Calling("batch", 32, 0.0)),
+        ({"max_batch_size": 8}, {"max_batch_size": 0}, Calling("batch", 8, 0.005)),
+        ({"max_batch_size": 8}, {"max_batch_size": 4}, Calling("batch", 4, 0.005)),
+        ({"max_batch_wait_ms": 8}, {"max_batch_wait_ms": -1}, Calling("batch", 32, 0.008)),
+        ({"max_batch_wait_ms": 8}, {"max_batch_wait_ms": 0}, Calling("batch", 32, 0.0)),
+        ({"max_batch_size": 0}, {"max_batch_size": 4}, Calling("batch", 4, 0.005)),
+        ({"max_batch_size": 1}, {}, Calling("batch", 1, 0.005)),
+    ],
+)
+def test_options_overrule_what_the_model_says(
+    attributes: dict[str, Any], options: dict[str, int], expected: Calling
+) -> None:
+    assert calling(options, predict_batch=predict_batch, **attributes) == expected
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [(predict, Calling("one")), (predict_async, MANY), (None, Calling("batch", 1, 0.005))],
+)
+@pytest.mark.parametrize("how", ["option", "attribute"])
+def test_batches_of_one_are_no_batches(function: Any, expected: Calling, how: str) -> None:
+    size = {"max_batch_size": 1}
+    options, attributes = (size, {}) if how == "option" else ({}, size)
+    given: dict[str, Any] = {"predict_batch": predict_batch, **attributes}
+    if function is not None:
+        given["predict"] = function
+    assert calling(options, **given) == expected
+
+
+@pytest.mark.parametrize("name", ["max_batch_size", "max_batch_wait_ms", "max_concurrency"])
+@pytest.mark.parametrize("value", [-1, "many", 2.0, True, [], "5"])
+def test_attribute_that_is_no_number_is_named(name: str, value: Any) -> None:
+    function = predict_async if name == "max_concurrency" else predict_batch
+    kind = "predict" if name == "max_concurrency" else "predict_batch"
+    with pytest.raises(ValueError, match=rf"{name} is .*, not a whole number of at least [01]"):
+        calling(None, **{kind: function, name: value})
+
+
+@pytest.mark.parametrize("name", ["max_batch_size", "max_concurrency"])
+def test_none_at_all_is_too_few(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} is 0, not a whole number of at least 1"):
+        calling(None, predict=predict_async, **_batch_if(name), **{name: 0})
+
+
+def _batch_if(name: str) -> dict[str, Any]:
+    return {} if name == "max_concurrency" else {"predict_batch": predict_batch}
+
+
+# --- many at a time
+
+
+@pytest.mark.parametrize(
+    ("attribute", "option", "expected"), [(None, 0, 64), (5, 0, 5), (5, 9, 9), (0, 9, 9), (1, 0, 1)]
+)
+def test_concurrency(attribute: Any, option: int, expected: int) -> None:
+    options = {"max_concurrency": option}
+    found = calling(options, predict=predict_async, max_concurrency=attribute)
+    assert found == Calling("many", expected)
+
+
+def test_attributes_of_another_kind_do_not_matter() -> None:
+    assert calling(predict=predict, max_concurrency="many", max_batch_size=0) == Calling("one")

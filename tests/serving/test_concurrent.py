@@ -1,0 +1,319 @@
+"""The worker's side of asynchronous models, between its sockets and the model's coroutines."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from deepaas.model.v2.arguments import Arguments
+from deepaas.model.v2.calling import calling_of
+from deepaas.model.v2.exchange import Call, Reply
+from deepaas.model.v2.failures import reply_to
+from deepaas.model.v2.results import encode
+from deepaas.model.v2.streams import stream_type
+from deepaas.model.v2.wrapper import ModelWrapper
+from deepaas.serving import messages
+from deepaas.serving.concurrent import Concurrent
+from deepaas.serving.messages import Cancel, Closed, Opened, Part, ReplyMessage, Taken
+from deepaas.serving.outlet import Control, Outlet
+
+SECONDS = 5.0
+
+
+class Host:
+    """As much of a host as is asked for answers."""
+
+    def __init__(self, predict: Callable[..., Any], at_once: int) -> None:
+        self.limits = messages.Limits(stream_buffer=100)
+        self.model = ModelWrapper("made", SimpleNamespace(predict=predict))
+        self.arguments = Arguments({})
+        self.schema = None
+        self.calling = calling_of(self.model, max_concurrency=at_once)
+        self.loop = asyncio.get_running_loop()
+
+    def recover(self, error: BaseException | None = None) -> None: ...
+
+    def failed(self, error: BaseException) -> Reply:
+        return reply_to(error)
+
+    def encode(self, value: Any, media_type: str) -> Reply:
+        return encode(value, media_type)
+
+    def stream_type(self, call: Call, media_type: str) -> str:
+        return stream_type("", media_type)
+
+
+class Server:
+    """The other ends of the sockets, and what came out of them."""
+
+    def __init__(self, predict: Callable[..., Any], at_once: int = 8) -> None:
+        kinds = (socket.SOCK_SEQPACKET, socket.SOCK_STREAM, socket.SOCK_STREAM)
+        pairs = [socket.socketpair(socket.AF_UNIX, kind) for kind in kinds]
+        (self._requests, requests), (self._replies, replies), (self._control, control) = pairs
+        self._all = [end for pair in pairs for end in pair]
+        self._replies.setblocking(False)
+        self._reader = messages.ReplyReader()
+        self._inner = requests
+        host = cast(Any, Host(predict, at_once))
+        self._concurrent = Concurrent(host, requests, Outlet(replies), Control(control))
+        self._serving: asyncio.Task[None] | None = None
+        self.received: list[tuple[int, ReplyMessage]] = []
+
+    def call(self, *call_ids: int) -> None:
+        for call_id in call_ids:
+            packet = messages.encode_call(call_id, messages.encode_meta(Call()), b"")
+            self._requests.send(packet)
+
+    def tell(self, message: Cancel | Taken) -> None:
+        self._control.send(messages.encode_control(message))
+
+    def serve(self) -> None:
+        self._serving = asyncio.create_task(self._concurrent.serve())
+
+    @property
+    def listens(self) -> bool:
+        """Whether the worker waits for calls."""
+        selector = cast(Any, asyncio.get_running_loop())._selector
+        return self._inner.fileno() in selector.get_map()
+
+    async def receive(self, wanted: Callable[[], bool]) -> None:
+        """Read what the worker sends until that is enough."""
+        loop = asyncio.get_running_loop()
+
+        async def read() -> None:
+            while not wanted():
+                data = await loop.sock_recv(self._replies, 65536)
+                self.received += self._reader.feed(data, [])
+
+        await asyncio.wait_for(read(), SECONDS)
+
+    def of(self, call_id: int) -> list[ReplyMessage]:
+        return [message for number, message in self.received if number == call_id]
+
+    def ended(self, *call_ids: int) -> bool:
+        last = [self.of(call_id)[-1:] for call_id in call_ids]
+        return all(one and isinstance(one[0], Reply | Closed) for one in last)
+
+    async def __aenter__(self) -> Server:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._requests.close()
+        try:
+            if self._serving is not None:
+                await asyncio.wait_for(self._serving, SECONDS)
+        finally:
+            for end in self._all:
+                end.close()
+
+
+def run(scene: Callable[[], Any]) -> None:
+    async def bounded() -> None:
+        await asyncio.wait_for(scene(), 3 * SECONDS)
+
+    asyncio.run(bounded())
+
+
+async def _forever() -> None:
+    await asyncio.sleep(3600)
+
+
+def test_call_is_answered() -> None:
+    async def predict() -> int:
+        return 5
+
+    async def scene() -> None:
+        async with Server(predict) as server:
+            server.call(1, 2)
+            server.serve()
+            await server.receive(lambda: server.ended(1, 2))
+            assert server.of(1) == [Reply(body=b'{"status":"OK","predictions":5}')]
+
+    run(scene)
+
+
+def test_running_call_that_is_cancelled_is_answered() -> None:
+    """Otherwise the server would take it for running for ever."""
+    began = []
+
+    async def predict() -> None:
+        began.append(1)
+        await _forever()
+
+    async def scene() -> None:
+        async with Server(predict) as server:
+            server.call(1)
+            server.serve()
+            while not began:
+                await asyncio.sleep(0)
+            server.tell(Cancel(1))
+            await server.receive(lambda: server.ended(1))
+
+    run(scene)
+
+
+async def _cancelled_at_once(server: Server, *call_ids: int) -> None:
+    """Let the worker find, in one turn of its loop, calls and then the cancellation of the first.
+
+    So it is when the server cancels a call as soon as it has left the socket, and the worker
+    listens just then because of another.
+    """
+    server.serve()
+    while not server.listens:
+        await asyncio.sleep(0)
+    server.call(*call_ids)
+    server.tell(Cancel(call_ids[0]))
+
+
+def test_call_that_is_cancelled_before_its_first_step_is_answered() -> None:
+    """Otherwise the server would take it for running for ever."""
+
+    async def scene() -> None:
+        async with Server(_forever) as server:
+            await _cancelled_at_once(server, 1)
+            await server.receive(lambda: server.ended(1))
+
+    run(scene)
+
+
+def test_place_of_a_call_that_is_cancelled_before_its_first_step_is_free() -> None:
+    async def predict() -> int:
+        return 5
+
+    async def scene() -> None:
+        async with Server(predict, at_once=1) as server:
+            await _cancelled_at_once(server, 1, 2)
+            await server.receive(lambda: server.ended(2))
+
+    run(scene)
+
+
+def test_cancel_of_an_unknown_call_is_nothing() -> None:
+    async def predict() -> int:
+        return 5
+
+    async def scene() -> None:
+        async with Server(predict) as server:
+            server.tell(Cancel(9))
+            server.tell(Taken(9, 100))
+            server.call(1)
+            server.serve()
+            await server.receive(lambda: server.ended(1))
+
+    run(scene)
+
+
+def test_calls_beyond_the_most_are_left_in_the_socket() -> None:
+    events: list[asyncio.Event] = []
+
+    async def predict() -> int:
+        events.append(asyncio.Event())
+        await events[-1].wait()
+        return 5
+
+    async def scene() -> None:
+        async with Server(predict, at_once=2) as server:
+            server.call(1, 2, 3)
+            server.serve()
+            while len(events) < 2:
+                await asyncio.sleep(0)
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert len(events) == 2
+            for number in range(3):
+                while len(events) <= number:
+                    await asyncio.sleep(0)
+                events[number].set()
+            await server.receive(lambda: server.ended(1, 2, 3))
+
+    run(scene)
+
+
+def parts(messages: list[ReplyMessage]) -> bytes:
+    return b"".join(one.data for one in messages if isinstance(one, Part))
+
+
+def test_stream_waits_for_room() -> None:
+    yielded: list[int] = []
+
+    async def predict() -> AsyncIterator[str]:
+        for number in range(10):
+            yielded.append(number)
+            yield "x" * 40  # a line of 43 bytes; 100 may be under way, and be exceeded by one part
+
+    async def scene() -> None:
+        async with Server(predict) as server:
+            server.call(1)
+            server.serve()
+            await server.receive(lambda: len(parts(server.of(1))) == 3 * 43)
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert len(yielded) == 4
+            while not server.ended(1):
+                before = len(server.of(1))
+                server.tell(Taken(1, 43))
+                await server.receive(lambda: len(server.of(1)) > before)  # noqa: B023
+            assert parts(server.of(1)) == b'"' + b'"\n"'.join([b"x" * 40] * 10) + b'"\n'
+            first, *_, last = server.of(1)
+            assert first == Opened({"Content-Type": "application/x-ndjson"})
+            assert last == Closed()
+
+    run(scene)
+
+
+@pytest.mark.parametrize("where", ["waiting", "without room"])
+def test_stream_that_is_cancelled_runs_its_finally_and_is_closed(where: str) -> None:
+    ended: list[str] = []
+
+    async def predict() -> AsyncIterator[str]:
+        try:
+            while True:
+                yield "x" * 110
+                if where == "waiting":
+                    await _forever()
+        finally:
+            ended.append(where)
+
+    async def scene() -> None:
+        async with Server(predict) as server:
+            server.call(1)
+            server.serve()
+            await server.receive(lambda: len(server.of(1)) == 2)
+            server.tell(Cancel(1))
+            await server.receive(lambda: server.ended(1))
+            assert ended == [where]
+
+    run(scene)
+
+
+def test_stream_that_swallows_its_cancellation_is_ended_all_the_same() -> None:
+    """Nobody takes what it yields any more: it would wait for room for ever."""
+    ended: list[int] = []
+    swallowed: list[int] = []
+
+    async def predict() -> AsyncIterator[str]:
+        try:
+            while True:
+                yield "x" * 30
+                try:
+                    await asyncio.sleep(0.01 if swallowed else 3600)
+                except asyncio.CancelledError:
+                    swallowed.append(1)
+        finally:
+            ended.append(1)
+
+    async def scene() -> None:
+        async with Server(predict) as server:
+            server.call(1)
+            server.serve()
+            await server.receive(lambda: len(server.of(1)) == 2)
+            server.tell(Cancel(1))
+            await server.receive(lambda: server.ended(1))
+            assert (swallowed, ended) == ([1], [1])
+
+    run(scene)

@@ -1,0 +1,150 @@
+"""Predicts in batches: notes each batch, and misbehaves for those calls that ask for it."""
+
+import asyncio
+import json
+import os
+import pathlib
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+from webargs import fields, validate
+
+MEDIA_TYPES = ["application/json", "image/png", "text/plain"]
+LIMIT_SECONDS = 20.0
+
+
+def note(batch: list[dict[str, Any]], how: str) -> None:
+    """Add a line with the ids of a batch to the file that its calls name."""
+    line = {"pid": os.getpid(), "ids": [member["id"] for member in batch], "how": how}
+    for path in {member["note"] for member in batch if member["note"]}:
+        with open(path, "a") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def wait_for(path: str) -> None:
+    """Wait until a test makes the file."""
+    began = time.monotonic()
+    while not os.path.exists(path) and time.monotonic() < began + LIMIT_SECONDS:
+        time.sleep(0.005)
+
+
+def _raise(member: dict[str, Any]) -> None:
+    raise ValueError(f"member {member['id']} is bad")
+
+
+def _mutate_and_raise(member: dict[str, Any]) -> None:
+    member.clear()
+    raise ValueError("raised after a change")
+
+
+def _exit(member: dict[str, Any]) -> None:
+    if member["data"] is not None:
+        os.unlink(member["data"].filename)
+    os._exit(3)
+
+
+BEFORE: dict[str, Callable[[dict[str, Any]], object]] = {
+    "raise": _raise,
+    "mutate": _mutate_and_raise,
+    "system-exit": lambda member: exit(f"member {member['id']} leaves"),
+    "exit": _exit,
+    "kill": lambda member: os.kill(os.getpid(), signal.SIGKILL),
+    "hang": lambda member: time.sleep(60),
+    "slow": lambda member: time.sleep(0.1),
+}
+
+
+def answer(member: dict[str, Any], size: int, how: str) -> Any:
+    match member["do"]:
+        case "exception":
+            return ValueError(f"item {member['id']} is bad")
+        case "http":
+            return web.HTTPConflict(reason=f"item {member['id']} is refused")
+        case "exit-item":
+            return SystemExit(f"item {member['id']} leaves")
+        case "object":
+            return object()
+    if member["accept"] == "image/png":
+        return b"\x89PNG %d" % member["id"]
+    if member["accept"] == "text/plain":
+        path = pathlib.Path(os.environ["HOME"]) / f"result-{member['id']}.txt"
+        path.write_text(f"text {member['id']}")
+        return path.open()
+    answered = {"id": member["id"], "size": size, "how": how, "pid": os.getpid()}
+    if member["text"]:
+        answered["text"] = len(member["text"])
+    if member["data"] is not None:
+        answered["data"] = os.path.getsize(member["data"].filename)
+    return answered
+
+
+def work(batch: list[dict[str, Any]], how: str) -> Any:
+    note(batch, how)
+    members = [dict(member) for member in batch]
+    for member in members:
+        if member["gate"]:
+            wait_for(member["gate"])
+    for member in batch:
+        if member["do"] in BEFORE:
+            BEFORE[member["do"]](member)
+    results = [answer(member, len(batch), how) for member in members]
+    return shaped(results, {member["do"] for member in members})
+
+
+def shaped(results: list[Any], wanted: set[str]) -> Any:
+    """The results in the wrong number, or in something else than a list."""
+    if "short" in wanted:
+        return results[:-1]
+    if "long" in wanted:
+        return [*results, results[0]]
+    if "none" in wanted:
+        return None
+    if "tuple" in wanted:
+        return tuple(results)
+    return (one for one in results) if "generator" in wanted else results
+
+
+def attribute(name: str) -> Any:
+    """An attribute of the model, as the environment has it in JSON."""
+    return json.loads(os.environ.get(name, "null"))
+
+
+class Batched:
+    """Has `predict_batch` and nothing else to predict with."""
+
+    max_batch_size = attribute("ZOO_BATCH_SIZE")
+    max_batch_wait_ms = attribute("ZOO_BATCH_WAIT_MS")
+
+    def get_predict_args(self) -> dict[str, Any]:
+        return {
+            "id": fields.Int(required=True, validate=validate.Range(min=0)),
+            "do": fields.Str(load_default="echo"),
+            "note": fields.Str(load_default=""),
+            "gate": fields.Str(load_default=""),
+            "text": fields.Str(load_default=""),
+            "data": fields.Field(load_default=None, metadata={"type": "file", "location": "form"}),
+            "accept": fields.Str(
+                load_default="application/json", validate=validate.OneOf(MEDIA_TYPES)
+            ),
+        }
+
+    def predict_batch(self, batch: list[dict[str, Any]]) -> Any:
+        return work(batch, "batch")
+
+
+class WithPredict(Batched):
+    """Can be called one by one too."""
+
+    def predict(self, **kwargs: Any) -> Any:
+        return work([kwargs], "one")[0]
+
+
+class AsyncBatched(Batched):
+    """Its `predict_batch` is asynchronous."""
+
+    async def predict_batch(self, batch: list[dict[str, Any]]) -> Any:
+        await asyncio.sleep(0.001)
+        return work(batch, "async")
