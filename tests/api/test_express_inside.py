@@ -1,0 +1,775 @@
+"""Which requests go the short way, and that it ends well whatever becomes of them there."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import itertools
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deepaas.api import express
+from tests.serving.callers import Journal
+from tests.serving.inside import Client, House
+from tests.serving.segments import Ask, Line, Seen, chunked, get, padded, predict
+
+LENGTH = 400
+"""Of the bodies of the calls that are alike."""
+
+MEGABYTE = 1024 * 1024
+KINDS: dict[str, dict[str, Any]] = {
+    "answer": {"do": "answer"},
+    "file": {"do": "file", "size": 4 * MEGABYTE, "accept": "application/octet-stream"},
+    "large answer": {"do": "json", "size": 4 * MEGABYTE},
+    "stream": {"do": "stream", "size": 2},
+    "failure": {"seconds": -1.0},
+    "refusal": {"number": "none"},
+}
+"""What calls ask for, and so what their replies are like."""
+
+
+@pytest.fixture(scope="module")
+def house() -> Iterator[House]:
+    with House() as opened:
+        yield opened
+
+
+@pytest.fixture(autouse=True)
+def _nothing_stays(request: pytest.FixtureRequest) -> Iterator[None]:
+    """In the house of all: the same worker, no call, no connection, no descriptor."""
+    if "house" not in request.fixturenames:
+        yield
+        return
+    house: House = request.getfixturevalue("house")
+    house.run(warm_up(house))
+    house.http.heads.clear()
+    before, pids = house.run(descriptors()), house.pool.pids
+    yield
+    house.run(house.until_nothing_is_under_way())
+    house.run(house.until(lambda: not house.connections, "an end to all connections"))
+    house.run(house.until(lambda: open_files() <= before, "an end to what was opened"))
+    assert house.pool.pids == pids
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+async def descriptors() -> int:
+    """How many there are while the loop runs, which has some of its own then."""
+    return open_files()
+
+
+async def warm_up(house: House) -> None:
+    async with Client(house) as client:
+        await client.ask(call(text="x"))
+    await house.until(lambda: not house.connections, "an end to all connections")
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    return Journal(tmp_path / "journal")
+
+
+def call(*fields: str, length: int = LENGTH, query: str = "", **arguments: Any) -> Ask:
+    """One of the calls that are alike but for their bodies."""
+    return predict("gated", query, padded(length, **arguments), *fields)
+
+
+def noted(journal: Journal, number: int, *fields: str, **arguments: Any) -> Ask:
+    """One of the calls that are alike, which leaves its notes in a journal."""
+    return call(*fields, **journal.args(number, **arguments))
+
+
+async def known(client: Client, *fields: str) -> None:
+    """Let the server know the head of the calls that are alike."""
+    ask = call(*fields, text="known")
+    for seen in (await client.ask(ask), await client.short(ask)):
+        assert seen.predicted["text"] == 5
+
+
+# --- which go the short way
+
+
+def test_request_whose_head_was_seen_goes_the_short_way(house: House) -> None:
+    async def ask() -> list[Seen]:
+        async with Client(house) as client:
+            first = await client.long(call(text="abc"))
+            return [first, *[await client.short(call(text="abc")) for _ in range(5)]]
+
+    first, *others = house.run(ask())
+    assert first.predicted["text"] == 3
+    assert others == [first] * 5
+
+
+def test_body_may_be_another_of_the_same_length(house: House) -> None:
+    async def ask() -> None:
+        async with Client(house) as client:
+            await known(client)
+            for size in range(20):
+                assert (await client.short(call(text="x" * size))).predicted["text"] == size
+
+    house.run(ask())
+
+
+def test_what_one_client_taught_holds_for_all(house: House) -> None:
+    async def ask() -> None:
+        async with Client(house) as client, Client(house) as other:
+            await known(client)
+            assert (await other.short(call(text="other"))).predicted["text"] == 5
+
+    house.run(ask())
+
+
+def test_body_of_none_is_one_too(house: House) -> None:
+    async def ask() -> None:
+        empty = predict("gated", "?text=abcd", b"", media="text/plain")
+        async with Client(house) as client:
+            assert (await client.long(empty)).predicted["text"] == 4
+            assert (await client.short(empty)).predicted["text"] == 4
+
+    house.run(ask())
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        call(text="a", query="?number=1"),
+        call(text="a", length=LENGTH - 1),
+        call("X-Other: 1", text="a"),
+        Ask(call(text="a").head.replace(b"Content-Type", b"content-type"), call(text="a").body),
+        Ask(call(text="a").head.replace(b"POST", b"PUT"), call(text="a").body),
+    ],
+    ids=["query", "length", "header", "spelling", "method"],
+)
+def test_other_head_goes_the_long_way_at_first(house: House, other: Ask) -> None:
+    async def ask() -> None:
+        async with Client(house) as client:
+            await known(client)
+            await client.long(other)
+            await client.short(call(text="a"))
+
+    house.run(ask())
+
+
+BODY = padded(LENGTH, text="abc")
+PART = b'--b\r\nContent-Disposition: form-data; name="text"\r\n\r\nabc\r\n--b--\r\n'
+NEVER = {
+    "old": predict("gated", "", BODY, "Connection: keep-alive", version="HTTP/1.0"),
+    "last": predict("gated", "", BODY, "Connection: close", last=True),
+    "chunked": predict("gated", "", chunked(BODY), "Transfer-Encoding: chunked", length=None),
+    "expected": predict("gated", "", BODY, "Expect: 100-continue"),
+    "upgrade": predict("gated", "?text=abc", b"", "Upgrade: h2c"),
+    "compressed": predict("gated", "", gzip.compress(BODY, mtime=0), "Content-Encoding: gzip"),
+    "form": predict("gated", "", PART, media="multipart/form-data; boundary=b"),
+    "long head": call("X-Long: " + "x" * express.MAX_HEAD, text="abc"),
+    "large body": call(length=express.MAX_BODY + 1, text="abc"),
+    "no length": Ask(b"POST /v2/models/gated/predict/?text=abc HTTP/1.1\r\nHost: x\r\n\r\n"),
+    "refused": call(number="many"),
+    "no prediction": get("/v2/models/"),
+}
+
+
+@pytest.mark.parametrize("kind", NEVER)
+def test_never_goes_the_short_way(house: House, kind: str) -> None:
+    ask = NEVER[kind]
+
+    async def asking() -> None:
+        for _ in range(3):
+            async with Client(house) as client:
+                for _ in range(1 if ask.last else 3):
+                    seen = await client.long(ask)
+                    assert seen.status == (422 if kind == "refused" else 200)
+
+    house.run(asking())
+    if kind != "refused":  # which may be known, but is no plain answer
+        assert house.http.heads == {}
+
+
+def test_largest_head_and_body_that_are_remembered(house: House) -> None:
+    def longest(extra: int) -> Ask:
+        fill = express.MAX_HEAD - len(call("X-Long: ", text="a").head) + extra
+        return call("X-Long: " + "x" * fill, text="a")
+
+    async def ask() -> None:
+        async with Client(house) as client:
+            for fits in (longest(0), call(length=express.MAX_BODY, text="a")):
+                await client.long(fits)
+                await client.short(fits)
+            await client.long(longest(1))
+            await client.long(longest(1))
+
+    house.run(ask())
+    assert len(longest(0).head) == express.MAX_HEAD
+
+
+def test_number_of_heads_is_bounded(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(express, "MAX_HEADS", 10)
+
+    async def ask() -> None:
+        async with Client(house) as client:
+            for number in range(35):
+                one = call(text="a", query=f"?number={number}")
+                assert (await client.long(one)).predicted["number"] == number
+                assert (await client.short(one)).predicted["number"] == number
+                assert 1 <= len(house.http.heads) <= 10
+
+    house.run(ask())
+
+
+def test_what_is_remembered_is_bounded_in_bytes() -> None:
+    assert express.MAX_HEADS * express.MAX_HEAD <= 8 * 1024 * 1024
+
+
+@pytest.mark.parametrize("place", [1, 20, -LENGTH - 2, -LENGTH, -LENGTH + 1, -1])
+def test_request_in_pieces_goes_the_long_way_and_the_next_ones_do_not(
+    house: House, place: int
+) -> None:
+    async def ask() -> None:
+        async with Client(house) as client:
+            await known(client)
+            data = call(text="pieces").data
+            before = house.handled
+            await client.send(data[:place], pause=0.05)
+            await client.send(data[place:])
+            assert (await client.answer()).predicted["text"] == 6
+            assert house.handled == before + 1
+            await client.ask(call(text="next"))
+        async with Client(house) as client:
+            await client.short(call(text="next"))
+
+    house.run(ask())
+
+
+def test_connection_whose_bodies_come_by_themselves_stays_on_the_short_way(house: House) -> None:
+    """A body behind its head in a segment of its own is usual, and does not spoil the rest."""
+
+    async def ask() -> None:
+        async with Client(house) as client:
+            await known(client)
+            one = call(text="two")
+            await client.send(one.head, one.body, pause=0.05)
+            assert (await client.answer()).predicted["text"] == 3
+            await client.short(one)
+
+    house.run(ask())
+
+
+# --- what a head means now
+
+
+def test_draining_server_takes_nothing_more(house: House) -> None:
+    async def ask() -> Seen:
+        async with Client(house) as client:
+            await known(client)
+            house.app.draining = True
+            house.pool.drain()
+            return await client.long(call(text="late"))
+
+    try:
+        seen = house.run(ask())
+    finally:
+        house.app.draining = False
+        vars(house.pool).update(_draining=False, problem="")
+    assert (seen.status, seen.code) == (503, "server_stopping")
+    assert seen.header("Connection") == "close"
+    assert seen.header("Retry-After") is not None
+
+
+MODEL = """\
+from webargs import fields
+
+
+def get_predict_args():
+    return {arguments}
+
+
+def predict(**kwargs):
+    return ["{version}", kwargs]
+"""
+HEADER = (
+    '{"token": fields.Str(missing="none", data_key="X-Token", metadata={"location": "headers"})}'
+)
+
+
+def test_head_means_something_else_after_a_reload(tmp_path: Path) -> None:
+    """A header becomes an argument; then it is none again."""
+    file = tmp_path / "changing.py"
+
+    def write(version: str, arguments: str) -> None:
+        file.write_text(MODEL.replace("{arguments}", arguments).replace("{version}", version))
+
+    write("first", "{}")
+    ask = predict("changing", "", b"{}", "X-Token: abc")
+    expected: list[list[Any]] = [
+        ["first", {}],
+        ["second", {"token": "abc"}],
+        ["third", {}],
+    ]
+
+    async def asking() -> list[Any]:
+        answers = []
+        async with Client(changing) as client:
+            for version, arguments in (("second", HEADER), ("third", "{}"), ("", "")):
+                answers.append((await client.long(ask)).predicted)
+                assert (await client.short(ask)).predicted == answers[-1]
+                if version:
+                    write(version, arguments)
+                    os.utime(file, (len(answers) * 100, len(answers) * 100))
+                    await changing.pool.reload()
+        return answers
+
+    with House(str(file), tmp_path) as changing:
+        assert changing.run(asking()) == expected
+
+
+@pytest.fixture(scope="module")
+def strict() -> Iterator[House]:
+    """Nobody may wait, and nothing may take long."""
+    with House(options={"queue_size": 0, "predict_timeout": 1.0}) as opened:
+        yield opened
+
+
+def test_full_queue_is_refused_as_ever(strict: House, journal: Journal) -> None:
+    async def ask() -> Seen:
+        async with Client(strict) as client, Client(strict) as other:
+            await known(client)
+            before = strict.handled
+            await other.send(noted(journal, 1, gate="gate").data)
+            await strict.until(lambda: journal.numbers("begin") == [1], "its begin")
+            seen = await client.long(noted(journal, 2))
+            journal.open("gate")
+            assert (await other.answer()).predicted["number"] == 1
+            assert strict.handled == before + 1
+            await client.short(noted(journal, 3))
+            return seen
+
+    seen = strict.run(ask())
+    assert (seen.status, seen.code) == (503, "queue_full")
+    assert seen.header("Retry-After") is not None
+    assert journal.numbers("begin") == [1, 3]
+
+
+def test_prediction_that_takes_too_long_is_504_and_its_worker_is_replaced(
+    strict: House, journal: Journal
+) -> None:
+    async def ask() -> None:
+        async with Client(strict) as client:
+            await known(client)
+            worker = strict.pool.pids
+            before = strict.handled
+            await client.send(noted(journal, 1, gate="never").data)
+            await strict.until(lambda: journal.numbers("begin") == [1], "its begin")
+            assert strict.handled == before
+            seen = await client.answer()
+            assert (seen.status, seen.code) == (504, "timeout")
+            await strict.until(lambda: strict.pool.ready, "another worker")
+            assert strict.pool.pids != worker
+            await known(client)
+
+    strict.run(ask())
+
+
+def test_time_that_the_request_gives_is_kept(house: House, journal: Journal) -> None:
+    """For each anew; the prediction is let finish."""
+    field = "X-Request-Timeout: 0.5"
+
+    async def ask() -> None:
+        async with Client(house) as client:
+            await known(client, field)
+            await asyncio.sleep(0.6)
+            await client.short(noted(journal, 1, field))
+            began = house.loop.time()
+            await client.send(noted(journal, 2, field, gate="gate").data)
+            seen = await client.answer()
+            assert (seen.status, seen.code) == (504, "timeout")
+            assert 0.4 <= house.loop.time() - began < 5
+            assert journal.numbers("end") == [1]
+            journal.open("gate")
+            await client.short(noted(journal, 3, field))
+        assert journal.numbers("end") == [1, 2, 3]
+
+    house.run(ask())
+
+
+def test_worker_that_dies_is_said_and_replaced(house: House, journal: Journal) -> None:
+    async def ask() -> None:
+        async with Client(other) as client:
+            await known(client)
+            (worker,) = other.pool.pids
+            before = other.handled
+            await client.send(noted(journal, 1, gate="never").data)
+            await other.until(lambda: journal.numbers("begin") == [1], "its begin")
+            assert other.handled == before
+            os.kill(worker, signal.SIGKILL)
+            seen = await client.answer()
+            assert (seen.status, seen.code) == (500, "worker_died")
+            assert "SIGKILL" in seen.json()["message"]
+            await client.send(noted(journal, 2).data)
+            seen = await client.answer()
+            assert seen.predicted["number"] == 2
+            assert seen.predicted["pid"] != worker
+
+    with House() as other:
+        other.run(ask())
+
+
+# --- clients that leave
+
+
+def test_call_of_a_client_that_leaves_leaves_the_queue(house: House, journal: Journal) -> None:
+    async def ask() -> None:
+        async with Client(house) as first, Client(house) as second, Client(house) as third:
+            await known(first)
+            before = house.handled
+            await first.send(noted(journal, 1, gate="gate").data)
+            await house.until(lambda: journal.numbers("begin") == [1], "its begin")
+            await second.send(noted(journal, 2).data)
+            await house.until(lambda: house.pool.calls == 2, "two calls")
+            await third.send(noted(journal, 3).data)
+            await house.until(lambda: house.pool.calls == 3, "three calls")
+            await second.leave()
+            await house.until(lambda: house.pool.calls == 2, "two calls")
+            journal.open("gate")
+            assert (await first.answer()).predicted["number"] == 1
+            assert (await third.answer()).predicted["number"] == 3
+            assert house.handled == before
+
+    house.run(ask())
+    assert journal.numbers("begin") == [1, 3]
+
+
+def test_client_that_has_sent_more_and_leaves_is_noticed(house: House, journal: Journal) -> None:
+    """What it sent behind is not begun either."""
+
+    async def ask() -> None:
+        async with Client(house) as first, Client(house) as second:
+            await known(first)
+            await first.send(noted(journal, 1, gate="gate").data)
+            await house.until(lambda: journal.numbers("begin") == [1], "its begin")
+            await second.send(noted(journal, 2).data)
+            await house.until(lambda: house.pool.calls == 2, "two calls")
+            for number in (3, 4, 5):
+                await second.send(noted(journal, number).data, pause=0.02)
+            assert house.pool.calls == 2
+            await second.leave()
+            await house.until(lambda: house.pool.calls == 1, "one call")
+            journal.open("gate")
+            assert (await first.answer()).predicted["number"] == 1
+
+    house.run(ask())
+    house.run(house.until_nothing_is_under_way())
+    assert journal.numbers("begin") == [1]
+
+
+@pytest.mark.parametrize("kind", ["answer", "file", "large answer", "stream", "failure"])
+def test_reply_that_nobody_waits_for_is_let_go(house: House, journal: Journal, kind: str) -> None:
+    """Its client leaves while the model works on it."""
+    ask = noted(journal, 1, gate="gate", **KINDS[kind])
+
+    async def asking() -> None:
+        async with Client(house) as client:
+            await known(client)
+            before = house.handled
+            await client.send(ask.data)
+            if kind == "stream":
+                await client.reader.readuntil(b"\r\n\r\n")
+                await house.until(lambda: journal.numbers("waits") == [1], "its wait")
+                assert house.handled == before + 1  # once there is something of it
+            else:
+                await house.until(lambda: journal.numbers("begin") == [1], "its begin")
+                assert house.handled == before
+        await house.until(lambda: not house.connections, "its leave")
+        journal.open("gate")
+        end = "closed" if kind == "stream" else "end"
+        await house.until(lambda: journal.numbers(end) == [1], "its end")
+
+    house.run(asking())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("turns", [0, 1, 2, 3, 4])
+def test_client_that_leaves_at_the_moment_of_the_reply(
+    house: House, journal: Journal, monkeypatch: pytest.MonkeyPatch, kind: str, turns: int
+) -> None:
+    """Between the reply's arrival and its way out, one turn of the loop after the other."""
+    arrived = express.Connection.arrived
+    left = []
+
+    def leave(connection: express.Connection, turns: int) -> None:
+        if turns:
+            house.loop.call_soon(leave, connection, turns - 1)
+            return
+        left.append(connection)
+        if connection.transport is not None:
+            connection.transport.abort()
+
+    def arriving(connection: express.Connection, *args: Any) -> None:
+        arrived(connection, *args)
+        leave(connection, turns)
+
+    async def asking() -> None:
+        async with Client(house) as client:
+            await known(client)
+            monkeypatch.setattr(express.Connection, "arrived", arriving)
+            await client.send(call(**{**journal.args(1), **KINDS[kind]}).data)
+            await client.rest()
+
+    house.run(asking())
+    house.run(house.until_nothing_is_under_way())
+    assert len(left) == 1
+    if kind == "stream":
+        house.run(house.until(lambda: journal.numbers("closed") == [1], "its end"))
+
+
+# --- one behind the other
+
+
+def test_second_request_is_answered_after_the_first(house: House, journal: Journal) -> None:
+    async def ask() -> None:
+        async with Client(house) as client:
+            await known(client)
+            before = house.handled
+            await client.send(noted(journal, 1, gate="gate").data)
+            await house.until(lambda: journal.numbers("begin") == [1], "its begin")
+            await client.send(noted(journal, 2).data, pause=0.05)
+            assert journal.numbers("begin") == [1]
+            journal.open("gate")
+            assert (await client.answer()).predicted["number"] == 1
+            assert (await client.answer()).predicted["number"] == 2
+            assert house.handled == before
+
+    house.run(ask())
+    journal.assert_one_at_a_time()
+
+
+def test_other_requests_behind_one_are_answered_after_it(house: House, journal: Journal) -> None:
+    """Of every kind, and the replies of the first are of every kind."""
+    behind = [get("/v2/health/live"), NEVER["chunked"], NEVER["refused"], call(text="abc")]
+
+    async def ask(first: Ask, number: int) -> list[Seen]:
+        async with Client(house) as client:
+            await known(client)
+            await client.send(first.data)
+            await house.until(lambda: number in journal.numbers("begin"), "its begin")
+            await client.send(*[one.data for one in behind])
+            await asyncio.sleep(0.02)
+            journal.open(f"gate-{number}")
+            return [await client.answer(one) for one in (first, *behind)]
+
+    kinds = [kind for kind in KINDS if kind != "refusal"]
+    for number, kind in enumerate(kinds):
+        first = noted(journal, number, gate=f"gate-{number}", **KINDS[kind])
+        seen = house.run(ask(first, number))
+        status = 500 if kind == "failure" else 200
+        assert [one.status for one in seen] == [status, 200, 200, 422, 200]
+        assert all(one.whole for one in seen)
+        assert seen[4].predicted["text"] == 3
+
+
+@pytest.mark.parametrize("together", [1, 3, 40])
+def test_many_requests_one_behind_the_other(house: House, together: int) -> None:
+    count = 600
+
+    async def ask() -> None:
+        async with Client(house) as client:
+            await known(client)
+            asks = [call(number=number).data for number in range(count)]
+            parts = [
+                b"".join(asks[start : start + together]) for start in range(0, count, together)
+            ]
+            sending = asyncio.create_task(client.send(*parts))
+            numbers = [(await client.answer()).predicted["number"] for _ in range(count)]
+            await sending
+            assert numbers == list(range(count))
+            assert (await client.ask(call(text="last"))).predicted["text"] == 4
+
+    house.run(ask())
+
+
+def test_client_that_takes_no_answer_is_not_served_on(house: House) -> None:
+    """What it would have to take is bounded, and so is what is read of what it sends."""
+    size = 20_000
+    sent = itertools.count(1)
+
+    async def keep_sending(client: Client) -> None:
+        for _ in range(4000):
+            await client.send(call(do="json", size=size).data)
+            next(sent)
+
+    async def ask() -> None:
+        async with Client(house) as client:
+            await known(client)
+            client.reader._transport.pause_reading()  # type: ignore[attr-defined]
+            sending = asyncio.create_task(keep_sending(client))
+            largest, quiet, before = 0, 0, -1
+            while quiet < 20:
+                await asyncio.sleep(0.02)
+                largest = max(largest, house.unsent)
+                served = house.handled
+                quiet = quiet + 1 if served == before and not house.pool.calls else 0
+                before = served
+                assert largest < 1024 * 1024
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+            client.writer.transport.abort()
+
+    house.run(ask())
+
+
+# --- how long a connection is kept
+
+
+@pytest.fixture(scope="module")
+def brief() -> Iterator[House]:
+    """A connection is kept for a second after the last request."""
+    with House(keepalive=1.0) as opened:
+        yield opened
+
+
+def test_connection_in_use_is_not_closed_for_being_idle(brief: House, journal: Journal) -> None:
+    """Neither while a prediction takes long, nor while one follows another."""
+
+    async def ask() -> None:
+        async with Client(brief) as client:
+            await known(client)
+            await client.short(noted(journal, 1, seconds=2.5))
+            for number in range(8):
+                await asyncio.sleep(0.3)
+                await client.short(noted(journal, number))
+
+    brief.run(ask())
+
+
+def test_idle_connection_is_closed(brief: House) -> None:
+    async def ask() -> None:
+        async with Client(brief) as client:
+            await known(client)
+            began = brief.loop.time()
+            assert await client.rest() == b""
+            assert 0.9 <= brief.loop.time() - began < 8
+
+    brief.run(ask())
+
+
+# --- the log, and failures of the server's own
+
+
+class Lines(logging.Handler):
+    """Keeps what is logged; fails at the lines it is told to fail at."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+        self.fails = 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if self.fails:
+            self.fails -= 1
+            raise RuntimeError("cannot log")
+        return True
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+@pytest.fixture
+def lines() -> Iterator[Lines]:
+    handler = Lines()
+    logger = logging.getLogger("tests.express.access")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    logger.addHandler(handler)
+    yield handler
+    logger.removeHandler(handler)
+
+
+def test_line_in_the_log_tells_the_same_either_way(lines: Lines, journal: Journal) -> None:
+    """Who, what, the status, the bytes and how long it really took; once for each request."""
+    access = logging.getLogger("tests.express.access")
+    agent = "User-Agent: some one"
+
+    async def ask() -> None:
+        async with Client(logged) as client:
+            lines.lines.clear()
+            first = await client.long(call(agent, text="abc"))
+            second = await client.short(call(agent, text="abc"))
+            assert first == second
+            await client.short(noted(journal, 1, agent, seconds=0.4))
+            await client.long(noted(journal, 2, agent, **{**KINDS["file"], "seconds": 0.4}))
+            await client.long(call(agent, text="abc", seconds="none"))
+
+    with House(access_log=access) as logged:
+        logged.run(ask())
+    assert len(lines.lines) == 5
+    start = '127.0.0.1 "POST /v2/models/gated/predict/ HTTP/1.1" '
+    assert all(line.startswith(start) for line in lines.lines)
+    assert all(line.endswith(' "some one"') for line in lines.lines)
+    told = [line.removeprefix(start).split()[:3] for line in lines.lines]
+    assert [status for status, _, _ in told] == ["200"] * 4 + ["422"]
+    assert told[0][1] == told[1][1]
+    seconds = [float(took) for _, _, took in told]
+    assert [took >= 0.39 for took in seconds] == [False, False, True, True, False]
+
+
+def test_failure_with_one_connection_harms_no_other(lines: Lines, journal: Journal) -> None:
+    """Of whatever kind: here it cannot be logged. The worker has done nothing wrong."""
+    access = logging.getLogger("tests.express.access")
+
+    async def ask() -> None:
+        async with Client(logged) as client, Client(logged) as other:
+            await known(client)
+            workers = logged.pool.pids
+            before = logged.handled
+            await client.send(noted(journal, 1, gate="gate").data)
+            await logged.until(lambda: journal.numbers("begin") == [1], "its begin")
+            await other.send(noted(journal, 2).data)
+            await logged.until(lambda: logged.pool.calls == 2, "two calls")
+            assert logged.handled == before
+            lines.fails = 1
+            journal.open("gate")
+            assert (await other.answer()).predicted["number"] == 2
+            assert logged.pool.pids == workers
+            await client.rest()
+            await logged.until_nothing_is_under_way()
+
+    with House(access_log=access) as logged:
+        logged.run(ask())
+
+
+def test_nothing_is_learned_for_another_request(house: House, journal: Journal) -> None:
+    """Requests wait, each read by itself, behind one that is slow."""
+    asks = {letter: call(query=f"?number={n}", text=letter) for n, letter in enumerate("abcd", 1)}
+
+    async def ask() -> None:
+        async with Client(house) as client:
+            await client.send(noted(journal, 9, gate="gate").data)
+            await house.until(lambda: journal.numbers("begin") == [9], "its begin")
+            for one in asks.values():
+                await client.send(one.data, pause=0.03)
+            journal.open("gate")
+            answers = [(await client.answer()).predicted["number"] for _ in range(5)]
+            assert answers == [9, 1, 2, 3, 4]
+        async with Client(house) as client:
+            for number, one in enumerate(asks.values(), 1):
+                assert (await client.ask(one)).predicted["number"] == number
+                assert (await client.short(one)).predicted["number"] == number
+
+    house.run(ask())
+
+
+def test_first_request_of_a_connection_is_answered_whatever_its_way(house: House) -> None:
+    async def ask() -> None:
+        async with Client(house) as client:
+            await known(client)
+        for number in range(30):
+            async with Line(house.port) as line:
+                assert (await line.ask(call(number=number))).predicted["number"] == number
+
+    house.run(ask())

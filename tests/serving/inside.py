@@ -1,0 +1,174 @@
+"""A server in the process of the test, with a real model: to see which way its requests go."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import socket
+import tempfile
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import uvloop
+from aiohttp import web
+
+from deepaas.api import App, Settings, create_app
+from deepaas.api.access import AccessLogger
+from deepaas.api.body import BodyLimits
+from deepaas.api.express import Connection, Server
+from deepaas.model.loading import ModelSource
+from deepaas.serving.crew import CrewOptions
+from deepaas.serving.guard import Guard
+from deepaas.serving.pool import Pool, PoolOptions
+from tests.serving.segments import Ask, Line, Seen, get
+from tests.support import HOST, ZOO
+
+SECONDS = 40.0
+"""Within this a test has to be over."""
+
+LIVE = get("/v2/health/live")
+
+
+@dataclass
+class House:
+    """A model, its pool, and the HTTP server before it, on a loop of its own; a context manager.
+
+    `handled` counts the requests that were parsed: those that went the long way.
+    """
+
+    target: str = "zoo.gated"
+    folder: Path = ZOO.parent
+    workers: int = 1
+    keepalive: float = 60.0
+    access_log: logging.Logger | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.handled = 0
+        self.loop = uvloop.new_event_loop()
+        self._directory = tempfile.mkdtemp(prefix="deepaas-test-")
+        self._guard = Guard(self._directory)
+
+    def __enter__(self) -> House:
+        try:
+            self.run(self._open())
+        except BaseException:
+            self._clear()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            self.run(self._close())
+        finally:
+            self._clear()
+
+    def _clear(self) -> None:
+        self._guard.close()
+        self.loop.close()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Let the server, and this, run until this is over."""
+        return self.loop.run_until_complete(asyncio.wait_for(work, SECONDS))
+
+    async def _open(self) -> None:
+        name = self.target.partition(".py")[0].rpartition("/")[2].rpartition(".")[2]
+        crew = CrewOptions(workers=self.workers, restart_delay_max=1, log={"level": "CRITICAL"})
+        options = PoolOptions(spill_dir=self._directory, crew=crew, **self.options)
+        source = ModelSource(name, self.target, str(self.folder))
+        self.pool = Pool(source, options, self._guard)
+        await self.pool.start()
+        assert self.pool.ready, self.pool.problem
+        self.app = create_app([self.pool], Settings(limits=BodyLimits(directory=self._directory)))
+        self._count(self.app)
+        self.http = Server(
+            self.app,
+            access_log=self.access_log,
+            access_log_class=AccessLogger,
+            keepalive_timeout=self.keepalive,
+            handler_cancellation=True,
+            read_bufsize=256 * 1024,
+        )
+        with socket.socket() as sock:
+            sock.bind((HOST, 0))
+            self.port: int = sock.getsockname()[1]
+            self._listener = await self.loop.create_server(self.http, sock=sock.dup())
+
+    def _count(self, app: App) -> None:
+        handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]] = app.handle
+
+        async def counted(request: web.BaseRequest) -> web.StreamResponse:
+            if request.raw_path != "/v2/health/live":
+                self.handled += 1
+            return await handle(request)
+
+        vars(app)["handle"] = counted
+
+    async def _close(self) -> None:
+        self._listener.close()
+        await self._listener.wait_closed()
+        await self.pool.stop()
+        await self.http.shutdown(1)
+
+    # --- what goes on in it
+
+    @property
+    def connections(self) -> list[Connection]:
+        return [one for one in self.http.connections if isinstance(one, Connection)]
+
+    @property
+    def unsent(self) -> int:
+        """Bytes of answers that no client has taken."""
+        transports = [one.transport for one in self.connections if one.transport is not None]
+        return sum(transport.get_write_buffer_size() for transport in transports)
+
+    async def until(self, condition: Callable[[], Any], what: str, within: float = 15) -> None:
+        """Wait until something is so."""
+        deadline = self.loop.time() + within
+        while not condition():
+            assert self.loop.time() < deadline, f"{what} was not so within {within} s"
+            await asyncio.sleep(0.005)
+
+    async def until_nothing_is_under_way(self) -> None:
+        await self.until(lambda: not self.pool.calls and not self.app.active, "an end to all calls")
+
+
+class Client(Line):
+    """A client of a house, which sees which way its requests go.
+
+    Its first is one of no interest: aiohttp is ready for no short way before the first.
+    """
+
+    def __init__(self, house: House) -> None:
+        super().__init__(house.port)
+        self.house = house
+
+    async def __aenter__(self) -> Client:
+        await super().__aenter__()
+        assert (await self.ask(LIVE)).status == 200
+        await asyncio.sleep(0)
+        return self
+
+    async def long(self, ask: Ask) -> Seen:
+        """The answer to a request that has to go the long way."""
+        return await self._ask(ask, 1)
+
+    async def short(self, ask: Ask) -> Seen:
+        """The answer to a request that has to go the short way."""
+        return await self._ask(ask, 0)
+
+    async def _ask(self, ask: Ask, parsed: int) -> Seen:
+        before = self.house.handled
+        seen = await self.ask(ask)
+        assert self.house.handled - before == parsed, ("short", "long")[1 - parsed]
+        return seen

@@ -1,0 +1,222 @@
+"""Requests as bytes, cut into segments, and all that comes back on one connection."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+from tests.support import HOST
+
+SECONDS = 20.0
+"""Within this an answer has to be there, whatever else the machine does."""
+
+_numbers = itertools.count(1)
+_TEMPORARY = re.compile(r"\btmp\w{8}\b")
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A request, to the letter."""
+
+    head: bytes  # to the blank line, and with it
+    body: bytes = b""
+    last: bool = False  # the connection is closed after its answer
+    alone: bool = False  # nothing is sent before it that has not been answered, nor behind it
+
+    @property
+    def data(self) -> bytes:
+        return self.head + self.body
+
+    def marked(self) -> bytes:
+        """The same, with a header that no other request has."""
+        return self.head[:-2] + b"X-Only: %d\r\n\r\n" % next(_numbers) + self.body
+
+
+def post(
+    path: str,
+    body: bytes = b"{}",
+    *fields: str,
+    version: str = "HTTP/1.1",
+    length: str | None = "Content-Length: {}",
+    media: str = "application/json",
+    last: bool = False,
+    alone: bool = False,
+) -> Ask:
+    """A POST; `length` is the field that tells the length of the body, None for none at all."""
+    lines = [f"POST {path} {version}", f"Host: {HOST}", f"Content-Type: {media}"]
+    if length is not None:
+        lines.append(length.format(len(body)))
+    head = "\r\n".join([*lines, *fields]).encode("latin-1") + b"\r\n\r\n"
+    return Ask(head, body, last=last, alone=alone)
+
+
+def predict(model: str, query: str = "", body: bytes = b"{}", *fields: str, **others: Any) -> Ask:
+    """A request for a prediction, made as by `post`."""
+    return post(f"/v2/models/{model}/predict/{query}", body, *fields, **others)
+
+
+def get(path: str, *fields: str, method: str = "GET", **others: Any) -> Ask:
+    head = "\r\n".join([f"{method} {path} HTTP/1.1", f"Host: {HOST}", *fields])
+    return Ask(head.encode() + b"\r\n\r\n", **others)
+
+
+def padded(length: int, **arguments: Any) -> bytes:
+    """Arguments as a body of JSON that has this length."""
+    body = json.dumps(arguments).encode()
+    assert len(body) <= length
+    return body.ljust(length)
+
+
+def chunked(*parts: bytes, extension: bytes = b"", trailer: bytes = b"") -> bytes:
+    """A body in chunks."""
+    chunks = [b"%x%b\r\n%b\r\n" % (len(part), extension, part) for part in parts]
+    return b"".join(chunks) + b"0\r\n" + trailer + b"\r\n"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An answer: all that a client sees of it but the date and the names of temporary files.
+
+    It is not `whole` if it was cut off in its middle.
+    """
+
+    status_line: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    interim: tuple[str, ...] = ()
+    whole: bool = True
+
+    @property
+    def status(self) -> int:
+        return int(self.status_line.split(" ", 2)[1])
+
+    def header(self, name: str) -> str | None:
+        values = [value for key, value in self.headers if key.lower() == name.lower()]
+        assert len(values) < 2, values
+        return values[0] if values else None
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def predicted(self) -> Any:
+        assert self.status == 200, self
+        return self.json()["predictions"]
+
+    @property
+    def code(self) -> str:
+        """The code of an error; empty if it is none."""
+        return "" if self.status == 200 else str(self.json()["code"])
+
+
+@dataclass
+class Line:
+    """One connection; a context manager, asynchronous."""
+
+    port: int
+    limit: int = 2**16  # bytes that are read ahead of who wants them
+    asked: list[Ask] = field(default_factory=list)
+
+    async def __aenter__(self) -> Line:
+        self.reader, self.writer = await asyncio.open_connection(HOST, self.port, limit=self.limit)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.leave()
+
+    async def leave(self) -> None:
+        self.writer.close()
+        try:
+            await self.writer.wait_closed()
+        except ConnectionError:
+            pass
+
+    async def send(self, *segments: bytes, pause: float = 0) -> None:
+        """Send each of these by itself."""
+        for segment in segments:
+            self.writer.write(segment)
+            await self.writer.drain()
+            await asyncio.sleep(pause)
+
+    async def ask(self, ask: Ask) -> Seen:
+        """Send a request in one piece; its answer."""
+        await self.send(ask.data)
+        return await self.answer(ask)
+
+    async def answer(self, ask: Ask | None = None) -> Seen:
+        """The next answer, which is to `ask`."""
+        return await asyncio.wait_for(self._answer(ask), SECONDS)
+
+    async def _answer(self, ask: Ask | None) -> Seen:
+        interim = []
+        while True:
+            status_line, headers = await self._head()
+            if not status_line.split(" ", 2)[1].startswith("1"):
+                break
+            interim.append(status_line)
+        values = {name.lower(): value for name, value in headers}
+        whole = True
+        if ask is not None and ask.head.startswith(b"HEAD "):
+            body = b""
+        elif values.get("transfer-encoding") == "chunked":
+            body, whole = await self._chunks()
+        elif "content-length" in values:
+            body = await self.reader.readexactly(int(values["content-length"]))
+        else:
+            body = await self.reader.read()
+        pairs = [pair for pair in headers if pair[0].lower() != "date"]
+        told = tuple((name, _TEMPORARY.sub("tmp", value)) for name, value in pairs)
+        return Seen(status_line, told, body, tuple(interim), whole)
+
+    async def _head(self) -> tuple[str, list[tuple[str, str]]]:
+        head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        status_line, *lines = head[:-4].split("\r\n")
+        pairs = (line.partition(":") for line in lines)
+        return status_line, [(name, value.strip()) for name, _, value in pairs]
+
+    async def _chunks(self) -> tuple[bytes, bool]:
+        body = b""
+        try:
+            while size := int(await self.reader.readline(), 16):
+                body += (await self.reader.readexactly(size + 2))[:size]
+            await self.reader.readexactly(2)
+        except (ConnectionError, asyncio.IncompleteReadError, ValueError):
+            return body, False
+        return body, True
+
+    async def rest(self) -> bytes:
+        """All that comes until the server closes the connection."""
+        try:
+            return await asyncio.wait_for(self.reader.read(), SECONDS)
+        except ConnectionResetError:
+            return b""
+
+
+def aligned(asks: Iterable[Ask]) -> list[bytes]:
+    """Each request in a segment of its own."""
+    return [ask.data for ask in asks]
+
+
+def cut(data: bytes, places: Iterable[int]) -> list[bytes]:
+    """Cut at these places; what is empty is left out."""
+    edges = [0, *sorted(set(places)), len(data)]
+    pieces = [data[start:end] for start, end in itertools.pairwise(edges)]
+    return [piece for piece in pieces if piece]
+
+
+def borders(asks: Sequence[Ask]) -> list[int]:
+    """Where, in all their bytes, the heads and the bodies end."""
+    return list(
+        itertools.accumulate(size for ask in asks for size in (len(ask.head), len(ask.body)))
+    )
