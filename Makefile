@@ -9,6 +9,8 @@ JOBS   ?= 2
 PYTEST := $(BIN)/python -m pytest
 # webargs 5.5 is older than the end of distutils.
 LOWEST := .venv-lowest/bin/python -m pytest -W "ignore:distutils Version:DeprecationWarning"
+# What leans on the insides of aiohttp is tried with the oldest one too.
+INSIDE := tests/api/test_express.py tests/api/test_express_inside.py
 
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
@@ -59,7 +61,7 @@ run: $(VENV)/.run
 
 test: lint chromium $(VENV)/.test .venv-reference/.ready .venv-lowest/.ready
 	$(PYTEST) tests/compat -n $(JOBS) -q -rfE --deepaas-run .venv-reference/bin/deepaas-run
-	$(LOWEST) tests/compat tests/model -n $(JOBS) -q
+	$(LOWEST) tests/compat tests/model $(INSIDE) -n $(JOBS) -q
 	$(PYTEST) -n $(JOBS)
 
 test-unit: $(VENV)/.test

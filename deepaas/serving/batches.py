@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import select
 import socket
@@ -17,6 +16,11 @@ from deepaas.serving.host import Host
 from deepaas.serving.outlet import Outlet
 
 logger = logging.getLogger("deepaas.worker")
+
+HAND_OVER_SECONDS = 10e-6
+"""What a server needs to hand over a call, at the least."""
+
+FEW = 3
 
 
 @dataclass(slots=True)
@@ -71,7 +75,8 @@ class Batches:
                 batch.append(member)
             if received.company == messages.ALONE or len(batch) >= self._host.calling.at_once:
                 return batch
-            more = self._receive_until(until if len(batch) < received.company else 0.0)
+            missing = min(received.company, self._host.calling.at_once) - len(batch)
+            more = self._receive_until(until, missing) if missing > 0 else self._receive_now()
             if more is None:
                 return batch
             received = more
@@ -84,14 +89,24 @@ class Batches:
         call_id, call = messages.decode_call(packet)
         return _Received(call_id, messages.company_of(packet), call)
 
-    def _receive_until(self, until: float) -> _Received | None:
+    def _receive_now(self) -> _Received | None:
+        """A further call if one is there."""
+        try:
+            return self._receive(socket.MSG_DONTWAIT)
+        except BlockingIOError:  # nothing there, or taken back by the server
+            return None
+
+    def _receive_until(self, until: float, missing: int) -> _Received | None:
         """A further call: one that is there, or comes until then."""
-        while True:
-            with contextlib.suppress(BlockingIOError):  # nothing there, or taken back by the server
-                return self._receive(socket.MSG_DONTWAIT)
+        while (received := self._receive_now()) is None:
             left = until - time.monotonic()
-            if left <= 0 or not self._arrivals.poll(left * 1000):
+            if left <= 0:
                 return None
+            if missing > FEW:  # to be woken for each would keep the server from sending them
+                time.sleep(min(left, missing * HAND_OVER_SECONDS))
+            elif not self._arrivals.poll(left * 1000):
+                return None
+        return received
 
     def _load(self, received: _Received) -> _Member | None:
         """The call, validated; None if it is not valid, which is then its answer."""
