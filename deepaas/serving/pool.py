@@ -455,12 +455,24 @@ class Pool:
         return again
 
     def on_not_started(self, why: str) -> None:
+        """Refuse what waits, as it could be for long. What has been begun in a batch, and is to be
+        tried alone, waits: to be told to come again could make it the end of another batch."""
         if self._ready:
             return
         if why and not self._draining:
             self.problem = why
-        if not self._crew.promising:
-            self._give_up(self._queue, self._not_ready())
+        if self._crew.promising:
+            return
+        waiting: list[Prediction] = []
+        retried: list[Prediction] = []
+        for prediction in self._queue:
+            (retried if prediction.alone else waiting).append(prediction)
+        self._queue.clear()
+        self._give_up(waiting, self._not_ready())
+        if why:
+            error = f"The worker of model {self.name} died during this prediction; the next {why}"
+            self._give_up(retried, WorkerDiedError(error))
+        self._queue.extend(retried)
 
     def _give_up(self, predictions: MutableSequence[Prediction], error: RequestError) -> None:
         for prediction in predictions:

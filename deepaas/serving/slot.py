@@ -124,16 +124,19 @@ class Slot:
         except OSError as error:
             raise StartError(f"could not be started: {error}") from None
         try:
-            await asyncio.wait_for(worker.ready(), self._start_timeout or None)
-        except BaseException as error:
+            # Not wait_for, which may take no notice of being cancelled.
+            done, _ = await asyncio.wait([worker.ready], timeout=self._start_timeout or None)
+            if not done:
+                limit, phase = self._start_timeout, worker.phase
+                raise StartError(f"was not ready in {limit:g} s, and is {phase} still")
+            worker.ready.result()
+            if worker.exited.done():
+                raise StartError(f"{worker.exited.result()} as soon as it was ready")
+        except BaseException:
             worker.doom = worker.doom or "did not become ready"
-            phase = worker.phase
             worker.kill()
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.shield(worker.exited)
-            if isinstance(error, asyncio.TimeoutError):
-                limit = self._start_timeout
-                raise StartError(f"was not ready in {limit:g} s, and is {phase} still") from None
             raise
         return worker
 

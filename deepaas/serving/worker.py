@@ -53,8 +53,9 @@ class StartError(DeepaasError):
 
 
 class Worker:
-    """A worker process: started when made, ready after `ready()`, ended after `exited` is done.
+    """A worker process: started when made, ended when `exited` is done.
 
+    It takes calls when `ready` is done, which is a StartError if it does not come to that.
     `calls` holds what was handed over and not answered, oldest first. `on_room` is called when
     there may be room for more, `on_disconnected` when it can get no more. All that the worker
     starts carries `mark` in its environment. Making one raises OSError if the system has no process
@@ -96,7 +97,7 @@ class Worker:
         self._control_buffer = b""
         self._untold = bytearray()
         self._output = -1
-        self._ready: asyncio.Future[messages.Ready] = self._loop.create_future()
+        self.ready: asyncio.Future[messages.Ready] = self._loop.create_future()
         self.exited: asyncio.Future[str] = self._loop.create_future()
         self._open(start)
 
@@ -157,10 +158,6 @@ class Worker:
             env=os.environ | {MARK: self.mark},
             start_new_session=True,
         )
-
-    async def ready(self) -> messages.Ready:
-        """Wait until the worker takes calls. Raises StartError if it does not come to that."""
-        return await asyncio.shield(self._ready)
 
     def hand_over(self, prediction: Prediction) -> bool:
         """Put a call into the worker's socket; False if that is full."""
@@ -333,10 +330,10 @@ class Worker:
                 self.depth = _depth(self.calling)
                 self.description = description
                 self.seconds_to_ready = time.monotonic() - self._began
-                if not self._ready.done():
-                    self._ready.set_result(message)
-            case messages.Failed(phase, cause) if not self._ready.done():
-                self._ready.set_exception(StartError(f"failed while {phase}: {cause}"))
+                if not self.ready.done():
+                    self.ready.set_result(message)
+            case messages.Failed(phase, cause) if not self.ready.done():
+                self.ready.set_exception(StartError(f"failed while {phase}: {cause}"))
 
     def _disconnected(self) -> None:
         """The worker has ended, as it will be told; or its model has closed the sockets."""
@@ -361,9 +358,9 @@ class Worker:
         ending = _ending(self._process.wait())
         self._drain(self._read_replies, self._replies)
         self._drain(self._read_control, self._control)
-        if not self._ready.done():
-            self._ready.set_exception(StartError(f"{ending} while {self.phase}"))
-        self._ready.exception()  # nobody may be waiting for it
+        if not self.ready.done():
+            self.ready.set_exception(StartError(f"{ending} while {self.phase}"))
+        self.ready.exception()  # nobody may be waiting for it
         self.phase = "dead"
         self.exited.set_result(ending)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import os
+import signal
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -15,7 +17,7 @@ import pytest
 
 from tests.conftest import Serve
 from tests.serving.conversation import Caller, lines, settle, together
-from tests.serving.processes import health, lives, pids
+from tests.serving.processes import health, lives, pids, wait_ready
 from tests.support import Part, Server, multipart, predictions, run_program, wait_until
 
 MODEL = "batched"
@@ -490,6 +492,22 @@ def test_two_guilty_ones_are_told_each(queue: Queue) -> None:
     assert "signal 9 (SIGKILL)" in made[2].failure()[2]
     assert [echoed(made[n]) for n in (1, 3)] == [(2, 1), (4, 1)]
     assert [ids for ids in queue.batches()[1:] if len(ids) == 1] == [[1], [2], [3], [4]]
+
+
+def test_deaths_in_a_row_do_not_keep_the_mates_from_their_answers(queue: Queue) -> None:
+    """They have been begun, and wait for the next worker; others would be told to come again."""
+    first = pids(queue.server, MODEL)[0]
+    os.kill(first, signal.SIGKILL)
+    wait_until(lambda: first not in pids(queue.server, MODEL), within=5, what="its death")
+    (worker,) = wait_ready(queue.server, MODEL)
+    os.kill(worker, signal.SIGSTOP)
+    made = [queue.call(1, do="exit"), queue.call(2, do="kill"), queue.call(3)]
+    settle(queue.server)
+    os.kill(worker, signal.SIGCONT)
+    assert "exited with code 3" in made[0].failure()[2]
+    assert "signal 9 (SIGKILL)" in made[1].failure()[2]
+    assert echoed(made[2]) == (3, 1)
+    assert queue.batches() == [[1, 2, 3], [1], [2], [3]]
 
 
 def test_calls_behind_a_deadly_batch_are_not_harmed(queue: Queue) -> None:
