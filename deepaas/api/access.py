@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 
 from aiohttp import hdrs, web
@@ -16,9 +15,6 @@ class AccessLogger(AbstractAccessLogger):
     """
 
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
-        began = getattr(request.protocol, "began", 0.0)  # earlier than aiohttp knows
-        if began:
-            time = asyncio.get_running_loop().time() - began
         self.write(
             request.remote,
             request.method,

@@ -120,6 +120,7 @@ class Connection(RequestHandler):
 
     __slots__ = (
         "_app",
+        "_began",
         "_head",
         "_heads",
         "_held",
@@ -130,7 +131,6 @@ class Connection(RequestHandler):
         "_under_way",
         "_used",
         "arrival",
-        "began",
     )
 
     def __init__(self, manager: Server, **kwargs: Any) -> None:
@@ -146,7 +146,7 @@ class Connection(RequestHandler):
         self._remote = ""
         self._late: asyncio.TimerHandle | None = None
         self.arrival: Journey | None = None  # to be answered on the long way
-        self.began = 0.0  # when its request came; 0: when aiohttp says
+        self._began = 0.0  # when its request came
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -176,10 +176,10 @@ class Connection(RequestHandler):
                 and self._begin(head, data, end)
             ):
                 return
-            self._note(data, end)
-            self.began = 0.0
+            if data != b"\r\n":  # which some send after a body
+                self._note(data, end)
         super().data_received(data)
-        if data and self._is_at_rest():
+        if data and self._left:
             self._expect_head()
 
     def _expect_head(self) -> None:
@@ -194,6 +194,8 @@ class Connection(RequestHandler):
         idle = self._under_way is None and self._is_at_rest()
         if idle and so_far == (self._request_count, self._used):
             self.force_close()
+        elif self._left:  # there may be a part of another one
+            self._expect_head()
 
     def _is_at_rest(self) -> bool:
         """Whether aiohttp has nothing to do for this connection, and the client takes answers."""
@@ -241,7 +243,7 @@ class Connection(RequestHandler):
                 self.force_close()
         else:
             self.arrival = journey
-            self.began = journey.began
+            self._began = journey.began
             super().data_received(journey.data)
         if self._held:
             self._loop.call_soon(self._go_on)
@@ -249,10 +251,15 @@ class Connection(RequestHandler):
     def _go_on(self) -> None:
         """Turn to what has come meanwhile, unless the client has gone."""
         held, self._held = self._held, b""
-        if self.transport is not None:
-            if len(held) > MAX_HELD:
-                self.transport.resume_reading()
+        if self.transport is None:
+            return
+        if len(held) > MAX_HELD:
+            self.transport.resume_reading()
+        try:
             self.data_received(held)
+        except Exception:
+            logger.exception("A connection failed and is closed")
+            self.force_close()
 
     def take_arrival(self) -> Journey | None:
         """The prediction that the present request is about, if it is made already."""
@@ -320,6 +327,12 @@ class Connection(RequestHandler):
             seconds = self._loop.time() - journey.began
             head = journey.head
             logger.write(self._remote, "POST", head.target, 200, length, seconds, head.agent)
+
+    def log_access(
+        self, request: web.BaseRequest, response: web.StreamResponse, time: float | None
+    ) -> None:
+        began, self._began = self._began, 0.0  # earlier than aiohttp knows
+        super().log_access(request, response, began or time)
 
     def _process_keepalive(self) -> None:
         """Close an idle connection. It is none while it is used on the short way."""

@@ -366,11 +366,15 @@ def speak(server: Server, *segments: bytes, asks: Sequence[Ask | None] = (None,)
     return answers
 
 
+@pytest.mark.parametrize("before", [[], [get("/v2/health/live")], [KNOWN, END]])
 @pytest.mark.parametrize("size", [1, 30, 46, 48, 49, 55, 57, 58])
-def test_known_request_that_begins_within_a_head_is_a_part_of_it(server: Server, size: int) -> None:
+def test_known_request_that_begins_within_a_head_is_a_part_of_it(
+    server: Server, size: int, before: list[Ask]
+) -> None:
     """Its first line is the value of a header, wherever the segments before it ended."""
     start = b"POST /v2/models/echo/predict/?number=5 HTTP/1.1\r\nX-Value: "
-    (seen,) = speak(server, start[:size], start[size:], KNOWN.data)
+    first = b"".join(aligned(before)) + start[:size]
+    *_, seen = speak(server, first, start[size:], KNOWN.data, asks=[*before, None])
     assert seen.predicted == echoed("known", 5)
 
 
@@ -527,7 +531,8 @@ class Mix:
 
 @pytest.mark.parametrize("name", ["slow-prediction", "slow-file"])
 def test_head_is_not_taken_for_that_of_the_request_before_it(server: Server, name: str) -> None:
-    """They wait, each read by itself, while the connection is busy with something else."""
+    """They wait, each read by itself, while the connection is busy with something else. The known
+    ones among them wait too."""
     size = {"slow-prediction": MEGABYTE, "slow-file": 64 * MEGABYTE}[name]
     busy = predict("sized", "", padded(90, do="file", size=size, accept="application/octet-stream"))
     mix = Mix(server, name)
@@ -536,10 +541,13 @@ def test_head_is_not_taken_for_that_of_the_request_before_it(server: Server, nam
         async with Line(server.port) as line:
             speaker = Speaker(server, line)
             await speaker.prepare()
-            await speaker.say(busy.marked(), *(ask.data for ask in mix.asks.values()))
+            asks = [KNOWN, *mix.asks.values(), KNOWN]
+            await speaker.say(busy.marked(), *aligned(asks))
             assert len((await line.answer(busy)).body) == size
+            assert (await line.answer()).predicted == echoed("known")
             for text, ask in mix.asks.items():
                 assert (await line.answer(ask)).predicted == echoed(text, 7)
+            assert (await line.answer()).predicted == echoed("known")
         await mix.check()
 
     run(speaking())

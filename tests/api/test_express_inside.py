@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import itertools
 import logging
 import os
 import signal
@@ -16,7 +15,7 @@ import pytest
 
 from deepaas.api import express
 from tests.serving.callers import Journal
-from tests.serving.inside import Client, House
+from tests.serving.inside import LIVE, Client, House
 from tests.serving.segments import Ask, Line, Seen, chunked, get, padded, predict
 
 LENGTH = 400
@@ -159,7 +158,7 @@ def test_other_head_goes_the_long_way_at_first(house: House, other: Ask) -> None
 
 
 BODY = padded(LENGTH, text="abc")
-PART = b'--b\r\nContent-Disposition: form-data; name="text"\r\n\r\nabc\r\n--b--\r\n'
+FORM = b'--b\r\nContent-Disposition: form-data; name="text"\r\n\r\nabc\r\n--b--\r\n'
 NEVER = {
     "old": predict("gated", "", BODY, "Connection: keep-alive", version="HTTP/1.0"),
     "last": predict("gated", "", BODY, "Connection: close", last=True),
@@ -167,7 +166,7 @@ NEVER = {
     "expected": predict("gated", "", BODY, "Expect: 100-continue"),
     "upgrade": predict("gated", "?text=abc", b"", "Upgrade: h2c"),
     "compressed": predict("gated", "", gzip.compress(BODY, mtime=0), "Content-Encoding: gzip"),
-    "form": predict("gated", "", PART, media="multipart/form-data; boundary=b"),
+    "form": predict("gated", "", FORM, media="multipart/form-data; boundary=b"),
     "long head": call("X-Long: " + "x" * express.MAX_HEAD, text="abc"),
     "large body": call(length=express.MAX_BODY + 1, text="abc"),
     "no length": Ask(b"POST /v2/models/gated/predict/?text=abc HTTP/1.1\r\nHost: x\r\n\r\n"),
@@ -494,16 +493,16 @@ def test_reply_that_nobody_waits_for_is_let_go(house: House, journal: Journal, k
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("turns", [0, 1, 2, 3, 4])
+@pytest.mark.parametrize("turns", [-1, 0, 1, 2, 3, 4])
 def test_client_that_leaves_at_the_moment_of_the_reply(
     house: House, journal: Journal, monkeypatch: pytest.MonkeyPatch, kind: str, turns: int
 ) -> None:
-    """Between the reply's arrival and its way out, one turn of the loop after the other."""
+    """Just before the reply comes, or then, or a few turns of the loop later."""
     arrived = express.Connection.arrived
     left = []
 
     def leave(connection: express.Connection, turns: int) -> None:
-        if turns:
+        if turns > 0:
             house.loop.call_soon(leave, connection, turns - 1)
             return
         left.append(connection)
@@ -511,8 +510,11 @@ def test_client_that_leaves_at_the_moment_of_the_reply(
             connection.transport.abort()
 
     def arriving(connection: express.Connection, *args: Any) -> None:
+        if turns < 0:
+            leave(connection, turns)
         arrived(connection, *args)
-        leave(connection, turns)
+        if turns >= 0:
+            leave(connection, turns)
 
     async def asking() -> None:
         async with Client(house) as client:
@@ -547,6 +549,31 @@ def test_second_request_is_answered_after_the_first(house: House, journal: Journ
 
     house.run(ask())
     journal.assert_one_at_a_time()
+
+
+def test_request_that_comes_at_the_moment_of_a_reply_keeps_its_turn(
+    house: House, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others have been waiting for the reply before it."""
+    arrived = express.Connection.arrived
+
+    def arriving(connection: express.Connection, *args: Any) -> None:
+        monkeypatch.setattr(express.Connection, "arrived", arrived)
+        arrived(connection, *args)
+        connection.data_received(call(number=4).data)
+
+    async def ask() -> list[int]:
+        async with Client(house) as client:
+            await known(client)
+            monkeypatch.setattr(express.Connection, "arrived", arriving)
+            await client.send(noted(journal, 1, gate="gate").data)
+            await house.until(lambda: journal.numbers("begin") == [1], "its begin")
+            for number in (2, 3):
+                await client.send(call(number=number).data, pause=0.02)
+            journal.open("gate")
+            return [(await client.answer()).predicted["number"] for _ in range(4)]
+
+    assert house.run(ask()) == [1, 2, 3, 4]
 
 
 def test_other_requests_behind_one_are_answered_after_it(house: House, journal: Journal) -> None:
@@ -593,32 +620,53 @@ def test_many_requests_one_behind_the_other(house: House, together: int) -> None
     house.run(ask())
 
 
-def test_client_that_takes_no_answer_is_not_served_on(house: House) -> None:
+@pytest.mark.parametrize("pause", [0, 0.01], ids=["at once", "one by one"])
+def test_client_that_takes_no_answer_is_not_served_on(house: House, pause: float) -> None:
     """What it would have to take is bounded, and so is what is read of what it sends."""
-    size = 20_000
-    sent = itertools.count(1)
-
-    async def keep_sending(client: Client) -> None:
-        for _ in range(4000):
-            await client.send(call(do="json", size=size).data)
-            next(sent)
+    data = call(do="json", size=50_000).data
 
     async def ask() -> None:
         async with Client(house) as client:
             await known(client)
-            client.reader._transport.pause_reading()  # type: ignore[attr-defined]
-            sending = asyncio.create_task(keep_sending(client))
-            largest, quiet, before = 0, 0, -1
-            while quiet < 20:
+            client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            sending = asyncio.create_task(client.send(*[data] * 1000, pause=pause))
+            still = 0
+            while still < 20:
+                before = house.unsent
                 await asyncio.sleep(0.02)
-                largest = max(largest, house.unsent)
-                served = house.handled
-                quiet = quiet + 1 if served == before and not house.pool.calls else 0
-                before = served
-                assert largest < 1024 * 1024
+                assert house.unsent < 1_000_000
+                still = still + 1 if house.unsent == before > 0 else 0
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
             client.writer.transport.abort()
+
+    house.run(ask())
+
+
+def test_what_is_sent_behind_a_request_is_not_all_read(house: House, journal: Journal) -> None:
+    """The client has to keep it, as long as it does not end."""
+    data = call(text="abc").data * 100
+    total = 32 * MEGABYTE
+
+    async def ask() -> None:
+        async with Client(house) as client:
+            await known(client)
+            await client.send(noted(journal, 1, gate="gate").data)
+            await house.until(lambda: journal.numbers("begin") == [1], "its begin")
+            transport = client.writer.transport
+            for _ in range(total // len(data)):
+                transport.write(data)
+            still = 0
+            while still < 10:
+                unsent = transport.get_write_buffer_size()
+                await asyncio.sleep(0.03)
+                still = still + 1 if unsent == transport.get_write_buffer_size() else 0
+            assert unsent > total // 2
+            journal.open("gate")
+            assert (await client.answer()).predicted["number"] == 1
+            for _ in range(2000):
+                assert (await client.answer()).predicted["text"] == 3
+            transport.abort()
 
     house.run(ask())
 
@@ -658,6 +706,63 @@ def test_idle_connection_is_closed(brief: House) -> None:
     brief.run(ask())
 
 
+@pytest.fixture(scope="module")
+def impatient() -> Iterator[House]:
+    """A head that has begun has to come to its end in half a second."""
+    with House(receive_timeout=0.5) as opened:
+        yield opened
+
+
+PART = call(text="abc").head[:50]
+BEGINNINGS: dict[str, list[bytes]] = {
+    "alone": [PART],
+    "byte by byte": [PART[:1], PART[1:2], PART[2:3]],
+    "behind a known request": [call(text="abc").data, PART],
+    "behind another request": [LIVE.data, PART],
+    "in one segment with a known request": [call(text="abc").data + PART],
+    "in one segment with another request": [LIVE.data + PART],
+}
+
+
+@pytest.mark.parametrize("after", [0, 0.3, 0.7])
+def test_head_that_does_not_come_to_its_end_ends_the_connection(
+    impatient: House, after: float
+) -> None:
+    """Whenever it begins, and whatever was before it."""
+
+    async def ask(kind: str) -> tuple[str, object]:
+        async with Client(impatient) as client:
+            await client.ask(call(text="abc"))
+            await asyncio.sleep(after)
+            await client.ask(call(text="abc"))
+            await client.send(*BEGINNINGS[kind], pause=0.05)
+            try:
+                came = await asyncio.wait_for(client.reader.read(), 4)
+            except asyncio.TimeoutError:
+                return kind, "is kept"
+            return kind, came.count(b"HTTP/1.1 200 OK")
+
+    async def all_of_them() -> list[tuple[str, object]]:
+        return await asyncio.gather(*map(ask, BEGINNINGS))
+
+    expected = [(kind, int("request" in kind)) for kind in BEGINNINGS]
+    assert impatient.run(all_of_them()) == expected
+
+
+@pytest.mark.parametrize("extra", [b"", b"\r\n"], ids=["nothing", "line end"])
+def test_connection_without_a_head_is_kept(impatient: House, extra: bytes) -> None:
+    async def ask() -> None:
+        async with Client(impatient) as client:
+            await known(client)
+            await client.send(extra)
+            await asyncio.sleep(1.2)
+            assert (await client.ask(call(text="abc"))).predicted["text"] == 3
+            await asyncio.sleep(0.7)
+            assert (await client.ask(call(text="abc"))).predicted["text"] == 3
+
+    impatient.run(ask())
+
+
 # --- the log, and failures of the server's own
 
 
@@ -694,6 +799,7 @@ def test_line_in_the_log_tells_the_same_either_way(lines: Lines, journal: Journa
     """Who, what, the status, the bytes and how long it really took; once for each request."""
     access = logging.getLogger("tests.express.access")
     agent = "User-Agent: some one"
+    slow_file = {**KINDS["file"], "seconds": 0.4}
 
     async def ask() -> None:
         async with Client(logged) as client:
@@ -702,20 +808,28 @@ def test_line_in_the_log_tells_the_same_either_way(lines: Lines, journal: Journa
             second = await client.short(call(agent, text="abc"))
             assert first == second
             await client.short(noted(journal, 1, agent, seconds=0.4))
-            await client.long(noted(journal, 2, agent, **{**KINDS["file"], "seconds": 0.4}))
+            await client.long(noted(journal, 2, agent, **slow_file))
             await client.long(call(agent, text="abc", seconds="none"))
+            await client.send(noted(journal, 3, agent, **slow_file).data)
+            await logged.until(lambda: 3 in journal.numbers("begin"), "its begin")
+            await client.send(call(agent, text="abc").data)
+            for _ in range(2):
+                assert (await client.answer()).status == 200
 
     with House(access_log=access) as logged:
         logged.run(ask())
-    assert len(lines.lines) == 5
+        logged.run(logged.until(lambda: len(lines.lines) >= 7, "a line for each"))
+    assert len(lines.lines) == 7
     start = '127.0.0.1 "POST /v2/models/gated/predict/ HTTP/1.1" '
     assert all(line.startswith(start) for line in lines.lines)
     assert all(line.endswith(' "some one"') for line in lines.lines)
     told = [line.removeprefix(start).split()[:3] for line in lines.lines]
-    assert [status for status, _, _ in told] == ["200"] * 4 + ["422"]
-    assert told[0][1] == told[1][1]
-    seconds = [float(took) for _, _, took in told]
-    assert [took >= 0.39 for took in seconds] == [False, False, True, True, False]
+    assert [status for status, _, _ in told] == ["200"] * 4 + ["422"] + ["200"] * 2
+    assert told[0][1] == told[1][1] == told[6][1]
+    assert [float(seconds) >= 0.39 for _, _, seconds in told[:6]] == [
+        *(False, False, True),
+        *(True, False, True),
+    ]
 
 
 def test_failure_with_one_connection_harms_no_other(lines: Lines, journal: Journal) -> None:

@@ -44,6 +44,7 @@ class House:
     folder: Path = ZOO.parent
     workers: int = 1
     keepalive: float = 60.0
+    receive_timeout: float = 60.0
     access_log: logging.Logger | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -89,7 +90,8 @@ class House:
         self.pool = Pool(source, options, self._guard)
         await self.pool.start()
         assert self.pool.ready, self.pool.problem
-        self.app = create_app([self.pool], Settings(limits=BodyLimits(directory=self._directory)))
+        limits = BodyLimits(directory=self._directory, receive_timeout=self.receive_timeout)
+        self.app = create_app([self.pool], Settings(limits=limits))
         self._count(self.app)
         self.http = Server(
             self.app,
