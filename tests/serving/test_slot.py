@@ -38,8 +38,8 @@ class Place:
 
     def __init__(self, *, start_timeout: float = 60) -> None:
         self.started: list[Started] = []
-        self.seated: list[Worker] = []
-        self.vacated: list[Worker] = []
+        self.seated: list[Any] = []
+        self.vacated: list[Any] = []
         self.failed: list[str] = []
         self.slot = Slot(
             "model[0]",
