@@ -89,7 +89,7 @@ def test_two_that_are_ready_at_once_leave_one(turns: int) -> None:
         await replacing
         await place.slot.close()
         assert place.slot.worker is replacement  # type: ignore[comparison-overlap]
-        assert place.seated[-1] is replacement  # type: ignore[comparison-overlap]
+        assert place.seated[-1] is replacement
         assert successor.exited.done() or place.vacated == [successor]
 
     run(check())
