@@ -22,6 +22,7 @@ import uvloop
 import deepaas
 from deepaas import config, log
 from deepaas.cmd.reload import Reloads, watching
+from deepaas.cmd.turns import ask_for_short_turns
 from deepaas.exceptions import ConfigurationError, NoModelError
 from deepaas.model import loading
 from deepaas.serving.crew import CrewOptions
@@ -78,6 +79,7 @@ def run(argv: Sequence[str]) -> int:
     try:
         log.setup(options, tail)
         open_files = _raise_open_files(conf.queue_size)
+        ask_for_short_turns()
         sources = loading.find(conf.model, conf.model_name)
         with contextlib.ExitStack() as resources:
             listener = resources.enter_context(_bind(conf.listen_ip, conf.listen_port))

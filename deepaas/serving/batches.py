@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import CoroutineType
 from typing import Any
 
-from deepaas.model.v2.exchange import Call
+from deepaas.model.v2.exchange import Call, Reply
 from deepaas.serving import messages
 from deepaas.serving.host import Host
 from deepaas.serving.outlet import Outlet
@@ -19,6 +19,10 @@ logger = logging.getLogger("deepaas.worker")
 
 HAND_OVER_SECONDS = 10e-6
 """What a server needs to hand over a call, at the least."""
+
+NAP_SECONDS = 50e-6
+SOON_SECONDS = 2e-3
+"""Who has been answered in a batch may ask again within this time."""
 
 FEW = 3
 
@@ -47,10 +51,12 @@ class Batches:
         self._buffer = bytearray(messages.MAX_PACKET)
         self._arrivals = select.poll()
         self._arrivals.register(requests, select.POLLIN)
+        self._size = 0  # of the last batch
         self._held: _Received | None = None  # a call that must be alone, and has to wait for it
 
     def serve(self) -> None:
         while (batch := self._gather()) is not None:
+            self._size = len(batch)
             if batch:
                 self._answer(batch)
 
@@ -60,7 +66,7 @@ class Batches:
         It waits while it is smaller than the number of calls that can be expected, which is what
         the newest call says of the recent past.
         """
-        received = self._held or self._receive()
+        received = self._held or self._receive_soon() or self._receive()
         self._held = None
         if received is None:
             return None
@@ -96,6 +102,13 @@ class Batches:
         except BlockingIOError:  # nothing there, or taken back by the server
             return None
 
+    def _receive_soon(self) -> _Received | None:
+        """The first call after a batch of many, whose callers are about to ask again. A processor
+        that has nothing at all to do meanwhile would need longer to begin with it."""
+        if self._size <= FEW:
+            return None
+        return self._receive_until(time.monotonic() + SOON_SECONDS, self._size)
+
     def _receive_until(self, until: float, missing: int) -> _Received | None:
         """A further call: one that is there, or comes until then."""
         while (received := self._receive_now()) is None:
@@ -103,7 +116,7 @@ class Batches:
             if left <= 0:
                 return None
             if missing > FEW:  # to be woken for each would keep the server from sending them
-                time.sleep(min(left, missing * HAND_OVER_SECONDS))
+                time.sleep(min(left, missing * HAND_OVER_SECONDS, NAP_SECONDS))
             elif not self._arrivals.poll(left * 1000):
                 return None
         return received
@@ -131,17 +144,21 @@ class Batches:
                 if again is not None:
                     self._answer([again])
             return
+        self._host.end_if_forked()
+        self._outlet.send_all(
+            (member.received.id, self._reply(member, result))
+            for member, result in zip(batch, results, strict=True)
+        )
         self._host.recover()
-        for member, result in zip(batch, results, strict=True):
+
+    def _reply(self, member: _Member, result: Any) -> Reply:
+        try:
             if isinstance(result, BaseException):
-                self._fail(member.received, result)
-                continue
-            try:
-                reply = self._host.encode(result, member.media_type)
-            except BaseException as error:
-                self._fail(member.received, error)
-            else:
-                self._outlet.send(member.received.id, reply)
+                raise result
+            return self._host.encode(result, member.media_type)
+        except BaseException as error:
+            self._host.recover(error)
+            return self._host.failed(error)
 
     def _predict(self, arguments: list[dict[str, Any]]) -> list[Any]:
         predict_batch = self._host.model.function("predict_batch")

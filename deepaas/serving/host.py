@@ -138,9 +138,13 @@ class Host:
         """Undo what the model's code may have done to this process, before `error` or without."""
         if error is not None:
             let_go(error)
-        if os.getpid() != self._pid:
-            os._exit(1)  # a child that it has forked, and that must not answer in our place
+        self.end_if_forked()
         self._streams.restore()
+
+    def end_if_forked(self) -> None:
+        """End a child that the model has forked, and that must not answer in our place."""
+        if os.getpid() != self._pid:
+            os._exit(1)
 
     def encode(self, value: Any, media_type: str) -> Reply:
         """The reply with what predict returned. Raises UnusableResultError if there is none."""

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from deepaas.model.v2.exchange import Reply
 from deepaas.serving import messages
 
 PIECE = 64 * 1024
-"""Bytes of one part of a stream at the most."""
+"""Bytes of one part of a stream at the most, and of replies that are sent together."""
+
+HOLD_SECONDS = 0.2e-3
+"""How long a reply may be kept for others that are sent with it."""
 
 
 class Control:
@@ -68,6 +72,28 @@ class Outlet:
         finally:
             os.close(reply.fd)
         self._socket.sendall(data[sent:])
+
+    def send_all(self, replies: Iterable[tuple[int, Reply]]) -> None:
+        """Send replies that are made one after the other, those that are made quickly together:
+        what is sent wakes the server, and may have to wait for it."""
+        made: list[bytes] = []
+        size = 0
+        began = time.monotonic()
+        for call_id, reply in replies:
+            if reply.fd >= 0:
+                self._socket.sendall(b"".join(made))
+                made.clear()
+                self.send(call_id, reply)
+                continue
+            made.append(messages.encode_reply(call_id, reply))
+            size += len(reply.body)
+            if size >= PIECE or time.monotonic() - began > HOLD_SECONDS:
+                self._socket.sendall(b"".join(made))
+                made.clear()
+                size = 0
+                began = time.monotonic()
+        if made:
+            self._socket.sendall(b"".join(made))
 
     def send_stream(
         self, call_id: int, message: messages.Opened | messages.Part | messages.Closed

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -192,5 +194,64 @@ def test_descriptor_is_closed_though_the_server_has_gone(ends: Ends, tmp_path: P
     ends[0].close()
     with pytest.raises(BrokenPipeError):
         Outlet(ends[1]).send(1, Reply(fd=fd))
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
+
+
+def sent_together(outlet: Outlet, ends: Ends, replies: Iterator[tuple[int, Reply]]) -> list[int]:
+    """How many replies had come whenever the next was asked for, and at the end."""
+    reader = ReplyReader()
+    come: list[int] = []
+
+    def look() -> None:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                data, fds, _, _ = socket.recv_fds(ends[0], 10_000_000, 10)
+                come.extend(call_id for call_id, _ in reader.feed(data, fds))
+                for fd in fds:
+                    os.close(fd)
+
+    counts = []
+
+    def watched() -> Iterator[tuple[int, Reply]]:
+        for call_id, reply in replies:
+            look()
+            counts.append(len(come))
+            yield call_id, reply
+
+    ends[0].setblocking(False)
+    outlet.send_all(watched())
+    look()
+    assert come == [*range(len(come))]
+    return [*counts, len(come)]
+
+
+def test_replies_that_are_made_quickly_go_out_together(ends: Ends) -> None:
+    replies = ((number, Reply(body=b"abc")) for number in range(5))
+    counts = sent_together(Outlet(ends[1]), ends, replies)
+    assert counts[-1] == 5
+    assert len(set(counts)) <= 3  # in one write, or two on a machine that is busy with other things
+
+
+def test_reply_does_not_wait_for_others_that_take_long(ends: Ends) -> None:
+    def slowly() -> Iterator[tuple[int, Reply]]:
+        for number in range(4):
+            time.sleep(0.005)
+            yield number, Reply(body=b"abc")
+
+    assert sent_together(Outlet(ends[1]), ends, slowly()) == [0, 1, 2, 3, 4]
+
+
+def test_large_replies_do_not_wait_for_one_another(ends: Ends) -> None:
+    replies = ((number, Reply(body=b"x" * (PIECE - number % 2))) for number in range(4))
+    counts = sent_together(Outlet(ends[1]), ends, replies)
+    assert counts in ([0, 1, 1, 3, 4], [0, 1, 2, 3, 4])
+
+
+def test_descriptors_keep_their_place_among_the_replies(ends: Ends, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    fd = os.open(tmp_path / "file", os.O_RDONLY)
+    replies = iter([(0, Reply(body=b"a")), (1, Reply(fd=fd)), (2, Reply(body=b"c"))])
+    assert sent_together(Outlet(ends[1]), ends, replies)[-1] == 3
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(fd)

@@ -1,4 +1,4 @@
-"""Plain lists of numbers take a shorter way; the answer must be marshmallow's own."""
+"""Plain values take a shorter way; the answer must be marshmallow's own."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Any
 import marshmallow
 import pytest
 import webargs
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from marshmallow import Schema, ValidationError, validate
 
 from deepaas.model.v2.arguments import Arguments
+from deepaas.model.v2.exchange import Call
 
 fields = webargs.fields
 LIBRARIES = [webargs.fields, marshmallow.fields]
@@ -215,6 +216,135 @@ def test_answer_is_that_of_marshmallow(recipe: Recipe, value: Any) -> None:
 @given(recipe=lists_of_numbers, value=numbers)
 def test_answer_is_that_of_marshmallow_for_lists_of_numbers(recipe: Recipe, value: Any) -> None:
     assert_equal(recipe, value)
+
+
+# --- several arguments -----------------------------------------------------------------------
+
+
+class OddText(fields.String):
+    def deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+        return [super().deserialize(value, *args, **kwargs)]
+
+
+_texts: st.SearchStrategy[Recipe] = st.one_of(
+    st.builds(
+        _recipe,
+        st.sampled_from([fields.Str, marshmallow.fields.Str, OddText]),
+        _given(
+            required=_booleans,
+            allow_none=_booleans,
+            validate=st.sampled_from([validate.Length(max=2), [validate.OneOf(["", "1"])]]),
+        ),
+    ),
+    st.builds(
+        _recipe,
+        st.just(fields.Bool),
+        _given(
+            truthy=st.sampled_from([{"yes"}, {True, "yes"}, {1}, {False}, set()]),
+            falsy=st.sampled_from([{"no"}, {False, "no"}, {0}, {True}]),
+            load_default=st.just(True),
+        ),
+    ),
+    st.builds(
+        _recipe,
+        st.sampled_from([fields.Str, fields.Float, fields.Int]),
+        _given(
+            data_key=st.sampled_from(["wire", "a", ""]),
+            attribute=st.sampled_from(["inside", "b", "in.side"]),
+            load_only=_booleans,
+            dump_only=_booleans,
+            load_default=st.sampled_from([None, 1, marshmallow.missing]),
+        ),
+    ),
+)
+_names = st.sampled_from(["a", "b", "wire", "in.side"])
+_declared = st.dictionaries(_names, _numbers | _texts | _texts | _lists, min_size=1, max_size=3)
+_sent = st.dictionaries(st.sampled_from(["a", "b", "wire", "in.side", ""]), _anything | _flat)
+
+
+def made_of(schema: Schema, gathered: dict[str, Any]) -> Any:
+    """What the schema makes of the arguments, whatever their order; None if it refuses them."""
+    try:
+        return exact(sorted(schema.load(gathered).items()))
+    except ValidationError:
+        return None
+    except Exception as error:
+        return type(error), str(error)
+
+
+def simply(arguments: Arguments, gathered: dict[str, Any]) -> Any:
+    """What the short way makes of them; None if it leaves that to the schema."""
+    try:
+        loaded = arguments._load_simply(gathered)
+    except Exception as error:
+        return type(error), str(error)
+    return None if loaded is None else exact(sorted(loaded.items()))
+
+
+@settings(max_examples=600, deadline=None)
+@given(declared=_declared, sent=_sent)
+def test_arguments_are_those_of_marshmallow(declared: dict[str, Recipe], sent: Any) -> None:
+    try:
+        plain = Schema.from_dict({name: recipe() for name, recipe in declared.items()})()
+    except ValueError:  # two have the same name
+        reject()
+    arguments = Arguments({name: recipe() for name, recipe in declared.items()})
+    gathered = {one.name: sent[one.name] for one in arguments._arguments if one.name in sent}
+    assert simply(arguments, gathered) in (None, made_of(plain, gathered))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        (fields.Float(), 1.5),
+        (fields.Int(required=True), 1),
+        (fields.Str(allow_none=True), "abc"),
+        (fields.Bool(data_key="wire"), False),
+        (fields.Int(load_default=3), marshmallow.missing),
+        (fields.Float(validate=validate.Range(min=0)), 2),
+        (fields.Nested(Schema.from_dict({"x": fields.Int()})), {"x": 1}),
+    ],
+)
+def test_schema_is_not_asked_about_valid_values(field: Any, value: Any) -> None:
+    arguments = Arguments({"x": field, "y": fields.Str(load_default="y")})
+    name = field.data_key or "x"
+    gathered = {} if value is marshmallow.missing else {name: value}
+    expected = arguments._schema.load(gathered)
+    assert exact(arguments._load_simply(gathered)) == exact(expected)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        (fields.Float(), float("nan")),
+        (fields.Float(), float("-inf")),
+        (fields.Bool(truthy={"yes"}), True),
+        (fields.Bool(falsy={"no"}), False),
+        (fields.Str(validate=validate.Length(max=2)), "abc"),
+        (fields.Int(required=True), marshmallow.missing),
+        (fields.Str(), None),
+        (fields.Int(strict=True), 1.5),
+    ],
+)
+def test_schema_says_what_is_wrong(field: Any, value: Any) -> None:
+    arguments = Arguments({"x": field})
+    gathered = {} if value is marshmallow.missing else {"x": value}
+    with pytest.raises(ValidationError):
+        arguments._schema.load(gathered)
+    assert arguments._load_simply(gathered) is None
+
+
+def _negative(data: Any, **kwargs: Any) -> Any:
+    return {"x": -data["x"]}
+
+
+@pytest.mark.parametrize("kind", [marshmallow.pre_load, marshmallow.post_load])
+def test_schema_of_the_author_is_always_asked(kind: Any) -> None:
+    hook = kind(lambda self, data, **kwargs: _negative(data))
+    author = type("Author", (Schema,), {"x": fields.Int(), "hook": hook})
+    call = Call(content_type="application/json", body=b'{"x": 5}')
+    assert Arguments(author).load(call)[0] == {"x": -5}
+    assert Arguments(author()).load(call)[0] == {"x": -5}
 
 
 # --- where it is taken -----------------------------------------------------------------------
