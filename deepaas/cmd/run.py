@@ -282,8 +282,9 @@ class Server:
         await runner.setup()
         gc.collect()
         gc.freeze()
-        listener.listen(1024)
-        site = web.SockSite(runner, listener)
+        # As many connections as the system lets wait (net.core.somaxconn): one more would have to
+        # ask again, a second later.
+        site = web.SockSite(runner, listener, backlog=socket.SOMAXCONN)
         try:
             await site.start()
             host, port = listener.getsockname()[:2]

@@ -10,7 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import os
 import resource
+import signal
+import socket
 import statistics
 import time
 from collections import Counter
@@ -21,7 +24,7 @@ from tests.conftest import Serve
 from tests.serving.processes import MEGABYTE
 from tests.serving.traces import memory, traces, wait_for_traces
 from tests.serving.wire import Answer, Connection, request
-from tests.support import Server
+from tests.support import HOST, Server
 
 MILLISECONDS = 50
 """How long the model takes: it can answer 20 requests a second."""
@@ -34,6 +37,7 @@ SECONDS = 4.0
 ATTEMPTS = 4
 PATIENCE = 20.0
 QUEUE = 10
+BURST = 400
 PATH = "/v2/models/plain/predict/"
 
 
@@ -326,3 +330,23 @@ def test_usual_limit_of_descriptors_leaves_no_one_without_an_answer(serve: Serve
     senders = Senders(server.port)
     asyncio.run(finished(senders, run))
     check_no_traces(server)
+
+
+def test_burst_of_new_connections_need_not_ask_again(serve: Serve) -> None:
+    """While the server is busy with something else: who asks again does so after a second."""
+    server = serve({"plain": "zoo.turmoil:plain"})
+    with contextlib.ExitStack() as connections:
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            opened = [
+                connections.enter_context(
+                    socket.create_connection((HOST, server.port), timeout=0.9)
+                )
+                for _ in range(BURST)
+            ]
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+        for one in opened:
+            one.settimeout(PATIENCE)
+            one.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert one.recv(10_000).startswith(b"HTTP/1.1 200 OK")
