@@ -383,7 +383,7 @@ class Pool:
         first = now
         overdue = 0
         for prediction in worker.calls.values():
-            begun = now if _reader_is_slow(prediction) else prediction.since
+            begun = now if prediction.reader_is_slow else prediction.since
             if begun + limit > now:
                 first = min(first, begun)
                 continue
@@ -463,10 +463,8 @@ class Pool:
             self.problem = why
         if self._crew.promising:
             return
-        waiting: list[Prediction] = []
-        retried: list[Prediction] = []
-        for prediction in self._queue:
-            (retried if prediction.alone else waiting).append(prediction)
+        waiting = [prediction for prediction in self._queue if not prediction.alone]
+        retried = [prediction for prediction in self._queue if prediction.alone]
         self._queue.clear()
         self._give_up(waiting, self._not_ready())
         if why:
@@ -492,13 +490,8 @@ def _load(worker: Worker) -> int:
 def _begun_at(worker: Worker, now: float) -> float:
     """When a worker began what it works on; now if that is nothing, or not its fault."""
     for first in worker.calls.values():
-        return now if _reader_is_slow(first) else max(first.since, worker.progress)
+        return now if first.reader_is_slow else max(first.since, worker.progress)
     return now
-
-
-def _reader_is_slow(prediction: Prediction) -> bool:
-    stream = prediction.stream
-    return stream is not None and stream.unread and not prediction.abandoned
 
 
 def _unlink(path: str) -> None:

@@ -131,6 +131,11 @@ class Prediction:
         if not self.ended:
             self.leave(self)
 
+    @property
+    def reader_is_slow(self) -> bool:
+        """Whether its stream waits for the caller to read."""
+        return self.stream is not None and self.stream.unread and not self.abandoned
+
     async def reply(self) -> Reply:
         """The reply, once. Raises the RequestError that there is instead."""
         raise NotImplementedError
