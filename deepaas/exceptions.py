@@ -17,6 +17,10 @@ DeepaasError
     │   ├── QueueFullError
     │   └── StoppingError
     ├── PredictTimeoutError        504
+    ├── NotStoppableError          409
+    ├── NotFinishedError           409
+    ├── CallbackRefusedError       403
+    ├── StorageError               507
     ├── ReloadFailedError          500
     └── WorkerDiedError            500
 """
@@ -139,6 +143,34 @@ class PredictTimeoutError(RequestError):
 
     status = 504
     code = "timeout"
+
+
+class StorageError(RequestError):
+    """What has to outlive the server cannot be written or read: a full disk, for instance."""
+
+    status = 507
+    code = "storage_failed"
+
+
+class NotStoppableError(RequestError):
+    """The training runs where this server cannot reach it, as in another container."""
+
+    status = 409
+    code = "not_stoppable"
+
+
+class NotFinishedError(RequestError):
+    """The result of an asynchronous prediction is not there yet."""
+
+    status = 409
+    code = "not_finished"
+
+
+class CallbackRefusedError(RequestError):
+    """The server does not call this address."""
+
+    status = 403
+    code = "callback_refused"
 
 
 class WorkerDiedError(RequestError):

@@ -3,7 +3,7 @@ doubled slashes."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
@@ -21,8 +21,10 @@ MAX_CACHED = 1024
 class Route:
     """What answers a method on a path.
 
-    The handler gets `arguments` by name, and each `{name}` that stands for a segment of `path`.
-    Whatever else is in `path` is percent-encoded.
+    The handler gets `arguments` by name, and each `{name}` that stands for a segment of `path`. A
+    last `{name*}` stands for all the segments that are left, one or more: a tuple of them. In these
+    what is no UTF-8 is as in the names of files: `os.fsencode` has the bytes. Whatever else is in
+    `path` is percent-encoded.
     """
 
     method: str
@@ -48,9 +50,13 @@ class _Step:
 class Router:
     def __init__(self, base_path: str, routes: Iterable[Route]) -> None:
         self._routes: dict[int, list[tuple[Sequence[_Step], Route]]] = {}
+        self._tails: list[tuple[Sequence[_Step], str, Route]] = []
         for route in routes:
             pattern = [_Step.of(segment) for segment in _segments(f"{base_path}/{route.path}")]
-            self._routes.setdefault(len(pattern), []).append((pattern, route))
+            if pattern and pattern[-1].is_name and pattern[-1].text.endswith("*"):
+                self._tails.append((pattern[:-1], pattern[-1].text[:-1], route))
+            else:
+                self._routes.setdefault(len(pattern), []).append((pattern, route))
         self._cache: dict[tuple[str, str], tuple[Handler, dict[str, Any]]] = {}
 
     def find(self, method: str, raw_path: str) -> tuple[Handler, dict[str, Any]]:
@@ -61,26 +67,41 @@ class Router:
         key = (method, raw_path)
         found = self._cache.get(key)
         if found is None:
-            found = self._search(method, raw_path)
+            found, is_tail = self._search(method, raw_path)
+            if is_tail:  # of which there is no end: they would drive the others out
+                return found
             if len(self._cache) >= MAX_CACHED:
                 self._cache.clear()
             self._cache[key] = found
         return found
 
-    def _search(self, method: str, raw_path: str) -> tuple[Handler, dict[str, Any]]:
-        # Decoded segment by segment, so that an encoded slash or .. never is a step in the path.
-        segments = [unquote(segment) for segment in _segments(raw_path)]
+    def _search(self, method: str, raw_path: str) -> tuple[tuple[Handler, dict[str, Any]], bool]:
+        """What was found, and whether it has a tail."""
         allowed = set()
-        for pattern, route in self._routes.get(len(segments), ()):
-            names = _match(pattern, segments)
-            if names is None:
-                continue
+        for route, names, is_tail in self._fitting(_segments(raw_path)):
             if route.method == method:
-                return route.handler, {**route.arguments, **names}
+                return (route.handler, {**route.arguments, **names}), is_tail
             allowed.add(route.method)
         if allowed:
             raise MethodNotAllowedError(method, allowed)
         raise NotFoundError(f"There is nothing at {raw_path}")
+
+    def _fitting(
+        self, raw_segments: Sequence[str]
+    ) -> Iterator[tuple[Route, Mapping[str, Any], bool]]:
+        """The routes for this path, what their names stand for, and whether they have a tail."""
+        # Decoded segment by segment, so that an encoded slash or .. never is a step in the path.
+        segments = [unquote(segment) for segment in raw_segments]
+        for pattern, route in self._routes.get(len(segments), ()):
+            names = _match(pattern, segments)
+            if names is not None:
+                yield route, names, False
+        for pattern, tail, route in self._tails:
+            names = _match(pattern, segments[: len(pattern)])
+            rest = raw_segments[len(pattern) :]
+            if names is not None and rest:
+                decoded = tuple(unquote(segment, errors="surrogateescape") for segment in rest)
+                yield route, {**names, tail: decoded}, True
 
 
 def _segments(path: str) -> list[str]:
@@ -88,6 +109,8 @@ def _segments(path: str) -> list[str]:
 
 
 def _match(pattern: Sequence[_Step], segments: Sequence[str]) -> dict[str, str] | None:
+    if len(pattern) != len(segments):
+        return None
     names = {}
     for step, segment in zip(pattern, segments, strict=True):
         if step.is_name:

@@ -122,7 +122,11 @@ class Batches:
         return received
 
     def _load(self, received: _Received) -> _Member | None:
-        """The call, validated; None if it is not valid, which is then its answer."""
+        """The call, validated; None if it is not valid, which is then its answer, or if to check
+        that was all it asked for."""
+        if received.call.check:
+            self._outlet.send(received.id, self._host.check(received.call))
+            return None
         try:
             arguments, media_type = self._host.arguments.load(received.call)
         except BaseException as error:

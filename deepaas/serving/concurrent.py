@@ -89,6 +89,8 @@ class Concurrent:
     async def _answer(self, call_id: int, call: Call) -> Reply | None:
         """The reply to a call; None if it was streamed."""
         host = self._host
+        if call.check:
+            return host.check(call)
         try:
             arguments, media_type = host.arguments.load(call)
             predict = host.model.function("predict")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -18,6 +18,9 @@ from deepaas.serving.worker import StartError, Worker
 logger = logging.getLogger("deepaas.serving")
 
 STOPPED = "was stopped"
+CLERK = -1
+"""The index of a worker that is in no slot."""
+
 MEMORY_CHECK_SECONDS = 1.0
 MEGABYTE = 1024 * 1024
 
@@ -80,12 +83,16 @@ class Crew:
         self._replacing = asyncio.Lock()  # one at a time: a new worker needs memory too
         self._watching: list[asyncio.Task[None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self._started = False
+        self._suspended = False
         self._stopping = False
 
     @property
     def promising(self) -> bool:
         """Whether a worker is there, or being started."""
-        return bool(self.ready) or any(slot.promising for slot in self._slots)
+        if self.ready:
+            return True
+        return not self._suspended and any(slot.promising for slot in self._slots)
 
     @property
     def retry_at(self) -> float:
@@ -95,11 +102,22 @@ class Crew:
     # --- its life
 
     async def start(self) -> None:
-        """Start the workers; return when each is ready, or has failed once."""
-        for slot in self._slots:
-            slot.fill()
+        """Start the workers; return when each is ready, or has failed once.
+
+        While they are suspended, none is started, and this returns at once.
+        """
+        self._started = True
         if self._options.max_memory:
             self._watching.append(asyncio.create_task(self._watch_memory()))
+        if not self._suspended:
+            await self._fill_slots()
+
+    async def _fill_slots(self) -> None:
+        for slot in self._slots:
+            slot.refill()
+        await self._until_settled()
+
+    async def _until_settled(self) -> None:
         await asyncio.gather(*(slot.settled.wait() for slot in self._slots))
 
     async def stop(self) -> None:
@@ -114,6 +132,38 @@ class Crew:
                 worker.kill()
         await asyncio.gather(*(w.stop(self._options.stop_timeout) for w in list(self.workers)))
         await asyncio.gather(*self._watching, *self._tasks, return_exceptions=True)
+
+    def suspend(self, why: str) -> set[Worker]:
+        """Start no worker until `resume`, and let those that there are finish and end: these.
+
+        One that is not ready is ended at once. To be called again does no harm.
+        """
+        self._suspended = True
+        for slot in self._slots:
+            slot.empty()
+        leaving = set(self.workers)
+        for worker in leaving:
+            if worker in self.ready:
+                self.retire(worker, why)
+            elif not worker.doom:
+                self.kill(worker, why)
+        return leaving
+
+    async def until_gone(self, workers: Iterable[Worker]) -> None:
+        """Wait until these have ended, with what they have started."""
+        exits = [worker.exited for worker in workers]
+        if exits:
+            await asyncio.wait(exits)
+        if self._tasks:
+            await asyncio.wait(set(self._tasks))
+
+    async def resume(self) -> None:
+        """Start the workers anew after `suspend`; return when each is ready, or has failed once."""
+        begins = self._suspended and not self._stopping
+        if begins:
+            self._suspended = False
+        if self._started:
+            await (self._fill_slots() if begins else self._until_settled())
 
     async def replace_all(self) -> None:
         """Replace the workers one after another by new ones.
@@ -142,6 +192,8 @@ class Crew:
                     await slot.replace()
                     return
                 except StartError as error:
+                    if worker.doom:
+                        return
                     logger.error("Worker %s stays, as the new one %s", worker.name, error)
         await asyncio.sleep(self._options.restart_delay_max)
         worker.aging = False
@@ -189,27 +241,52 @@ class Crew:
         )
 
     def _new_worker(self, index: int) -> Worker:
+        if self._suspended:
+            raise StartError("was not started, as its model is suspended")
+        worker = self._spawn(
+            index,
+            self._options.warm,
+            self._employer.on_room,
+            lambda worker: self._take_out(worker, "has closed its connections"),
+        )
+        self.workers.add(worker)
+        worker.exited.add_done_callback(lambda _: self._on_exit(worker))
+        return worker
+
+    def new_clerk(self, on_ended: Callable[[Worker, str], None]) -> Worker:
+        """Start a worker that is none of these, and not warmed: for checks alone.
+
+        When its process has ended `on_ended` is told how; then its sockets can still be read.
+        """
+        worker = self._spawn(CLERK, False, lambda _: None, lambda _: None)
+
+        def on_exit(exited: asyncio.Future[str]) -> None:
+            on_ended(worker, exited.result())
+            self._bury(worker)
+
+        worker.exited.add_done_callback(on_exit)
+        return worker
+
+    def _spawn(
+        self,
+        index: int,
+        warm: bool,
+        on_room: Callable[[Worker], None],
+        on_disconnected: Callable[[Worker], None],
+    ) -> Worker:
         start = messages.Start(
             name=self._source.name,
             target=self._source.target,
             folder=self._source.folder,
             index=index,
-            warm=self._options.warm,
+            warm=warm,
             log=self._options.log,
             limits=vars(self._options.limits),
             open_files=self._options.open_files,
         )
         mark = f"{self._guard.token}/{self._source.name}/{next(self._numbers)}/"
-        worker = Worker(
-            start,
-            mark,
-            self._employer.on_room,
-            lambda worker: self._take_out(worker, "has closed its connections"),
-            self._on_output,
-        )
+        worker = Worker(start, mark, on_room, on_disconnected, self._on_output)
         self._guard.add(worker.pid)
-        self.workers.add(worker)
-        worker.exited.add_done_callback(lambda _: self._on_exit(worker))
         return worker
 
     def _admit(self, worker: Worker) -> None:
@@ -228,15 +305,19 @@ class Crew:
         self.workers.discard(worker)
         if worker in self.ready:
             self.ready.remove(worker)
-        ending = worker.exited.result()
-        self._employer.on_ended(worker, ending)
-        if not worker.doom and worker.seconds_to_ready:
-            logger.error("Worker %s (pid %d) %s", worker.name, worker.pid, ending)
-        worker.close()
-        self._do(self._clean_up_after(worker))
+        self._employer.on_ended(worker, worker.exited.result())
+        self._bury(worker)
         if not self._stopping:
             for slot in self._slots:
                 slot.lost(worker)
+
+    def _bury(self, worker: Worker) -> None:
+        """Release what there was for a worker, and say how it ended if that was not on purpose."""
+        if not worker.doom and worker.seconds_to_ready:
+            ending = worker.exited.result()
+            logger.error("Worker %s (pid %d) %s", worker.name, worker.pid, ending)
+        worker.close()
+        self._do(self._clean_up_after(worker))
 
     async def _clean_up_after(self, worker: Worker) -> None:
         """End what a worker has left running."""

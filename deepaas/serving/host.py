@@ -11,11 +11,12 @@ from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any, TextIO
 
 from deepaas.model import loading
+from deepaas.model.v2 import checking
 from deepaas.model.v2.arguments import Arguments
 from deepaas.model.v2.calling import calling_of, yields
 from deepaas.model.v2.description import describe_function
 from deepaas.model.v2.exchange import NOT_IMPLEMENTED, Call, Reply
-from deepaas.model.v2.failures import let_go, prepare_for_model, reply_to
+from deepaas.model.v2.failures import describe, let_go, prepare_for_model, reply_to
 from deepaas.model.v2.results import ResultSchema, encode, encode_item, to_plain
 from deepaas.model.v2.streams import EVENTS, stream_type
 from deepaas.model.v2.wrapper import ModelWrapper, stock_metadata
@@ -47,6 +48,11 @@ class Host:
         self._imported = set(sys.modules) - before
         on_phase("describing")
         self.arguments = Arguments(self.model.fields("predict"))
+        self._train_arguments: Arguments | None = None
+        self._train_description: dict[str, Any] = {}
+        self._train_problem = ""
+        if self.model.has("train"):
+            self._read_train_arguments()
         schema = self.model.schema
         self.schema = None if schema is None else ResultSchema(schema)
         self.calling = calling_of(
@@ -62,6 +68,19 @@ class Host:
                 self.wait_for(awaitable)
         prepare_for_model()
 
+    def _read_train_arguments(self) -> None:
+        """Read the arguments of train. If that fails, it is trainings alone that are refused."""
+        try:
+            arguments = Arguments(self.model.fields("train"))
+            description = describe_function(arguments, None)
+            self.recover()
+            self._train_arguments = arguments
+            self._train_description = {"train": description}
+        except BaseException as error:
+            self.recover(error)
+            self._train_problem = describe(error)
+            logger.error("get_train_args of model %s failed", self.model.name, exc_info=error)
+
     def description(self) -> dict[str, Any]:
         """What the server needs to know of the model, in plain data."""
         try:
@@ -69,18 +88,21 @@ class Host:
         except Exception:
             logger.exception("get_metadata of model %s failed", self.model.name)
             metadata = stock_metadata(self.model.name)
-        has = {
-            "predict": self.model.has("predict") or self.model.has("predict_batch"),
-            "train": self.model.has("train"),
-        }
         return {
             "metadata": metadata,
             "predict": describe_function(self.arguments, self.schema),
+            **self._train_description,
             "yields": self.calling.kind != "batch" and yields(self.model),
-            "has": [name for name, there in has.items() if there],
+            "has": [name for name in ("predict", "train") if self._has(name)],
             "calling": {"kind": self.calling.kind, "at_once": self.calling.at_once},
             "sources": loading.sources(self.model.model, self._imported),
         }
+
+    def _has(self, function: str) -> bool:
+        """Whether the model predicts, or trains."""
+        if function == "predict":
+            return self.model.has("predict") or self.model.has("predict_batch")
+        return self.model.has(function)
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -98,6 +120,8 @@ class Host:
 
     def answer(self, call: Call) -> Reply | Stream:
         """The reply to a call, whatever the model does short of ending the process."""
+        if call.check:
+            return self.check(call)
         try:
             arguments, media_type = self.arguments.load(call)
             predict = self.model.function("predict")
@@ -113,6 +137,22 @@ class Host:
         except BaseException as error:
             self.recover(error)
             return self.failed(error)
+
+    def check(self, call: Call) -> Reply:
+        """The reply to a call that only has its arguments validated, see `checking.check`."""
+        if not self._has(call.check):
+            return Reply(501, reason=NOT_IMPLEMENTED, code="not_implemented")
+        arguments = self._train_arguments if call.check == "train" else self.arguments
+        if arguments is None:
+            reason = f"get_train_args failed: {self._train_problem}"
+            return Reply(500, reason=reason, code="train_failed")
+        try:
+            reply = checking.check(arguments, call)
+            self.recover()
+            return reply
+        except BaseException as error:
+            self.recover(error)
+            return self.failed(error, f"Checking the arguments of {call.check}")
 
     def run(self, value: Any) -> Any:
         """What a coroutine ends with; what an async generator yields, as a plain generator."""
@@ -150,14 +190,14 @@ class Host:
         """The reply with what predict returned. Raises UnusableResultError if there is none."""
         return encode(value, media_type, self.schema)
 
-    def failed(self, error: BaseException) -> Reply:
-        """The reply for what was raised."""
+    def failed(self, error: BaseException, what: str = "predict") -> Reply:
+        """The reply for what was raised by what the model was asked to do."""
         let_go(error)
         prepare_for_model()
         reply = reply_to(error)
         if reply.status >= 500:
             with contextlib.suppress(BaseException):  # an exception whose own text raises
-                logger.error("predict of model %s failed", self.model.name, exc_info=error)
+                logger.error("%s of model %s failed", what, self.model.name, exc_info=error)
         return reply
 
 

@@ -18,6 +18,7 @@ A reply whose body is large or a file carries a descriptor of that file instead.
 from __future__ import annotations
 
 import struct
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -69,8 +70,10 @@ ReplyMessage = Reply | Opened | Part | Closed
 def encode_meta(call: Call) -> bytes:
     """All of a call but its body."""
     meta: list[object] = [call.query, call.content_type]
-    if call.headers or call.form is not None or call.body_path:
+    if call.headers or call.form is not None or call.body_path or call.check:
         meta += [call.headers, call.form, call.body_path]
+    if call.check:
+        meta.append(call.check)
     return orjson.dumps(meta)
 
 
@@ -82,6 +85,17 @@ def encode_call(call_id: int, meta: bytes, body: bytes) -> bytes:
 def call_in_file(call_id: int, path: str) -> bytes:
     """The packet that names the file with the real one."""
     return _CALL.pack(call_id, _IN_FILE, 1) + path.encode()
+
+
+def spill(call_id: int, packet: bytes, folder: str) -> tuple[bytes, str]:
+    """Write the packet of a call to a file in `folder`; the packet that names it, and its path.
+
+    An empty `folder` is the system's directory for temporary files.
+    """
+    fd, path = tempfile.mkstemp(dir=folder or None)
+    with open(fd, "wb") as file:
+        file.write(packet)
+    return call_in_file(call_id, path), path
 
 
 def with_company(packet: bytes, company: int) -> bytes:
@@ -108,10 +122,10 @@ def decode_call(packet: memoryview) -> tuple[int, Call]:
     body = bytes(packet[start:])
     if len(meta) == 2:
         return call_id, Call(meta[0], meta[1], body=body)
-    query, content_type, headers, form, body_path = meta
+    query, content_type, headers, form, body_path, *check = meta
     if form is not None:
         form = [(n, FilePart(**v) if isinstance(v, dict) else v) for n, v in form]
-    return call_id, Call(query, content_type, headers, form, body_path, body)
+    return call_id, Call(query, content_type, headers, form, body_path, body, *check)
 
 
 def encode_reply(call_id: int, reply: Reply) -> bytes:
@@ -204,6 +218,11 @@ class Start:
     log: dict[str, object]
     limits: dict[str, int] = field(default_factory=dict)  # the fields of `Limits`
     open_files: int = 0  # what the process is limited to; 0: as it is
+
+    @property
+    def worker(self) -> str:
+        """What the worker is called."""
+        return f"{self.name}[{'clerk' if self.index < 0 else self.index}]"
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from deepaas.exceptions import RequestError
 from deepaas.model.v2.exchange import Reply
@@ -104,6 +104,7 @@ class Prediction:
     id: int
     packet: bytes
     leave: Callable[[Prediction], None]  # to be called when nobody waits for it any more
+    is_check: ClassVar[bool] = False  # only its arguments are looked at
 
     def __init__(self) -> None:
         self.worker: Worker | None = None  # the one it was handed to
@@ -200,3 +201,13 @@ class Awaited(Prediction):
         if self._unclaimed is not None:
             self._unclaimed.discard()
             self._unclaimed = None
+
+
+class Check(Awaited):
+    """The same for a call that only has its arguments validated.
+
+    No worker is ended for it, and it is not tried again when one has ended with it.
+    """
+
+    __slots__ = ()
+    is_check = True

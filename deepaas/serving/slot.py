@@ -49,6 +49,22 @@ class Slot:
         """Whether a worker is there, or being started."""
         return not self._backing_off
 
+    def empty(self) -> None:
+        """Have no worker, and start none until `refill`. The present one is not this one's to end.
+
+        Nobody who waits for it to be `settled` waits on.
+        """
+        self._stop_filling()
+        self.worker = None
+        self.retry_at = 0.0
+        self._failures = 0
+        self.settled.set()
+
+    def refill(self) -> None:
+        """Start a worker after `empty`, as if there never had been one."""
+        self.settled.clear()
+        self.fill()
+
     def fill(self) -> None:
         """Start a worker; after two failures in a row, not before some time has passed."""
         self._filling = asyncio.create_task(self._fill(), name=self.name)
@@ -83,15 +99,18 @@ class Slot:
             self._vacated(old)
 
     async def close(self) -> None:
-        """Start nothing any more."""
+        """Start nothing any more. Who waits for it to be `settled` waits no longer."""
         filling = self._filling
         self._stop_filling()
+        self.settled.set()
         if filling is not None:
             await asyncio.wait([filling])
 
     def _stop_filling(self) -> None:
         if self._filling is not None:
             self._filling.cancel()
+            self._filling = None
+            self._backing_off = False
 
     async def _fill(self) -> None:
         try:
@@ -102,13 +121,21 @@ class Slot:
                     worker = await self._launch()
                     break
                 except StartError as error:
+                    if not self._is_wanted:  # it was cancelled while it cleaned up after that
+                        return
                     self._failures = max(1, self._failures) + 1  # it will hardly get better at once
                     logger.error("Worker %s %s", self.name, error)
                     self._failed(str(error))
                     self.settled.set()
             self._seat(worker)
         finally:
-            self._backing_off = False
+            if self._is_wanted:
+                self._backing_off = False
+
+    @property
+    def _is_wanted(self) -> bool:
+        """Whether this task, which fills the slot, has not been stopped or replaced."""
+        return self._filling is asyncio.current_task()
 
     def _seat(self, worker: Worker) -> None:
         self.worker = worker
@@ -118,27 +145,7 @@ class Slot:
         self._seated(worker)
 
     async def _launch(self) -> Worker:
-        """Start a worker and wait until it is ready. Raises StartError; then none is left."""
-        try:
-            worker = self._start()
-        except OSError as error:
-            raise StartError(f"could not be started: {error}") from None
-        try:
-            # Not wait_for, which may take no notice of being cancelled.
-            done, _ = await asyncio.wait([worker.ready], timeout=self._start_timeout or None)
-            if not done:
-                limit, phase = self._start_timeout, worker.phase
-                raise StartError(f"was not ready in {limit:g} s, and is {phase} still")
-            worker.ready.result()
-            if worker.exited.done():
-                raise StartError(f"{worker.exited.result()} as soon as it was ready")
-        except BaseException:
-            worker.doom = worker.doom or "did not become ready"
-            worker.kill()
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.shield(worker.exited)
-            raise
-        return worker
+        return await launch(self._start, self._start_timeout)
 
     async def _back_off(self) -> None:
         delay = min(self._restart_delay_max, 0.5 * 2 ** min(self._failures - 2, 30))
@@ -149,3 +156,31 @@ class Slot:
         self._failed("")
         await asyncio.sleep(delay)
         self._backing_off = False
+
+
+async def launch(start: Callable[[], Worker], timeout: float) -> Worker:
+    """Start a worker and wait until it is ready, for `timeout` seconds at the most if not 0.
+
+    Raises StartError; then none is left.
+    """
+    try:
+        worker = start()
+    except OSError as error:
+        raise StartError(f"could not be started: {error}") from None
+    try:
+        # Not wait_for, which may take no notice of being cancelled.
+        done, _ = await asyncio.wait([worker.ready], timeout=timeout or None)
+        if not done:
+            raise StartError(f"was not ready in {timeout:g} s, and is {worker.phase} still")
+        worker.ready.result()
+        if worker.exited.done():
+            raise StartError(f"{worker.exited.result()} as soon as it was ready")
+        if worker.doom:
+            raise StartError(f"was to end as soon as it was ready: it {worker.doom}")
+    except BaseException:
+        worker.doom = worker.doom or "did not become ready"
+        worker.kill()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.shield(worker.exited)
+        raise
+    return worker

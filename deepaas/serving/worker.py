@@ -70,7 +70,7 @@ class Worker:
         on_disconnected: Callable[[Worker], None],
         on_output: Callable[[bytes], None] | None = None,
     ) -> None:
-        self.name = f"{start.name}[{start.index}]"
+        self.name = start.worker
         self.mark = mark
         self.calls: dict[int, Prediction] = {}
         self.answered = 0

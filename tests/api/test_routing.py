@@ -150,3 +150,74 @@ def test_what_is_not_found_is_not_cached(router: Router) -> None:
         with pytest.raises((NotFoundError, MethodNotAllowedError)):
             router.find(method, path)
     assert router._cache == {}
+
+
+# --- paths with a tail -----------------------------------------------------------------------
+
+TAILS = [
+    Route("GET", "/runs/{uuid}/files", _models),
+    Route("POST", "/runs/{uuid}/files/new", _predict),
+    Route("GET", "/runs/{uuid}/files/{path*}", _model, {"kind": "any"}),
+]
+
+
+@pytest.fixture
+def tails() -> Router:
+    return Router("", [*ROUTES, *TAILS])
+
+
+@pytest.mark.parametrize(
+    ("path", "parts"),
+    [
+        ("/runs/7/files/a", ("a",)),
+        ("/runs/7/files/a/b/c", ("a", "b", "c")),
+        ("//runs//7/files//a///b//", ("a", "b")),
+        ("/runs/7/files/a%2Fb/c", ("a/b", "c")),
+        ("/runs/7/files/../../x", ("..", "..", "x")),
+        ("/runs/7/files/%2e%2e/x", ("..", "x")),
+        ("/runs/7/files/%C3%A4/a%20b+c%25", ("ä", "a b+c%")),
+        ("/runs/7/files/%00", ("\0",)),
+        ("/runs/7/files/%FFa/%C3", ("\udcffa", "\udcc3")),
+        ("/runs/7/files/new", ("new",)),
+    ],
+)
+def test_tail_takes_all_segments_that_are_left(
+    tails: Router, path: str, parts: tuple[str, ...]
+) -> None:
+    assert tails.find("GET", path) == (_model, {"uuid": "7", "path": parts, "kind": "any"})
+
+
+def test_tail_is_of_one_segment_at_least(tails: Router) -> None:
+    assert tails.find("GET", "/runs/7/files/") == (_models, {"uuid": "7"})
+    with pytest.raises(MethodNotAllowedError) as error:
+        tails.find("POST", "/runs/7/files/")
+    assert error.value.headers == {"Allow": "GET"}
+
+
+@pytest.mark.parametrize("path", ["/runs/7", "/runs", "/runs/7/fils/a", "/other/7/files/a"])
+def test_what_does_not_lead_to_a_tail_is_not_found(tails: Router, path: str) -> None:
+    with pytest.raises(NotFoundError):
+        tails.find("GET", path)
+
+
+def test_fixed_path_comes_before_a_tail_and_its_method_counts(tails: Router) -> None:
+    assert tails.find("POST", "/runs/7/files/new") == (_predict, {"uuid": "7"})
+    with pytest.raises(MethodNotAllowedError) as error:
+        tails.find("PUT", "/runs/7/files/new")
+    assert error.value.headers == {"Allow": "GET, POST"}
+
+
+def test_tail_may_follow_the_base_path() -> None:
+    router = Router("/x", [Route("GET", "/{path*}", _model)])
+    assert router.find("GET", "/x/a/b") == (_model, {"path": ("a", "b")})
+    with pytest.raises(NotFoundError):
+        router.find("GET", "/x/")
+
+
+def test_tails_leave_the_cache_to_others(tails: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routing, "MAX_CACHED", 2)
+    kept = tails.find("GET", "/v2/models/demo")
+    for number in range(10):
+        tails.find("GET", f"/runs/7/files/{number}")
+    assert tails.find("GET", "/v2/models/demo") is kept
+    assert len(tails._cache) == 1

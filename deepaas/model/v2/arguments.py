@@ -98,6 +98,11 @@ class Arguments:
         self.headers = [a.name for a in self._arguments if "headers" in a.locations]
 
     @property
+    def schema(self) -> Schema:
+        """The schema that loads them."""
+        return self._schema
+
+    @property
     def visible(self) -> list[Argument]:
         """The arguments that a client can give."""
         return [a for a in self._arguments if not a.field.dump_only]
@@ -113,7 +118,7 @@ class Arguments:
         loaded = self._load_simply(gathered)
         if loaded is None:
             loaded = self._load_by_schema(gathered)
-        return loaded, self._media_type(loaded)
+        return loaded, self.media_type(loaded)
 
     def _gather(self, call: Call) -> dict[str, Any]:
         """The value of each argument that the call has one for."""
@@ -172,7 +177,8 @@ class Arguments:
             header = headers.get("accept", "")
             gathered["accept"] = best_match(header, self.media_types) or self.media_types[0]
 
-    def _media_type(self, loaded: Mapping[str, Any]) -> str:
+    def media_type(self, loaded: Mapping[str, Any]) -> str:
+        """The media type that the loaded arguments ask for. Raises InvalidArgumentsError."""
         if self._accept is None:
             return JSON
         value = loaded.get(self._accept.field.name or "accept", JSON)

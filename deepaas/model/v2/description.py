@@ -10,6 +10,7 @@ from apispec.ext.marshmallow import MarshmallowPlugin
 from marshmallow import fields
 
 from deepaas.model.v2.arguments import Arguments
+from deepaas.model.v2.checking import holds_secrets
 from deepaas.model.v2.results import ResultSchema, to_plain
 
 
@@ -19,7 +20,8 @@ def describe_function(arguments: Arguments, result: ResultSchema | None) -> dict
     Returns `arguments`, each with its name, location (query, form, json or headers), whether it is
     required, a file, or multiple, and its Swagger 2.0 property; `definitions`, the nested forms
     they refer to; `media_types`, those that `accept` offers; `headers`, those that arguments come
-    from; and `result`, the name of the definition of the answer, or None.
+    from; `secrets`, the arguments that no log may show; and `result`, the name of the definition of
+    the answer, or None.
     """
     plugin = MarshmallowPlugin(schema_name_resolver=_name_of)
     spec = APISpec("model", "1", "2.0", plugins=[plugin])
@@ -49,6 +51,7 @@ def describe_function(arguments: Arguments, result: ResultSchema | None) -> dict
         "definitions": _plain(spec.to_dict().get("definitions", {})),
         "media_types": arguments.media_types,
         "headers": [*arguments.headers, *(["accept"] if arguments.media_types else [])],
+        "secrets": [a.name for a in arguments.visible if holds_secrets(a.field)],
         "result": result.name if result else None,
     }
 

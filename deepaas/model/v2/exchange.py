@@ -23,11 +23,12 @@ class FilePart:
 
 @dataclass(slots=True)
 class Call:
-    """One request for a prediction, as it came.
+    """One request for a prediction or a training, as it came.
 
     `form` holds the decoded parts of a multipart body, in their order; any other body is in `body`,
     or in the file `body_path` if it is large. `headers` has only those that the model's arguments
-    need, with names in lower case.
+    need, with names in lower case. With `check`, "train" or "predict", nothing is called: all that
+    is asked is whether these are arguments of the function of that name.
     """
 
     query: str = ""
@@ -36,6 +37,7 @@ class Call:
     form: list[tuple[str, str | FilePart]] | None = None
     body_path: str = ""
     body: bytes = b""
+    check: str = ""
 
 
 @dataclass(slots=True)
