@@ -1,0 +1,131 @@
+"""Which process is meant: pids are used again, a pid with its start time is not."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+LOCK_SECONDS = 2.0
+"""How long a lock is tried for: whoever looks whether it is held has it for a moment."""
+
+
+def identity(pid: int) -> str:
+    """The process that has this pid now, as text; empty if there is none."""
+    fields = _stat(pid)
+    return f"{pid}:{fields[19]}" if fields else ""
+
+
+def is_alive(process: str) -> bool:
+    """Whether the process runs; a zombie does not."""
+    pid, _, started = process.partition(":")
+    fields = _stat(int(pid or 0))
+    return bool(fields) and fields[19] == started and fields[0] != "Z"
+
+
+def pid_of(process: str) -> int:
+    """The pid in an identity; 0 if that is empty."""
+    return int(process.partition(":")[0] or 0)
+
+
+def send_signal(process: str, signum: signal.Signals) -> bool:
+    """Send a signal to exactly this process; False if it has ended."""
+    try:
+        pidfd = os.pidfd_open(pid_of(process))
+    except (OSError, ValueError):
+        return False
+    try:
+        if identity(pid_of(process)) != process:
+            return False
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(pidfd, signum)
+            return True
+        return False
+    finally:
+        os.close(pidfd)
+
+
+def descendants(pid: int) -> list[int]:
+    """The processes that a process has started, and those that these have, without zombies."""
+    children: dict[int, list[int]] = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit() and (fields := _stat(int(entry))) and fields[0] != "Z":
+            children.setdefault(int(fields[1]), []).append(int(entry))
+    found = []
+    wanted = [pid]
+    while wanted:
+        more = children.get(wanted.pop(), [])
+        found += more
+        wanted += more
+    return found
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/<pid>/stat from the state on; empty if there is no such process."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """Hold the lock of a file while the block runs; False if another process has it."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        yield _lock(fd)
+    finally:
+        os.close(fd)
+
+
+def _lock(fd: int) -> bool:
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:  # noqa: PERF203
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a living process holds the lock of a file, in whatever container it runs."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def kill_marked(variable: str, value: str) -> None:
+    """Kill the processes that have a variable with this value in their environment."""
+    wanted = f"\0{variable}={value}\0".encode()
+    for _ in range(3):  # one that was forking may have left a child
+        found = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
+        marked = [pid for pid in found if wanted in _environment(pid)]
+        for pid in marked:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        if not marked:
+            return
+
+
+def _environment(pid: int) -> bytes:
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return b"\0" + file.read()
+    except OSError:  # it has ended, or is someone else's
+        return b""

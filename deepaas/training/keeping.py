@@ -1,0 +1,70 @@
+"""Keepers, as the server sees them: those it has started, and those of a server before it."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+from pathlib import Path
+
+from deepaas.exceptions import StorageError
+from deepaas.training import identity
+from deepaas.training.keeper import command
+from deepaas.training.plan import ID, Plan, Workplace
+
+MOST_OF_A_REASON = 400
+
+
+class Keeper:
+    """The keeper of one training, whoever has started it."""
+
+    def __init__(self, place: Workplace, process: subprocess.Popen[bytes] | None = None) -> None:
+        self._place = place
+        self._process = process
+        self.identity = identity.identity(process.pid) if process else ""
+
+    @classmethod
+    def start(cls, state: Path, plan: Plan) -> Keeper:
+        """Start the keeper of a training. Raises StorageError if that is not possible."""
+        place = Workplace.of(state, plan.uuid)
+        try:
+            with open(place.keeper_log, "ab") as errors:
+                process = subprocess.Popen(
+                    command("keeper", str(state), plan.to_json()),
+                    stdin=subprocess.DEVNULL,
+                    stdout=errors,
+                    stderr=errors,
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise StorageError(f"The training could not be started: {error}") from error
+        return cls(place, process)
+
+    @property
+    def lives(self) -> bool:
+        """Whether the training has a keeper: this one, one of a server before, or elsewhere."""
+        if self._process is not None and self._process.poll() is None:
+            return True
+        return identity.is_locked(self._place.lock)
+
+    def tell(self, process: str, signum: signal.Signals) -> bool:
+        """Send a signal to the process, which the record knows by this identity; False if it is not
+        here."""
+        return identity.send_signal(process or self.identity, signum)
+
+    def last_words(self) -> str:
+        """What it wrote before it failed, for people; may be empty."""
+        with contextlib.suppress(OSError, IndexError):
+            lines = self._place.keeper_log.read_text(errors="replace").split("\n")
+            return [line for line in lines if line.strip()][-1][:MOST_OF_A_REASON]
+        return ""
+
+    def disown(self) -> None:
+        """Let the process go on when this one ends."""
+        if self._process is not None:
+            self._process.returncode = self._process.returncode or 0
+
+
+def bury(uuid: str) -> None:
+    """Kill what is left of a training whose keeper was killed."""
+    identity.kill_marked(ID, uuid)

@@ -1,0 +1,296 @@
+"""The trainings of a server, as its interface sees them: asked for, found, cancelled, forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import shutil
+import time
+import uuid as uuids
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deepaas.exceptions import NotFoundError, QueueFullError, StoppingError, StorageError
+from deepaas.model.loading import ModelSource
+from deepaas.model.v2.exchange import Call
+from deepaas.training.keeper import CANCEL_SIGNAL, server_lives
+from deepaas.training.keeping import Keeper
+from deepaas.training.plan import Workplace
+from deepaas.training.request import write_call, write_private
+from deepaas.training.runner import UNSEEN, Runner, Stage, TrainingOptions
+from deepaas.training.state import State
+from deepaas.training.store import CANCELLED, STATUSES, Notice, Record
+
+logger = logging.getLogger("deepaas.training")
+
+LOOK_SECONDS = 0.2
+"""How often the store is looked at while something is under way."""
+
+ORPHANS_SECONDS = 5.0
+"""How often it is looked whether another server has left something behind."""
+
+SWEEP_SECONDS = 60.0
+RETRY_AFTER = 60
+
+
+@dataclass
+class Incoming:
+    """A request whose body is being received into `place`, and that may turn out to be invalid."""
+
+    uuid: str
+    place: Workplace
+    accepted: bool = False
+
+
+class Manager:
+    """Sees to the trainings, and asynchronous predictions, of the models at `sources`.
+
+    What it has to remember is in the directory `directory`. Every method may raise StorageError.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        options: TrainingOptions,
+        sources: Sequence[ModelSource],
+        stage: Stage,
+    ) -> None:
+        self._state = State(directory)
+        self._options = options
+        self._sources = {source.name: source for source in sources}
+        self._runner = Runner(self._state, options, self._sources, stage)
+        self._incoming = dict.fromkeys(options.at_once, 0)
+        self._watching: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Manager {self._state.directory}: {len(self._runner.records)} under way>"
+
+    # --- its life
+
+    async def open(self) -> None:
+        """Open the state directory, and adopt what a server has left that is there no more."""
+        await self._state.open()
+        await self._adopt()
+        await self._runner.clear_for_running()
+
+    def begin(self) -> None:
+        """Start what waits, from now on."""
+        self._watching = asyncio.create_task(self._watch())
+
+    async def close(
+        self, keep: bool | None = None, hurry: Callable[[], bool] = lambda: False
+    ) -> None:
+        """End what runs, unless it is to be kept; what waits is there for the next server."""
+        self._runner.stopping = True
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
+        try:
+            keep = self._options.keep_running if keep is None else keep
+            await self._runner.stop_all(keep, hurry)
+        except StorageError as error:
+            logger.error("%s", error)
+        self._runner.let_go()
+        await self._state.close()
+
+    # --- what is asked of it
+
+    @contextlib.asynccontextmanager
+    async def receive(self, kind: str, model: str, callback: str = "") -> AsyncIterator[Incoming]:
+        """Take in a request; unless it is accepted within the block, nothing is left of it.
+
+        Raises QueueFullError if as many wait as may.
+        """
+        if self._runner.stopping:
+            raise StoppingError("The server is about to stop")
+        if not self._runner.has_room(kind, self._incoming[kind]):
+            most = self._options.max_queued[kind]
+            raise QueueFullError(f"{most} wait for their turn, and no more may", RETRY_AFTER)
+        uuid = uuids.uuid4().hex
+        incoming = Incoming(uuid, self._state.place(uuid))
+        self._incoming[kind] += 1
+        try:
+            await self._state.do(self._prepare, incoming, kind, model, callback)
+            yield incoming
+        finally:
+            self._incoming[kind] -= 1
+            if not incoming.accepted:
+                self._runner.begin(self._forget(uuid))
+
+    def _prepare(self, incoming: Incoming, kind: str, model: str, callback: str) -> None:
+        self._state.store.add(incoming.uuid, kind, model, self._state.id, callback)
+        try:
+            incoming.place.make()
+        except OSError as error:
+            raise StorageError(f"There can be no directory for it: {error}") from error
+
+    async def accept(self, incoming: Incoming, call: Call, args: str, arguments: bytes) -> Record:
+        """Queue a valid request: `args` is what is shown of its arguments, as JSON, `arguments`
+        what the function gets, pickled, or nothing."""
+
+        def accept() -> Record | None:
+            try:
+                write_call(incoming.place.call, call)
+                write_private(incoming.place.arguments, arguments)
+            except OSError as error:
+                raise StorageError(f"The request cannot be kept: {error}") from error
+            return self._state.store.accept(incoming.uuid, args)
+
+        async def take() -> Record:
+            record = await self._state.do(accept)
+            if record is None:
+                raise StorageError(f"The record of {incoming.uuid} has vanished")
+            incoming.accepted = True
+            self._runner.take(record)
+            await self._runner.dispatch()
+            return self._runner.records.get(record.uuid, record)
+
+        # Once it is in the store it is to be seen to, also if the client has gone.
+        taking = asyncio.ensure_future(take())
+        taking.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return await asyncio.shield(taking)
+
+    async def get(self, model: str, kind: str, uuid: str) -> Record:
+        """A record; NotFoundError if there is none."""
+        record = await self._state.do(self._state.store.get, uuid)
+        if record is None or (record.model, record.kind) != (model, kind):
+            raise NotFoundError(f"There is no {uuid}")
+        if record.status == "incoming":
+            raise NotFoundError(f"There is no {uuid}")
+        return record
+
+    async def find(
+        self, model: str, kind: str, statuses: Sequence[str] = STATUSES, limit: int = -1
+    ) -> list[Record]:
+        """The newest `limit` records of a model, oldest first; -1 is all."""
+        return await self._state.do(self._state.store.find, kind, model, statuses, limit)
+
+    def place(self, uuid: str) -> Workplace:
+        """Where the files of a record lie."""
+        return self._state.place(uuid)
+
+    async def cancel(self, record: Record) -> Record:
+        """End one that has not ended, or remove the record of one that has; the record then."""
+        try:
+            stopped = await self._state.do(self._state.store.stop, record.uuid, CANCELLED)
+        except StorageError:  # it may be this very training that has filled the disk
+            if not record.has_ended:
+                await self._runner.stop_keeper(record, CANCEL_SIGNAL)
+            raise
+        if stopped is None:  # it has ended before
+            return await self._remove(record)
+        self._runner.note(stopped)
+        if not stopped.has_ended:
+            await self._runner.stop_keeper(stopped)
+        logger.info("%s of model %s was cancelled", record.uuid, record.model)
+        return await self._state.now(stopped)
+
+    async def _remove(self, record: Record) -> Record:
+        record = await self._state.now(record)
+        await self._runner.stop_keeper(record)
+        self._runner.drop(record.uuid)
+        await self._forget(record.uuid)
+        return record
+
+    async def _forget(self, uuid: str) -> None:
+        """Remove a record, and its files."""
+
+        def forget() -> None:
+            if self._state.store.remove(uuid):
+                shutil.rmtree(self.place(uuid).directory, ignore_errors=True)
+
+        await self._state.do(forget)
+
+    # --- notices, for who sends them
+
+    async def notices(self) -> list[Notice]:
+        """What is to be sent now of the changes that somebody wants to be told of."""
+
+        def due() -> list[Notice]:
+            store = self._state.store
+            for owner in store.notice_owners():
+                if owner != self._state.id and not server_lives(self._state.directory, owner):
+                    store.adopt_notices(owner, self._state.id)
+            return store.notices(self._state.id)
+
+        return await self._state.do(due)
+
+    async def delay_notice(self, notice: Notice, seconds: float) -> None:
+        """Sending has failed: try again later."""
+        await self._state.do(self._state.store.delay_notice, notice.number, time.time() + seconds)
+
+    async def drop_notice(self, notice: Notice) -> None:
+        """It has been sent, or is given up."""
+        await self._state.do(self._state.store.drop_notice, notice.number)
+
+    # --- beside all that
+
+    async def _watch(self) -> None:
+        orphans = sweep = time.monotonic()
+        while True:
+            now = time.monotonic()
+            try:
+                if now >= orphans:
+                    await self._adopt()
+                    orphans = now + ORPHANS_SECONDS
+                await self._runner.step()
+                if now >= sweep:
+                    await self._sweep()
+                    sweep = now + SWEEP_SECONDS
+            except StorageError as error:
+                logger.error("%s", error)
+                await asyncio.sleep(1)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _adopt(self) -> None:
+        """Take over what belongs to servers that are there no more."""
+        store = self._state.store
+
+        def look() -> list[Record]:
+            unfinished = [r for r in store.unfinished() if r.owner != self._state.id]
+            return [r for r in unfinished if not server_lives(self._state.directory, r.owner)]
+
+        for record in await self._state.do(look):
+            await self._adopt_one(record)
+
+    async def _adopt_one(self, record: Record) -> None:
+        keeper = Keeper(self.place(record.uuid))
+        lives = keeper.lives
+        if record.status in ("queued", "starting") and record.model not in self._sources:
+            return  # another server may have that model
+        if record.has_ended and lives:  # its keeper sees that its server has gone
+            return
+        store = self._state.store
+        if not await self._state.do(store.adopt, record.uuid, record.owner, self._state.id):
+            return
+        if record.status == "incoming":
+            await self._forget(record.uuid)
+        elif lives or record.status in ("queued", "starting"):
+            logger.info("%s of model %s, %s, is adopted", record.uuid, record.model, record.status)
+            self._runner.take(record, keeper if lives else None)
+        else:
+            await self._runner.find_dead(record, UNSEEN)
+
+    async def _sweep(self) -> None:
+        """Remove old records, and what nothing is known of."""
+        store = self._state.store
+
+        def expired() -> list[str]:
+            found: list[Record] = []
+            for kind, seconds in self._options.kept.items():
+                if seconds:
+                    found += store.ended_before(kind, time.time() - seconds)
+            return [record.uuid for record in found if record.model in self._sources]
+
+        def strays() -> list[Path]:
+            # Listed before the records are read: what is new has a record.
+            directories = list((self._state.directory / "work").iterdir())
+            return [path for path in directories if store.get(path.name) is None]
+
+        for uuid in await self._state.do(expired):
+            logger.info("The record of %s is removed, it is old", uuid)
+            await self._forget(uuid)
+        for path in await self._state.do(strays):
+            await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)

@@ -1,0 +1,305 @@
+"""What a training says of itself: a line of JSON a report, in a file that never grows large."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import math
+import os
+import reprlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+REPORTS = "DEEPAAS_TRAINING_REPORTS"
+"""The variable that names the file."""
+
+REPORTS_SIZE = "DEEPAAS_TRAINING_REPORTS_SIZE"
+"""The variable that tells how many bytes the file may have."""
+
+DIRECTORY = "DEEPAAS_TRAINING_DIR"
+"""The variable that names the directory for files that are to be kept."""
+
+DEFAULT_SIZE = 1024 * 1024
+MAX_METRICS = 100  # of a report
+MAX_TEXT = 200  # characters
+MAX_READ = 64 * 1024 * 1024
+"""Bytes of a file that are read at the most: the newest."""
+
+MAX_SEARCHED = 64 * 1024
+"""Bytes of a file in which the latest progress is looked for."""
+
+LOCK_SECONDS = 2.0
+"""How long a report waits for others. Nobody needs so long: who does has been stopped, or is
+the very thread that reports, from a signal handler."""
+
+_TAIL = 4096
+_MAX_OPENED = 100
+_MAX_EXCESS = 256 * 1024
+_LARGEST = 2**63
+_CONTAINERS = (list, tuple, dict, set, frozenset, bytes, bytearray)
+_short = reprlib.Repr()
+_short.maxother = _short.maxstring = MAX_TEXT
+
+
+def report(progress: float | None = None, **metrics: float | int | str) -> None:
+    """Say how the training goes; outside of a training this does nothing.
+
+    `progress` is between 0 and 1. The metrics are numbers, or short texts, of any names but
+    "time": `report(progress=0.4, epoch=3, loss=0.12)`. May be called from any thread and any child
+    process. Takes some microseconds, and never raises; of too many reports older ones are dropped.
+    """
+    path = os.environ.get(REPORTS)
+    if not path:
+        return
+    try:
+        _append(path, _line(progress, metrics))
+    except Exception:  # noqa: S110  # a training must not fail because nobody hears of it
+        pass
+
+
+def directory() -> Path:
+    """Where to write files that are to be kept and offered; outside of a training, here."""
+    path = os.environ.get(DIRECTORY)
+    return Path(path) if path else Path.cwd()
+
+
+def read_reports(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """All reports in a file, oldest first; none if there is no such file.
+
+    Each has "time" (seconds since 1970), maybe "progress", and its metrics. Raises OSError if the
+    file cannot be read.
+    """
+    return [parsed for line in _tail(path, MAX_READ) if (parsed := _parse(line)) is not None]
+
+
+def last_report(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The newest report in a file, with the latest progress that was told; empty if there is none.
+
+    Reads little of the file. Raises OSError if that cannot be read.
+    """
+    last: dict[str, Any] = {}
+    most = _TAIL
+    while True:
+        lines = _tail(path, most)
+        reports = (parsed for line in reversed(lines) if (parsed := _parse(line)) is not None)
+        last = next(reports, {})
+        if "progress" in last:
+            return last
+        for earlier in reports:
+            if "progress" in earlier:
+                return {**last, "progress": earlier["progress"]}
+        if most >= MAX_SEARCHED and (last or most >= MAX_READ):
+            return last
+        if most > _size(path):
+            return last
+        most *= 4
+
+
+# --- a report as a line ----------------------------------------------------------------------
+
+
+def _line(progress: Any, metrics: Mapping[str, Any]) -> bytes:
+    values: dict[str, Any] = {"time": round(time.time(), 3)}
+    if progress is not None:
+        number = _number(_plain(progress))
+        if number is not None:
+            values["progress"] = min(max(number, 0.0), 1.0)
+    for name, value in metrics.items():
+        if len(values) > MAX_METRICS:
+            break
+        values.setdefault(name[:MAX_TEXT], _plain(value))
+    text = json.dumps(values, ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8", "replace") + b"\n"
+
+
+def _plain(value: Any) -> float | int | str | None:
+    """A value as a number or a text that JSON has, or None."""
+    kind = type(value)
+    plain: float | int | str | None = None
+    if kind is float:
+        plain = value if math.isfinite(value) else None
+    elif kind is int:
+        plain = value if -_LARGEST <= value < _LARGEST else _number(value)
+    elif kind is bool:
+        plain = value
+    elif kind is str:
+        plain = value[:MAX_TEXT]
+    elif value is not None:
+        plain = _plain(_simpler(value))
+    return plain
+
+
+def _simpler(value: Any) -> float | int | str:
+    """A number or text for a value of any other kind, such as a scalar of numpy or a tensor."""
+    with contextlib.suppress(Exception):
+        for plain in (int, float, str):
+            if isinstance(value, plain):
+                return plain(value)
+    with contextlib.suppress(Exception):
+        item = value.item()
+        if type(item) in (bool, int, float, str):
+            simple: float | int | str = item
+            return simple
+    number = None if isinstance(value, _CONTAINERS) else _float(value)
+    return _describe(value) if number is None else number
+
+
+def _number(value: Any) -> float | None:
+    """A finite number for this, if that can be had."""
+    number = _float(value)
+    return number if number is not None and math.isfinite(number) else None
+
+
+def _float(value: Any) -> float | None:
+    with contextlib.suppress(Exception):
+        return float(value)
+    return None
+
+
+def _describe(value: Any) -> str:
+    with contextlib.suppress(Exception):
+        if isinstance(value, _CONTAINERS):
+            return _short.repr(value)  # which does not look at all of a large one
+        return str(value)[:MAX_TEXT]
+    return f"<{type(value).__name__}>"[:MAX_TEXT]
+
+
+# --- the file --------------------------------------------------------------------------------
+
+
+def _append(path: str, line: bytes) -> None:
+    """Append a line, and thin the file if it has become too large. Raises OSError."""
+    for _ in range(_MAX_OPENED):
+        with _opened(path) as fd:
+            _lock(fd, fcntl.LOCK_SH)
+            size = _size_in_place(fd)
+            if size < 0:
+                continue
+            most = _most()
+            if size <= 2 * most + _MAX_EXCESS:  # else it cannot be thinned, and has to be left
+                os.write(fd, line)
+            if size + len(line) > most:
+                _lock(fd, fcntl.LOCK_EX)
+                if _size_in_place(fd) > most:  # else another process has thinned it
+                    _thin(path, fd, most)
+            return
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[int]:
+    fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        yield fd
+    finally:
+        # Closing would not do if the process has been forked meanwhile.
+        fcntl.flock(fd, fcntl.LOCK_UN)
+        os.close(fd)
+
+
+def _lock(fd: int, how: int) -> None:
+    """Get a lock. Raises BlockingIOError if others have it for too long."""
+    ends = 0.0
+    while not _can_lock(fd, how):
+        now = time.monotonic()
+        ends = ends or now + LOCK_SECONDS
+        if now > ends:
+            raise BlockingIOError(f"descriptor {fd} is locked")
+        time.sleep(0.001)
+
+
+def _can_lock(fd: int, how: int) -> bool:
+    try:
+        fcntl.flock(fd, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _size_in_place(fd: int) -> int:
+    """The size of the file, in bytes; -1 if another has taken its place."""
+    status = os.fstat(fd)
+    return status.st_size if status.st_nlink else -1
+
+
+def _most() -> int:
+    try:
+        return int(os.environ[REPORTS_SIZE])
+    except (KeyError, ValueError):
+        return DEFAULT_SIZE
+
+
+def _thin(path: str, fd: int, most: int) -> None:
+    """Put half of the lines in the place of all."""
+    data = os.pread(fd, os.fstat(fd).st_size, 0)
+    lines = [line + b"\n" for line in data.split(b"\n") if line]
+    while len(lines) > 1 and sum(map(len, lines)) > most:
+        lines = _half(lines)
+    fresh = f"{path}.new"  # nobody else has the lock on what it will replace
+    try:
+        with open(fresh, "wb", opener=_private) as file:
+            file.writelines(lines)
+        os.rename(fresh, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(fresh)
+        raise
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+
+def _half(lines: Sequence[bytes]) -> list[bytes]:
+    """Every second line of each kind, and the last.
+
+    Of reports that take turns, such as those of training and of validation, both remain.
+    """
+    counts: dict[object, int] = {}
+    kept = []
+    for line in lines:
+        kind = _kind(line)
+        counts[kind] = counts.get(kind, 0) + 1
+        if counts[kind] % 2:
+            kept.append(line)
+    if len(kept) > len(lines) * 3 // 4:  # there are as many kinds as lines, almost
+        kept = list(lines[::2])
+    if kept[-1] is not lines[-1]:
+        kept.append(lines[-1])
+    return kept if len(kept) < len(lines) else kept[1:]
+
+
+def _kind(line: bytes) -> object:
+    """The names in a report, and its texts."""
+    values = _parse(line) or {}
+    return tuple((name, isinstance(item, str) and item) for name, item in values.items())
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _size(path: str | os.PathLike[str]) -> int:
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _tail(path: str | os.PathLike[str], most: int) -> list[bytes]:
+    """The whole lines in the last `most` bytes of a file."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return []
+    with os.fdopen(fd, "rb") as file:
+        begin = max(0, os.fstat(fd).st_size - most)
+        data = os.pread(file.fileno(), most, begin)
+    lines = data.split(b"\n")
+    return lines[1:-1] if begin else lines[:-1]

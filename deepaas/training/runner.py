@@ -1,0 +1,363 @@
+"""What runs and what waits, of the trainings that one server sees to."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from deepaas.exceptions import NotStoppableError, RequestError, StorageError
+from deepaas.model.loading import ModelSource
+from deepaas.training.keeping import Keeper, bury
+from deepaas.training.plan import Limits, Plan
+from deepaas.training.state import State
+from deepaas.training.store import Ending, Record
+
+logger = logging.getLogger("deepaas.training")
+
+STOPPED = "stopped with the server"
+UNSEEN = "it ended while no server and no keeper was there to see how"
+
+KEEPER_SECONDS = 1.5
+"""How long a keeper that was told to stop may take beyond the time that its training has."""
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How trainings, and asynchronous predictions, are run. Times in seconds; 0 is no limit.
+
+    By kind, "train" and "predict": how many run at once, and may wait; whether the model is warmed
+    before; for how long a record is kept.
+    """
+
+    at_once: Mapping[str, int] = field(default_factory=lambda: {"train": 1, "predict": 1})
+    max_queued: Mapping[str, int] = field(default_factory=lambda: {"train": 100, "predict": 100})
+    warm: Mapping[str, bool] = field(default_factory=lambda: {"train": True, "predict": True})
+    kept: Mapping[str, float] = field(default_factory=lambda: {"train": 0, "predict": 86400})
+    keep_running: bool = False
+    exclusive: bool = False
+    renew: bool = True
+    log: Mapping[str, object] = field(default_factory=dict)
+    open_files: int = 0
+    limits: Limits = field(default_factory=Limits)
+
+
+class Stage(Protocol):
+    """The workers of the models, which trainings have an effect on."""
+
+    async def clear(self, model: str) -> None:
+        """End the workers of a model; return when they have ended."""
+
+    async def set(self, model: str) -> None:
+        """Start them again."""
+
+    async def renew(self, model: str) -> None:
+        """Replace them by newly loaded ones."""
+
+
+class Runner:
+    """Starts what waits, in order, follows what runs, and sees to what comes of its end.
+
+    `records` are those that have not ended, or have processes that run.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        options: TrainingOptions,
+        sources: Mapping[str, ModelSource],
+        stage: Stage,
+    ) -> None:
+        self.records: dict[str, Record] = {}
+        self.stopping = False
+        self._state = state
+        self._options = options
+        self._sources = sources
+        self._stage = stage
+        self._keepers: dict[str, Keeper] = {}
+        self._launching: set[str] = set()
+        self._exited: set[str] = set()  # whose work is over, though something is left running
+        self._cleared: set[str] = set()  # the models that trainings have for themselves
+        self._version = -1
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # --- what others ask of it
+
+    def take(self, record: Record, keeper: Keeper | None = None) -> None:
+        """See to a record from now on; its keeper is given if it has one already."""
+        self.records[record.uuid] = record
+        if keeper is not None:
+            self._keepers[record.uuid] = keeper
+
+    def drop(self, uuid: str) -> None:
+        """Nothing is to be done for a record any more."""
+        for known in (self.records, self._keepers):
+            known.pop(uuid, None)
+        self._exited.discard(uuid)
+
+    def has_room(self, kind: str, incoming: int) -> bool:
+        """Whether one more may come, besides those that are coming in."""
+        waiting = sum(r.kind == kind and r.status == "queued" for r in self.records.values())
+        free = max(0, self._options.at_once[kind] - self._busy(kind))
+        return waiting + incoming < self._options.max_queued[kind] + free
+
+    async def clear_for_running(self) -> None:
+        """Make room for the exclusive trainings that run already."""
+        for record in list(self.records.values()):
+            if record.uuid in self._keepers and self._is_exclusive(record):
+                await self._clear_for(record)
+
+    async def step(self) -> None:
+        """Do what is due."""
+        await self._refresh()
+        for record in list(self.records.values()):
+            await self._look_after(record)
+        await self.dispatch()
+        self._give_back()
+
+    async def stop_all(self, keep: bool, hurry: Callable[[], bool]) -> None:
+        """End what runs, unless it is to be kept; what waits is there for the next server.
+
+        What has ended and left processes running is ended in any case. When `hurry` says so their
+        ends are not waited for.
+        """
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._refresh()
+        told = []
+        for record in list(self.records.values()):
+            keeper = self._keepers.get(record.uuid)
+            if keeper is None or (keep and not record.has_ended):
+                continue
+            if not record.has_ended:
+                record = await self._stop_with_server(record)
+            keeper.tell(record.keeper, signal.SIGTERM)
+            told.append(keeper)
+        deadline = time.monotonic() + self._options.limits.cancel_timeout + 5
+        while any(keeper.lives for keeper in told) and not hurry():
+            if time.monotonic() > deadline:
+                logger.error("Not all trainings ended in time")
+                return
+            await asyncio.sleep(0.02)
+
+    def let_go(self) -> None:
+        """Let what runs go on when this process ends."""
+        for keeper in self._keepers.values():
+            keeper.disown()
+
+    async def stop_keeper(self, record: Record, signum: signal.Signals = signal.SIGTERM) -> None:
+        """Have a training's processes ended; return when they have.
+
+        Raises NotStoppableError if they are out of reach, and do not end by themselves.
+        """
+        keeper = self._keepers.get(record.uuid) or Keeper(self._state.place(record.uuid))
+        keeper.tell(record.keeper, signum)
+        deadline = time.monotonic() + self._options.limits.cancel_timeout + KEEPER_SECONDS
+        while keeper.lives:
+            if time.monotonic() > deadline:
+                logger.error("The keeper of %s does not end and is killed", record.uuid)
+                if not keeper.tell(record.keeper, signal.SIGKILL):
+                    raise NotStoppableError(
+                        f"{record.uuid} runs in another container than this server, and has been "
+                        "told to end, but has not done so"
+                    )
+                await self.find_dead(record, "its keeper did not end")
+            await asyncio.sleep(0.02)
+
+    async def find_dead(self, record: Record, why: str) -> None:
+        """Record the end of one whose keeper is there no more, and end what it has left."""
+        await asyncio.to_thread(bury, record.uuid)
+        store = self._state.store
+        await self._state.do(store.finish, record.uuid, Ending.because(record.stop or why))
+        await self._state.do(store.linger, record.uuid, False)
+
+    def begin(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something beside all else."""
+        task = asyncio.create_task(_guarded(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def note(self, record: Record) -> None:
+        """Know what has become of a record, and log its end."""
+        before = self.records.get(record.uuid)
+        if before is None:
+            return
+        self.records[record.uuid] = record
+        if record.has_ended and not before.has_ended:
+            how = record.message and f": {record.message}"
+            logger.info("%s of model %s is %s%s", record.uuid, record.model, record.status, how)
+
+    # --- following
+
+    async def _refresh(self) -> None:
+        """Read what other processes have changed in the store."""
+
+        def read() -> list[Record]:
+            store = self._state.store
+            version = store.version()
+            if version == self._version:
+                return []
+            found = [store.get(uuid) for uuid in list(self.records)]
+            self._version = version
+            return [record for record in found if record is not None]
+
+        for record in await self._state.do(read):
+            self.note(record)
+
+    async def _look_after(self, record: Record) -> None:
+        keeper = self._keepers.get(record.uuid)
+        if keeper is None:
+            if record.has_ended and record.uuid not in self._launching:
+                self.drop(record.uuid)
+        elif not keeper.lives:
+            await self._keeper_ended(record, keeper)
+        elif record.lingering:
+            self._on_exit(record)
+
+    async def _keeper_ended(self, record: Record, keeper: Keeper) -> None:
+        record = await self._state.now(record)
+        if not record.has_ended or record.lingering:
+            why = keeper.last_words()
+            await self.find_dead(record, f"its keeper failed{why and ': '}{why}")
+            record = await self._state.now(record)
+        self.note(record)
+        self._on_exit(record)
+        self.drop(record.uuid)
+
+    def _on_exit(self, record: Record) -> None:
+        """The process of a training has ended, well or not."""
+        if record.uuid in self._exited:
+            return
+        self._exited.add(record.uuid)
+        wanted = record.kind == "train" and record.status == "done" and self._options.renew
+        if wanted and record.model in self._sources and record.model not in self._cleared:
+            self.begin(self._stage.renew(record.model))
+
+    async def _stop_with_server(self, record: Record) -> Record:
+        logger.info("%s of model %s is stopped", record.uuid, record.model)
+        store = self._state.store
+        waits = await self._state.do(store.requeue, record.uuid)  # its keeper has not begun
+        stopped = waits or await self._state.do(store.stop, record.uuid, STOPPED)
+        return stopped or record
+
+    # --- starting
+
+    def _runs(self, record: Record) -> bool:
+        """Whether its work is being done, or about to be."""
+        uuid = record.uuid
+        return uuid in self._launching or (uuid in self._keepers and not record.lingering)
+
+    def _busy(self, kind: str, model: str = "") -> int:
+        """How many of a kind, and of a model, run."""
+        return sum(
+            record.kind == kind and model in ("", record.model) and self._runs(record)
+            for record in self.records.values()
+        )
+
+    async def dispatch(self) -> None:
+        """Start what waits, in order, as far as that is allowed."""
+        if self.stopping:
+            return
+        waiting = [
+            record
+            for record in self.records.values()
+            if record.status in ("queued", "starting") and not self._runs(record)
+        ]
+        held: set[str] = set()  # models whose predictions wait for a training that waits
+        trains = True
+        for record in sorted(waiting, key=lambda record: record.number):
+            if record.kind == "train":
+                trains = trains and self._has_turn(record)
+                may_start = trains
+                if not trains and self._options.exclusive:
+                    held.add(record.model)
+            else:
+                may_start = record.model not in held and self._has_turn(record)
+            if may_start and record.uuid not in self._launching:
+                await self._start(record)
+
+    def _has_turn(self, record: Record) -> bool:
+        """Whether there is room for it; what is exclusive takes turns with predictions."""
+        if self._busy(record.kind) >= self._options.at_once[record.kind]:
+            return False
+        other = "predict" if record.kind == "train" else "train"
+        return not (self._options.exclusive and self._busy(other, record.model))
+
+    async def _start(self, record: Record) -> None:
+        self._launching.add(record.uuid)
+        try:
+            await self._state.do(self._state.store.start, record.uuid)
+            self.note(await self._state.now(record))
+        except BaseException:
+            self._launching.discard(record.uuid)
+            raise
+        self.begin(self._launch(self.records.get(record.uuid, record)))
+
+    async def _launch(self, record: Record) -> None:
+        store = self._state.store
+        try:
+            if record.kind == "train":
+                await self._end_leftovers(record.model)
+                if self._is_exclusive(record):
+                    await self._clear_for(record)
+            current = await self._state.do(store.get, record.uuid)
+            if current is None or current.status != "starting":  # cancelled meanwhile
+                return
+            keeper = Keeper.start(self._state.directory, self._plan(record))
+            self._keepers[record.uuid] = keeper
+            logger.info("%s of model %s is started", record.uuid, record.model)
+        except StorageError as error:
+            logger.error("%s could not be started: %s", record.uuid, error)
+            await self._state.do(store.finish, record.uuid, Ending("error", str(error)))
+        finally:
+            self._launching.discard(record.uuid)
+
+    def _plan(self, record: Record) -> Plan:
+        source = self._sources[record.model]
+        return Plan(
+            uuid=record.uuid,
+            kind=record.kind,
+            model=record.model,
+            target=source.target,
+            folder=source.folder,
+            warm=self._options.warm[record.kind],
+            log=self._options.log,
+            open_files=self._options.open_files,
+            limits=self._options.limits,
+        )
+
+    async def _end_leftovers(self, model: str) -> None:
+        """End what the trainings before have left running, such as a TensorBoard."""
+        for record in list(self.records.values()):
+            if record.model == model and record.lingering:
+                await self.stop_keeper(record)
+
+    # --- making room
+
+    def _is_exclusive(self, record: Record) -> bool:
+        return self._options.exclusive and record.kind == "train" and record.model in self._sources
+
+    async def _clear_for(self, record: Record) -> None:
+        self._cleared.add(record.model)
+        await self._stage.clear(record.model)
+
+    def _give_back(self) -> None:
+        """Let the models predict again that no training has for itself any more."""
+        for model in list(self._cleared):
+            if not self._busy("train", model):
+                self._cleared.discard(model)
+                self.begin(self._stage.set(model))
+
+
+async def _guarded(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        await work
+    except RequestError as error:
+        logger.error("%s", error)
+    except Exception:
+        logger.exception("Something went wrong beside a training")
