@@ -1,13 +1,26 @@
-"""HTTP: parse the URL, call `serving`, write the answer."""
+"""HTTP: parse the URL, call `serving` or `training`, write the answer."""
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import quote
 
 from deepaas.api import openapi, ui
 from deepaas.api.app import App, Settings
 from deepaas.api.routing import Route, Router
-from deepaas.api.v2 import admin, debug, health, models, predict, train, versions
+from deepaas.api.v2 import (
+    admin,
+    artifacts,
+    debug,
+    health,
+    jobs,
+    logs,
+    models,
+    predict,
+    records,
+    train,
+    versions,
+)
 from deepaas.log import Tail
 from deepaas.serving.pool import Pool
 
@@ -26,18 +39,7 @@ def create_app(pools: list[Pool], settings: Settings, debug_output: Tail | None 
         Route("GET", "/swagger.json", openapi.swagger),
     ]
     for pool in pools:
-        path = f"/v2/models/{quote(pool.name, safe='')}"
-        routes += [
-            Route("GET", path, models.show_model, {"pool": pool}),
-            Route("GET", f"{path}/ready", health.model_ready, {"pool": pool}),
-            Route("POST", f"{path}/predict", predict.predict, {"pool": pool}),
-            Route("POST", f"{path}/reload", admin.reload, {"pool": pool}),
-            Route("POST", f"{path}/train", train.train, {"pool": pool}),
-        ]
-        if not settings.predict:
-            routes.append(Route("GET", f"{path}/predict", predict.predict, {"pool": pool}))
-        if not settings.train:
-            routes.append(Route("GET", f"{path}/train", train.train, {"pool": pool}))
+        routes += _routes_of(pool, settings)
     if settings.doc:
         routes += [
             Route("GET", "/ui", ui.redirect),
@@ -45,3 +47,30 @@ def create_app(pools: list[Pool], settings: Settings, debug_output: Tail | None 
             Route("GET", "/static/swagger/{asset}", ui.asset),
         ]
     return App(pools, settings, Router(settings.base_path, routes), debug_output)
+
+
+def _routes_of(pool: Pool, settings: Settings) -> list[Route]:
+    path = f"/v2/models/{quote(pool.name, safe='')}"
+    here: dict[str, Any] = {"pool": pool}
+    routes = [
+        Route("GET", path, models.show_model, here),
+        Route("GET", f"{path}/ready", health.model_ready, here),
+        Route("POST", f"{path}/predict", predict.predict, here),
+        Route("POST", f"{path}/reload", admin.reload, here),
+        Route("POST", f"{path}/train", train.train, here),
+        Route("GET", f"{path}/jobs/{{uuid}}/result", jobs.result, here),
+    ]
+    if not settings.predict:
+        routes.append(Route("GET", f"{path}/predict", predict.predict, here))
+    for kind, segment in records.SEGMENTS.items():
+        all_of_them, one = f"{path}/{segment}", f"{path}/{segment}/{{uuid}}"
+        these = here | {"kind": kind}
+        routes += [
+            Route("GET", all_of_them, records.list_records, these),
+            Route("GET", one, records.show_record, these),
+            Route("DELETE", one, records.cancel_record, these),
+            Route("GET", f"{one}/logs", logs.logs, these),
+            Route("GET", f"{one}/artifacts", artifacts.list_artifacts, these),
+            Route("GET", f"{one}/artifacts/{{path*}}", artifacts.artifact, these),
+        ]
+    return routes

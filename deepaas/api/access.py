@@ -1,11 +1,44 @@
-"""One line a request."""
+"""One line a request, without the secrets in it."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import unquote_plus
 
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractAccessLogger
+
+MASK = "********"
+_SHOWN = "deepaas.target"
+
+
+def hide_secrets(request: web.BaseRequest, function: Mapping[str, Any] | None) -> None:
+    """Let no log show the secret arguments in the query of a request for a function.
+
+    It is given as its model describes it; without a description, all of the query may be secret.
+    """
+    path, mark, query = request.raw_path.partition("?")
+    if not mark:
+        return
+    if function is None:
+        request[_SHOWN] = f"{path}?{MASK}"
+        return
+    secrets = function.get("secrets", ())
+    if secrets:
+        pairs = [pair.partition("=")[:2] for pair in query.split("&")]
+        hidden = [
+            f"{name}={MASK}" if unquote_plus(name) in secrets else pair
+            for (name, _), pair in zip(pairs, query.split("&"), strict=True)
+        ]
+        request[_SHOWN] = f"{path}?{'&'.join(hidden)}"
+
+
+def shown_target(request: web.BaseRequest) -> str:
+    """The target of a request as logs may show it."""
+    target: str = request.get(_SHOWN, request.raw_path)
+    return target
 
 
 class AccessLogger(AbstractAccessLogger):
@@ -18,7 +51,7 @@ class AccessLogger(AbstractAccessLogger):
         self.write(
             request.remote,
             request.method,
-            request.raw_path,
+            shown_target(request),
             response.status,
             response.body_length,
             time,

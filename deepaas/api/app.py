@@ -16,6 +16,7 @@ from deepaas.api.routing import Router
 from deepaas.exceptions import RequestError, StoppingError
 from deepaas.log import Tail
 from deepaas.serving.pool import Pool
+from deepaas.training.manager import Manager
 
 logger = logging.getLogger("deepaas.api")
 
@@ -32,10 +33,15 @@ class Settings:
     admin: bool = False
     send_timeout: float = 60  # seconds that a client may take nothing of an answer; 0: no limit
     limits: BodyLimits = field(default_factory=BodyLimits)
+    callback_hosts: frozenset[str] = frozenset()  # a host, or host:port
 
 
 class App:
-    """Answers requests. `handle` is what aiohttp's low-level `web.Server` calls."""
+    """Answers requests. `handle` is what aiohttp's low-level `web.Server` calls.
+
+    `trainings` has the records of trainings and of asynchronous predictions; if there can be none,
+    `no_trainings` says why.
+    """
 
     def __init__(
         self, pools: list[Pool], settings: Settings, router: Router, debug_output: Tail | None
@@ -43,6 +49,8 @@ class App:
         self.pools = {pool.name: pool for pool in pools}
         self.settings = settings
         self.debug_output = debug_output
+        self.trainings: Manager | None = None
+        self.no_trainings = "they are switched off"
         self.draining = False
         self.active = 0  # requests that are being answered
         self._router = router

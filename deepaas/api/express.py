@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.web_protocol import RequestHandler
 
-from deepaas.api.access import AccessLogger
+from deepaas.api.access import AccessLogger, shown_target
 from deepaas.api.answers import json_bytes
 from deepaas.exceptions import RequestError
 from deepaas.model.v2.exchange import Call, Reply
@@ -290,7 +290,7 @@ class Connection(RequestHandler):
             meta=messages.encode_meta(call),
             length=length,
             patience=patience,
-            target=request.raw_path,
+            target=shown_target(request),
             agent=headers.get(hdrs.USER_AGENT, "-"),
         )
 

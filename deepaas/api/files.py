@@ -1,4 +1,4 @@
-"""The files that a request makes: written beside the event loop, and always removed."""
+"""The files that a request makes: written beside the event loop, and removed if not kept."""
 
 from __future__ import annotations
 
@@ -63,6 +63,7 @@ class RequestFiles:
         self._total = 0
         self._writing: asyncio.Future[None] | None = None
         self._user: Prediction | None = None
+        self._is_kept = False
 
     def __enter__(self) -> RequestFiles:
         return self
@@ -82,6 +83,10 @@ class RequestFiles:
     def keep_for(self, prediction: Prediction) -> None:
         """Keep the files until a worker is through with them, if that is later."""
         self._user = prediction
+
+    def keep(self) -> None:
+        """Leave the files where they are: somebody else sees to them from now on."""
+        self._is_kept = True
 
     def __bool__(self) -> bool:
         return bool(self._paths)
@@ -137,7 +142,7 @@ class RequestFiles:
     def _remove(self, writing: asyncio.Future[None] | None) -> None:
         if writing is not None and not writing.cancelled():
             writing.exception()  # whoever waited for it has had it
-        for path in self._paths:
+        for path in () if self._is_kept else self._paths:
             with contextlib.suppress(FileNotFoundError):  # the model has moved or removed it
                 _unlink(path)
         asyncio.get_running_loop().call_soon(self._release)

@@ -9,9 +9,11 @@ from typing import Any
 from aiohttp import web
 
 import deepaas
+from deepaas.api import openapi_records
 from deepaas.api.answers import json_answer
 from deepaas.api.app import App
 from deepaas.model.v2.streams import EVENTS, NDJSON
+from deepaas.serving.pool import Pool
 
 Json = dict[str, Any]
 
@@ -73,6 +75,7 @@ _COMMON: Json = {
         },
         "required": ["predictions", "status"],
     },
+    **openapi_records.DEFINITIONS,
 }
 
 
@@ -99,6 +102,7 @@ def describe(app: App) -> Json:
             if pool.description["yields"] and not predict["media_types"]:
                 operation["produces"] = [NDJSON, EVENTS]
             paths[f"{path}predict/"] = {"post": operation}
+        paths |= _of_records(path, pool, app, definitions)
     return {
         "swagger": "2.0",
         "info": {
@@ -136,6 +140,38 @@ def _response(definition: str, description: str = "") -> Json:
     return {"description": description, "schema": {"$ref": f"#/definitions/{definition}"}}
 
 
+def _of_records(path: str, pool: Pool, app: App, definitions: Json) -> Json:
+    """The paths of trainings and of asynchronous predictions."""
+    described = {}
+    train = pool.description.get("train")
+    if app.settings.train and train:
+        described = openapi_records.describe(f"{path}train", "training")
+        renamed = _add_definitions(train["definitions"], definitions)
+        operation: Json = {
+            "tags": ["models"],
+            "summary": f"Train {pool.name}",
+            "produces": _JSON_TYPE,
+            "parameters": _parameters(_renamed(train["arguments"], renamed)),
+            "responses": {
+                "200": _response("Training", "It has begun, or waits for its turn"),
+                "422": {"description": "Arguments that are not what they should be"},
+                "503": _response("Failure", "Too many trainings wait"),
+                "507": _response("Failure", "There is no room for its record"),
+            },
+        }
+        _add_consumes(operation)
+        described[f"{path}train/"]["post"] = operation
+    if app.settings.predict and "predict" in pool.description.get("has", []):
+        described |= openapi_records.describe(f"{path}jobs", "prediction")
+        described |= openapi_records.describe_result(f"{path}jobs/{{uuid}}")
+    return described
+
+
+def _add_consumes(operation: Json) -> None:
+    if any(parameter["in"] == "formData" for parameter in operation["parameters"]):
+        operation["consumes"] = ["multipart/form-data"]
+
+
 def _predict(name: str, function: Json, definitions: Json) -> Json:
     renamed = _add_definitions(function["definitions"], definitions)
     result: str = function["result"] or "Prediction"
@@ -152,8 +188,7 @@ def _predict(name: str, function: Json, definitions: Json) -> Json:
             "504": _response("Failure", "The prediction takes too long"),
         },
     }
-    if any(parameter["in"] == "formData" for parameter in operation["parameters"]):
-        operation["consumes"] = ["multipart/form-data"]
+    _add_consumes(operation)
     return operation
 
 

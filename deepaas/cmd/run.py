@@ -22,6 +22,7 @@ import uvloop
 import deepaas
 from deepaas import config, log
 from deepaas.cmd.reload import Reloads, watching
+from deepaas.cmd.trainings import callback_options, open_trainings
 from deepaas.cmd.turns import ask_for_short_turns
 from deepaas.exceptions import ConfigurationError, NoModelError
 from deepaas.model import loading
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from oslo_config.cfg import ConfigOpts
 
     from deepaas.api import App
+    from deepaas.api.callbacks import CallbackOptions
+    from deepaas.training.manager import Manager
 
 logger = logging.getLogger("deepaas")
 
@@ -149,6 +152,8 @@ class Server:
         self._log_options = log_options
         self._tail = tail
         self._guard = guard
+        self._trainings: Manager | None = None
+        self._no_trainings = ""
         self._signal = 0  # the one that said to stop
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -159,25 +164,39 @@ class Server:
         """Serve the models on `listener` until a signal says to stop; the exit code."""
         pools = [self._pool(source, upload_dir) for source in sources]
         self._listen_to_signals(pools)
+        opening = open_trainings(self._conf, sources, pools, self._log_options, self._open_files)
+        self._trainings, self._no_trainings = await opening
         starting = asyncio.gather(*(pool.start() for pool in pools))
         stopping = asyncio.create_task(self._stop.wait())
+        keep: bool | None = True  # trainings are not to end because this server cannot begin
         try:
             await asyncio.sleep(0.001)  # so that the workers start before this imports the rest
-            app = self._app(pools, upload_dir)
+            from deepaas.api.callbacks import calling_back
+
+            callbacks = callback_options(self._conf)
+            app = self._app(pools, upload_dir, callbacks)
             await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
             if not self._stop.is_set():
                 starting.result()
                 for pool in pools:
                     _report(pool)
-                if not any(pool.ready for pool in pools):
+                if not any(pool.ready or pool.is_suspended for pool in pools):
                     raise NoModelError("none of the models can be served; the log says why")
-                await self._serve(app, pools, listener)
+                async with calling_back(app, callbacks):
+                    await self._serve(app, pools, listener)
+            keep = None
         finally:
-            await _stop(pools)
+            await self._end(pools, keep)
             starting.cancel()
             stopping.cancel()
             await asyncio.gather(starting, stopping, return_exceptions=True)
         return 128 + self._signal if self._hurry.is_set() else 0
+
+    async def _end(self, pools: list[Pool], keep: bool | None = None) -> None:
+        """End the workers, and the trainings if they are not to be kept."""
+        trainings, self._trainings = self._trainings, None
+        closing = [trainings.close(keep, self._hurry.is_set)] if trainings is not None else []
+        await asyncio.gather(*(pool.stop() for pool in pools), *closing)
 
     def _listen_to_signals(self, pools: list[Pool]) -> None:
         """SIGTERM and SIGINT: drain and stop, at once when they come again. SIGHUP: reload."""
@@ -234,7 +253,7 @@ class Server:
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
 
-    def _app(self, pools: list[Pool], upload_dir: str) -> App:
+    def _app(self, pools: list[Pool], upload_dir: str, callbacks: CallbackOptions) -> App:
         from deepaas.api import Settings, create_app
         from deepaas.api.body import BodyLimits
 
@@ -254,8 +273,12 @@ class Server:
                 receive_timeout=conf.receive_timeout,
                 directory=upload_dir,
             ),
+            callback_hosts=callbacks.hosts,
         )
-        return create_app(pools, settings, self._tail)
+        app = create_app(pools, settings, self._tail)
+        app.trainings = self._trainings
+        app.no_trainings = self._no_trainings
+        return app
 
     async def _serve(self, app: App, pools: list[Pool], listener: socket.socket) -> None:
         from aiohttp import web
@@ -297,11 +320,13 @@ class Server:
                 with contextlib.suppress(BrokenPipeError):
                     print(banner, flush=True)
             logger.info("Listening on %s", url)
+            if self._trainings is not None:
+                self._trainings.begin()
             async with watching(pools if self._conf.reload else []):
                 await self._stop.wait()
             await site.stop()
             await self._drain(app, pools)
-            await _stop(pools)
+            await self._end(pools)
         finally:
             if not self._hurry.is_set():
                 await runner.cleanup()
@@ -328,12 +353,11 @@ class Server:
             await asyncio.sleep(0.02)
 
 
-async def _stop(pools: list[Pool]) -> None:
-    await asyncio.gather(*(pool.stop() for pool in pools))
-
-
 def _report(pool: Pool) -> None:
     """Log what a model can do and how long it took to be ready, or that it failed."""
+    if pool.is_suspended:
+        logger.info("Model %s %s", pool.name, pool.problem)
+        return
     if not pool.ready:
         logger.error(
             "Model %s (%s) is not served: it %s", pool.name, pool.source.target, pool.problem

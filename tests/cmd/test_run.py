@@ -35,7 +35,8 @@ TESTS = Path(__file__).resolve().parents[1]
 
 def test_every_option_is_used_by_a_test() -> None:
     """A test here, or beside the behaviour that the option changes."""
-    places = [*TESTS.glob("cmd/*.py"), *TESTS.glob("api/*.py"), *TESTS.glob("serving/*.py")]
+    folders = ("cmd", "api", "serving", "training")
+    places = [path for folder in folders for path in TESTS.glob(f"{folder}/*.py")]
     text = "\n".join(path.read_text() for path in places)
     flags = [re.compile(rf"[\"' ]--(no)?{option.name}[\"' =]") for option in config.ALL]
     assert [flag.pattern for flag in flags if not flag.search(text)] == []

@@ -7,11 +7,13 @@ import math
 
 from aiohttp import web
 
+from deepaas.api.access import hide_secrets
 from deepaas.api.answers import FileAnswer, StreamAnswer, reply_answer
 from deepaas.api.app import App
 from deepaas.api.body import read_call
 from deepaas.api.express import Connection
 from deepaas.api.files import RequestFiles
+from deepaas.api.v2 import jobs
 from deepaas.exceptions import (
     BadRequestError,
     DisabledError,
@@ -29,10 +31,13 @@ async def predict(request: web.BaseRequest, app: App, pool: Pool) -> web.StreamR
     arrival = _arrival(request)
     if arrival is not None:
         return await _answer(request, app, arrival)
+    hide_secrets(request, pool.description.get("predict"))
     if not app.settings.predict:
         raise DisabledError("Prediction is switched off on this server")
     if "predict" not in pool.description.get("has", ["predict"]):
         raise NotImplementedByModelError(f"{NOT_IMPLEMENTED} (loaded {pool.name!r})")
+    if jobs.is_preferred(request):
+        return await jobs.begin(request, app, pool)
     pool.check()
     patience = _patience(request)
     ends = patience and asyncio.get_running_loop().time() + patience

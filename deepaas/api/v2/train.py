@@ -1,18 +1,26 @@
-"""`/v2/models/<name>/train/`: says why there is no training here."""
+"""`POST /v2/models/<name>/train/`: begins a training."""
 
 from __future__ import annotations
 
 from aiohttp import web
 
+from deepaas.api.access import hide_secrets
+from deepaas.api.answers import json_answer
 from deepaas.api.app import App
+from deepaas.api.v2.records import view
+from deepaas.api.v2.submit import submit
 from deepaas.exceptions import DisabledError, NotImplementedByModelError
 from deepaas.model.v2.exchange import NOT_IMPLEMENTED
 from deepaas.serving.pool import Pool
+from deepaas.training.store import Record
 
 
 async def train(request: web.BaseRequest, app: App, pool: Pool) -> web.StreamResponse:
+    """Begin it, or let it wait for its turn; the record that there is of it then."""
+    hide_secrets(request, pool.description.get("train"))
     if not app.settings.train:
         raise DisabledError("Training is switched off on this server")
-    if "train" in pool.description.get("has", []):
-        raise NotImplementedByModelError("This version of the server does not train models")
-    raise NotImplementedByModelError(f"{NOT_IMPLEMENTED} (loaded {pool.name!r})")
+    if "train" not in pool.description.get("has", ["train"]):
+        raise NotImplementedByModelError(f"{NOT_IMPLEMENTED} (loaded {pool.name!r})")
+    accepted = await submit(request, app, pool, "train")
+    return json_answer(view(app, accepted)) if isinstance(accepted, Record) else accepted

@@ -1,0 +1,237 @@
+"""Callbacks: who asks for it is told, by a POST of the record, of every change of its status.
+
+They are signed as the Standard Webhooks specification says: `webhook-signature` is `v1,` and the
+base64 of the HMAC-SHA256 of `<webhook-id>.<webhook-timestamp>.<body>`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import hmac
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import SplitResult, urlsplit
+
+import orjson
+from aiohttp import web
+
+from deepaas.exceptions import (
+    BadRequestError,
+    CallbackRefusedError,
+    ConfigurationError,
+    StorageError,
+)
+from deepaas.training.request import write_private
+from deepaas.training.store import Notice
+
+if TYPE_CHECKING:
+    import aiohttp
+
+    from deepaas.api.app import App
+
+logger = logging.getLogger("deepaas.api")
+
+HEADER = "Callback-URL"
+MAX_URL = 2000
+LOOK_SECONDS = 0.3
+"""How often it is looked for what is to be sent."""
+
+FIRST_DELAY = 1.0
+MAX_DELAY = 600.0
+AT_ONCE = 8
+GONE = 410
+"""The status with which a receiver says that it wants no more of them."""
+
+SECRET_PREFIX = "whsec_"
+SECRET_BYTES = 32
+
+
+@dataclass(frozen=True)
+class CallbackOptions:
+    """Who may be called (a host, or host:port), with which key, for how long, how often."""
+
+    hosts: frozenset[str] = frozenset()
+    secret: bytes = b""
+    timeout: float = 10
+    attempts: int = 12
+
+
+def callback_of(request: web.BaseRequest, hosts: Collection[str]) -> str:
+    """The address that the request wants to be called; empty if none.
+
+    Raises BadRequestError if it is none, CallbackRefusedError if this server does not call it.
+    """
+    url = request.headers.get(HEADER, "")
+    if not url:
+        return ""
+    parts = _split(url)
+    if parts is None:
+        raise BadRequestError(
+            f"{HEADER} must be an http or https address without spaces, user or password, of at "
+            f"most {MAX_URL} characters"
+        )
+    if not _is_allowed(parts, hosts):
+        raise CallbackRefusedError(
+            f"This server does not call {parts.hostname}: its operator may allow that with "
+            "--allow-callbacks"
+        )
+    return url
+
+
+def _split(url: str) -> SplitResult | None:
+    """The parts of an address that can be called; None if it is none."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return None
+    if not (url.isascii() and url.isprintable() and " " not in url and len(url) <= MAX_URL):
+        return None
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        return None
+    return None if parts.username is not None or parts.password is not None else parts
+
+
+def _is_allowed(parts: SplitResult, hosts: Collection[str]) -> bool:
+    host = (parts.hostname or "").lower()
+    host = f"[{host}]" if ":" in host else host
+    port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+    return host in hosts or f"{host}:{port}" in hosts
+
+
+def read_secret(path: Path, make: bool) -> bytes:
+    """The key in a file; where there is none one is made, if that is wanted.
+
+    The file has the form `whsec_<base64>`. Raises ConfigurationError.
+    """
+    try:
+        if make and not path.exists():
+            key = base64.b64encode(secrets.token_bytes(SECRET_BYTES))
+            write_private(path, SECRET_PREFIX.encode() + key + b"\n")
+        text = path.read_text().strip()
+        secret = base64.b64decode(text.removeprefix(SECRET_PREFIX), validate=True)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"the secret for callbacks in {path}: {error}") from None
+    if len(secret) < SECRET_BYTES // 2:
+        raise ConfigurationError(
+            f"the secret for callbacks in {path} must be {SECRET_PREFIX} and the base64 of at "
+            f"least {SECRET_BYTES // 2} bytes"
+        )
+    return secret
+
+
+def sign(secret: bytes, message_id: str, timestamp: int, body: bytes) -> str:
+    """The value of `webhook-signature`."""
+    signed = b"%b.%d.%b" % (message_id.encode(), timestamp, body)
+    digest = hmac.new(secret, signed, hashlib.sha256).digest()
+    return "v1," + base64.b64encode(digest).decode()
+
+
+@contextlib.asynccontextmanager
+async def calling_back(app: App, options: CallbackOptions) -> AsyncIterator[None]:
+    """Send what is to be sent, as long as the block runs."""
+    if app.trainings is None or not options.hosts:
+        yield
+        return
+    import aiohttp
+
+    timeout = aiohttp.ClientTimeout(total=options.timeout)
+    async with aiohttp.ClientSession(timeout=timeout) as session:
+        sending = asyncio.create_task(_Sender(app, options, session).run())
+        try:
+            yield
+        finally:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+
+
+class _Sender:
+    def __init__(self, app: App, options: CallbackOptions, session: aiohttp.ClientSession) -> None:
+        assert app.trainings is not None
+        self._app = app
+        self._trainings = app.trainings
+        self._options = options
+        self._session = session
+        self._under_way: dict[str, asyncio.Task[None]] = {}  # by record: one after another
+
+    async def run(self) -> None:
+        try:
+            while True:
+                with contextlib.suppress(StorageError):  # which is logged where it matters more
+                    await self._send_what_is_due()
+                await asyncio.sleep(LOOK_SECONDS)
+        finally:
+            tasks = list(self._under_way.values())
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _send_what_is_due(self) -> None:
+        self._under_way = {u: task for u, task in self._under_way.items() if not task.done()}
+        for notice in await self._trainings.notices():
+            if len(self._under_way) >= AT_ONCE:
+                return
+            if notice.record.uuid not in self._under_way:
+                task = asyncio.create_task(self._send(notice))
+                self._under_way[notice.record.uuid] = task
+
+    async def _send(self, notice: Notice) -> None:
+        try:
+            await self._try_to_send(notice)
+        except StorageError as error:
+            logger.error("%s", error)
+        except Exception:
+            logger.exception("Calling back for %s failed", notice.record.uuid)
+
+    async def _try_to_send(self, notice: Notice) -> None:
+        parts = _split(notice.record.callback)
+        if parts is None or not _is_allowed(parts, self._options.hosts):
+            logger.warning("%s is not called back: not allowed any more", notice.record.uuid)
+            await self._trainings.drop_notice(notice)
+            return
+        why = await self._post(notice)
+        if not why:
+            await self._trainings.drop_notice(notice)
+        elif why == str(GONE) or notice.attempts + 1 >= self._options.attempts:
+            logger.warning(
+                "%s: %s is given up, and has not been told that it is %s: %s",
+                *(notice.record.uuid, parts.hostname, notice.record.status, why),
+            )
+            await self._trainings.drop_notice(notice)
+        else:
+            delay = min(MAX_DELAY, FIRST_DELAY * 2 ** min(notice.attempts, 30))
+            logger.info(
+                "%s: %s is called again in %g s: %s", notice.record.uuid, parts.hostname, delay, why
+            )
+            await self._trainings.delay_notice(notice, delay)
+
+    async def _post(self, notice: Notice) -> str:
+        """Send it once; why that did not do, or an empty string."""
+        from aiohttp import ClientError
+
+        from deepaas.api.v2.records import view
+
+        body = orjson.dumps(view(self._app, notice.record))
+        message_id = f"{notice.record.uuid}-{notice.number}"
+        timestamp = int(time.time())
+        headers = {
+            "Content-Type": "application/json; charset=utf-8",
+            "webhook-id": message_id,
+            "webhook-timestamp": str(timestamp),
+            "webhook-signature": sign(self._options.secret, message_id, timestamp, body),
+        }
+        try:
+            async with self._session.post(
+                notice.record.callback, data=body, headers=headers, allow_redirects=False
+            ) as answer:
+                return "" if 200 <= answer.status < 300 else str(answer.status)
+        except (ClientError, OSError, asyncio.TimeoutError, ValueError) as error:
+            return str(error) or type(error).__name__

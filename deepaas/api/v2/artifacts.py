@@ -1,0 +1,61 @@
+"""`/v2/models/<name>/train/<uuid>/artifacts/`: the files that a training has left."""
+
+from __future__ import annotations
+
+import asyncio
+import mimetypes
+import re
+from collections.abc import Sequence
+from urllib.parse import quote
+
+from aiohttp import web
+
+from deepaas.api.answers import FileAnswer, json_answer
+from deepaas.api.app import App
+from deepaas.api.v2.records import artifact_view, trainings_of
+from deepaas.exceptions import NotFoundError
+from deepaas.serving.pool import Pool
+from deepaas.training.artifacts import list_files, open_file
+
+MAX_LISTED = 10_000
+
+_DEFAULT_TYPE = "application/octet-stream"
+_NOT_PLAIN = re.compile(r"[^ -~]|[\"\\%]")
+
+
+async def list_artifacts(
+    request: web.BaseRequest, app: App, pool: Pool, uuid: str, kind: str
+) -> web.StreamResponse:
+    """Which files there are, also while they become more."""
+    trainings = trainings_of(app, kind)
+    record = await trainings.get(pool.name, kind, uuid)
+    directory = trainings.place(record.uuid).artifacts
+    files, is_cut = await asyncio.to_thread(list_files, directory, MAX_LISTED)
+    artifacts = [artifact_view(app, record, file) for file in files]
+    return json_answer({"artifacts": artifacts, "truncated": is_cut})
+
+
+async def artifact(
+    request: web.BaseRequest, app: App, pool: Pool, uuid: str, path: Sequence[str], kind: str
+) -> web.StreamResponse:
+    """One file, as it is now. A browser saves it: it is the model's, and may be a page."""
+    trainings = trainings_of(app, kind)
+    record = await trainings.get(pool.name, kind, uuid)
+    try:
+        fd = open_file(trainings.place(record.uuid).artifacts, path)
+    except FileNotFoundError:
+        raise NotFoundError(f"There is no such file of training {record.uuid}") from None
+    answer = FileAnswer(fd, 200, _headers(path[-1]))
+    await answer.send(request, app.settings.send_timeout)
+    return answer
+
+
+def _headers(name: str) -> dict[str, str]:
+    media_type, encoding = mimetypes.guess_type(name)
+    quoted = quote(name, safe="", errors="surrogateescape")
+    plain = _NOT_PLAIN.sub("_", name)  # for clients that do not know the other form
+    return {
+        "Content-Type": media_type if media_type and not encoding else _DEFAULT_TYPE,
+        "Content-Disposition": f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quoted}",
+        "X-Content-Type-Options": "nosniff",
+    }

@@ -1,0 +1,213 @@
+"""`/v2/models/<name>/train/<uuid>/logs/`: the output of a training, also while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+
+import orjson
+from aiohttp import web
+
+from deepaas.api.answers import CHUNK, StreamAnswer, json_answer
+from deepaas.api.app import App
+from deepaas.api.v2.records import trainings_of
+from deepaas.exceptions import NotFoundError
+from deepaas.model.v2.streams import EVENTS
+from deepaas.serving.pool import Pool
+from deepaas.serving.prediction import StreamFailedError
+from deepaas.training.manager import Manager
+from deepaas.training.output import Lines, LogReader
+from deepaas.training.store import Record
+
+logger = logging.getLogger("deepaas.api")
+
+LOOK_SECONDS = 0.1
+"""How often it is looked whether the log has grown."""
+
+STATUS_SECONDS = 1.0
+"""How often the status is asked for."""
+
+KEEP_ALIVE_SECONDS = 15.0
+"""After so long a silence a client is told that the connection lives."""
+
+SMALL = 64 * 1024
+"""Bytes that are read at once; a thread reads what is more."""
+
+_TEXT = "text/plain; charset=utf-8"
+_SWITCH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+_NO_LOG_HAS = 10**18  # bytes
+_KEEP_ALIVE = b": keep-alive\n\n"
+
+
+async def logs(
+    request: web.BaseRequest, app: App, pool: Pool, uuid: str, kind: str
+) -> web.StreamResponse:
+    """The log as text from `offset` on; with `follow`, as it grows until the training has ended.
+
+    Who follows and accepts events gets each line as one; its id is the offset after it.
+    """
+    trainings = trainings_of(app, kind)
+    record = await trainings.get(pool.name, kind, uuid)
+    offset, follow, problems = _query(request)
+    if problems:
+        return json_answer(problems, 422)
+    accept = ", ".join(request.headers.getall("Accept", []))
+    wants_events = follow and EVENTS in accept.lower()
+    last_id = _offset(request.headers.get("Last-Event-ID", "")) if wants_events else None
+    source = _Source(app, pool.name, kind, record, trainings)
+    await source.begin(offset if last_id is None else last_id)
+    if last_id is not None and source.is_over:
+        return web.Response(status=204)  # and an EventSource does not come again
+    headers = {
+        "Content-Type": EVENTS if wants_events else _TEXT,
+        "Cache-Control": "no-cache",
+        "X-Accel-Buffering": "no",
+        "X-Content-Type-Options": "nosniff",
+        "X-Log-Offset": str(source.offset),
+    }
+    body = _events(source) if wants_events else _text(source, follow)
+    answer = StreamAnswer(_guarded(body, record.uuid), headers)
+    await answer.send(request, app.settings.send_timeout)
+    return answer
+
+
+def _query(request: web.BaseRequest) -> tuple[int, bool, dict[str, list[str]]]:
+    """The offset, whether to follow, and what is wrong with them."""
+    problems = {}
+    offset = _offset(request.query.get("offset", "0"))
+    if offset is None:
+        problems["offset"] = ["Must be an integer that is not negative."]
+    follow = _SWITCH.get(request.query.get("follow", "false").lower())
+    if follow is None:
+        problems["follow"] = ["Not a valid boolean."]
+    return offset or 0, bool(follow), problems
+
+
+def _offset(text: str) -> int | None:
+    """A number of bytes; None if it is none."""
+    if not (text.isascii() and text.isdigit()):
+        return None
+    digits = text.lstrip("0") or "0"
+    return int(digits) if len(digits) <= 18 else _NO_LOG_HAS
+
+
+class _Source:
+    """The bytes of a log, from an offset on. `is_over` if there are none, and will be none."""
+
+    def __init__(self, app: App, model: str, kind: str, record: Record, trainings: Manager) -> None:
+        self._app = app
+        self._model = model
+        self._kind = kind
+        self._trainings = trainings
+        self._reader = LogReader(trainings.place(record.uuid).log)
+        self._loop = asyncio.get_running_loop()
+        self._asked = self._loop.time()
+        self._first = b""
+        self.record = record
+        self.offset = 0  # where the next bytes begin
+
+    @property
+    def is_over(self) -> bool:
+        return self.record.has_ended and not self._first
+
+    async def begin(self, offset: int) -> None:
+        """Go to `offset`, or what is nearest to it: from there on, something is there at once."""
+        self.offset = min(offset, self._reader.end)
+        self.offset, self._first = await self._read()
+
+    async def now(self) -> AsyncIterator[tuple[int, bytes]]:
+        """What there is now: bytes, each after their offset."""
+        end = self._reader.end
+        while self.offset < end:
+            offset, data = await self._next()
+            if not data:
+                return
+            yield offset, data[: max(0, end - offset)]
+
+    async def growing(self) -> AsyncIterator[tuple[int, bytes]]:
+        """What there is and what comes, until the end; no bytes when none have come for a while.
+
+        It breaks off when the server is to stop; then the record has not ended.
+        """
+        while True:
+            has_ended = self.record.has_ended  # before it is read: nothing comes after that
+            offset, data = await self._next()
+            while data:
+                yield offset, data
+                if self._app.draining and not has_ended:
+                    return
+                offset, data = await self._next()
+            if has_ended or self._app.draining:
+                return
+            await asyncio.sleep(LOOK_SECONDS)
+            yield self.offset, b""
+            await self._look()
+
+    async def _look(self) -> None:
+        """Ask for the status, if it is time."""
+        if self._loop.time() - self._asked >= STATUS_SECONDS:
+            self.record = await self._trainings.get(self._model, self._kind, self.record.uuid)
+            self._asked = self._loop.time()
+
+    async def _next(self) -> tuple[int, bytes]:
+        """The next bytes that there are, and where they begin; none at the end."""
+        offset, data = self.offset, self._first
+        if not data:
+            offset, data = await self._read()
+        self._first = b""
+        self.offset = offset + len(data)
+        return offset, data
+
+    async def _read(self) -> tuple[int, bytes]:
+        available = self._reader.end - self.offset
+        if available <= 0:
+            return self.offset, b""
+        if available > SMALL:
+            return await asyncio.to_thread(self._reader.read, self.offset, CHUNK)
+        return self._reader.read(self.offset, SMALL)
+
+
+async def _text(source: _Source, follow: bool) -> AsyncIterator[bytes]:
+    end = source.offset
+    async for offset, data in source.growing() if follow else source.now():
+        if offset > end:
+            yield b"\n[%d bytes of output are no longer there]\n" % (offset - end)
+        if data:
+            yield data
+        end = offset + len(data)
+
+
+async def _events(source: _Source) -> AsyncIterator[bytes]:
+    loop = asyncio.get_running_loop()
+    lines = Lines()
+    told = loop.time()
+    async for offset, data in source.growing():
+        events = b"".join(_event(*line) for line in lines.feed(offset, data))
+        if not events and loop.time() - told >= KEEP_ALIVE_SECONDS:
+            events = _KEEP_ALIVE
+        if events:
+            yield events
+            told = loop.time()
+    if not source.record.has_ended:
+        return  # and the client comes again, to another server
+    if (rest := lines.rest()) is not None:
+        yield _event(*rest)
+    status = orjson.dumps({"status": source.record.status})
+    yield b"event: end\nid: %d\ndata: %b\n\n" % (source.offset, status)
+
+
+def _event(offset: int, line: str) -> bytes:
+    return b"id: %d\ndata: %b\n\n" % (offset, line.encode())
+
+
+async def _guarded(body: AsyncIterator[bytes], uuid: str) -> AsyncIterator[bytes]:
+    """The same, if it can be made to the end."""
+    try:
+        async for data in body:
+            yield data
+    except NotFoundError:  # the record was removed, and the log with it
+        return
+    except Exception as error:
+        logger.exception("The log of %s could not be sent to its end", uuid)
+        raise StreamFailedError("The server failed; its log says why", "internal_error") from error

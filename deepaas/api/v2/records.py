@@ -1,0 +1,168 @@
+"""`/v2/models/<name>/train/` and `.../jobs/`: the records of trainings and of asynchronous
+predictions, which differ in their `kind` alone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+from aiohttp import web
+
+from deepaas.api.answers import json_answer
+from deepaas.api.app import App
+from deepaas.exceptions import DisabledError, StorageError
+from deepaas.serving.pool import Pool
+from deepaas.training.artifacts import Artifact, list_files
+from deepaas.training.manager import Manager
+from deepaas.training.reports import last_report, read_reports
+from deepaas.training.store import Record
+
+SEGMENTS = {"train": "train", "predict": "jobs"}
+STATUSES = {
+    "queued": ["queued"],
+    "running": ["starting", "running"],
+    "done": ["done"],
+    "error": ["error"],
+    "cancelled": ["cancelled"],
+}
+"""The statuses that clients know, and those of the store that are meant."""
+
+MAX_ARTIFACTS = 100
+"""How many files a record names; there is a list of all of them."""
+
+
+async def list_records(
+    request: web.BaseRequest, app: App, pool: Pool, kind: str
+) -> web.StreamResponse:
+    """All records of a model, oldest first; with `limit` the newest, with `status` those alone."""
+    problems: dict[str, list[str]] = {}
+    limit = request.query.get("limit", "")
+    if limit and not (limit.isascii() and limit.isdigit() and 0 < int(limit[:19]) < 2**63):
+        problems["limit"] = ["Must be an integer above 0."]
+    wanted = ",".join(request.query.getall("status", [])).split(",")
+    names = [name for name in wanted if name]
+    if not set(names) <= set(STATUSES):
+        problems["status"] = [f"Must be one of: {', '.join(STATUSES)}."]
+    if problems:
+        return json_answer(problems, 422)
+    statuses = [status for name in names or STATUSES for status in STATUSES[name]]
+    trainings = trainings_of(app, kind)
+    records = await trainings.find(pool.name, kind, statuses, int(limit or -1))
+    return json_answer([view(app, record) for record in records])
+
+
+async def show_record(
+    request: web.BaseRequest, app: App, pool: Pool, uuid: str, kind: str
+) -> web.StreamResponse:
+    """One record, with its metrics and its artefacts."""
+    trainings = trainings_of(app, kind)
+    record = await trainings.get(pool.name, kind, uuid)
+    place = trainings.place(record.uuid)
+
+    def read() -> tuple[list[dict[str, Any]], list[Artifact]]:
+        return read_reports(place.reports), list_files(place.artifacts, MAX_ARTIFACTS)[0]
+
+    metrics, files = await asyncio.to_thread(read)
+    artifacts = [artifact_view(app, record, file) for file in files]
+    return json_answer({**view(app, record), "metrics": metrics, "artifacts": artifacts})
+
+
+async def cancel_record(
+    request: web.BaseRequest, app: App, pool: Pool, uuid: str, kind: str
+) -> web.StreamResponse:
+    """End one that has not ended; the next time, remove its record and its files."""
+    trainings = trainings_of(app, kind)
+    record = await trainings.get(pool.name, kind, uuid)
+    cancelling = asyncio.ensure_future(trainings.cancel(record))
+    cancelling.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return json_answer(view(app, await asyncio.shield(cancelling)))
+
+
+def trainings_of(app: App, kind: str) -> Manager:
+    """Where records are. Raises DisabledError for what is switched off, StorageError if there can
+    be none."""
+    if kind == "train" and not app.settings.train:
+        raise DisabledError("Training is switched off on this server")
+    if kind == "predict" and not app.settings.predict:
+        raise DisabledError("Prediction is switched off on this server")
+    if app.trainings is None:
+        raise StorageError(f"This server keeps no records: {app.no_trainings}")
+    return app.trainings
+
+
+def view(app: App, record: Record) -> dict[str, Any]:
+    """A record as clients see it."""
+    status = "running" if record.status == "starting" else record.status
+    shown: dict[str, Any] = {
+        "date": record.date,
+        "args": orjson.Fragment(record.args),
+        "uuid": record.uuid,
+        "status": status,
+    }
+    if record.status == "done":
+        shown["result"] = _result(app, record)
+    if record.message:
+        shown["message"] = record.message
+    url = record_url(app, record)
+    links = [("self", url), ("logs", f"{url}/logs"), ("artifacts", f"{url}/artifacts")]
+    if record.kind == "predict":
+        links.append(("result", f"{url}/result"))
+    return shown | {
+        "model": record.model,
+        "attempt": record.attempt,
+        "progress": _progress(app, record),
+        "start_date": _date(record.started),
+        "finish_date": _date(record.finished),
+        "duration": _duration(record),
+        "exit_code": record.exit_code,
+        "signal": record.signal,
+        "links": [{"rel": rel, "href": href} for rel, href in links],
+    }
+
+
+def record_url(app: App, record: Record) -> str:
+    model = quote(record.model, safe="")
+    return f"{app.settings.base_path}/v2/models/{model}/{SEGMENTS[record.kind]}/{record.uuid}"
+
+
+def artifact_view(app: App, record: Record, file: Artifact) -> dict[str, Any]:
+    return {
+        "path": file.path,
+        "size": file.size,
+        "modified": file.modified,
+        "href": f"{record_url(app, record)}/artifacts/{file.quoted}",
+    }
+
+
+def _result(app: App, record: Record) -> dict[str, Any]:
+    output = None if record.output is None else orjson.Fragment(record.output)
+    return {
+        "output": output,
+        "finish_date": _date(record.finished),
+        "duration": _duration(record),
+    }
+
+
+def _progress(app: App, record: Record) -> float | None:
+    if record.status != "running" or app.trainings is None:
+        return record.progress
+    with contextlib.suppress(OSError):
+        progress: float | None = last_report(app.trainings.place(record.uuid).reports).get(
+            "progress"
+        )
+        return progress
+    return None
+
+
+def _date(seconds: float | None) -> str | None:
+    return None if seconds is None else str(datetime.fromtimestamp(seconds))
+
+
+def _duration(record: Record) -> str | None:
+    if record.started is None or record.finished is None:
+        return None
+    return str(timedelta(seconds=max(0.0, record.finished - record.started)))

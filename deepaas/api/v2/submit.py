@@ -1,0 +1,36 @@
+"""Takes in a request for what is done later: a training, or an asynchronous prediction."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import orjson
+from aiohttp import web
+
+from deepaas.api.answers import reply_answer
+from deepaas.api.app import App
+from deepaas.api.body import read_call
+from deepaas.api.callbacks import callback_of
+from deepaas.api.files import RequestFiles
+from deepaas.api.v2.records import trainings_of
+from deepaas.serving.pool import Pool
+from deepaas.training.store import Record
+
+
+async def submit(
+    request: web.BaseRequest, app: App, pool: Pool, kind: str
+) -> Record | web.StreamResponse:
+    """The record of the request if it is valid, else the answer that says why it is not."""
+    trainings = trainings_of(app, kind)
+    callback = callback_of(request, app.settings.callback_hosts)
+    headers = pool.train_headers if kind == "train" else pool.headers
+    async with trainings.receive(kind, pool.name, callback) as incoming:
+        with RequestFiles(str(incoming.place.uploads)) as files:
+            call = await read_call(request, headers, app.settings.limits, files)
+            reply = await pool.validate(replace(call, check=kind))
+            if reply.status != 200:
+                return reply_answer(reply)
+            shown, _, arguments = reply.body.partition(b"\n")
+            args = orjson.dumps(orjson.loads(shown)["args"]).decode()
+            files.keep()  # for as long as there is a record
+            return await trainings.accept(incoming, call, args, arguments)

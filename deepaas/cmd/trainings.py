@@ -1,0 +1,129 @@
+"""Trainings in the life of the server: what they are made with, and what they do to the workers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import platformdirs
+
+from deepaas import log
+from deepaas.exceptions import (
+    ConfigurationError,
+    NotReadyError,
+    ReloadInProgressError,
+    StorageError,
+)
+from deepaas.model.loading import ModelSource
+from deepaas.serving.pool import Pool
+from deepaas.training.manager import Manager
+from deepaas.training.plan import Limits
+from deepaas.training.runner import TrainingOptions
+
+if TYPE_CHECKING:
+    from oslo_config.cfg import ConfigOpts
+
+    from deepaas.api.callbacks import CallbackOptions
+
+logger = logging.getLogger("deepaas")
+
+SUSPENDED = "is being trained, and predicts again when that is over"
+RETRY_SECONDS = 0.5
+
+
+class Workers:
+    """The workers of the models, as trainings see them; see `training.runner.Stage`."""
+
+    def __init__(self, pools: Sequence[Pool], timeout: float) -> None:
+        self._pools = {pool.name: pool for pool in pools}
+        self._timeout = timeout
+
+    async def clear(self, model: str) -> None:
+        logger.info("The workers of model %s make room for a training", model)
+        await self._pools[model].suspend(SUSPENDED, self._timeout)
+
+    async def set(self, model: str) -> None:
+        logger.info("The workers of model %s are started again", model)
+        await self._pools[model].resume()
+
+    async def renew(self, model: str) -> None:
+        """Reload; what is being reloaded already may have read the old weights."""
+        while True:
+            with contextlib.suppress(ReloadInProgressError):
+                with contextlib.suppress(NotReadyError):  # new ones come when it is ready again
+                    await self._pools[model].reload()
+                return
+            await asyncio.sleep(RETRY_SECONDS)
+
+
+async def open_trainings(
+    conf: ConfigOpts,
+    sources: Sequence[ModelSource],
+    pools: Sequence[Pool],
+    process: log.LogOptions,
+    open_files: int,
+) -> tuple[Manager | None, str]:
+    """The trainings; or None, and why there can be none.
+
+    Raises ConfigurationError if the state directory that was asked for cannot be used. Without the
+    default one, models are served all the same.
+    """
+    if not (conf.train_endpoint or conf.predict_endpoint):
+        return None, "they are switched off"
+    workers = Workers(pools, conf.train_exclusive_timeout)
+    manager = Manager(state_dir(conf), options_of(conf, process, open_files), sources, workers)
+    try:
+        await manager.open()
+    except StorageError as error:
+        if conf.state_dir:
+            raise ConfigurationError(str(error)) from None
+        logger.warning("There can be no trainings: %s", error)
+        return None, str(error)
+    return manager, ""
+
+
+def state_dir(conf: ConfigOpts) -> Path:
+    given = Path(conf.state_dir).absolute() if conf.state_dir else None
+    return given or platformdirs.user_state_path("deepaas", appauthor=False).absolute()
+
+
+def options_of(conf: ConfigOpts, process: log.LogOptions, open_files: int) -> TrainingOptions:
+    return TrainingOptions(
+        at_once={"train": conf.max_trainings, "predict": conf.max_jobs},
+        max_queued={"train": conf.max_queued_trainings, "predict": conf.max_queued_jobs},
+        warm={"train": conf.train_warm, "predict": conf.warm},
+        kept={"train": conf.training_ttl, "predict": conf.result_ttl},
+        keep_running=conf.keep_trainings,
+        exclusive=conf.train_exclusive,
+        renew=conf.reload_after_train,
+        log=process.as_dict(),
+        open_files=open_files,
+        limits=Limits(
+            cancel_timeout=conf.cancel_timeout,
+            exit_timeout=conf.train_exit_timeout,
+            log_size=conf.train_log_size,
+            reports_size=conf.train_metrics_size,
+            result_size=conf.train_result_size,
+            nice=conf.train_nice,
+        ),
+    )
+
+
+def callback_options(conf: ConfigOpts) -> CallbackOptions:
+    """Raises ConfigurationError if the secret cannot be read."""
+    from deepaas.api.callbacks import CallbackOptions, read_secret
+
+    hosts = frozenset(host.strip().lower() for host in conf.allow_callbacks if host.strip())
+    if not hosts:
+        return CallbackOptions()
+    path = Path(conf.callback_secret_file or state_dir(conf) / "callback.secret")
+    return CallbackOptions(
+        hosts=hosts,
+        secret=read_secret(path, make=not conf.callback_secret_file),
+        timeout=conf.callback_timeout,
+        attempts=conf.callback_attempts,
+    )
