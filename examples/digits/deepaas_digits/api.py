@@ -11,27 +11,31 @@ from marshmallow import fields, validate
 from deepaas.model.v2.wrapper import UploadedFile
 
 from .chart import bar_chart
-from .classifier import fit, training_digits
+from .classifier import built_in
 from .picture import BadPictureError, read_digit
+from .training import learn
+from .weights import Network, load
 
 _classifier: Any = None
 
 
 def warm() -> None:
-    """Train the classifier, once in each worker, so that it is there for the first request."""
+    """Load what the last training has learned; without one, make the built-in classifier."""
     global _classifier
     if _classifier is None:
-        _classifier = fit(*training_digits())
+        _classifier = load() or built_in()
 
 
 def get_metadata() -> dict[str, Any]:
-    """What the package says of itself in its `pyproject.toml`."""
+    """What the package says of itself in its `pyproject.toml`, and which weights are in use."""
     package = metadata("deepaas_digits")
+    classifier = load() if _classifier is None else _classifier  # not warm: what is going to be
     return {
         "description": package["Summary"],
         "version": package["Version"],
         "license": package["License-Expression"],
         "author": package["Author"],
+        "weights": classifier.about() if isinstance(classifier, Network) else "built-in",
     }
 
 
@@ -92,3 +96,29 @@ def _answer(probabilities: "np.ndarray", accept: str | None) -> dict[str, Any] |
         "label": int(probabilities.argmax()),
         "probabilities": [round(float(probability), 4) for probability in probabilities],
     }
+
+
+def get_train_args() -> dict[str, fields.Field]:
+    """How long and how boldly to learn, and the beginning of all chance in it."""
+    return {
+        "epochs": fields.Int(
+            load_default=30,
+            validate=validate.Range(min=1, max=1000),
+            metadata={"description": "How many times to go through the digits; each takes 0.1 s."},
+        ),
+        "learning_rate": fields.Float(
+            load_default=0.001,
+            validate=validate.Range(min=0.00001, max=0.1),
+            metadata={"description": "How far each step goes. Small is slow, large is rash."},
+        ),
+        "seed": fields.Int(
+            load_default=0,
+            validate=validate.Range(min=0, max=2**32 - 1),
+            metadata={"description": "The same seed gives the same weights."},
+        ),
+    }
+
+
+def train(epochs: int, learning_rate: float, seed: int) -> dict[str, Any]:
+    """Learn new weights, which `warm` loads from then on; their accuracy, loss and time."""
+    return learn(epochs, learning_rate, seed)

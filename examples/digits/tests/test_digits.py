@@ -10,7 +10,9 @@ import pytest
 from PIL import Image, ImageOps
 from sklearn.datasets import load_digits
 
-from tests.support import Server
+from examples.digits.deepaas_digits.picture import read_digit
+from examples.digits.deepaas_digits.weights import read
+from tests.support import Server, wait_until
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "3.png"
 HELD_OUT = range(0, 1797, 45)  # 40 of the digits that the classifier was not trained on
@@ -19,7 +21,8 @@ HELD_OUT = range(0, 1797, 45)  # 40 of the digits that the classifier was not tr
 def run(*args: str) -> Server:
     """A server of the installed package: off PYTHONPATH is the directory that would hide it."""
     args = ("--model-name", "digits", *args)
-    return Server(args=args, env={"PYTHONPATH": None}, ready_seconds=60)
+    env = {"PYTHONPATH": None, "DIGITS_HOME": None}  # so weights go to a home of its own
+    return Server(args=args, env=env, ready_seconds=60)
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +45,7 @@ def test_metadata_is_that_of_the_package(server: Server) -> None:
     metadata = server.get("/v2/models/digits/").json()
     assert metadata["version"] == "1.0.0"
     assert metadata["license"] == "Apache-2.0"
+    assert metadata["weights"] == "built-in"
 
 
 def test_the_sample_is_a_three(server: Server) -> None:
@@ -148,3 +152,45 @@ def test_a_missing_picture_is_named(server: Server) -> None:
 def test_it_predicts_without_being_warmed() -> None:
     with run("--nowarm") as server:
         assert predict(server, SAMPLE.read_bytes()).json()["predictions"]["label"] == 3
+
+
+def test_a_training_changes_the_predictions_without_a_restart(tmp_path: Path) -> None:
+    with run() as server:
+
+        def weights() -> Any:
+            return server.get("/v2/models/digits/").json()["weights"]
+
+        assert weights() == "built-in"
+        before = predict(server, SAMPLE.read_bytes()).json()["predictions"]
+        begun = server.post("/v2/models/digits/train/", params={"epochs": 3, "seed": 5}).json()
+        assert begun["args"] == {"epochs": 3, "learning_rate": 0.001, "seed": 5}
+        training = f"/v2/models/digits/train/{begun['uuid']}"
+
+        def has_ended() -> bool:
+            return server.get(training).json()["status"] not in ("queued", "running")
+
+        wait_until(has_ended, within=60, what="the end of the training")
+        record = server.get(training).json()
+        assert record["status"] == "done"
+        figures = record["result"]["output"]
+        assert set(figures) == {"epochs", "loss", "accuracy", "seconds"}
+        assert [report["epoch"] for report in record["metrics"]] == [1, 2, 3]
+        last = record["metrics"][-1]
+        assert last["progress"] == 1
+        assert round(last["accuracy"], 4) == figures["accuracy"]
+        assert round(last["loss"], 6) == figures["loss"]
+
+        artefacts = server.get(f"{training}/artifacts/").json()["artifacts"]
+        assert [file["path"] for file in artefacts] == ["learning-curve.csv", "weights.npz"]
+        curve = server.get(f"{training}/artifacts/learning-curve.csv").text
+        assert curve.count("\n") == 4
+        file = tmp_path / "weights.npz"
+        file.write_bytes(server.get(f"{training}/artifacts/weights.npz").content)
+
+        wait_until(lambda: weights() != "built-in", within=60, what="the use of the new weights")
+        assert weights()["accuracy"] == figures["accuracy"]
+        after = predict(server, SAMPLE.read_bytes()).json()["predictions"]
+        assert after != before
+        wanted = read(file).predict_proba([read_digit(str(SAMPLE)).ravel()])[0]
+        assert after["label"] == wanted.argmax()
+        assert after["probabilities"] == pytest.approx(list(wanted), abs=1e-4)

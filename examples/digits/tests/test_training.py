@@ -1,0 +1,305 @@
+"""The training of the digits: what it learns, where that goes, and what harm cannot come of it."""
+
+import csv
+import io
+import logging
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+from sklearn.neural_network import MLPClassifier
+
+from examples.digits.deepaas_digits import api, training, weights
+from examples.digits.deepaas_digits.classifier import digits, grids
+from tests.support import wait_until
+
+DEFAULTS: dict[str, Any] = {"epochs": 30, "learning_rate": 0.001, "seed": 0}
+SHORT = DEFAULTS | {"epochs": 2}
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty place for weights, and an API that has not been warmed."""
+    monkeypatch.setenv("DIGITS_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("DEEPAAS_TRAINING_DIR", raising=False)
+    monkeypatch.setattr(api, "_classifier", None)
+    artefacts = tmp_path / "artefacts"
+    artefacts.mkdir()
+    monkeypatch.chdir(artefacts)
+    return tmp_path / "home"
+
+
+def network(value: float, units: int = 4) -> weights.Network:
+    """A network all of whose numbers are the same."""
+    shapes = [(64, units), (units,), (units, 10), (10,)]
+    first, second, third, fourth = (np.full(shape, value) for shape in shapes)
+    return weights.Network(first, second, third, fourth, "2026-01-01T00:00:00+00:00", 7, 0.5)
+
+
+def test_the_defaults_are_those_of_this_test() -> None:
+    arguments = api.get_train_args()
+    assert {name: field.load_default for name, field in arguments.items()} == DEFAULTS
+
+
+# --- what is learned -------------------------------------------------------------------------
+
+
+def test_a_training_of_the_usual_length_is_worth_it(home: Path) -> None:
+    figures = api.train(**DEFAULTS)
+    assert figures["epochs"] == 30
+    assert figures["accuracy"] > 0.95
+    assert 0 < figures["loss"] < 0.3
+    assert figures["seconds"] > 0
+    learned = weights.load()
+    assert learned is not None
+    images, labels = digits(held_out=True)
+    right = learned.predict_proba(grids(images)).argmax(axis=1) == labels
+    assert round(float(right.mean()), 4) == figures["accuracy"]
+
+
+def test_the_curve_and_the_weights_are_artefacts(home: Path) -> None:
+    figures = api.train(**SHORT)
+    rows = list(csv.DictReader(io.StringIO(Path("learning-curve.csv").read_text())))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert float(rows[-1]["loss"]) == figures["loss"]
+    assert float(rows[-1]["accuracy"]) == figures["accuracy"]
+    assert Path("weights.npz").read_bytes() == (home / "weights.npz").read_bytes()
+
+
+def test_the_seed_decides_the_weights(home: Path) -> None:
+    first, again, other = (
+        api.train(**SHORT | {"seed": seed}) and weights.load() for seed in (1, 1, 2)
+    )
+    assert first
+    assert again
+    assert other
+    assert all(np.array_equal(*pair) for pair in zip(first[:4], again[:4], strict=True))
+    assert not np.array_equal(first.weights, other.weights)
+
+
+def test_the_network_predicts_as_scikit_learn_does() -> None:
+    images, labels = digits()
+    inputs = weights.scaled(grids(images))
+    classifier = MLPClassifier(20, random_state=0)
+    classifier.partial_fit(inputs, labels, classes=np.arange(10))
+    learned = training.network_of(classifier, 1, 0.5)
+    wanted = classifier.predict_proba(inputs)
+    assert np.allclose(learned.predict_proba(list(grids(images))), wanted, atol=1e-12)
+
+
+def test_held_out_digits_are_no_part_of_the_training() -> None:
+    seen, unseen = digits()[0], digits(held_out=True)[0]
+    assert (len(seen), len(unseen)) == (1437, 360)
+    assert np.array_equal(unseen[1], load_digits().images[5] / 16)
+    assert not {image.tobytes() for image in seen} & {image.tobytes() for image in unseen}
+
+
+def test_variants_of_a_digit_differ_and_stay_in_range() -> None:
+    chance = np.random.RandomState(0)
+    image = digits()[0][0]
+    variants = [training.distorted(image, chance) for _ in range(50)]
+    assert all(one.shape == (16, 16) and one.min() >= 0 and one.max() <= 1 for one in variants)
+    assert len({one.tobytes() for one in variants}) == 50
+
+
+# --- which weights are used ------------------------------------------------------------------
+
+
+def test_without_a_training_it_is_the_built_in_classifier(home: Path) -> None:
+    api.warm()
+    assert api.get_metadata()["weights"] == "built-in"
+    images, labels = digits(held_out=True)
+    assert np.mean(api._classifier.predict(grids(images)) == labels) == pytest.approx(
+        0.986, abs=1e-3
+    )
+
+
+def test_the_metadata_tell_of_the_training(home: Path) -> None:
+    figures = api.train(**SHORT)
+    before_warm = api.get_metadata()["weights"]
+    api.warm()
+    assert api.get_metadata()["weights"] == before_warm
+    assert set(before_warm) == {"date", "epochs", "accuracy"}
+    assert before_warm["epochs"] == 2
+    assert before_warm["accuracy"] == figures["accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "place"),
+    [
+        ({"DIGITS_HOME": "/own", "XDG_DATA_HOME": "/data"}, "/own"),
+        ({"XDG_DATA_HOME": "/data"}, "/data/deepaas-digits"),
+        ({"HOME": "/me"}, "/me/.local/share/deepaas-digits"),
+        (
+            {"HOME": "/me", "DIGITS_HOME": "", "XDG_DATA_HOME": ""},
+            "/me/.local/share/deepaas-digits",
+        ),
+    ],
+)
+def test_where_the_weights_lie(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], place: str
+) -> None:
+    for name in ("DIGITS_HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert weights.folder() == Path(place)
+
+
+def npz(**changes: Any) -> bytes:
+    """A file of weights with some of its arrays changed, or left out for None."""
+    arrays = {"format": weights.FORMAT, **network(0.1)._asdict(), **changes}
+    file = io.BytesIO()
+    np.savez(file, **{name: value for name, value in arrays.items() if value is not None})
+    return file.getvalue()
+
+
+class Trap:
+    """What a pickle runs when it is loaded."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path("trapped").touch, ()
+
+
+def one_array() -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.zeros((64, 10)))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(b"weights", id="text"),
+        pytest.param(pickle.dumps(Trap()), id="a pickle"),
+        pytest.param(npz(weights=np.array([Trap()])), id="a pickle in an array"),
+        pytest.param(one_array(), id="one array"),
+        pytest.param(npz()[:500], id="cut off"),
+        pytest.param(npz().replace(np.float64(0.1).tobytes(), bytes(8)), id="damaged"),
+        pytest.param(npz(format=2), id="another format"),
+        pytest.param(npz(format=None), id="no format"),
+        pytest.param(npz(biases=None), id="an array is missing"),
+        pytest.param(npz(hidden_weights=np.zeros((100, 4))), id="another shape"),
+        pytest.param(npz(biases=np.zeros(())), id="no shape"),
+        pytest.param(npz(biases=np.full(10, np.nan)), id="not a number"),
+        pytest.param(npz(biases=np.array(["a"] * 10)), id="words"),
+        pytest.param(npz(epochs=np.zeros(3)), id="no number of epochs"),
+    ],
+)
+def test_weights_that_are_of_no_use_are_passed_over(
+    home: Path, caplog: pytest.LogCaptureFixture, data: bytes
+) -> None:
+    home.mkdir()
+    (home / "weights.npz").write_bytes(data)
+    with caplog.at_level(logging.WARNING):
+        api.warm()
+    assert "built-in" in caplog.text
+    assert api.get_metadata()["weights"] == "built-in"
+    assert not Path("trapped").exists()
+
+
+def test_a_folder_in_the_place_of_the_weights_is_passed_over(home: Path) -> None:
+    (home / "weights.npz").mkdir(parents=True)
+    assert weights.load() is None
+
+
+# --- nothing is lost -------------------------------------------------------------------------
+
+
+def test_a_training_that_fails_leaves_the_old_weights(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights.prepare()
+    weights.install(weights.to_bytes(network(1)))
+    monkeypatch.setattr(training, "distorted", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        api.train(**SHORT)
+    assert [file.name for file in home.iterdir()] == ["weights.npz"]
+    kept = weights.load()
+    assert kept
+    assert kept.epochs == 7
+
+
+def test_a_place_that_cannot_be_written_to_is_told_before_the_work(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(PermissionError, match="cannot be written to"):
+        api.train(**DEFAULTS)
+    assert list(Path.cwd().iterdir()) == []
+
+
+def child(code: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_training_that_is_stopped_leaves_the_old_weights(
+    home: Path, number: signal.Signals
+) -> None:
+    weights.prepare()
+    weights.install(weights.to_bytes(network(1)))
+    curve = Path("learning-curve.csv")
+    with child(
+        f"from deepaas_digits.api import train; train(**{DEFAULTS | {'epochs': 1000}})"
+    ) as trains:
+        try:
+            wait_until(
+                lambda: curve.exists() and curve.read_text().count("\n") > 2,
+                within=60,
+                what="epochs",
+            )
+        finally:
+            trains.send_signal(number)
+    assert trains.returncode == -number
+    assert [file.name for file in home.iterdir()] == ["weights.npz"]
+    kept = weights.load()
+    assert kept
+    assert kept.epochs == 7
+
+
+INSTALLS = """
+import itertools, numpy as np
+from deepaas_digits import weights
+def filled(value):
+    shapes = (64, 5000), (5000,), (5000, 10), (10,)
+    return weights.Network(*(np.full(shape, value) for shape in shapes), "", value, 0.5)
+both = [weights.to_bytes(filled(value)) for value in (1, 2)]
+print("begun", flush=True)
+for data in itertools.cycle(both):
+    weights.install(data)
+"""
+
+
+def test_whole_weights_are_there_whenever_an_installation_is_killed(home: Path) -> None:
+    weights.prepare()
+    found = set()
+    for step in range(10):
+        with child(INSTALLS) as installs:
+            assert installs.stdout is not None
+            assert installs.stdout.readline() == "begun\n"
+            wait_until((home / "weights.npz").exists, within=20, what="the first weights")
+            time.sleep(0.003 * step)
+            installs.kill()
+        learned = weights.read(home / "weights.npz")
+        assert all((array == learned.epochs).all() for array in learned[:4])
+        found.add(learned.epochs)
+    assert found == {1, 2}
+
+
+def test_what_a_killed_installation_has_left_is_removed_in_time(home: Path) -> None:
+    home.mkdir()
+    for name, age in (("old.tmp", 7200), ("new.tmp", 10), ("weights.npz", 7200)):
+        (home / name).touch()
+        os.utime(home / name, (time.time() - age, time.time() - age))
+    weights.prepare()
+    assert sorted(file.name for file in home.iterdir()) == ["new.tmp", "weights.npz"]
