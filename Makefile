@@ -14,7 +14,7 @@ INSIDE := tests/api/test_express.py tests/api/test_express_inside.py
 
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help run test test-unit test-compat lint format bench bench-peers docs clean
+.PHONY: help run test test-unit test-compat lint format bench bench-peers bench-training docs clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -24,6 +24,7 @@ help:
 # make format       let ruff mend what it can
 # make bench        measure against a bare handler and the reference release
 # make bench-peers  measure against other servers of models, and under a steady load
+# make bench-training  what trainings cost predictions, and what following them costs
 # make docs         write docs/options.md from the options
 # make clean        remove the environments
 
@@ -106,6 +107,9 @@ bench-peers: wrk $(VENV)/.test $(PEERS:%=.venv-%/.peer)
 	  --servers bare,deepaas,$(shell echo $(PEERS) | tr ' ' ,) \
 	  $(foreach peer,$(PEERS),--program $(peer)=.venv-$(peer)/bin/python) $(BENCH)
 	$(BIN)/python -m benchmarks.latency --servers bare,deepaas $(BENCH)
+
+bench-training: $(VENV)/.test
+	$(BIN)/python -m benchmarks.training $(BENCH)
 
 docs: $(VENV)/.test
 	$(BIN)/python docs/make_options.py > docs/options.md

@@ -34,3 +34,15 @@ def add_slowly(a: float, b: int) -> float:
 def add_batch(batch: Sequence[dict[str, Any]]) -> list[float]:
     time.sleep(SLOW_SECONDS)
     return [add(arguments["a"], arguments["b"]) for arguments in batch]
+
+
+def spin(seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        pass
+
+
+def tell_the_time(seconds: float) -> None:
+    for _ in range(100):
+        print(time.time(), flush=True)
+        time.sleep(seconds / 100)

@@ -22,6 +22,16 @@ class _Small(_Model):
     def predict(self, **arguments: Any) -> float:
         return functions.add(arguments["a"], arguments["b"])
 
+    def get_train_args(self) -> dict[str, Any]:
+        return {"do": fields.Str(required=True), "seconds": fields.Float(required=True)}
+
+    def train(self, **arguments: Any) -> None:
+        """Keep a core busy, or tell the time a hundred times, in so many seconds."""
+        if arguments["do"] == "spin":
+            functions.spin(arguments["seconds"])
+        else:
+            functions.tell_the_time(arguments["seconds"])
+
 
 class _Floats(_Model):
     def get_predict_args(self) -> dict[str, Any]:

@@ -115,7 +115,7 @@ def _deepaas_environment(launch: Launch) -> dict[str, str]:
     name = launch.case.name
     entry = f"[deepaas.v2.model]\n{name} = benchmarks.model:{name}\n"
     (information / "entry_points.txt").write_text(entry)
-    return {"PYTHONPATH": str(packages)}
+    return {"PYTHONPATH": str(packages), "XDG_STATE_HOME": str(launch.home / "state")}
 
 
 def _source_environment(launch: Launch) -> dict[str, str]:

@@ -129,17 +129,18 @@ class Runner:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._refresh()
-        told = []
+        ending = []
         for record in list(self.records.values()):
             keeper = self._keepers.get(record.uuid)
             if keeper is None or (keep and not record.has_ended):
                 continue
             if not record.has_ended:
                 record = await self._stop_with_server(record)
-            keeper.tell(record.keeper, signal.SIGTERM)
-            told.append(keeper)
-        deadline = time.monotonic() + self._options.limits.cancel_timeout + 5
-        while any(keeper.lives for keeper in told) and not hurry():
+            if not record.has_ended or record.lingering:  # else its process ends by itself
+                keeper.tell(record.keeper, signal.SIGTERM)
+            ending.append(keeper)
+        deadline = time.monotonic() + self._options.limits.cancel_timeout + KEEPER_SECONDS
+        while any(keeper.lives for keeper in ending) and not hurry():
             if time.monotonic() > deadline:
                 logger.error("Not all trainings ended in time")
                 return
