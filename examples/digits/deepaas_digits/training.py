@@ -42,6 +42,7 @@ def learn(epochs: int, learning_rate: float, seed: int) -> dict[str, Any]:
         print("epoch,loss,accuracy", file=curve)
         for epoch, (loss, accuracy) in enumerate(lessons(classifier, epochs, chance), 1):
             report(progress=epoch / epochs, epoch=epoch, loss=loss, accuracy=accuracy)
+            print(f"epoch {epoch} of {epochs}: loss {loss:.4f}, accuracy {accuracy:.4f}")
             print(f"{epoch},{loss:.6f},{accuracy:.4f}", file=curve)
     data = weights.to_bytes(network_of(classifier, epochs, accuracy))
     (directory() / weights.FILE).write_bytes(data)
