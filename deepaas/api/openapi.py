@@ -162,7 +162,7 @@ def _of_records(path: str, pool: Pool, app: App, definitions: Json) -> Json:
         _add_consumes(operation)
         described[f"{path}train/"]["post"] = operation
     if app.settings.predict and "predict" in pool.description.get("has", []):
-        described |= openapi_records.describe(f"{path}jobs", "prediction")
+        described |= openapi_records.describe(f"{path}jobs", "asynchronous prediction")
         described |= openapi_records.describe_result(f"{path}jobs/{{uuid}}")
     return described
 

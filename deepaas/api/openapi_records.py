@@ -106,15 +106,15 @@ def describe(path: str, what: str) -> Json:
     follow = _in_query("follow", "boolean", f"Also what comes, until the {what} has ended")
     offset = _in_query("offset", "integer", "How many bytes to leave out", minimum=0)
     one = f"{path}/{{uuid}}"
-    show = _operation(f"A {what}, with its metrics", _UUID, answer="Training")
+    show = _operation(f"One {what}, with its metrics", _UUID, answer="Training")
     cancel = _operation(
-        f"Cancel a {what}; remove the record of one that has ended", _UUID, answer="Training"
+        f"Cancel one {what}; remove the record of one that has ended", _UUID, answer="Training"
     )
     listing = _operation(f"The {what}s", limit, status, answer="TrainingList")
-    logs = _operation(f"The output of a {what}", _UUID, offset, follow, produces="text/plain")
+    logs = _operation(f"The output of one {what}", _UUID, offset, follow, produces="text/plain")
     logs["produces"].append("text/event-stream")
-    files = _operation(f"The files of a {what}", _UUID, answer="ArtifactList")
-    file = _operation(f"A file of a {what}", _UUID, _PATH, produces="*/*")
+    files = _operation(f"The files of one {what}", _UUID, answer="ArtifactList")
+    file = _operation(f"A file of one {what}", _UUID, _PATH, produces="*/*")
     return {
         f"{path}/": {"get": listing},
         one: {"get": show, "delete": cancel},

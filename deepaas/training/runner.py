@@ -279,7 +279,7 @@ class Runner:
                     held.add(record.model)
             else:
                 may_start = record.model not in held and self._has_turn(record)
-            if may_start and record.uuid not in self._launching:
+            if may_start and not self._runs(record):  # it may have been started meanwhile
                 await self._start(record)
 
     def _has_turn(self, record: Record) -> bool:
