@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import hmac
 import logging
+import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Collection
@@ -114,8 +115,7 @@ def read_secret(path: Path, make: bool) -> bytes:
     """
     try:
         if make and not path.exists():
-            key = base64.b64encode(secrets.token_bytes(SECRET_BYTES))
-            write_private(path, SECRET_PREFIX.encode() + key + b"\n")
+            _make_secret(path)
         text = path.read_text().strip()
         secret = base64.b64decode(text.removeprefix(SECRET_PREFIX), validate=True)
     except (OSError, ValueError) as error:
@@ -126,6 +126,19 @@ def read_secret(path: Path, make: bool) -> bytes:
             f"least {SECRET_BYTES // 2} bytes"
         )
     return secret
+
+
+def _make_secret(path: Path) -> None:
+    """Make a key, unless another server is quicker: whole at once, as that reads it."""
+    key = base64.b64encode(secrets.token_bytes(SECRET_BYTES))
+    fresh = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    write_private(fresh, SECRET_PREFIX.encode() + key + b"\n")
+    try:
+        os.link(fresh, path)
+    except FileExistsError:
+        pass
+    finally:
+        fresh.unlink()
 
 
 def sign(secret: bytes, message_id: str, timestamp: int, body: bytes) -> str:
