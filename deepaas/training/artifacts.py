@@ -49,13 +49,14 @@ class Artifact:
 def list_files(directory: Path, most: int) -> tuple[list[Artifact], bool]:
     """The first `most` regular files in `directory` and below it, and whether there are more.
 
-    They are in the order of the parts of their paths. Links are left out. There are none if there
-    is no such directory. Raises OSError if it cannot be read.
+    They are in the order of the parts of their paths. Links are left out, and what this user may
+    not look into. There are none if there is no such directory. Raises OSError if it cannot be
+    read.
     """
     listing = _Listing(most)
     with contextlib.suppress(FileNotFoundError), _opened(_open_directory(directory)) as fd:
         listing.add_from(fd, b"", 1)
-    return listing.files[:most], listing.is_cut
+    return listing.files[:most], listing.is_cut or len(listing.files) > most
 
 
 def open_file(directory: Path, parts: Sequence[str]) -> int:
@@ -97,7 +98,7 @@ class _Listing:
             if len(self.files) > self._most or self._directories > self._most:
                 self.is_cut = True
                 return
-            with contextlib.suppress(FileNotFoundError):  # it has gone meanwhile
+            with contextlib.suppress(FileNotFoundError, PermissionError):  # gone, or forbidden
                 self._add(name, fd, prefix, depth)
 
     def _add(self, name: bytes, fd: int, prefix: bytes, depth: int) -> None:

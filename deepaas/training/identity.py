@@ -39,7 +39,7 @@ def send_signal(process: str, signum: signal.Signals) -> bool:
     except (OSError, ValueError):
         return False
     try:
-        if identity(pid_of(process)) != process:
+        if not is_alive(process):
             return False
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(pidfd, signum)
@@ -67,7 +67,7 @@ def descendants(pid: int) -> list[int]:
 def _stat(pid: int) -> list[str]:
     """The fields of /proc/<pid>/stat from the state on; empty if there is no such process."""
     try:
-        with open(f"/proc/{pid}/stat") as file:
+        with open(f"/proc/{pid}/stat", errors="replace") as file:  # a name may be no text
             return file.read().rpartition(")")[2].split()
     except OSError:
         return []
@@ -96,11 +96,16 @@ def _lock(fd: int) -> bool:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a living process holds the lock of a file, in whatever container it runs."""
+    """Whether a living process holds the lock of a file, in whatever container it runs.
+
+    True also if that cannot be found out now, as when too many files are open.
+    """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
+    except OSError:
+        return True
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -101,6 +101,7 @@ class Keeper:
                 key.data()
             self._reap()
             self._act()
+        self._reap()  # nothing is to be left for others, not even the dead
         self._log.close()
 
     # --- what happens
@@ -211,6 +212,7 @@ class Keeper:
         self._drain()
         self._exit_by = 0.0
         if self._ending is None:
+            self._log.write(f"[{_ending(code)}]\n".encode())
             self._end(Ending("error", _ending(code)))
         exit_code, signum = (None, -code) if code < 0 else (code, None)
         self._save(lambda: self._store.exited(self._plan.uuid, exit_code, signum))

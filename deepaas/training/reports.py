@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import json
 import math
 import os
@@ -35,10 +36,10 @@ LOCK_SECONDS = 2.0
 """How long a report waits for others. Nobody needs so long: who does has been stopped, or is
 the very thread that reports, from a signal handler."""
 
-_TAIL = 4096
 _MAX_OPENED = 100
 _MAX_EXCESS = 256 * 1024
 _LARGEST = 2**63
+_PLAIN = (float, int, str, bool, type(None))
 _CONTAINERS = (list, tuple, dict, set, frozenset, bytes, bytearray)
 _short = reprlib.Repr()
 _short.maxother = _short.maxstring = MAX_TEXT
@@ -80,22 +81,15 @@ def last_report(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Reads little of the file. Raises OSError if that cannot be read.
     """
-    last: dict[str, Any] = {}
-    most = _TAIL
-    while True:
-        lines = _tail(path, most)
-        reports = (parsed for line in reversed(lines) if (parsed := _parse(line)) is not None)
-        last = next(reports, {})
-        if "progress" in last:
-            return last
-        for earlier in reports:
-            if "progress" in earlier:
-                return {**last, "progress": earlier["progress"]}
-        if most >= MAX_SEARCHED and (last or most >= MAX_READ):
-            return last
-        if most > _size(path):
-            return last
-        most *= 4
+    for most in (MAX_SEARCHED, MAX_READ):  # the newest may be long, or follow what is no report
+        lines = reversed(_tail(path, most))
+        reports = (parsed for line in lines if (parsed := _parse(line)) is not None)
+        if (last := next(reports, None)) is not None:
+            for one in itertools.chain([last], reports):
+                if type(one.get("progress")) in (int, float):
+                    return {**last, "progress": one["progress"]}
+            return {name: value for name, value in last.items() if name != "progress"}
+    return {}
 
 
 # --- a report as a line ----------------------------------------------------------------------
@@ -117,27 +111,23 @@ def _line(progress: Any, metrics: Mapping[str, Any]) -> bytes:
 
 def _plain(value: Any) -> float | int | str | None:
     """A value as a number or a text that JSON has, or None."""
-    kind = type(value)
-    plain: float | int | str | None = None
-    if kind is float:
-        plain = value if math.isfinite(value) else None
-    elif kind is int:
-        plain = value if -_LARGEST <= value < _LARGEST else _number(value)
-    elif kind is bool:
-        plain = value
-    elif kind is str:
-        plain = value[:MAX_TEXT]
-    elif value is not None:
-        plain = _plain(_simpler(value))
+    plain: float | int | str | None = value if type(value) in _PLAIN else _simpler(value)
+    if type(plain) is str:
+        return plain[:MAX_TEXT]
+    if type(plain) is float or (type(plain) is int and not -_LARGEST <= plain < _LARGEST):
+        return _number(plain)
     return plain
 
 
 def _simpler(value: Any) -> float | int | str:
     """A number or text for a value of any other kind, such as a scalar of numpy or a tensor."""
     with contextlib.suppress(Exception):
-        for plain in (int, float, str):
-            if isinstance(value, plain):
-                return plain(value)
+        if isinstance(value, int):
+            return int.__int__(value)
+        if isinstance(value, float):
+            return float.__float__(value)
+        if isinstance(value, str):
+            return str.__str__(value)
     with contextlib.suppress(Exception):
         item = value.item()
         if type(item) in (bool, int, float, str):
@@ -163,8 +153,8 @@ def _describe(value: Any) -> str:
     with contextlib.suppress(Exception):
         if isinstance(value, _CONTAINERS):
             return _short.repr(value)  # which does not look at all of a large one
-        return str(value)[:MAX_TEXT]
-    return f"<{type(value).__name__}>"[:MAX_TEXT]
+        return str.__str__(str(value))
+    return f"<{type(value).__name__}>"
 
 
 # --- the file --------------------------------------------------------------------------------
@@ -180,7 +170,9 @@ def _append(path: str, line: bytes) -> None:
                 continue
             most = _most()
             if size <= 2 * most + _MAX_EXCESS:  # else it cannot be thinned, and has to be left
-                os.write(fd, line)
+                # By a full disk, for instance, or by another that writes now: then a line is blank.
+                is_torn = size > 0 and os.pread(fd, 1, size - 1) != b"\n"
+                os.write(fd, b"\n" + line if is_torn else line)
             if size + len(line) > most:
                 _lock(fd, fcntl.LOCK_EX)
                 if _size_in_place(fd) > most:  # else another process has thinned it
@@ -226,7 +218,7 @@ def _size_in_place(fd: int) -> int:
 
 def _most() -> int:
     try:
-        return int(os.environ[REPORTS_SIZE])
+        return max(0, int(os.environ[REPORTS_SIZE]))
     except (KeyError, ValueError):
         return DEFAULT_SIZE
 
@@ -253,22 +245,20 @@ def _private(path: str, flags: int) -> int:
 
 
 def _half(lines: Sequence[bytes]) -> list[bytes]:
-    """Every second line of each kind, and the last.
+    """Every second line of each kind, and the newest of each.
 
     Of reports that take turns, such as those of training and of validation, both remain.
     """
     counts: dict[object, int] = {}
     kept = []
-    for line in lines:
+    for line in reversed(lines):
         kind = _kind(line)
         counts[kind] = counts.get(kind, 0) + 1
         if counts[kind] % 2:
             kept.append(line)
     if len(kept) > len(lines) * 3 // 4:  # there are as many kinds as lines, almost
-        kept = list(lines[::2])
-    if kept[-1] is not lines[-1]:
-        kept.append(lines[-1])
-    return kept if len(kept) < len(lines) else kept[1:]
+        kept = list(lines[::-2])
+    return kept[::-1]
 
 
 def _kind(line: bytes) -> object:
@@ -285,21 +275,15 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _size(path: str | os.PathLike[str]) -> int:
-    try:
-        return os.stat(path).st_size
-    except FileNotFoundError:
-        return 0
-
-
 def _tail(path: str | os.PathLike[str], most: int) -> list[bytes]:
     """The whole lines in the last `most` bytes of a file."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
         return []
-    with os.fdopen(fd, "rb") as file:
+    try:
         begin = max(0, os.fstat(fd).st_size - most)
-        data = os.pread(file.fileno(), most, begin)
-    lines = data.split(b"\n")
+        lines = os.pread(fd, most, begin).split(b"\n")
+    finally:
+        os.close(fd)
     return lines[1:-1] if begin else lines[:-1]

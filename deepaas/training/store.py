@@ -141,14 +141,16 @@ class Store:
     def __init__(self, directory: Path) -> None:
         path = directory / "trainings.db"
         with _explained(path):
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            _make_private(path)
             self._db = sqlite3.connect(
                 path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
         self._path = path
-        self._prepare()
+        try:
+            self._prepare()
+        except BaseException:
+            self._db.close()
+            raise
 
     def __repr__(self) -> str:
         return f"<Store {self._path}>"
@@ -157,6 +159,9 @@ class Store:
         self._db.close()
 
     def _prepare(self) -> None:
+        with _explained(self._path):
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
         with self._writing():
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
             if version > VERSION:
@@ -275,7 +280,9 @@ class Store:
         waits = None
         if reason == CANCELLED:
             waits = self._step(uuid, ("queued", "starting"), status=CANCELLED, finished=time.time())
-        return waits or self._step(uuid, ("running",), stop=reason)
+        record = self.get(uuid)
+        before = record.stop if record else ""  # the first reason is the one that counts
+        return waits or self._step(uuid, ("running",), stop=before or reason)
 
     def requeue(self, uuid: str) -> Record | None:
         """Its turn had come, but no keeper is going to have it."""
@@ -309,7 +316,7 @@ class Store:
         with self._writing():
             changed = self._db.execute(
                 f"UPDATE records SET {settings} WHERE uuid = ? AND status IN ({marks})",
-                (*values.values(), uuid, *statuses),
+                (*map(_storable, values.values()), uuid, *statuses),
             ).rowcount
             if not changed:
                 return None
@@ -369,6 +376,21 @@ class Store:
         """It has been sent, or is given up."""
         with self._writing():
             self._db.execute("DELETE FROM notices WHERE number = ?", (number,))
+
+
+def _make_private(path: Path) -> None:
+    """Make a file, if there is none, that only this user can read. Raises OSError.
+
+    One that is there is not opened: to close it would end the locks that SQLite has on it.
+    """
+    with contextlib.suppress(FileExistsError):
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        os.close(os.open(path, flags, 0o600))
+
+
+def _storable(value: Any) -> Any:
+    """A value without what is no text in a text, such as in the name of a file."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
 @contextlib.contextmanager
