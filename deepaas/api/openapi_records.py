@@ -34,7 +34,10 @@ DEFINITIONS: Json = {
             "model": _STRING,
             "attempt": {"type": "integer"},
             "progress": {
-                "type": "number", "minimum": 0, "maximum": 1, "x-nullable": True,
+                "type": "number",
+                "minimum": 0,
+                "maximum": 1,
+                "x-nullable": True,
                 "description": "As the model has reported it",
             },
             "start_date": _TIME,

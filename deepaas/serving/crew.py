@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from deepaas.model.loading import ModelSource
+from deepaas.processes import kill_marked
 from deepaas.serving import messages
-from deepaas.serving.guard import Guard, kill_marked
+from deepaas.serving.guard import MARK, Guard
 from deepaas.serving.slot import Slot
 from deepaas.serving.worker import StartError, Worker
 
@@ -321,7 +322,7 @@ class Crew:
 
     async def _clean_up_after(self, worker: Worker) -> None:
         """End what a worker has left running."""
-        await asyncio.to_thread(kill_marked, worker.mark)
+        await asyncio.to_thread(kill_marked, f"{MARK}={worker.mark}")
         self._guard.remove(worker.pid)
 
     async def _watch_memory(self) -> None:

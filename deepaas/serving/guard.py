@@ -14,6 +14,18 @@ import signal
 import subprocess
 import sys
 
+from deepaas.processes import kill_marked
+
+_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+# Without any installed package, so that it is small.
+_BOOTSTRAP = """\
+import sys
+sys.path.append(sys.argv[1])
+from deepaas.serving.guard import watch
+watch(sys.argv[2])
+"""
+
 MARK = "DEEPAAS_WORKER"
 """The variable by which the processes that a worker has started are known, in any session."""
 
@@ -28,7 +40,7 @@ class Guard:
         """Start the process; it will remove `directory`, whose name is the token."""
         self.token = os.path.basename(directory)
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", os.path.abspath(__file__), directory],
+            [sys.executable, "-I", "-S", "-c", _BOOTSTRAP, _ROOT, directory],
             stdin=subprocess.PIPE,
             start_new_session=True,  # out of reach of what kills the server's group
         )
@@ -61,27 +73,6 @@ def kill_session(session: int) -> None:
         os.killpg(session, signal.SIGKILL)
 
 
-def kill_marked(mark: str) -> None:
-    """Kill the processes whose mark begins with `mark`, in whatever session they are."""
-    wanted = f"\0{MARK}={mark}".encode()
-    for _ in range(3):  # one that was forking may have left a child
-        found = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
-        marked = [pid for pid in found if wanted in _environment(pid)]
-        for pid in marked:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-        if not marked:
-            return
-
-
-def _environment(pid: int) -> bytes:
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            return b"\0" + file.read()
-    except OSError:  # it has ended, or is someone else's
-        return b""
-
-
 def watch(directory: str) -> None:
     """The process itself: read until the server has gone, then clean up."""
     import shutil
@@ -97,9 +88,5 @@ def watch(directory: str) -> None:
             sessions.discard(session)
     for session in sessions:
         kill_session(session)
-    kill_marked(f"{os.path.basename(directory)}/")
+    kill_marked(f"{MARK}={os.path.basename(directory)}/")
     shutil.rmtree(directory, ignore_errors=True)
-
-
-if __name__ == "__main__":
-    watch(sys.argv[1])

@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from typing import Any
 
 from deepaas.exceptions import DeepaasError
 from deepaas.model.v2.exchange import Calling, Reply
+from deepaas.processes import signal_name
 from deepaas.serving import messages
 from deepaas.serving.guard import MARK, kill_session
 from deepaas.serving.prediction import Prediction, ReplyStream
@@ -452,8 +452,4 @@ def _ending(returncode: int) -> str:
     """How a process ended, for people."""
     if returncode >= 0:
         return f"exited with code {returncode}"
-    try:
-        name = signal.Signals(-returncode).name
-    except ValueError:
-        name = "unknown"
-    return f"was ended by signal {-returncode} ({name})"
+    return f"was ended by signal {-returncode} ({signal_name(-returncode)})"

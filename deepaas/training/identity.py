@@ -113,24 +113,3 @@ def is_locked(path: Path) -> bool:
     finally:
         os.close(fd)
     return False
-
-
-def kill_marked(variable: str, value: str) -> None:
-    """Kill the processes that have a variable with this value in their environment."""
-    wanted = f"\0{variable}={value}\0".encode()
-    for _ in range(3):  # one that was forking may have left a child
-        found = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
-        marked = [pid for pid in found if wanted in _environment(pid)]
-        for pid in marked:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-        if not marked:
-            return
-
-
-def _environment(pid: int) -> bytes:
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            return b"\0" + file.read()
-    except OSError:  # it has ended, or is someone else's
-        return b""

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from deepaas.exceptions import StorageError
+from deepaas.processes import signal_name
 from deepaas.training import identity
 from deepaas.training.output import LogWriter
 from deepaas.training.plan import ID, Plan, Workplace
@@ -344,9 +345,5 @@ def _ending(code: int) -> str:
     """How a process ended that has not said so itself, for people."""
     if code >= 0:
         return f"the process ended with exit code {code} before train had returned"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = "unknown"
     hint = "; the system does that when memory runs out" if -code == signal.SIGKILL else ""
-    return f"the process was ended by signal {-code} ({name}){hint}"
+    return f"the process was ended by signal {-code} ({signal_name(-code)}){hint}"

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 from deepaas.exceptions import StorageError
+from deepaas.processes import kill_marked
 from deepaas.training import identity
 from deepaas.training.keeper import command
 from deepaas.training.plan import ID, Plan, Workplace
@@ -67,4 +68,4 @@ class Keeper:
 
 def bury(uuid: str) -> None:
     """Kill what is left of a training whose keeper was killed."""
-    identity.kill_marked(ID, uuid)
+    kill_marked(f"{ID}={uuid}\0")

@@ -242,6 +242,9 @@ class Manager:
             except StorageError as error:
                 logger.error("%s", error)
                 await asyncio.sleep(1)
+            except Exception:  # such as of too many open files: it is tried again
+                logger.exception("Looking after trainings failed")
+                await asyncio.sleep(1)
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _adopt(self) -> None:

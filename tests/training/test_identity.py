@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pytest
 
+from deepaas.processes import kill_marked
 from deepaas.training import identity
 from deepaas.training.identity import (
     descendants,
     is_alive,
     is_locked,
-    kill_marked,
     locked,
     pid_of,
     send_signal,
@@ -324,7 +324,7 @@ while count < 100:
 def test_all_that_are_marked_are_killed(processes: Processes) -> None:
     value = f"{os.getpid()}-a"
     marked = [processes.start(**{MARK: value}) for _ in range(3)]
-    kill_marked(MARK, value)
+    kill_marked(f"{MARK}={value}\0")
     assert [process.wait() for process in marked] == [-signal.SIGKILL] * 3
 
 
@@ -333,7 +333,7 @@ def test_child_in_a_session_of_its_own_is_killed_with_its_parent(processes: Proc
     process = processes.start(FAMILY, **{MARK: value})
     _, child, grandchild = map(int, process.said)
     handles = [os.pidfd_open(pid) for pid in (child, grandchild)]
-    kill_marked(MARK, value)
+    kill_marked(f"{MARK}={value}\0")
     assert process.wait() == -signal.SIGKILL
     for handle in handles:
         with open(handle, "rb"):
@@ -350,9 +350,9 @@ def is_readable(fd: int) -> bool:
 def test_who_has_another_mark_lives_on(processes: Processes, name: str, end: str) -> None:
     value = str(os.getpid())
     process = processes.start(**{name: f"{value}{end}"})
-    kill_marked(MARK, f"{value}-c")
+    kill_marked(f"{MARK}={value}-c\0")
     assert process.finish() == 0
 
 
 def test_killing_nobody_is_no_harm() -> None:
-    kill_marked(MARK, f"{os.getpid()}-nobody")
+    kill_marked(f"{MARK}={os.getpid()}-nobody\0")

@@ -74,7 +74,7 @@ class BaseModel:
         raise NotImplementedError
 
     def train(self, **kwargs: Any) -> Any:
-        """Train with the validated arguments, in a process of its own; `warm` has been called there.
+        """Train with the validated arguments, in a process of its own, which was warmed.
 
         What it returns is kept with its record; what it raises is the reason why that is an error.
         `deepaas.training` has `report` for progress and metrics, and `directory` for files.
