@@ -196,6 +196,8 @@ class Clerk:
         try:
             worker = await self._present()
         except StartError as error:
+            if self._closed:
+                return
             logger.error("Worker %s[clerk] %s", self._name, error)
             self._refuse(NotReadyError(f"Model {self._name} {error}"))
             return
@@ -225,6 +227,8 @@ class Clerk:
         return worker
 
     def _start(self) -> Worker:
+        if self._closed:
+            raise StartError("was not started, as its model is being stopped")
         self._outdated = False
         self._worker = self._hire(self._on_ended)
         return self._worker

@@ -17,6 +17,7 @@ A reply whose body is large or a file carries a descriptor of that file instead.
 
 from __future__ import annotations
 
+import os
 import struct
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -93,8 +94,12 @@ def spill(call_id: int, packet: bytes, folder: str) -> tuple[bytes, str]:
     An empty `folder` is the system's directory for temporary files.
     """
     fd, path = tempfile.mkstemp(dir=folder or None)
-    with open(fd, "wb") as file:
-        file.write(packet)
+    try:
+        with open(fd, "wb") as file:
+            file.write(packet)
+    except OSError:  # the disk is full
+        os.unlink(path)
+        raise
     return call_in_file(call_id, path), path
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from typing import BinaryIO
 
 from deepaas.exceptions import (
     NotReadyError,
@@ -32,7 +33,7 @@ VALIDATE_PATIENCE = 1.0
 
 
 class Pool(Calls):
-    """A model that is served. `reload_problem` is why the last reload failed, or an empty string."""
+    """A model that is served. `reload_problem` is why the last reload failed, or empty."""
 
     def __init__(
         self,
@@ -158,6 +159,7 @@ class Pool(Calls):
         if self._suspended:
             self._suspended = ""
             self.problem = "is starting"
+            self._clerk.renew()  # what it has loaded may be older than what the workers will
         await self._crew.resume()
 
     async def reload(self) -> float:
@@ -203,7 +205,7 @@ class Pool(Calls):
             raise StoppingError("The server is about to stop")
         reply = await self._ask_worker(call) or await self._clerk.check(call)
         if reply.status == 200 and reply.fd >= 0:
-            with open(reply.fd, "rb") as file:
+            with _from_start(reply.fd) as file:
                 return Reply(body=await asyncio.to_thread(file.read))
         return reply
 
@@ -221,3 +223,10 @@ class Pool(Calls):
             raise
         except (NotReadyError, PredictTimeoutError, WorkerDiedError):
             return None
+
+
+def _from_start(fd: int) -> BinaryIO:
+    """A file that a worker has written, and whose descriptor stands at its end."""
+    file = open(fd, "rb")  # noqa: SIM115
+    file.seek(0)
+    return file

@@ -43,6 +43,7 @@ class Slot:
         self._failures = 0  # deaths in a row without an answer in between
         self._backing_off = False
         self._filling: asyncio.Task[None] | None = None
+        self._stopped: set[asyncio.Task[None]] = set()  # and have not ended yet
 
     @property
     def promising(self) -> bool:
@@ -100,14 +101,15 @@ class Slot:
 
     async def close(self) -> None:
         """Start nothing any more. Who waits for it to be `settled` waits no longer."""
-        filling = self._filling
         self._stop_filling()
         self.settled.set()
-        if filling is not None:
-            await asyncio.wait([filling])
+        if self._stopped:
+            await asyncio.wait(set(self._stopped))
 
     def _stop_filling(self) -> None:
         if self._filling is not None:
+            self._stopped.add(self._filling)
+            self._filling.add_done_callback(self._stopped.discard)
             self._filling.cancel()
             self._filling = None
             self._backing_off = False

@@ -61,7 +61,9 @@ def main(argv: list[str]) -> None:
     place = Workplace.of(state, plan.uuid)
     with identity.locked(place.lock) as alone:
         if alone:
-            Keeper(state, Store(state), place, plan).run()
+            with contextlib.closing(Store(state)) as store:
+                Keeper(state, store, place, plan).run()
+            os._exit(0)  # so that the lock is held for as long as the process is there
 
 
 class Keeper:

@@ -15,7 +15,7 @@ from pathlib import Path
 from deepaas.exceptions import NotFoundError, QueueFullError, StoppingError, StorageError
 from deepaas.model.loading import ModelSource
 from deepaas.model.v2.exchange import Call
-from deepaas.training.keeper import CANCEL_SIGNAL, server_lives
+from deepaas.training.keeper import server_lives
 from deepaas.training.keeping import Keeper
 from deepaas.training.plan import Workplace
 from deepaas.training.request import write_call, write_private
@@ -40,8 +40,10 @@ class Incoming:
     """A request whose body is being received into `place`, and that may turn out to be invalid."""
 
     uuid: str
+    kind: str
     place: Workplace
     accepted: bool = False
+    counted: bool = True  # among those that are coming in
 
 
 class Manager:
@@ -109,15 +111,20 @@ class Manager:
             most = self._options.max_queued[kind]
             raise QueueFullError(f"{most} wait for their turn, and no more may", RETRY_AFTER)
         uuid = uuids.uuid4().hex
-        incoming = Incoming(uuid, self._state.place(uuid))
+        incoming = Incoming(uuid, kind, self._state.place(uuid))
         self._incoming[kind] += 1
         try:
             await self._state.do(self._prepare, incoming, kind, model, callback)
             yield incoming
         finally:
-            self._incoming[kind] -= 1
+            self._has_come(incoming)
             if not incoming.accepted:
                 self._runner.begin(self._forget(uuid))
+
+    def _has_come(self, incoming: Incoming) -> None:
+        """It is not coming in any more: it waits for its turn, or is refused."""
+        self._incoming[incoming.kind] -= incoming.counted
+        incoming.counted = False
 
     def _prepare(self, incoming: Incoming, kind: str, model: str, callback: str) -> None:
         self._state.store.add(incoming.uuid, kind, model, self._state.id, callback)
@@ -143,6 +150,7 @@ class Manager:
             if record is None:
                 raise StorageError(f"The record of {incoming.uuid} has vanished")
             incoming.accepted = True
+            self._has_come(incoming)
             self._runner.take(record)
             await self._runner.dispatch()
             return self._runner.records.get(record.uuid, record)
@@ -177,10 +185,12 @@ class Manager:
             stopped = await self._state.do(self._state.store.stop, record.uuid, CANCELLED)
         except StorageError:  # it may be this very training that has filled the disk
             if not record.has_ended:
-                await self._runner.stop_keeper(record, CANCEL_SIGNAL)
+                await self._runner.end_work(record)
             raise
-        if stopped is None:  # it has ended before
-            return await self._remove(record)
+        if stopped is None:
+            if record.has_ended:
+                return await self._remove(record)
+            return await self._state.now(record)  # it has ended meanwhile, and is still to be seen
         self._runner.note(stopped)
         if not stopped.has_ended:
             await self._runner.stop_keeper(stopped)
@@ -198,8 +208,11 @@ class Manager:
         """Remove a record, and its files."""
 
         def forget() -> None:
-            if self._state.store.remove(uuid):
+            record = self._state.store.get(uuid)
+            if record is None or record.has_ended or record.status == "incoming":
+                # First the files: without them a full disk may have room to write.
                 shutil.rmtree(self.place(uuid).directory, ignore_errors=True)
+                self._state.store.remove(uuid)
 
         await self._state.do(forget)
 

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 
 from deepaas.exceptions import NotStoppableError, RequestError, StorageError
 from deepaas.model.loading import ModelSource
+from deepaas.training import identity
+from deepaas.training.keeper import CANCEL_SIGNAL
 from deepaas.training.keeping import Keeper, bury
 from deepaas.training.plan import Limits, Plan
 from deepaas.training.state import State
@@ -114,8 +116,9 @@ class Runner:
     async def step(self) -> None:
         """Do what is due."""
         await self._refresh()
-        for record in list(self.records.values()):
-            await self._look_after(record)
+        for uuid in list(self.records):
+            if record := self.records.get(uuid):  # else it was dropped meanwhile
+                await self._look_after(record)
         await self.dispatch()
         self._give_back()
 
@@ -151,13 +154,13 @@ class Runner:
         for keeper in self._keepers.values():
             keeper.disown()
 
-    async def stop_keeper(self, record: Record, signum: signal.Signals = signal.SIGTERM) -> None:
+    async def stop_keeper(self, record: Record) -> None:
         """Have a training's processes ended; return when they have.
 
         Raises NotStoppableError if they are out of reach, and do not end by themselves.
         """
         keeper = self._keepers.get(record.uuid) or Keeper(self._state.place(record.uuid))
-        keeper.tell(record.keeper, signum)
+        keeper.tell(record.keeper, signal.SIGTERM)
         deadline = time.monotonic() + self._options.limits.cancel_timeout + KEEPER_SECONDS
         while keeper.lives:
             if time.monotonic() > deadline:
@@ -169,6 +172,19 @@ class Runner:
                     )
                 await self.find_dead(record, "its keeper did not end")
             await asyncio.sleep(0.02)
+
+    async def end_work(self, record: Record) -> None:
+        """Have the processes of one end that is cancelled while its record cannot be written.
+
+        Its keeper writes that down as soon as that is possible.
+        """
+        identity.send_signal(record.keeper, CANCEL_SIGNAL)
+        deadline = time.monotonic() + self._options.limits.cancel_timeout + KEEPER_SECONDS
+        pid = identity.pid_of(record.keeper)
+        while identity.is_alive(record.keeper) and time.monotonic() < deadline:
+            if not await asyncio.to_thread(identity.descendants, pid):
+                return
+            await asyncio.sleep(0.05)
 
     async def find_dead(self, record: Record, why: str) -> None:
         """Record the end of one whose keeper is there no more, and end what it has left."""
@@ -189,6 +205,9 @@ class Runner:
         if before is None:
             return
         self.records[record.uuid] = record
+        if record.status == "running" and record.uuid not in self._keepers:
+            # A server before this one had started it, and was killed before it could be seen.
+            self._keepers[record.uuid] = Keeper(self._state.place(record.uuid))
         if record.has_ended and not before.has_ended:
             how = record.message and f": {record.message}"
             logger.info("%s of model %s is %s%s", record.uuid, record.model, record.status, how)
@@ -198,30 +217,40 @@ class Runner:
     async def _refresh(self) -> None:
         """Read what other processes have changed in the store."""
 
-        def read() -> list[Record]:
+        def read() -> dict[str, Record | None]:
             store = self._state.store
             version = store.version()
             if version == self._version:
-                return []
-            found = [store.get(uuid) for uuid in list(self.records)]
+                return {}
+            found = {uuid: store.get(uuid) for uuid in list(self.records)}
             self._version = version
-            return [record for record in found if record is not None]
+            return found
 
-        for record in await self._state.do(read):
-            self.note(record)
+        for uuid, record in (await self._state.do(read)).items():
+            if record is not None:
+                self.note(record)
+            elif uuid not in self._keepers and uuid not in self._launching:
+                self.drop(uuid)  # cancelled and removed by another server
 
     async def _look_after(self, record: Record) -> None:
         keeper = self._keepers.get(record.uuid)
         if keeper is None:
-            if record.has_ended and record.uuid not in self._launching:
-                self.drop(record.uuid)
-        elif not keeper.lives:
+            if not record.has_ended or record.uuid in self._launching:
+                return
+            keeper = Keeper(self._state.place(record.uuid))
+        if not keeper.lives:
             await self._keeper_ended(record, keeper)
-        elif record.lingering:
+            return
+        self._keepers[record.uuid] = keeper
+        if record.lingering:
             self._on_exit(record)
 
     async def _keeper_ended(self, record: Record, keeper: Keeper) -> None:
         record = await self._state.now(record)
+        if record.status == "queued":  # the server that had started it took it back
+            self._keepers.pop(record.uuid, None)
+            self.note(record)
+            return
         if not record.has_ended or record.lingering:
             why = keeper.last_words()
             await self.find_dead(record, f"its keeper failed{why and ': '}{why}")
@@ -242,8 +271,12 @@ class Runner:
     async def _stop_with_server(self, record: Record) -> Record:
         logger.info("%s of model %s is stopped", record.uuid, record.model)
         store = self._state.store
-        waits = await self._state.do(store.requeue, record.uuid)  # its keeper has not begun
-        stopped = waits or await self._state.do(store.stop, record.uuid, STOPPED)
+        try:
+            waits = await self._state.do(store.requeue, record.uuid)  # its keeper has not begun
+            stopped = waits or await self._state.do(store.stop, record.uuid, STOPPED)
+        except StorageError as error:  # its keeper is told all the same
+            logger.error("%s", error)
+            return record
         return stopped or record
 
     # --- starting
@@ -307,7 +340,11 @@ class Runner:
                 if self._is_exclusive(record):
                     await self._clear_for(record)
             current = await self._state.do(store.get, record.uuid)
-            if current is None or current.status != "starting":  # cancelled meanwhile
+            if current is None:  # cancelled and removed meanwhile
+                self.drop(record.uuid)
+                return
+            self.note(current)
+            if current.status != "starting" or self.stopping:
                 return
             keeper = Keeper.start(self._state.directory, self._plan(record))
             self._keepers[record.uuid] = keeper

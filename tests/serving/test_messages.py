@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from deepaas.model.v2.exchange import Call, FilePart, Reply
 from deepaas.serving.messages import (
     ALONE,
     CALL_HEADER,
+    MAX_PACKET,
     MAX_REPLY,
     Cancel,
     Closed,
@@ -39,6 +41,7 @@ from deepaas.serving.messages import (
     encode_meta,
     encode_reply,
     encode_stream,
+    spill,
     with_company,
 )
 
@@ -55,6 +58,7 @@ calls = st.builds(
     form=forms,
     body_path=texts,
     body=st.binary(max_size=200),
+    check=st.sampled_from(["", "train", "predict"]),
 )
 replies = st.builds(
     Reply,
@@ -100,6 +104,12 @@ def test_small_call_has_a_small_packet() -> None:
     assert packet[CALL_HEADER:] == b'["a=1","application/json"]{}'
 
 
+def test_small_check_says_what_is_checked() -> None:
+    packet = packet_of(7, Call("a=1", "application/json", body=b"{}", check="train"))
+    assert packet[CALL_HEADER:] == b'["a=1","application/json",{},null,"","train"]{}'
+    assert decode_call(memoryview(packet))[1].check == "train"
+
+
 @settings(deadline=None)
 @given(ids, calls)
 def test_call_in_a_file_comes_back_as_it_was(
@@ -121,6 +131,40 @@ def test_id_of_a_call_in_a_file_is_that_of_the_packet(tmp_path: Path) -> None:
 def test_file_of_a_call_that_is_gone(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         decode_call(memoryview(call_in_file(1, str(tmp_path / "gone"))))
+
+
+@pytest.mark.parametrize("check", ["", "train"])
+def test_spilled_call_comes_back_as_it_was(tmp_path: Path, check: str) -> None:
+    call = Call("a=1", form=[("a", "x" * MAX_PACKET)], body=b"b", check=check)
+    packet, path = spill(9, packet_of(9, call), str(tmp_path))
+    assert len(packet) <= MAX_PACKET
+    assert [str(file) for file in tmp_path.iterdir()] == [path]
+    assert decode_call(memoryview(packet)) == (9, call)
+
+
+def test_spilled_call_is_private(tmp_path: Path) -> None:
+    _, path = spill(9, packet_of(9, Call(body=b"secret")), str(tmp_path))
+    assert Path(path).stat().st_mode & 0o777 == 0o600
+
+
+def test_call_is_spilled_to_the_systems_directory_unless_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    _, path = spill(9, packet_of(9, Call()), "")
+    assert Path(path).parent == tmp_path
+
+
+def test_call_that_cannot_be_spilled_leaves_no_file(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    packet = packet_of(9, Call(body=bytes(100_000)))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            spill(9, packet, str(tmp_path))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.iterdir())
 
 
 # --- company ---------------------------------------------------------------------------------
@@ -324,6 +368,13 @@ def test_limits_come_back_as_they_were() -> None:
     start = decode_control(encode_control(Start("a", "b", "", 0, True, {}, vars(limits))))
     assert isinstance(start, Start)
     assert Limits(**start.limits) == limits
+
+
+@pytest.mark.parametrize(("index", "name"), [(0, "a[0]"), (7, "a[7]"), (-1, "a[clerk]")])
+def test_worker_is_called_by_its_place(index: int, name: str) -> None:
+    start = decode_control(encode_control(Start("a", "b", "", index, True, {})))
+    assert isinstance(start, Start)
+    assert start.worker == name
 
 
 def test_limits_are_the_models_own_unless_set() -> None:

@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.training.trainings import Place
+from tests.training.trainings import Place, Site
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
-    directory = tmp_path / "place"
+    return _place(tmp_path / "place")
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> list[Place]:
+    """As many as a test may want."""
+    return [_place(tmp_path / f"place {number}") for number in range(20)]
+
+
+def _place(directory: Path) -> Place:
     directory.mkdir()
     return Place(directory)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """A state directory for servers that come and go; at the end nothing is left running."""
+    site = Site(tmp_path / "state")
+    try:
+        yield site
+    finally:
+        site.close()

@@ -6,8 +6,8 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,14 @@ class Place:
         """The pids of what a training has started; empty until all is started."""
         file = self.path / "children"
         return [int(pid) for pid in file.read_text().split()] if file.exists() else []
+
+    def wait_for_children(self) -> None:
+        wait_until(lambda: len(self.children) == 3, within=END_SECONDS, what="three children")
+
+    @property
+    def running_children(self) -> list[int]:
+        """Those of them that run."""
+        return [pid for pid in self.children if _has_pid(pid)]
 
 
 @dataclass
@@ -130,13 +138,20 @@ def pid_of_work(uuid: str) -> int:
     return child.pid
 
 
-def kill_server(server: Server) -> None:
-    """SIGKILL the server process alone, and wait until its workers have ended, too."""
+def kill_server(server: Server, moment: Callable[[], object] = lambda: None) -> None:
+    """SIGKILL the server process alone as soon as `moment` returns; its workers end with it."""
     workers = [one for one in server.processes() if one.pid != server.pid]
+    moment()
     os.kill(server.pid, signal.SIGKILL)
     server.wait_end()
     gone = [one for one in workers if not _is_of_a_training(one)]
     wait_until(lambda: not any(map(_runs, gone)), within=10, what="the end of the workers")
+
+
+def _has_pid(pid: int) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return _runs(psutil.Process(pid))
+    return False
 
 
 def _runs(process: psutil.Process) -> bool:
@@ -147,8 +162,62 @@ def _runs(process: psutil.Process) -> bool:
 
 def _is_of_a_training(process: psutil.Process) -> bool:
     with contextlib.suppress(psutil.Error):
-        return "deepaas.training" in " ".join(process.cmdline())
+        is_marked = "DEEPAAS_TRAINING_ID" in process.environ()
+        return is_marked or "deepaas.training" in " ".join(process.cmdline())
     return False
+
+
+def stop_server(server: Server) -> None:
+    """End the server process by SIGTERM, whatever becomes of its trainings."""
+    os.kill(server.pid, signal.SIGTERM)
+    assert server.wait_end() == 0
+
+
+@dataclass
+class Site:
+    """A state directory, and the servers that come and go on it."""
+
+    state: Path
+    models: Mapping[str, str] = field(default_factory=lambda: {"trains": "zoo.trains"})
+    servers: list[Server] = field(default_factory=list)
+
+    def serve(self, *args: str, **kwargs: Any) -> Trainings:
+        """Start one more server; the trainings as it shows them."""
+        values = {"models": self.models, "args": ["--state-dir", str(self.state), *args], **kwargs}
+        server = Server(**values)
+        self.servers.append(server)
+        return Trainings(server.start())
+
+    def processes(self) -> list[psutil.Process]:
+        """All that run for the trainings of this state directory."""
+        work = str(self.state / "work")
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, ProcessLookupError, PermissionError):
+                if process.status() == psutil.STATUS_ZOMBIE:
+                    continue
+                is_marked = process.environ().get("DEEPAAS_TRAINING_DIR", "").startswith(work)
+                is_keeper = "import keeper" in " ".join(process.cmdline())
+                if is_marked or (is_keeper and str(self.state) in process.cmdline()):
+                    found.append(process)
+        return found
+
+    def wait_idle(self, within: float = END_SECONDS) -> None:
+        """Wait until no process runs for a training."""
+        wait_until(lambda: not self.processes(), within=within, what="the end of all processes")
+
+    def close(self) -> None:
+        """End the servers; they, and those before them, must have left nothing running."""
+        try:
+            for server in self.servers:
+                if server.exit_code() is None:
+                    stop_server(server)
+            self.wait_idle(within=10)
+        finally:
+            for server in self.servers:
+                server.kill()
+            for process in self.processes():
+                process.kill()
 
 
 @contextlib.contextmanager

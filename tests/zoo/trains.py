@@ -9,6 +9,7 @@ import ctypes
 import multiprocessing
 import os
 import pathlib
+import random
 import signal
 import subprocess
 import sys
@@ -40,6 +41,8 @@ def get_predict_args() -> dict[str, Any]:
         "number": fields.Int(missing=0),
         "seconds": fields.Float(missing=0.0),
         "known": fields.Str(validate=validate.OneOf(["none", *_known()])),
+        "place": fields.Str(missing=""),
+        "password": fields.Str(load_only=True),
     }
 
 
@@ -48,6 +51,9 @@ def _known() -> list[str]:
 
 
 def predict(**kwargs: Any) -> dict[str, Any]:
+    if kwargs["place"]:
+        _note_attempt(kwargs["place"])
+        _pass_gate(kwargs["place"])
     time.sleep(kwargs["seconds"])
     return {"weights": _weights, "warmed": _warmed, "pid": os.getpid()}
 
@@ -68,13 +74,17 @@ def get_train_args() -> dict[str, Any]:
 def train(**kwargs: Any) -> Any:
     place = kwargs["place"]
     if place:
-        with open(os.path.join(place, "attempts"), "a") as attempts:
-            attempts.write(f"{os.getpid()}\n")
+        _note_attempt(place)
     print("training begins", flush=True)
     if kwargs["do"].startswith("early "):
         return _do(kwargs["do"].removeprefix("early "), kwargs)
     _pass_gate(place)
     return _do(kwargs["do"], kwargs)
+
+
+def _note_attempt(place: str) -> None:
+    with open(os.path.join(place, "attempts"), "a") as attempts:
+        attempts.write(f"{os.getpid()}\n")
 
 
 def _pass_gate(place: str) -> None:
@@ -83,6 +93,23 @@ def _pass_gate(place: str) -> None:
         if time.monotonic() > until:
             raise TimeoutError("nobody has opened the gate")
         time.sleep(0.005)
+
+
+def print_torn(lines: list[str], seconds: float) -> None:
+    """Print lines in pieces that end anywhere in them, each of them some seconds after the last."""
+    pieces = random.Random(len(lines))
+    data = "".join(line + "\n" for line in lines).encode()
+    while data:
+        size = pieces.randint(1, 300)
+        sys.stdout.buffer.write(data[:size])
+        sys.stdout.buffer.flush()
+        data = data[size:]
+        time.sleep(seconds)
+
+
+def torn_lines(count: int) -> list[str]:
+    """Lines of all sizes, no two of them alike."""
+    return [f"{number} " + "é" * (number * 37 % 90) for number in range(count)]
 
 
 SLEEPER = [sys.executable, "-c", "import time; time.sleep(1000)"]
@@ -175,6 +202,16 @@ def _do(what: str, kwargs: dict[str, Any]) -> Any:
             for number in range(kwargs["size"]):
                 print(f"line {number} {time.time()}", flush=True)
                 time.sleep(kwargs["seconds"])
+        case "torn":
+            print_torn(torn_lines(kwargs["size"]), kwargs["seconds"])
+        case "raw":
+            sys.stdout.buffer.write(bytes.fromhex(kwargs["text"]))
+            sys.stdout.buffer.flush()
+        case "one line":
+            sys.stdout.buffer.write("é".encode() * (kwargs["size"] // 2))
+            sys.stdout.buffer.flush()
+        case "nice":
+            return os.nice(0)
         case "spin":
             until = time.monotonic() + kwargs["seconds"]
             while time.monotonic() < until:

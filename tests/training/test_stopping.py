@@ -1,0 +1,173 @@
+"""The server is told to stop; and trainings are cancelled by several at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.support import wait_until
+from tests.training.trainings import (
+    END_SECONDS,
+    Place,
+    Site,
+    kill_server,
+    of_training,
+    pid_of_work,
+    stop_server,
+)
+
+STOPPED = "stopped with the server"
+
+
+def test_what_runs_ends_with_the_server_and_what_waits_is_left_to_the_next(
+    site: Site, places: list[Place]
+) -> None:
+    trainings = site.serve()
+    running = trainings.begin(place=places[0], do="early children, then wait")
+    places[0].wait_for_children()
+    waiting = trainings.begin(place=places[1])
+    stop_server(trainings.server)
+    assert site.processes() == []
+    places[1].open_gate()
+    trainings = site.serve()
+    record = trainings.get(running)
+    assert (record["status"], record["message"]) == ("error", STOPPED)
+    assert record["signal"] == signal.SIGTERM
+    assert trainings.wait(waiting)["status"] == "done"
+    assert (len(places[0].attempts), len(places[1].attempts)) == (1, 1)
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_what_is_being_started_is_stopped_or_left_to_the_next(
+    site: Site, place: Place, number: int
+) -> None:
+    trainings = site.serve()
+    uuid = trainings.begin(place=place)
+    time.sleep(number * 0.04)
+    stop_server(trainings.server)
+    assert site.processes() == []
+    began = len(place.attempts)
+    place.open_gate()
+    record = site.serve().wait(uuid)
+    if record["status"] == "done":
+        assert (began, len(place.attempts), record["attempt"]) == (0, 1, 1)
+    else:
+        assert (record["status"], record["message"]) == ("error", STOPPED)
+        assert record["attempt"] == 1
+        assert len(place.attempts) == began
+
+
+def test_what_is_deaf_ends_with_the_server(site: Site, place: Place) -> None:
+    trainings = site.serve("--cancel-timeout", "0.5")
+    uuid = trainings.begin(place=place, do="early deaf")
+    wait_until(lambda: "deaf" in place.attempts, within=END_SECONDS)
+    stop_server(trainings.server)
+    assert site.processes() == []
+    record = site.serve().get(uuid)
+    assert (record["status"], record["message"], record["signal"]) == ("error", STOPPED, 9)
+
+
+def test_a_server_that_stops_at_once_leaves_a_true_record(site: Site, place: Place) -> None:
+    trainings = site.serve()
+    uuid = trainings.begin(place=place, do="early deaf")
+    wait_until(lambda: "deaf" in place.attempts, within=END_SECONDS)
+    os.kill(trainings.server.pid, signal.SIGTERM)
+    time.sleep(0.3)
+    os.kill(trainings.server.pid, signal.SIGTERM)
+    assert trainings.server.wait_end(within=3) == 128 + signal.SIGTERM
+    record = site.serve().wait(uuid)
+    assert (record["status"], record["message"]) == ("error", STOPPED)
+    site.wait_idle()
+
+
+@pytest.mark.parametrize("again", [(), ("--keep-trainings",)])
+def test_trainings_that_are_to_be_kept_go_on(
+    site: Site, places: list[Place], again: tuple[str, ...]
+) -> None:
+    trainings = site.serve("--keep-trainings")
+    running = trainings.begin(place=places[0])
+    waiting = trainings.begin(place=places[1])
+    places[0].wait_for_attempt()
+    pid = pid_of_work(running)
+    stop_server(trainings.server)
+    assert pid_of_work(running) == pid
+    trainings = site.serve(*again)
+    assert trainings.get(running)["status"] == "running"
+    assert trainings.get(waiting)["status"] == "queued"
+    places[0].open_gate()
+    assert trainings.wait(running)["status"] == "done"
+    assert trainings.delete(waiting).json()["status"] == "cancelled"
+    assert len(places[0].attempts) == 1
+
+
+def test_what_ends_while_no_server_is_there_is_done(site: Site, place: Place) -> None:
+    trainings = site.serve("--keep-trainings")
+    uuid = trainings.begin(place=place)
+    place.wait_for_attempt()
+    stop_server(trainings.server)
+    place.open_gate()
+    site.wait_idle()
+    record = site.serve().get(uuid)
+    assert (record["status"], record["exit_code"], record["attempt"]) == ("done", 0, 1)
+
+
+def test_cancelled_by_many_at_once_it_is_still_to_be_seen(site: Site, places: list[Place]) -> None:
+    trainings = site.serve()
+    for place in places[:5]:
+        uuid = trainings.begin(place=place)
+        place.wait_for_attempt()
+        barrier = threading.Barrier(6)
+
+        def delete(uuid: str = uuid, barrier: threading.Barrier = barrier) -> tuple[int, str]:
+            barrier.wait()
+            answer = trainings.delete(uuid)
+            return answer.status_code, answer.json()["status"]
+
+        with ThreadPoolExecutor(6) as threads:
+            answers = [one.result() for one in [threads.submit(delete) for _ in range(6)]]
+        assert answers == [(200, "cancelled")] * 6
+        assert trainings.get(uuid)["status"] == "cancelled"
+        assert of_training(uuid) == []
+
+
+def test_removed_by_many_at_once_it_is_removed(site: Site) -> None:
+    trainings = site.serve()
+    uuid = trainings.begin()
+    trainings.wait(uuid)
+    with ThreadPoolExecutor(6) as threads:
+        deleting = [threads.submit(trainings.delete, uuid) for _ in range(6)]
+        codes = {one.result().status_code for one in deleting}
+    assert codes <= {200, 404}
+    assert 200 in codes
+    assert trainings.list() == []
+    assert not (site.state / "work" / uuid).exists()
+
+
+def test_cancelled_as_soon_as_a_server_is_back(site: Site, places: list[Place]) -> None:
+    trainings = site.serve()
+    running, waiting = (trainings.begin(place=place) for place in places[:2])
+    places[0].wait_for_attempt()
+    kill_server(trainings.server)
+    trainings = site.serve()
+    for uuid in (waiting, running):
+        assert trainings.delete(uuid).json()["status"] == "cancelled"
+        assert trainings.get(uuid)["status"] == "cancelled"
+    assert places[1].attempts == []
+    site.wait_idle()
+
+
+def test_cancelled_while_it_is_started_it_never_runs_on(site: Site, places: list[Place]) -> None:
+    trainings = site.serve()
+    for number, place in enumerate(places[:8]):
+        uuid = trainings.begin(place=place)
+        time.sleep(number * 0.03)
+        assert trainings.delete(uuid).json()["status"] == "cancelled"
+        trainings.wait_gone(uuid)
+        record = trainings.get(uuid)
+        assert record["status"] == "cancelled"
+        assert len(place.attempts) <= record["attempt"] <= 1
