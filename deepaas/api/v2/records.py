@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import quote
 
@@ -165,4 +165,7 @@ def _date(seconds: float | None) -> str | None:
 def _duration(record: Record) -> str | None:
     if record.started is None or record.finished is None:
         return None
-    return str(timedelta(seconds=max(0.0, record.finished - record.started)))
+    # Between the very times that are shown; in UTC, which has no change of the clocks.
+    started = datetime.fromtimestamp(record.started, timezone.utc)
+    finished = datetime.fromtimestamp(record.finished, timezone.utc)
+    return str(max(timedelta(0), finished - started))
