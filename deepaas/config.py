@@ -287,6 +287,12 @@ TRAINING = [
         help="Seconds after its end for which a training's record is kept, with its log and files; "
         "0 is for ever.",
     ),
+    cfg.FloatOpt(
+        "sweep-interval",
+        default=60,
+        min=0.1,
+        help="Seconds between two looks for records that are old.",
+    ),
     cfg.IntOpt(
         "max-jobs",
         default=1,

@@ -97,6 +97,7 @@ def options_of(conf: ConfigOpts, process: log.LogOptions, open_files: int) -> Tr
         max_queued={"train": conf.max_queued_trainings, "predict": conf.max_queued_jobs},
         warm={"train": conf.train_warm, "predict": conf.warm},
         kept={"train": conf.training_ttl, "predict": conf.result_ttl},
+        sweep_seconds=conf.sweep_interval,
         keep_running=conf.keep_trainings,
         exclusive=conf.train_exclusive,
         renew=conf.reload_after_train,

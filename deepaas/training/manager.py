@@ -31,7 +31,6 @@ LOOK_SECONDS = 0.2
 ORPHANS_SECONDS = 5.0
 """How often it is looked whether another server has left something behind."""
 
-SWEEP_SECONDS = 60.0
 RETRY_AFTER = 60
 
 
@@ -251,7 +250,7 @@ class Manager:
                 await self._runner.step()
                 if now >= sweep:
                     await self._sweep()
-                    sweep = now + SWEEP_SECONDS
+                    sweep = now + self._options.sweep_seconds
             except StorageError as error:
                 logger.error("%s", error)
                 await asyncio.sleep(1)

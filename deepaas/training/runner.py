@@ -40,6 +40,7 @@ class TrainingOptions:
     max_queued: Mapping[str, int] = field(default_factory=lambda: {"train": 100, "predict": 100})
     warm: Mapping[str, bool] = field(default_factory=lambda: {"train": True, "predict": True})
     kept: Mapping[str, float] = field(default_factory=lambda: {"train": 0, "predict": 86400})
+    sweep_seconds: float = 60
     keep_running: bool = False
     exclusive: bool = False
     renew: bool = True
