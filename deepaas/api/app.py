@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 from dataclasses import dataclass, field
 
@@ -13,12 +14,14 @@ from aiohttp.http import HttpProcessingError
 from deepaas.api.answers import answer_for, error_answer
 from deepaas.api.body import BodyLimits, stop_receiving
 from deepaas.api.routing import Router
-from deepaas.exceptions import RequestError, StoppingError
+from deepaas.exceptions import RequestError, StoppingError, StorageError
 from deepaas.log import Tail
 from deepaas.serving.pool import Pool
 from deepaas.training.manager import Manager
 
 logger = logging.getLogger("deepaas.api")
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,15 @@ class App:
             return error_answer(400, "bad_request", f"The request body is malformed: {error}")
         except (asyncio.CancelledError, ConnectionError):
             raise
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                return self._failed(request)
+            logger.error("No room for %s %s: %s", request.method, request.path, error)
+            return answer_for(StorageError(f"There is no room for the request: {error.strerror}"))
         except Exception:
-            logger.exception("Answering %s %s failed", request.method, request.path)
-            return error_answer(500, "internal_error", "The server failed; its log says why")
+            return self._failed(request)
+
+    def _failed(self, request: web.BaseRequest) -> web.Response:
+        """The answer to what this server has done wrong, while that is being handled."""
+        logger.exception("Answering %s %s failed", request.method, request.path)
+        return error_answer(500, "internal_error", "The server failed; its log says why")

@@ -232,7 +232,8 @@ class Keeper:
         progress = None
         with contextlib.suppress(OSError):
             progress = last_report(self._place.reports).get("progress")
-        self._save(lambda: self._store.finish(self._plan.uuid, ending, progress))
+        now = time.time()
+        self._save(lambda: self._store.finish(self._plan.uuid, ending, progress, now))
 
     # --- what is done
 
@@ -324,7 +325,8 @@ class Keeper:
             self._retry_at = time.monotonic() + RETRY_SECONDS
             if str(error) != self._complaint:
                 self._complaint = str(error)
-                print(error, file=sys.stderr, flush=True)
+                with contextlib.suppress(OSError):  # it goes to the same disk
+                    print(error, file=sys.stderr, flush=True)
 
 
 def server_lives(state: Path, server: str) -> bool:

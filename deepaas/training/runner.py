@@ -140,8 +140,8 @@ class Runner:
                 continue
             if not record.has_ended:
                 record = await self._stop_with_server(record)
-            if not record.has_ended or record.lingering:  # else its process ends by itself
-                keeper.tell(record.keeper, signal.SIGTERM)
+            # Also if it has ended and its process has not: that may leave others running.
+            keeper.tell(record.keeper, signal.SIGTERM)
             ending.append(keeper)
         deadline = time.monotonic() + self._options.limits.cancel_timeout + KEEPER_SECONDS
         while any(keeper.lives for keeper in ending) and not hurry():

@@ -260,10 +260,13 @@ class Store:
         """The process that does the work has been started."""
         return self._step(uuid, ("running",), pid=pid)
 
-    def finish(self, uuid: str, ending: Ending, progress: float | None = None) -> Record | None:
-        """The work has ended; None if that is known already."""
+    def finish(
+        self, uuid: str, ending: Ending, progress: float | None = None, at: float | None = None
+    ) -> Record | None:
+        """The work has ended, now if not `at` a time before; None if that is known already."""
+        finished = time.time() if at is None else at
         return self._step(
-            uuid, ("starting", "running"), **asdict(ending), progress=progress, finished=time.time()
+            uuid, ("starting", "running"), **asdict(ending), progress=progress, finished=finished
         )
 
     def exited(self, uuid: str, exit_code: int | None, signal: int | None) -> None:
