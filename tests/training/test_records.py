@@ -210,6 +210,14 @@ def test_it_may_train_without_being_warmed(serve: Serve) -> None:
     assert predictions(server.predict("trains"))["warmed"] == 1
 
 
+@pytest.mark.parametrize(("size", "is_held"), [(900, True), (1100, False)])
+def test_how_much_of_a_result_is_held_is_an_option(serve: Serve, size: int, is_held: bool) -> None:
+    trainings = Trainings(serve(MODELS, "--train-result-size", "1000"))
+    record = trainings.wait(trainings.begin(do="large", size=size))
+    assert (record["result"]["output"] == "x" * size) is is_held
+    assert [file["path"] for file in record["artifacts"]] == ([] if is_held else ["output.json"])
+
+
 @pytest.mark.parametrize("nice", [0, 7])
 def test_it_steps_back_for_predictions(serve: Serve, place: Place, nice: int) -> None:
     server = serve(MODELS, "--train-nice", str(nice))
