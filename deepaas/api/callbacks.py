@@ -247,4 +247,15 @@ class _Sender:
             ) as answer:
                 return "" if 200 <= answer.status < 300 else str(answer.status)
         except (ClientError, OSError, asyncio.TimeoutError, ValueError) as error:
-            return str(error) or type(error).__name__
+            return _without_address(error)
+
+
+def _without_address(error: Exception) -> str:
+    """Why a callback failed. The address may hold a secret: its query is in some of the texts."""
+    from aiohttp import ClientConnectorError, ClientResponseError
+
+    if isinstance(error, ClientConnectorError):  # which names host and port
+        return str(error)
+    if isinstance(error, ClientResponseError):
+        return f"no proper answer (status {error.status})"
+    return type(error).__name__

@@ -434,12 +434,17 @@ def test_clerk_that_is_killed_while_it_checks(house: House, place: Place) -> Non
     house.run(check())
 
 
+def signalled(pid: int, signum: int) -> None:
+    """Stop or end a process; it has done so on return, and nobody else has seen it yet."""
+    os.kill(pid, signum)
+    os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+
+
 def test_check_that_a_clerk_had_not_begun_goes_to_the_next(house: House) -> None:
     async def check() -> None:
         async with suspended(house):
             first = checked_in(await house.pool.validate(call()))
-            os.kill(first, signal.SIGSTOP)
-            os.waitid(os.P_PID, first, os.WSTOPPED | os.WNOWAIT)
+            signalled(first, signal.SIGSTOP)
             given = call(epochs=2, text="x" * messages.MAX_PACKET)
             validating = asyncio.create_task(house.pool.validate(given))
             await house.until(lambda: spilled(house), "the check")
@@ -456,8 +461,7 @@ def test_clerk_that_dies_with_nothing_to_do_harms_nobody(house: House) -> None:
     async def check() -> None:
         async with suspended(house):
             first = checked_in(await house.pool.validate(call()))
-            os.kill(first, signal.SIGKILL)
-            os.waitid(os.P_PID, first, os.WEXITED | os.WNOWAIT)  # which nobody else has seen yet
+            signalled(first, signal.SIGKILL)
             second = checked_in(await house.pool.validate(call()))
             assert clerks(house) == [second] != [first]
 

@@ -37,7 +37,7 @@ def test_trainings_take_their_turns_in_order(
         places[number].open_gate()
         assert trainings.wait(uuid)["status"] == "done"
     began = [trainings.get(uuid)["start_date"] for uuid in uuids]
-    assert began == sorted(began)
+    assert all(first < later for first, later in zip(began, began[at_once:], strict=False))
     assert [len(place.attempts) for place in places[:5]] == [1] * 5
 
 

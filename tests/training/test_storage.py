@@ -1,4 +1,4 @@
-"""A state directory that is full, cannot be written, or is of another version."""
+"""The disk of the state directory is full, or the directory is no good at all."""
 
 from __future__ import annotations
 
@@ -6,175 +6,242 @@ import contextlib
 import os
 import sqlite3
 import subprocess
-import time
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import Serve
-from tests.support import Server, predictions, run_program, wait_until
-from tests.training.trainings import Place, Trainings, of_training
+from tests.support import predictions, run_program, wait_until
+from tests.training.trainings import Place, Site, Trainings, of_training, stop_server
 
 MODELS = {"trains": "zoo.trains"}
-SIZE = 4 * 1024 * 1024
+DISK_BYTES = 8 * 1024 * 1024
 
 
-class SmallDisk:
-    """A disk of four megabytes, mounted at `path`."""
+class Disk:
+    """A small file system of its own, which can be filled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._filler = path / "filler"
 
     def fill(self) -> None:
-        """Leave no room at all."""
-        with open(self._filler, "wb", buffering=0) as file, contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), (self.path / "ballast").open("ab", 0) as file:
             while True:
                 file.write(bytes(4096))
 
-    def free(self) -> None:
-        self._filler.unlink()
+    def make_room(self) -> None:
+        (self.path / "ballast").unlink()
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[SmallDisk]:
+def disk(tmp_path: Path) -> Iterator[Disk]:
     path = tmp_path / "disk"
     path.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(path)]
-    if os.getuid() != 0 or subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("a small disk cannot be mounted: run this as root, where mount is allowed")
+    options = f"size={DISK_BYTES},mode=700"
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", options, "deepaas-test", str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.skip(f"no file system of its own can be mounted here: {mounted.stderr.strip()}")
     try:
-        yield SmallDisk(path)
+        yield Disk(path)
     finally:
-        subprocess.run(["umount", "-l", str(path)], check=True)
+        subprocess.run(["umount", "--lazy", str(path)], check=True)
 
 
 @pytest.fixture
-def server(disk: SmallDisk) -> Iterator[Server]:
-    """A server whose state is on the small disk."""
-    with Server(MODELS, args=("--state-dir", str(disk.path / "state"))) as server:
-        yield server
+def site(disk: Disk) -> Iterator[Site]:
+    """The state directory is on the small disk."""
+    site = Site(disk.path / "state")
+    try:
+        yield site
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            disk.make_room()
+        site.close()
 
 
-# --- a full disk -----------------------------------------------------------------------------
-
-
-def test_a_full_disk_is_told_to_who_wants_to_train(server: Server, disk: SmallDisk) -> None:
-    trainings = Trainings(server)
+def test_what_finds_no_room_is_refused_and_predictions_are_answered(site: Site, disk: Disk) -> None:
+    trainings = site.serve()
+    before = trainings.begin()
+    trainings.wait(before)
+    trainings.wait_gone(before)
     disk.fill()
     answer = trainings.post()
     assert answer.status_code == 507
-    assert answer.json()["code"] == "storage_failed"
-    assert "full" in answer.json()["message"] or "space" in answer.json()["message"]
-    assert predictions(server.predict("trains"))["warmed"] == 1
-    assert trainings.list() == []
-    disk.free()
+    assert "full" in answer.text
+    assert predictions(trainings.server.predict("trains"))["warmed"] >= 1
+    assert [one["uuid"] for one in trainings.list()] == [before]
+    disk.make_room()
     assert trainings.wait(trainings.begin())["status"] == "done"
-    assert len(trainings.list()) == 1
+    assert len(trainings.list()) == 2
+    known = {one["uuid"] for one in trainings.list()}
+    work = site.state / "work"
+    wait_until(lambda: {path.name for path in work.iterdir()} <= known, within=10)
 
 
-def test_an_upload_that_does_not_fit_leaves_nothing(server: Server, disk: SmallDisk) -> None:
-    trainings = Trainings(server)
-    files = {"data": ("a", bytes(2 * SIZE))}
-    answer = server.post(trainings.path, files=files)
-    assert answer.status_code == 507, answer.text
-    assert "space" in answer.json()["message"]
-    work = disk.path / "state" / "work"
-    wait_until(lambda: not list(work.iterdir()), within=20, what="that all is removed")
-    assert trainings.wait(trainings.begin())["status"] == "done"
-
-
-def test_an_end_is_written_once_there_is_room(
-    server: Server, disk: SmallDisk, place: Place
+def test_what_has_ended_while_the_disk_was_full_has_its_true_status(
+    site: Site, disk: Disk, place: Place
 ) -> None:
-    trainings = Trainings(server)
-    uuid = trainings.begin(place=place, text="a")
+    trainings = site.serve()
+    uuid = trainings.begin(place=place)
     place.wait_for_attempt()
+    work = int(place.attempts[0])
     disk.fill()
     place.open_gate()
-    wait_until(lambda: len(of_training(uuid)) == 1, within=20, what="the end of the work")
-    assert trainings.get(uuid)["status"] == "running"  # as far as is known, and no lie
-    time.sleep(1.1)  # so that the time of its end is another than that when it is written
-    freed = str(datetime.now())
-    disk.free()
+    wait_until(lambda: work not in [one.pid for one in of_training(uuid)], within=20)
+    assert trainings.get(uuid)["status"] == "running"
+    disk.make_room()
     record = trainings.wait(uuid)
-    assert record["status"] == "done"
-    assert record["result"]["output"] == {"text": "a"}
-    assert record["finish_date"] < freed
+    assert (record["status"], record["result"]["output"]) == ("done", {"text": "learned"})
+    wait_until(lambda: trainings.get(uuid)["exit_code"] == 0, within=10)
     trainings.wait_gone(uuid)
 
 
-def test_cancelling_ends_the_work_on_a_full_disk_too(
-    server: Server, disk: SmallDisk, place: Place
+def test_what_has_failed_while_the_disk_was_full_has_its_true_status(
+    site: Site, disk: Disk, place: Place
 ) -> None:
-    trainings = Trainings(server)
-    uuid = trainings.begin(place=place)
+    trainings = site.serve()
+    uuid = trainings.begin(place=place, do="raise", text="too cold")
     place.wait_for_attempt()
     disk.fill()
+    place.open_gate()
+    work = int(place.attempts[0])
+    wait_until(lambda: work not in [one.pid for one in of_training(uuid)], within=20)
+    disk.make_room()
+    record = trainings.wait(uuid)
+    assert (record["status"], record["message"]) == ("error", "ValueError: too cold")
+
+
+def test_cancelling_ends_the_processes_of_what_has_filled_the_disk(
+    site: Site, disk: Disk, place: Place
+) -> None:
+    trainings = site.serve()
+    uuid = trainings.begin(place=place, do="early children, then wait")
+    place.wait_for_children()
+    disk.fill()
     answer = trainings.delete(uuid)
-    assert answer.status_code in (200, 507)  # 200 if the record had room left in its file
-    wait_until(lambda: len(of_training(uuid)) <= 1, within=10, what="the end of the work")
-    disk.free()
+    assert answer.status_code == 507
+    assert place.running_children == []
+    assert int(place.attempts[0]) not in [one.pid for one in of_training(uuid)]
+    disk.make_room()
     assert trainings.wait(uuid)["status"] == "cancelled"
     trainings.wait_gone(uuid)
 
 
-def test_a_log_that_finds_no_room_says_so(server: Server, disk: SmallDisk, place: Place) -> None:
-    trainings = Trainings(server)
-    uuid = trainings.begin(place=place, do="print", size=3 * SIZE)
-    place.wait_for_attempt()
-    (disk.path / "reserve").write_bytes(bytes(SIZE // 4))
-    place.open_gate()
-    wait_until(lambda: len(of_training(uuid)) <= 1, within=20, what="the end of the work")
-    (disk.path / "reserve").unlink()
-    assert trainings.wait(uuid)["status"] == "done"
+def test_a_record_can_be_removed_to_make_room(site: Site, disk: Disk) -> None:
+    trainings = site.serve()
+    uuid = trainings.begin(do="large", size=2_000_000)
+    trainings.wait(uuid)
     trainings.wait_gone(uuid)
-    assert "bytes of output were lost: No space left on device" in trainings.log(uuid)
+    disk.fill()
+    assert trainings.delete(uuid).status_code == 200
+    assert trainings.list() == []
+    assert trainings.wait(trainings.begin())["status"] == "done"
 
 
-# --- a directory that cannot be used ---------------------------------------------------------
+def test_a_server_that_stops_ends_what_runs_on_a_full_disk(
+    site: Site, disk: Disk, place: Place
+) -> None:
+    trainings = site.serve()
+    uuid = trainings.begin(place=place, do="early children, then wait")
+    place.wait_for_children()
+    disk.fill()
+    stop_server(trainings.server)
+    assert place.running_children == []
+    disk.make_room()
+    site.wait_idle()
+    record = site.serve().get(uuid)
+    assert record["status"] == "error"
+    assert record["message"] == "was told to stop by SIGTERM"
 
 
-def test_without_the_usual_directory_models_predict(serve: Serve, tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
+def test_a_state_directory_that_was_not_asked_for_is_no_reason_not_to_predict(
+    serve: Serve, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
     server = serve(MODELS, env={"XDG_STATE_HOME": str(tmp_path / "file")})
     assert predictions(server.predict("trains"))["warmed"] == 1
-    answer = server.post("/v2/models/trains/train/")
+    answer = Trainings(server).post()
     assert answer.status_code == 507
-    assert "--state-dir" in answer.json()["message"]
-    assert server.get("/v2/models/trains/train/").status_code == 507
-    assert server.predict("trains", headers={"Prefer": "respond-async"}).status_code == 507
-    assert "ERROR" not in server.log()
+    assert str(tmp_path / "file") in answer.text
+    assert "--state-dir" in answer.text
     assert "There can be no trainings" in server.log()
 
 
-def test_a_directory_that_was_asked_for_has_to_be_usable(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    args = ["--state-dir", str(tmp_path / "file" / "state")]
-    finished = run_program(tmp_path / "home", args, models=MODELS)
+def test_a_state_directory_that_was_asked_for_has_to_be_one(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    state = tmp_path / "file/state"
+    finished = run_program(tmp_path / "home", ["--state-dir", str(state)], models=MODELS)
     assert finished.code == 1
-    assert "cannot be used" in finished.output
+    assert f"the state directory {state} cannot be used" in finished.output
     assert "Traceback" not in finished.output
 
 
-def test_records_of_a_newer_version_are_left_alone(tmp_path: Path) -> None:
-    state = tmp_path / "state"
-    state.mkdir()
-    with contextlib.closing(sqlite3.connect(state / "trainings.db")) as database:
-        database.execute("PRAGMA user_version=99")
-    before = (state / "trainings.db").read_bytes()
-    finished = run_program(tmp_path / "home", ["--state-dir", str(state)], models=MODELS)
+def test_one_on_a_disk_that_cannot_be_written_is_refused(disk: Disk, tmp_path: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(disk.path)], check=True)
+    args = ["--state-dir", str(disk.path / "state")]
+    finished = run_program(tmp_path / "home", args, models=MODELS)
     assert finished.code == 1
-    assert "newer version" in finished.output
-    assert (state / "trainings.db").read_bytes()[100:] == before[100:]
+    assert "Read-only file system" in finished.output
+    assert "Traceback" not in finished.output
 
 
-def test_what_is_no_database_is_told(tmp_path: Path) -> None:
-    state = tmp_path / "state"
+@pytest.mark.parametrize("given", [True, False])
+def test_records_of_a_newer_form_are_not_touched(serve: Serve, tmp_path: Path, given: bool) -> None:
+    state = tmp_path / "deepaas"
     state.mkdir()
-    (state / "trainings.db").write_bytes(b"no database at all" * 1000)
-    finished = run_program(tmp_path / "home", ["--state-dir", str(state)], models=MODELS)
+    with contextlib.closing(sqlite3.connect(state / "trainings.db")) as db:
+        db.execute("PRAGMA user_version=2")
+        db.execute("CREATE TABLE unknown (what)")
+    if given:
+        args = ["--state-dir", str(state)]
+        finished = run_program(tmp_path / "home", args, models=MODELS)
+        assert finished.code == 1
+        assert "was written by a newer version of deepaas" in finished.output
+        assert "Traceback" not in finished.output
+    else:
+        server = serve(MODELS, env={"XDG_STATE_HOME": str(tmp_path)})
+        assert predictions(server.predict("trains"))["warmed"] == 1
+        answer = Trainings(server).post()
+        assert answer.status_code == 507
+        assert "newer version" in answer.text
+    with contextlib.closing(sqlite3.connect(state / "trainings.db")) as db:
+        assert db.execute("SELECT name FROM sqlite_master").fetchall() == [("unknown",)]
+
+
+def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "trainings.db").write_text("not a database" * 1000)
+    args = ["--state-dir", str(tmp_path)]
+    finished = run_program(tmp_path / "home", args, models=MODELS)
     assert finished.code == 1
-    assert "cannot be used" in finished.output
+    assert "not a database" in finished.output
+    assert "Traceback" not in finished.output
+
+
+def test_a_state_directory_is_made_and_is_private(site: Site) -> None:
+    site.state = site.state / "a" / "b"
+    trainings = site.serve()
+    trainings.wait(trainings.begin())
+    assert site.state.stat().st_mode & 0o777 == 0o700
+    assert (site.state / "trainings.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_one_that_is_open_to_others_is_made_private(site: Site) -> None:
+    site.state.mkdir()
+    site.state.chmod(0o755)
+    site.serve()
+    assert site.state.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_relative_state_directory_is_that_of_the_working_directory(
+    site: Site, tmp_path: Path
+) -> None:
+    site.state = tmp_path / "kept"
+    trainings = site.serve(args=["--state-dir", "kept"], cwd=tmp_path)
+    trainings.wait(trainings.begin())
+    assert os.path.exists(tmp_path / "kept/trainings.db")

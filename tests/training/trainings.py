@@ -47,6 +47,10 @@ class Place:
         file = self.path / "children"
         return [int(pid) for pid in file.read_text().split()] if file.exists() else []
 
+    def wait_until_deaf(self) -> None:
+        """Wait until the training does not care for SIGTERM any more."""
+        wait_until(lambda: "deaf" in self.attempts, within=END_SECONDS, what="one that is deaf")
+
     def wait_for_children(self) -> None:
         wait_until(lambda: len(self.children) == 3, within=END_SECONDS, what="three children")
 

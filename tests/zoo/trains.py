@@ -10,9 +10,11 @@ import multiprocessing
 import os
 import pathlib
 import random
+import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from typing import Any
 
@@ -130,6 +132,25 @@ def _children(place: str) -> None:
         file.write(f"{forked.pid} {alone.pid} {orphan.strip()}")
 
 
+def _exhaust() -> None:
+    """Take more memory than the process may have."""
+    used = resource.getpagesize() * int(pathlib.Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20), resource.RLIM_INFINITY))
+    taken = []
+    while True:
+        taken.append(bytearray(1 << 20))
+
+
+def _end_later(seconds: float) -> None:
+    time.sleep(seconds)
+    print("the thread has ended", flush=True)
+
+
+def _note(place: str, word: str) -> None:
+    with open(os.path.join(place, "attempts"), "a") as attempts:
+        attempts.write(f"{word}\n")
+
+
 def _do(what: str, kwargs: dict[str, Any]) -> Any:
     place = kwargs["place"]
     match what:
@@ -163,6 +184,8 @@ def _do(what: str, kwargs: dict[str, Any]) -> Any:
             ctypes.string_at(0)
         case "memory":
             raise MemoryError
+        case "exhaust":
+            _exhaust()
         case "object":
             return {"what": object(), "text": kwargs["text"]}
         case "large":
@@ -189,6 +212,18 @@ def _do(what: str, kwargs: dict[str, Any]) -> Any:
         case "children, then wait":
             _children(place)
             _pass_gate(place)
+        case "fork, then kill":
+            if os.fork() == 0:
+                time.sleep(60)
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "fork, then wait":
+            if os.fork() == 0:
+                return "of the child"
+            os.wait()
+            _note(place, "returned")
+            _pass_gate(place)
+        case "thread":
+            threading.Thread(target=_end_later, args=(kwargs["seconds"],)).start()
         case "report":
             for epoch in range(kwargs["size"]):
                 training.report(progress=(epoch + 1) / kwargs["size"], epoch=epoch, loss=0.5)

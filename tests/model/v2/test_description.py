@@ -34,6 +34,7 @@ def test_function_without_arguments() -> None:
         "definitions": {},
         "media_types": [],
         "headers": [],
+        "secrets": [],
         "result": None,
     }
 
