@@ -43,6 +43,9 @@ logger = logging.getLogger("deepaas")
 SENDING_SECONDS = 1.0
 """How long answers that are on their way may still take when the workers have ended."""
 
+STOPPING = (signal.SIGTERM, signal.SIGINT)
+"""The signals that end the server."""
+
 MAX_OPEN_FILES = 65536
 
 TELL_SECONDS = 5.0
@@ -190,6 +193,7 @@ class Server:
             starting.cancel()
             stopping.cancel()
             await asyncio.gather(starting, stopping, return_exceptions=True)
+            _ignore_signals()
         return 128 + self._signal if self._hurry.is_set() else 0
 
     async def _end(self, pools: list[Pool], keep: bool | None = None) -> None:
@@ -211,7 +215,7 @@ class Server:
             self._signal = signum
             self._stop.set()
 
-        for signum in (signal.SIGTERM, signal.SIGINT):
+        for signum in STOPPING:
             loop.add_signal_handler(signum, stop, signum)
         reloads = Reloads(pools)
         loop.add_signal_handler(signal.SIGHUP, reloads.reload_all)
@@ -351,6 +355,14 @@ class Server:
                 told = now
                 logger.info("Waiting for %s", app.under_way())
             await asyncio.sleep(0.02)
+
+
+def _ignore_signals() -> None:
+    """All has ended: a signal that comes now is not to be the reason for which this ends."""
+    loop = asyncio.get_running_loop()
+    for signum in STOPPING:
+        loop.remove_signal_handler(signum)
+        signal.signal(signum, signal.SIG_IGN)
 
 
 def _report(pool: Pool) -> None:
