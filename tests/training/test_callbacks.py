@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import http.server
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -220,6 +221,22 @@ def test_a_receiver_that_hangs_is_left(serve: Serve, receiver: Receiver) -> None
     assert trainings.wait(begin(server, receiver.url))["status"] == "done"
     wait_until(lambda: len(receiver.posts) >= 2, within=20, what="a second try")
     assert set(receiver.statuses) == {"queued"}
+
+
+def test_an_answer_that_is_no_http_is_a_failure_and_shows_no_secret(serve: Serve) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(20)
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/hook?token=hidden"
+        server = serve(MODELS, *ALLOW)
+        uuid = begin(server, url)
+        for _ in range(2):
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b"no HTTP at all\r\n\r\n")
+    assert Trainings(server).wait(uuid)["status"] == "done"
+    assert "is called again in 1 s" in server.log()
+    assert "hidden" not in server.log()
 
 
 def test_nobody_there_is_no_harm(serve: Serve, receiver: Receiver) -> None:

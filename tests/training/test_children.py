@@ -55,6 +55,15 @@ def test_they_stay_up_when_another_model_is_trained(site: Site, place: Place) ->
     assert place.running_children == place.children
 
 
+def test_the_workers_are_replaced_though_they_stay_up(site: Site, place: Place) -> None:
+    trainings = site.serve()
+    ready = "/v2/models/trains/ready"
+    before = trainings.server.get(ready).json()["pids"]
+    leave_children(trainings, place)
+    wait_until(lambda: trainings.server.get(ready).json()["pids"] != before, within=END_SECONDS)
+    assert place.running_children == place.children
+
+
 def test_they_end_when_the_record_is_removed(site: Site, place: Place) -> None:
     trainings = site.serve()
     uuid = leave_children(trainings, place)

@@ -172,7 +172,7 @@ def _delete(trainings: Trainings, uuid: str) -> None:
 def test_what_is_deaf_is_cancelled_without_the_server(site: Site, place: Place) -> None:
     trainings = site.serve()
     uuid = begin(trainings, place, do="early deaf")
-    wait_until(lambda: "deaf" in place.attempts, within=20, what="a deaf training")
+    place.wait_until_deaf()
     cancelling = threading.Thread(target=_delete, args=(trainings, uuid))
 
     def cancel() -> None:

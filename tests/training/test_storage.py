@@ -6,7 +6,9 @@ import contextlib
 import os
 import sqlite3
 import subprocess
+import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -84,6 +86,32 @@ def test_what_finds_no_room_is_refused_and_predictions_are_answered(site: Site, 
     wait_until(lambda: {path.name for path in work.iterdir()} <= known, within=10)
 
 
+def test_an_upload_that_does_not_fit_leaves_nothing(site: Site) -> None:
+    trainings = site.serve()
+    answer = trainings.server.post(trainings.path, files={"data": ("a", bytes(2 * DISK_BYTES))})
+    assert answer.status_code == 507
+    assert answer.json()["code"] == "storage_failed"
+    assert "space" in answer.json()["message"]
+    work = site.state / "work"
+    wait_until(lambda: not list(work.iterdir()), within=20, what="that all is removed")
+    assert trainings.wait(trainings.begin())["status"] == "done"
+
+
+def test_a_log_that_finds_no_room_says_so(site: Site, disk: Disk, place: Place) -> None:
+    trainings = site.serve()
+    uuid = trainings.begin(place=place, do="print", size=3 * DISK_BYTES)
+    place.wait_for_attempt()
+    reserve = disk.path / "reserve"
+    reserve.write_bytes(bytes(DISK_BYTES // 4))
+    work = int(place.attempts[0])
+    place.open_gate()
+    wait_until(lambda: work not in [one.pid for one in of_training(uuid)], within=30)
+    reserve.unlink()
+    assert trainings.wait(uuid)["status"] == "done"
+    trainings.wait_gone(uuid)
+    assert "bytes of output were lost: No space left on device" in trainings.log(uuid)
+
+
 def test_what_has_ended_while_the_disk_was_full_has_its_true_status(
     site: Site, disk: Disk, place: Place
 ) -> None:
@@ -94,10 +122,13 @@ def test_what_has_ended_while_the_disk_was_full_has_its_true_status(
     disk.fill()
     place.open_gate()
     wait_until(lambda: work not in [one.pid for one in of_training(uuid)], within=20)
-    assert trainings.get(uuid)["status"] == "running"
+    assert trainings.get(uuid)["status"] == "running"  # as far as is known, and no lie
+    time.sleep(1.1)  # so that the time of its end is another than that when it is written
+    freed = str(datetime.now())
     disk.make_room()
     record = trainings.wait(uuid)
     assert (record["status"], record["result"]["output"]) == ("done", {"text": "learned"})
+    assert record["finish_date"] < freed
     wait_until(lambda: trainings.get(uuid)["exit_code"] == 0, within=10)
     trainings.wait_gone(uuid)
 
@@ -170,7 +201,10 @@ def test_a_state_directory_that_was_not_asked_for_is_no_reason_not_to_predict(
     assert answer.status_code == 507
     assert str(tmp_path / "file") in answer.text
     assert "--state-dir" in answer.text
+    assert server.get("/v2/models/trains/train/").status_code == 507
+    assert server.predict("trains", headers={"Prefer": "respond-async"}).status_code == 507
     assert "There can be no trainings" in server.log()
+    assert "ERROR" not in server.log()
 
 
 def test_a_state_directory_that_was_asked_for_has_to_be_one(tmp_path: Path) -> None:
