@@ -7,9 +7,9 @@ import select
 import socket
 import time
 from dataclasses import dataclass
-from types import CoroutineType
 from typing import Any
 
+from deepaas.model.v2.calling import batch_results
 from deepaas.model.v2.exchange import Call, Reply
 from deepaas.serving import messages
 from deepaas.serving.host import Host
@@ -168,15 +168,8 @@ class Batches:
         predict_batch = self._host.model.function("predict_batch")
         if predict_batch is None:
             raise RuntimeError("predict_batch has gone from the model")
-        results = predict_batch(arguments)
-        if type(results) is CoroutineType:
-            results = self._host.wait_for(results)
-        results = list(results)
-        if len(results) != len(arguments):
-            raise ValueError(
-                f"predict_batch returned {len(results)} results for {len(arguments)} calls"
-            )
-        return results
+        size = len(arguments)  # the model may change the list
+        return batch_results(self._host.run(predict_batch(arguments)), size)
 
     def _fail(self, received: _Received, error: BaseException) -> None:
         self._outlet.send(received.id, self._host.failed(error))

@@ -296,12 +296,25 @@ def test_item_that_is_an_exception_fails_alone(queue: Queue) -> None:
     assert queue.batches() == [[0], [1, 2, 3, 4, 5, 6]]
 
 
+A_LIST = "it must return a list with one result for each of the 1 calls"
+
+
 @pytest.mark.parametrize(
     ("what", "message"),
     [
         ("raise", "ValueError: member 2 is bad"),
         ("system-exit", "The model called sys.exit('member 2 leaves')"),
-        ("none", "TypeError: 'NoneType' object is not iterable"),
+        ("none", f"TypeError: predict_batch returned a NoneType; {A_LIST}"),
+        ("columns", f"TypeError: predict_batch returned a dict; {A_LIST}"),
+        ("named-tuple", f"TypeError: predict_batch returned a Columns; {A_LIST}"),
+        ("set", f"TypeError: predict_batch returned a set; {A_LIST}"),
+        ("text", f"TypeError: predict_batch returned a str; {A_LIST}"),
+        ("bytes", f"TypeError: predict_batch returned a bytes; {A_LIST}"),
+        ("map", f"TypeError: predict_batch returned a map; {A_LIST}"),
+        ("table", f"TypeError: predict_batch returned a DataFrame; {A_LIST}"),
+        ("scalar-array", f"TypeError: predict_batch returned a ndarray; {A_LIST}"),
+        ("endless", "ValueError: predict_batch yielded more than 1 results for 1 calls"),
+        ("pop", "ValueError: predict_batch returned 0 results for 1 calls"),
         ("short", "ValueError: predict_batch returned 0 results for 1 calls"),
         ("long", "ValueError: predict_batch returned 2 results for 1 calls"),
     ],
@@ -327,6 +340,11 @@ def test_change_of_the_arguments_does_not_reach_the_second_try(queue: Queue) -> 
 def test_results_need_not_be_a_list(queue: Queue, shape: str) -> None:
     made = queue.run(ECHO, do(shape), ECHO)
     assert [echoed(one) for one in made] == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_rows_of_an_array_are_the_results(queue: Queue) -> None:
+    made = queue.run(ECHO, do("array"), ECHO)
+    assert [one.predicted() for one in made] == [[1, 3], [2, 3], [3, 3]]
 
 
 def test_members_have_media_types_of_their_own(queue: Queue) -> None:

@@ -1,13 +1,15 @@
 """Predicts in batches: notes each batch, and misbehaves for those calls that ask for it."""
 
 import asyncio
+import itertools
 import json
 import os
 import pathlib
 import signal
 import time
 from collections.abc import Callable
-from typing import Any
+from importlib import import_module
+from typing import Any, NamedTuple
 
 from aiohttp import web
 from webargs import fields, validate
@@ -91,6 +93,9 @@ def work(batch: list[dict[str, Any]], how: str) -> Any:
         if member["do"] in BEFORE:
             BEFORE[member["do"]](member)
     results = [answer(member, len(batch), how) for member in members]
+    if any(member["do"] == "pop" for member in members):
+        batch.pop()
+        return results[:-1]
     return shaped(results, {member["do"] for member in members})
 
 
@@ -100,11 +105,38 @@ def shaped(results: list[Any], wanted: set[str]) -> Any:
         return results[:-1]
     if "long" in wanted:
         return [*results, results[0]]
-    if "none" in wanted:
-        return None
-    if "tuple" in wanted:
-        return tuple(results)
-    return (one for one in results) if "generator" in wanted else results
+    for name, make in SHAPES.items():
+        if name in wanted:
+            return make(results)
+    return results
+
+
+class Columns(NamedTuple):
+    label: list[Any]
+    score: list[Any]
+
+
+def _endless(results: list[Any]) -> Any:
+    return itertools.chain(results, itertools.repeat("one too many"))
+
+
+SHAPES: dict[str, Callable[[list[Any]], Any]] = {
+    "none": lambda results: None,
+    "tuple": tuple,
+    "generator": lambda results: (one for one in results),
+    "array": lambda results: import_module("numpy").array(
+        [[one["id"], one["size"]] for one in results]
+    ),
+    "columns": lambda results: dict.fromkeys(map(str, range(len(results))), results),
+    "named-tuple": lambda results: Columns(results, results),
+    "set": lambda results: {one["id"] for one in results},
+    "text": lambda results: "a" * len(results),
+    "bytes": lambda results: b"a" * len(results),
+    "map": lambda results: map(dict, results),
+    "table": lambda results: import_module("pandas").DataFrame(results),
+    "scalar-array": lambda results: import_module("numpy").array(5),
+    "endless": lambda results: (one for one in _endless(results)),
+}
 
 
 def attribute(name: str) -> Any:

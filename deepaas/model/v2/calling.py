@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Iterable
+from itertools import islice
+from types import GeneratorType
 from typing import Any
 
 from deepaas.model.v2.exchange import Calling
@@ -36,6 +39,40 @@ def calling_of(
         at_once = max_concurrency or _number(model, "max_concurrency", MAX_CONCURRENCY, least=1)
         return Calling("many", at_once)
     return Calling("one")
+
+
+def batch_results(returned: Any, size: int) -> list[Any]:
+    """The results of a batch of `size` calls, in their order, from what `predict_batch` returned.
+
+    Raises TypeError unless that is a list, a tuple, an array or tensor of at least one axis, or a
+    generator, and ValueError unless it has one result for each call. Of a generator no more than
+    one item too many is taken.
+    """
+    if not _is_list_of_results(returned):
+        raise TypeError(
+            f"predict_batch returned a {type(returned).__name__}; it must return a list with one "
+            f"result for each of the {size} calls"
+        )
+    results = list(islice(returned, size + 1))
+    if len(results) > size and isinstance(returned, GeneratorType):
+        returned.close()
+        raise ValueError(f"predict_batch yielded more than {size} results for {size} calls")
+    if len(results) != size:
+        count = len(returned) if len(results) > size else len(results)
+        raise ValueError(f"predict_batch returned {count} results for {size} calls")
+    return results
+
+
+def _is_list_of_results(returned: Any) -> bool:
+    """Whether its items can be the results of calls, rather than columns, keys or letters."""
+    if isinstance(returned, tuple):
+        return not hasattr(returned, "_fields")  # a named tuple has columns
+    if isinstance(returned, list | GeneratorType):
+        return True
+    is_array = callable(getattr(type(returned), "__array__", None))
+    has_rows = bool(getattr(returned, "shape", ()))
+    is_table = hasattr(returned, "columns")
+    return is_array and has_rows and not is_table and isinstance(returned, Iterable)
 
 
 def yields(model: ModelWrapper) -> bool:

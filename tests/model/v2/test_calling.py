@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import collections
 import functools
+import io
+import itertools
 from collections.abc import AsyncIterator, Iterator
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from deepaas.model.v2.base import BaseModel
-from deepaas.model.v2.calling import calling_of
+from deepaas.model.v2.calling import batch_results, calling_of
 from deepaas.model.v2.exchange import Calling
 from deepaas.model.v2.wrapper import ModelWrapper
 
@@ -186,3 +191,84 @@ def test_concurrency(attribute: Any, option: int, expected: int) -> None:
 
 def test_attributes_of_another_kind_do_not_matter() -> None:
     assert calling(predict=predict, max_concurrency="many", max_batch_size=0) == Calling("one")
+
+
+# --- what predict_batch returned
+
+
+class Columns(NamedTuple):
+    label: list[int]
+    score: list[int]
+
+
+@pytest.mark.parametrize(
+    "returned",
+    [
+        [0, 1],
+        (0, 1),
+        (number for number in range(2)),
+        np.array([0, 1]),
+        np.array([0, 1])[::-1][::-1],
+        pd.Series([0, 1], index=[1, 0]),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_results_of_a_batch_are_taken_in_their_order(returned: Any) -> None:
+    assert batch_results(returned, 2) == [0, 1]
+
+
+def test_rows_of_a_matrix_are_the_results_of_a_batch() -> None:
+    first, second = batch_results(np.array([[1, 2, 3], [4, 5, 6]]), 2)
+    assert (first.tolist(), second.tolist()) == ([1, 2, 3], [4, 5, 6])
+
+
+@pytest.mark.parametrize("returned", [[0], [0, 1, 2], (), np.zeros((3, 2)), np.zeros((0, 2))])
+def test_wrong_number_of_results_of_a_batch_is_named(returned: Any) -> None:
+    with pytest.raises(ValueError, match=f"returned {len(returned)} results for 2 calls"):
+        batch_results(returned, 2)
+
+
+def test_of_a_generator_one_item_too_many_is_taken() -> None:
+    taken = []
+
+    def endless() -> Iterator[int]:
+        try:
+            for number in itertools.count():
+                taken.append(number)
+                yield number
+        finally:
+            taken.append(-1)
+
+    with pytest.raises(ValueError, match="yielded more than 2 results for 2 calls"):
+        batch_results(endless(), 2)
+    assert taken == [0, 1, 2, -1]
+
+
+@pytest.mark.parametrize(
+    "returned",
+    [
+        None,
+        5,
+        {"a": 1, "b": 2},
+        {"a": 1, "b": 2}.keys(),
+        {1, 2},
+        "ab",
+        b"ab",
+        bytearray(b"ab"),
+        memoryview(b"ab"),
+        np.str_("ab"),
+        np.array(2),
+        np.float64(2),
+        range(2),
+        map(int, "01"),
+        iter([0, 1]),
+        io.StringIO("a\nb\n"),
+        collections.deque([0, 1]),
+        Columns([0, 1], [0, 1]),
+        pd.DataFrame({"label": [0, 1], "score": [0, 1]}),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_has_no_order_of_results_is_refused(returned: Any) -> None:
+    with pytest.raises(TypeError, match=f"returned a {type(returned).__name__}; it must return"):
+        batch_results(returned, 2)
