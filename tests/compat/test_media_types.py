@@ -21,6 +21,7 @@ def server(serve_all: Serve) -> Server:
             "pinned": "zoo.media_header",
             "required": "zoo.media_required",
             "wild": "zoo.media_wild",
+            "star": "zoo.media_star",
             "plain": "zoo.plain",
         }
     )
@@ -188,3 +189,36 @@ def test_accept_without_choices_keeps_its_default(serve: Serve) -> None:
     server = serve({"free": "zoo.media_free"})
     asked("application/json", with_header(server, "free", "*/*"))
     asked("image/png", server.predict("free", params={"accept": "image/png"}))
+
+
+def picture(response: httpx.Response, kind: str) -> None:
+    assert response.status_code == 200, response.text
+    assert response.headers["Content-Type"] == kind
+    assert response.content == b"\x89PNG"
+
+
+def test_choice_of_all_subtypes_is_chosen_by_name_and_sent_as_it_is(server: Server) -> None:
+    picture(server.predict("star", params={"accept": "image/*"}), "image/*")
+
+
+@pytest.mark.mended("the header is not looked at")
+@pytest.mark.parametrize("accept", ["image/*", "image/png", "text/html, image/webp, */*;q=0.8"])
+def test_choice_of_all_subtypes_is_chosen_by_header(server: Server, accept: str) -> None:
+    picture(with_header(server, "star", accept), "image/*")
+
+
+@pytest.mark.mended("it is sent as the choice for all of them")
+def test_name_of_the_result_tells_its_type(server: Server) -> None:
+    query = {"accept": "image/*", "name": "chart.png"}
+    picture(server.predict("star", params=query), "image/png")
+
+
+@pytest.mark.parametrize("accept", ["*/*", "", "text/html", "application/json"])
+def test_choice_of_all_subtypes_does_not_come_before_the_first(server: Server, accept: str) -> None:
+    asked("application/json", with_header(server, "star", accept))
+
+
+def test_choice_of_all_subtypes_is_described(server: Server) -> None:
+    description = server.get("/swagger.json").json()
+    operation = description["paths"]["/v2/models/star/predict/"]["post"]
+    assert operation["produces"] == ["application/json", "image/*", "*/*"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mimetypes
 import re
 from collections.abc import Sequence
 
@@ -9,11 +10,14 @@ ANY = "*/*"
 JSON = "application/json"
 
 
-_MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(\s*;[ -~]*)?", re.ASCII)
+_MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]+/([\w!#$&^.+-]+|\*)(\s*;[ -~]*)?", re.ASCII)
 
 
 def is_media_type(text: str) -> bool:
-    """Whether `text` can stand in a Content-Type header: type/subtype, maybe with parameters."""
+    """Whether `text` can stand in a Content-Type header: type/subtype, maybe with parameters.
+
+    A model may offer a type for all subtypes, such as `image/*`.
+    """
     return _MEDIA_TYPE.fullmatch(text) is not None
 
 
@@ -46,19 +50,32 @@ def _parse(part: str) -> tuple[str, float]:
 
 
 def _quality(choice: str, ranges: Sequence[tuple[str, float]]) -> float:
-    """The quality that the most specific of the ranges gives to `choice`; 0 if none fits."""
+    """The quality that the most specific of the ranges gives to `choice`; 0 if none fits.
+
+    A choice such as `image/*` also fits each range below it, such as `image/png`.
+    """
     essence = choice.partition(";")[0].strip().lower()
     main = essence.partition("/")[0]
-    found, specificity = 0.0, -1
+    of_all = f"{main}/*"
+    by_range: dict[str, float] = {}
     for media_range, quality in ranges:
-        if media_range == essence:
-            fits = 2
-        elif media_range == f"{main}/*":
-            fits = 1
-        elif media_range == ANY:
-            fits = 0
-        else:
-            continue
-        if fits > specificity:
-            found, specificity = quality, fits
-    return found
+        by_range.setdefault(media_range, quality)
+    if essence in by_range:
+        return by_range[essence]
+    if essence == of_all:
+        below = [q for name, q in by_range.items() if name.startswith(f"{main}/") and q > 0]
+        if below:
+            return max(below)
+    return by_range.get(of_all, by_range.get(ANY, 0.0))
+
+
+def specific_type(media_type: str, filename: str) -> str:
+    """The type of a file where `media_type` stands for all subtypes; `media_type` if its name
+    does not tell."""
+    main, _, subtype = media_type.partition("/")
+    if subtype != "*":
+        return media_type
+    guessed, encoding = mimetypes.guess_type(filename)
+    if guessed is None or encoding or guessed.partition("/")[0] != main.lower():
+        return media_type
+    return guessed

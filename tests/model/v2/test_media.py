@@ -44,6 +44,26 @@ def test_nothing_that_a_client_takes(accept: str) -> None:
     assert best_match(accept, [PNG]) is None
 
 
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        ("image/*", "image/*"),
+        ("image/png", "image/*"),
+        ("IMAGE/PNG", "image/*"),
+        ("*/*", JSON),
+        ("text/html", None),
+        ("image/png;q=0", None),
+        ("image/png;q=0, */*;q=0.1", JSON),
+        ("image/png, application/json;q=0.5", "image/*"),
+        ("image/png;q=0.2, image/gif;q=0.8, application/json;q=0.5", "image/*"),
+        ("image/png, image/*;q=0.1, application/json;q=0.5", JSON),
+        ("imagery/png", None),
+    ],
+)
+def test_choice_for_all_subtypes_fits_each_of_them(accept: str, expected: str | None) -> None:
+    assert best_match(accept, [JSON, "image/*"]) == expected
+
+
 def test_nothing_to_choose_from() -> None:
     assert best_match("*/*", []) is None
 
@@ -54,14 +74,29 @@ def test_any_header_gives_a_choice_or_none(accept: str, choices: list[str]) -> N
 
 
 @pytest.mark.parametrize(
-    "text", ["image/png", "application/vnd.a+b-c.d", "text/plain; charset=utf-8", "a/b;c"]
+    "text",
+    ["image/png", "image/*", "application/vnd.a+b-c.d", "text/plain; charset=utf-8", "a/b;c"],
 )
 def test_media_types(text: str) -> None:
     assert is_media_type(text)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "image", "image/", "/png", "a/b c", "a/b\r\nX: y", "a/b;\n", "a/ä", "a/b\n"]
+    "text",
+    [
+        "",
+        "image",
+        "image/",
+        "/png",
+        "a/b c",
+        "a/b\r\nX: y",
+        "a/b;\n",
+        "*/*",
+        "*/png",
+        "image/*png",
+        "a/ä",
+        "a/b\n",
+    ],
 )
 def test_what_is_no_media_type(text: str) -> None:
     assert not is_media_type(text)
