@@ -13,12 +13,12 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from email.utils import formatdate
 
-import orjson
 from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import SERVER_SOFTWARE
 from multidict import CIMultiDict
 
+from deepaas import exact_json
 from deepaas.api.patience import Patience
 from deepaas.exceptions import NotFoundError, NotImplementedByModelError, RequestError
 from deepaas.model.v2.exchange import Reply
@@ -28,13 +28,13 @@ from deepaas.serving.prediction import StreamFailedError
 logger = logging.getLogger("deepaas.api")
 
 CHUNK = 256 * 1024
-_JSON = CIMultiDict({"Content-Type": "application/json; charset=utf-8"})
+JSON_HEADERS = CIMultiDict({"Content-Type": "application/json; charset=utf-8"})
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 _MAX_REASON = 400  # characters; the body has it all
 
 
 def json_answer(value: object, status: int = 200) -> web.Response:
-    return web.Response(body=orjson.dumps(value), status=status, headers=_JSON)
+    return web.Response(body=exact_json.dumps(value), status=status, headers=JSON_HEADERS)
 
 
 def reply_answer(reply: Reply) -> web.StreamResponse:
@@ -42,12 +42,12 @@ def reply_answer(reply: Reply) -> web.StreamResponse:
     if reply.code:
         return error_answer(reply.status, reply.code, reply.reason, reply.headers)
     if reply.fd >= 0:
-        return FileAnswer(reply.fd, reply.status, reply.headers or _JSON)
+        return FileAnswer(reply.fd, reply.status, reply.headers or JSON_HEADERS)
     if reply.stream is not None:
-        return StreamAnswer(reply.stream, reply.headers or _JSON)
+        return StreamAnswer(reply.stream, reply.headers or JSON_HEADERS)
     if reply.is_plain:
         return JSONAnswer(reply.body)
-    return web.Response(body=reply.body, status=reply.status, headers=reply.headers or _JSON)
+    return web.Response(body=reply.body, status=reply.status, headers=reply.headers or JSON_HEADERS)
 
 
 def error_answer(

@@ -238,6 +238,7 @@ class Server:
             ),
             log=self._log_options.as_dict(),
             open_files=self._open_files,
+            result_dir=upload_dir,
         )
         options = PoolOptions(
             queue_size=conf.queue_size,

@@ -12,8 +12,9 @@ from typing import Any
 
 from deepaas.model.v2.exchange import Call, Reply
 from deepaas.model.v2.results import encode_item
+from deepaas.model.v2.streams import stream_headers
 from deepaas.serving import messages
-from deepaas.serving.host import Host, stream_headers
+from deepaas.serving.host import Host
 from deepaas.serving.outlet import Control, Flow, Outlet, pieces
 
 GIVE_WAY_SECONDS = 0.01

@@ -39,6 +39,7 @@ class CrewOptions:
     stop_timeout: float = 5
     limits: messages.Limits = field(default_factory=messages.Limits)
     log: dict[str, object] = field(default_factory=dict)
+    result_dir: str = ""  # for large results; empty: the system's directory for temporary files
     open_files: int = 0  # most files that the process may have open; 0: as many as the server
 
 
@@ -284,6 +285,7 @@ class Crew:
             log=self._options.log,
             limits=vars(self._options.limits),
             open_files=self._options.open_files,
+            result_dir=self._options.result_dir,
         )
         mark = f"{self._guard.token}/{self._source.name}/{next(self._numbers)}/"
         worker = Worker(start, mark, on_room, on_disconnected, self._on_output)

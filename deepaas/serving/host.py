@@ -17,8 +17,9 @@ from deepaas.model.v2.calling import calling_of, yields
 from deepaas.model.v2.description import describe_function
 from deepaas.model.v2.exchange import NOT_IMPLEMENTED, Call, Reply
 from deepaas.model.v2.failures import describe, let_go, prepare_for_model, reply_to
-from deepaas.model.v2.results import ResultSchema, encode, encode_item, to_plain
-from deepaas.model.v2.streams import EVENTS, stream_type
+from deepaas.model.v2.json_encoder import to_plain
+from deepaas.model.v2.results import ResultSchema, encode, encode_item
+from deepaas.model.v2.streams import stream_headers, stream_type
 from deepaas.model.v2.wrapper import ModelWrapper, stock_metadata
 from deepaas.serving import messages
 
@@ -240,13 +241,6 @@ class Stream:
         except BaseException:
             logger.exception("Ending a stream of model %s failed", self._host.model.name)
         self._host.recover()
-
-
-def stream_headers(media_type: str) -> dict[str, str]:
-    headers = {"Content-Type": media_type}
-    if media_type == EVENTS:
-        headers |= {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # for proxies
-    return headers
 
 
 class StandardStreams:

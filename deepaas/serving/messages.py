@@ -26,9 +26,13 @@ from typing import Any
 
 import orjson
 
+from deepaas import exact_json
 from deepaas.model.v2.exchange import Call, FilePart, Reply
 
 MAX_PACKET = 128 * 1024
+MAX_INLINE = 1024 * 1024
+"""Bytes of the body of a reply; a larger one is handed over as a file."""
+
 MAX_REPLY = 16 * 1024 * 1024  # far above what a worker ever sends: large bodies are in files
 
 _CALL = struct.Struct("<IIH")  # id, length of the meta data, company
@@ -223,6 +227,7 @@ class Start:
     log: dict[str, object]
     limits: dict[str, int] = field(default_factory=dict)  # the fields of `Limits`
     open_files: int = 0  # what the process is limited to; 0: as it is
+    result_dir: str = ""  # for large results; empty: the system's directory for temporary files
 
     @property
     def worker(self) -> str:
@@ -272,10 +277,10 @@ _KINDS = {kind.__name__: kind for kind in (Start, Phase, Ready, Failed, Taken, C
 
 
 def encode_control(message: ControlMessage) -> bytes:
-    return orjson.dumps([type(message).__name__, vars(message)], default=repr) + b"\n"
+    return exact_json.dumps([type(message).__name__, vars(message)], repr) + b"\n"
 
 
 def decode_control(line: bytes) -> ControlMessage:
-    kind, values = orjson.loads(line)
+    kind, values = exact_json.loads(line)
     message: ControlMessage = _KINDS[kind](**values)
     return message

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
+import tempfile
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
+from deepaas.exceptions import StorageError
 from deepaas.model.v2.exchange import Reply
 from deepaas.serving import messages
+
+logger = logging.getLogger("deepaas.worker")
 
 PIECE = 64 * 1024
 """Bytes of one part of a stream at the most, and of replies that are sent together."""
@@ -58,11 +64,14 @@ class Control:
 class Outlet:
     """Sends what answers calls. The server always reads, so nothing here waits for long."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, directory: str = "") -> None:
+        """Send on `sock`, with large bodies in files in `directory`."""
         self._socket = sock
+        self._directory = directory or None
 
     def send(self, call_id: int, reply: Reply) -> None:
         """Send a whole reply, and close its descriptor."""
+        reply = self._with_large_body_in_file(reply)
         data = messages.encode_reply(call_id, reply)
         if reply.fd < 0:
             self._socket.sendall(data)
@@ -80,7 +89,7 @@ class Outlet:
         size = 0
         began = time.monotonic()
         for call_id, reply in replies:
-            if reply.fd >= 0:
+            if reply.fd >= 0 or len(reply.body) > messages.MAX_INLINE:
                 self._socket.sendall(b"".join(made))
                 made.clear()
                 self.send(call_id, reply)
@@ -94,6 +103,21 @@ class Outlet:
                 began = time.monotonic()
         if made:
             self._socket.sendall(b"".join(made))
+
+    def _with_large_body_in_file(self, reply: Reply) -> Reply:
+        """The reply, or an error if there is no room for its body."""
+        size = len(reply.body)
+        if size <= messages.MAX_INLINE:
+            return reply
+        try:
+            with tempfile.TemporaryFile(dir=self._directory) as file:
+                file.write(reply.body)
+                file.flush()
+                return replace(reply, body=b"", fd=os.dup(file.fileno()))
+        except OSError as error:
+            reason = f"There is no room for the answer of {size} bytes: {error.strerror}"
+            logger.error("%s (in %s)", reason, self._directory or tempfile.gettempdir())
+            return Reply(StorageError.status, reason=reason, code=StorageError.code)
 
     def send_stream(
         self, call_id: int, message: messages.Opened | messages.Part | messages.Closed

@@ -56,7 +56,7 @@ def main(request_fd: int, reply_fd: int, control_fd: int) -> None:
     gc.collect()
     gc.freeze()
     control.send(messages.Ready(description))
-    serve(host, requests, Outlet(replies), control)
+    serve(host, requests, Outlet(replies, start.result_dir), control)
 
 
 def serve(host: Host, requests: socket.socket, outlet: Outlet, control: Control) -> None:

@@ -38,7 +38,7 @@ the very thread that reports, from a signal handler."""
 
 _MAX_OPENED = 100
 _MAX_EXCESS = 256 * 1024
-_LARGEST = 2**63
+_MAX_BITS = 1024  # of an integer, as for a float; a larger one is null
 _PLAIN = (float, int, str, bool, type(None))
 _CONTAINERS = (list, tuple, dict, set, frozenset, bytes, bytearray)
 _short = reprlib.Repr()
@@ -114,8 +114,10 @@ def _plain(value: Any) -> float | int | str | None:
     plain: float | int | str | None = value if type(value) in _PLAIN else _simpler(value)
     if type(plain) is str:
         return plain[:MAX_TEXT]
-    if type(plain) is float or (type(plain) is int and not -_LARGEST <= plain < _LARGEST):
+    if type(plain) is float:
         return _number(plain)
+    if type(plain) is int and plain.bit_length() > _MAX_BITS:
+        return None
     return plain
 
 

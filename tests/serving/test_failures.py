@@ -188,11 +188,11 @@ def test_http_exception_that_is_no_error_keeps_its_status(
 
 NO_JSON = """
 object function class bytes file complex exception circle deep tuple-key object-key mixed
-lists-itself read-fails reads-numbers closed deleted
+lists-itself read-fails reads-numbers closed deleted-open
 """
 NO_IMAGE = """
 none object function class generator coroutine complex exception circle deep tuple-key mixed
-lists-itself liar reads-numbers closed deleted number dict
+lists-itself liar reads-numbers closed number dict
 """
 
 
@@ -213,6 +213,13 @@ def test_result_of_the_wrong_type_is_500_and_says_so(
     assert content["code"] == "result_not_encodable"
     assert content["message"].startswith("The model")
     assert answers(server, "odd_results") == worker
+
+
+def test_open_file_whose_name_is_gone_is_the_answer(server: Server) -> None:
+    response = ask(server, "odd_results", kind="deleted-open", accept="image/png")
+    assert response.status_code == 200
+    assert response.content == b"picture"
+    assert response.headers["Content-Disposition"] == 'attachment; filename="chart.png"'
 
 
 def test_generator_is_streamed_and_coroutine_awaited(server: Server) -> None:

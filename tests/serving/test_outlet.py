@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from deepaas.model.v2.exchange import Reply
 from deepaas.serving import outlet as outlet_module
 from deepaas.serving.messages import (
+    MAX_INLINE,
     Cancel,
     Closed,
     ControlMessage,
@@ -27,6 +28,7 @@ from deepaas.serving.messages import (
     ReplyReader,
     Taken,
     encode_control,
+    encode_reply,
 )
 from deepaas.serving.outlet import PIECE, Control, Flow, Outlet, pieces
 
@@ -187,6 +189,50 @@ def test_descriptor_goes_along_and_is_closed(ends: Ends, tmp_path: Path) -> None
     assert isinstance(reply, Reply)
     with open(reply.fd, "rb") as file:
         assert file.read() == b"content"
+
+
+def test_body_of_the_limit_goes_along(ends: Ends) -> None:
+    body = bytes(MAX_INLINE)
+    writing = threading.Thread(target=Outlet(ends[1]).send, args=(1, Reply(body=body)))
+    writing.start()
+    with ends[0].makefile("rb") as file:
+        sent = file.read(len(encode_reply(1, Reply(body=body))))
+    writing.join()
+    assert sent == encode_reply(1, Reply(body=body))
+
+
+def test_larger_body_goes_by_descriptor(ends: Ends, tmp_path: Path) -> None:
+    outlet = Outlet(ends[1], str(tmp_path))
+    outlet.send(1, Reply(201, b"x" * (MAX_INLINE + 1), {"X": "y"}))
+    ((_, reply),) = received(ends[0])
+    assert isinstance(reply, Reply)
+    assert (reply.status, reply.body, reply.headers) == (201, b"", {"X": "y"})
+    assert os.fstat(reply.fd).st_size == MAX_INLINE + 1
+    os.lseek(reply.fd, 0, os.SEEK_SET)
+    with open(reply.fd, "rb") as file:
+        assert file.read() == b"x" * (MAX_INLINE + 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_large_body_among_others_goes_by_descriptor(ends: Ends) -> None:
+    replies = [Reply(body=b"a"), Reply(body=b"b" * (MAX_INLINE + 1)), Reply(body=b"c")]
+    Outlet(ends[1]).send_all(enumerate(replies))
+    got: list[ReplyMessage] = []
+    while len(got) < 3:
+        got += [message for _, message in received(ends[0])]
+    first, large, last = got
+    assert (first, last) == (replies[0], replies[2])
+    assert isinstance(large, Reply)
+    assert os.fstat(large.fd).st_size == MAX_INLINE + 1
+    os.close(large.fd)
+
+
+def test_large_body_for_which_there_is_no_room_is_507(ends: Ends, tmp_path: Path) -> None:
+    Outlet(ends[1], str(tmp_path / "gone")).send(1, Reply(body=b"x" * (MAX_INLINE + 1)))
+    ((_, reply),) = received(ends[0])
+    assert isinstance(reply, Reply)
+    assert (reply.status, reply.code) == (507, "storage_failed")
+    assert reply.reason.startswith(f"There is no room for the answer of {MAX_INLINE + 1} bytes")
 
 
 def test_descriptor_is_closed_though_the_server_has_gone(ends: Ends, tmp_path: Path) -> None:

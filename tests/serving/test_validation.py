@@ -23,7 +23,6 @@ from deepaas.exceptions import (
     WorkerDiedError,
 )
 from deepaas.model.v2.exchange import Call, FilePart, Reply
-from deepaas.model.v2.results import MAX_INLINE
 from deepaas.serving import clerk as clerk_module
 from deepaas.serving import messages
 from deepaas.serving import pool as pool_module
@@ -222,7 +221,7 @@ def test_field_that_raises_is_told(each: House, does: str, reason: str) -> None:
     assert each.run(predict(each.pool)) == [pids[0], 1]
 
 
-@pytest.mark.parametrize("size", [messages.MAX_PACKET, 1_000_000, MAX_INLINE, 10_000_000])
+@pytest.mark.parametrize("size", [messages.MAX_PACKET, 1_000_000, messages.MAX_INLINE, 10_000_000])
 def test_large_arguments_come_back_whole(each: House, size: int) -> None:
     reply = each.run(each.pool.validate(call(text="x" * size)))
     assert shown(reply)["text"] == f"… ({size + 2} bytes)"

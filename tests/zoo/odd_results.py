@@ -62,10 +62,13 @@ def _closed() -> Any:
     return file
 
 
-def _deleted() -> Any:
-    file = tempfile.NamedTemporaryFile(delete=False)  # noqa: SIM115
-    os.unlink(file.name)
-    return file
+def _deleted_open() -> Any:
+    """An open file in a folder that has been removed, as libraries for charts leave it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "chart.png")
+        with open(path, "wb") as file:
+            file.write(b"picture")
+        return open(path, "rb")
 
 
 def get_predict_args() -> dict[str, Any]:
@@ -98,7 +101,7 @@ KINDS: dict[str, Callable[[], Any]] = {
     "read-fails": ReadFails,
     "reads-numbers": ReadsNumbers,
     "closed": _closed,
-    "deleted": _deleted,
+    "deleted-open": _deleted_open,
     "number": lambda: 5,
     "dict": lambda: {"a": 1},
 }

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import orjson
 from aiohttp import web
 
+from deepaas import exact_json
 from deepaas.api.answers import reply_answer
 from deepaas.api.app import App
 from deepaas.api.body import read_call
@@ -31,6 +31,6 @@ async def submit(
             if reply.status != 200:
                 return reply_answer(reply)
             shown, _, arguments = reply.body.partition(b"\n")
-            args = orjson.dumps(orjson.loads(shown)["args"]).decode()
+            args = exact_json.dumps(exact_json.loads(shown)["args"]).decode()
             files.keep()  # for as long as there is a record
             return await trainings.accept(incoming, call, args, arguments)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl
 import orjson
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, missing, validate
 
+from deepaas.exact_json import has_large_float
 from deepaas.model.v2.exchange import Call, FilePart
 from deepaas.model.v2.media import ANY, JSON, best_match, is_media_type
 from deepaas.model.v2.wrapper import UploadedFile
@@ -90,6 +91,7 @@ class Arguments:
             for name in names
             if name in self._schema.load_fields
         }
+        self._with_digits = [a.name for a in self._arguments if _keeps_digits(a.field)]
         self._are_anywhere = all(a.locations == ANYWHERE for a in self._arguments)
         self._simple = _simple_fields(self._schema, declared, {a.name for a in self._arguments})
         accept = next((a for a in self._arguments if a.name == "accept"), None)
@@ -129,12 +131,12 @@ class Arguments:
             and call.form is None
             and not call.query
         ):  # as most are
-            values = _read_json(call)
+            values = _read_json(call, self._with_digits)
             for argument in self._arguments:
                 if argument.name in values:
-                    gathered[argument.name] = _json_value(argument, values, call)
+                    gathered[argument.name] = _json_value(argument, values)
             return gathered
-        sources = _Sources(call)
+        sources = _Sources(call, self._with_digits)
         for argument in self._arguments:
             value = sources.find(argument)
             if value is not missing:
@@ -198,8 +200,9 @@ def _by_argument(error: ValidationError) -> Any:
 class _Sources:
     """The places in a request where an argument can be; each is read once, when first needed."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Call, with_digits: Sequence[str]) -> None:
         self._call = call
+        self._with_digits = with_digits
         self._read: dict[str, Values] = {}
 
     def find(self, argument: Argument) -> Any:
@@ -207,23 +210,26 @@ class _Sources:
         for location in argument.locations:
             values = self._read.get(location)
             if values is None:
-                values = self._read[location] = _READERS[location](self._call)
+                values = self._read[location] = self._values(location)
             if not values:
                 continue
             if location == "json":
                 if argument.name in values:
-                    return _json_value(argument, values, self._call)
+                    return _json_value(argument, values)
                 continue
             found = values.get(argument.name)
             if found:
                 return found if argument.multiple else found[0]
         return missing
 
+    def _values(self, location: str) -> Values:
+        if location == "json":
+            return _read_json(self._call, self._with_digits)
+        return _READERS[location](self._call)
 
-def _json_value(argument: Argument, values: Values, call: Call) -> Any:
+
+def _json_value(argument: Argument, values: Values) -> Any:
     value = values[argument.name]
-    if type(value) is float and abs(value) >= _BEYOND_64_BITS:
-        value = _lenient_json(call, _body(call))[argument.name]
     if argument.multiple and value is not None and not isinstance(value, list):
         return [value]
     return value
@@ -250,7 +256,8 @@ def _read_form(call: Call) -> Values:
         raise InvalidArgumentsError({"form": ["Invalid form body."]}, 400) from None
 
 
-def _read_json(call: Call) -> Values:
+def _read_json(call: Call, with_digits: Sequence[str]) -> Values:
+    """The JSON body, with exact integers in the arguments that are named."""
     if call.content_type != JSON:
         media_type = call.content_type.partition(";")[0].strip().lower()
         if media_type != JSON and not media_type.endswith("+json"):
@@ -259,20 +266,18 @@ def _read_json(call: Call) -> Values:
     if not body.strip():
         return {}
     try:
-        if call.content_type == JSON:
-            value = orjson.loads(body)
-        else:
-            value = json.loads(body.decode(_charset(call)))
+        value = orjson.loads(body) if call.content_type == JSON else _lenient_json(call, body)
     except ValueError:
         value = _lenient_json(call, body)
-    except RecursionError:
-        raise InvalidArgumentsError(_INVALID_JSON, 400) from None
     if not isinstance(value, dict):
         raise InvalidArgumentsError({"json": ["The JSON body must be an object."]})
+    for name in with_digits:
+        if name in value and has_large_float(value[name]):
+            exact: Values = _lenient_json(call, body)
+            return exact
     return value
 
 
-_BEYOND_64_BITS = 2.0**63  # orjson reads larger integers as floats
 _INVALID_JSON = {"json": ["Invalid JSON body."]}
 
 
@@ -288,7 +293,6 @@ _READERS: dict[str, Callable[[Call], Values]] = {
     "query": _read_query,
     "headers": _read_headers,
     "form": _read_form,
-    "json": _read_json,
 }
 
 
@@ -391,11 +395,18 @@ def _simple_fields(
     return simple
 
 
+def _keeps_digits(field: FieldLike) -> bool:
+    """Whether an integer above 64 bits would be more than a float to this field."""
+    inner = getattr(field, "inner", None)
+    return type(field if inner is None else inner) not in (fields.Float, fields.String)
+
+
 def _choices(field: FieldLike) -> list[str]:
     """The media types that the `OneOf` of an `accept` field allows, without `*/*`."""
     for validator in field.validators:
         if isinstance(validator, validate.OneOf):
-            return [choice for choice in validator.choices if choice != ANY]
+            choices = list(validator.choices)
+            return [choice for choice in choices if isinstance(choice, str) and choice != ANY]
     return []
 
 

@@ -10,12 +10,12 @@ import pickle
 from collections.abc import Mapping, Set
 from typing import Any
 
-import orjson
 from marshmallow import Schema, fields
 
+from deepaas import exact_json
 from deepaas.model.v2.arguments import Arguments, FieldLike
 from deepaas.model.v2.exchange import Call, Reply
-from deepaas.model.v2.results import reply_with, to_plain
+from deepaas.model.v2.json_encoder import to_plain
 from deepaas.model.v2.wrapper import UploadedFile
 
 MASK = "********"
@@ -37,8 +37,8 @@ def check(arguments: Arguments, call: Call) -> Reply:
     """
     loaded, _ = arguments.load(call)
     values = dict(**loaded)  # a schema may make something else of it, which no function could get
-    line = orjson.dumps({"args": arguments_shown(arguments.schema, values)})
-    return reply_with(line + b"\n" + _pickled(values), None)
+    line = exact_json.dumps({"args": arguments_shown(arguments.schema, values)})
+    return Reply(body=line + b"\n" + _pickled(values))
 
 
 def _pickled(values: dict[str, Any]) -> bytes:
@@ -66,7 +66,7 @@ def _shown(value: Any) -> Any:
     try:
         plain = to_plain(_with_files_named(value))
         # Not too deep to be shown within something else.
-        size = len(orjson.dumps([[[[[[[[plain]]]]]]]])) - 16
+        size = len(exact_json.dumps([[[[[[[[plain]]]]]]]])) - 16
     except BaseException:  # it is the model's code that says what its objects look like
         return f"<{type(value).__name__}>"
     return plain if size <= MAX_SHOWN else f"… ({size} bytes)"

@@ -11,7 +11,8 @@ from marshmallow import fields
 
 from deepaas.model.v2.arguments import Arguments
 from deepaas.model.v2.checking import holds_secrets
-from deepaas.model.v2.results import ResultSchema, to_plain
+from deepaas.model.v2.json_encoder import to_plain
+from deepaas.model.v2.results import ResultSchema
 
 
 def describe_function(arguments: Arguments, result: ResultSchema | None) -> dict[str, Any]:

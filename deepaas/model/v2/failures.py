@@ -14,7 +14,7 @@ from typing import Any
 
 from deepaas.model.v2.arguments import InvalidArgumentsError
 from deepaas.model.v2.exchange import Reply
-from deepaas.model.v2.results import UnusableResultError, reply_with, to_json
+from deepaas.model.v2.results import UnusableResultError, to_json
 
 MAX_LINE = 1000
 
@@ -66,7 +66,7 @@ def reply_to(error: BaseException) -> Reply:
 def _reply_to(error: BaseException) -> Reply:
     if isinstance(error, InvalidArgumentsError):
         body = to_json(error.messages)
-        return reply_with(body, {"Content-Type": "application/json"}, error.status)
+        return Reply(error.status, body, {"Content-Type": "application/json"})
     if isinstance(error, UnusableResultError):
         return Reply(500, reason=one_line(str(error)), code=error.code)
     reply = _http_reply(error)
@@ -106,7 +106,7 @@ def _aiohttp_reply(error: Any) -> Reply:
         text = ""
     if status < 400:
         headers["Content-Type"] = "text/plain; charset=utf-8"
-        return reply_with(text.encode(), headers, status)
+        return Reply(status, text.encode(), headers)
     own_reason = error.reason != http.HTTPStatus(status).phrase if status in _STATUSES else True
     own_text = text and text != f"{error.status}: {error.reason}"
     reason = one_line(text if own_text and not own_reason else error.reason)

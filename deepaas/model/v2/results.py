@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
-import datetime
-import enum
+import contextlib
 import io
-import json
-import math
 import os
-import tempfile
-import uuid
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-import orjson
 from marshmallow import Schema, ValidationError
 
+from deepaas.model.v2 import json_encoder
 from deepaas.model.v2.exchange import Reply
-from deepaas.model.v2.media import JSON
+from deepaas.model.v2.media import JSON, specific_type
 from deepaas.model.v2.streams import EVENTS, NDJSON, frame
-
-MAX_INLINE = 1024 * 1024
-"""Bytes; a larger body is handed over as a file."""
-
-# Times are passed through since orjson drops a zero of some microseconds.
-_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_DATETIME
 
 
 class UnusableResultError(Exception):
@@ -73,14 +61,14 @@ def encode(value: Any, media_type: str, schema: ResultSchema | None = None) -> R
             body = to_json(value)
         else:
             body = to_json({"status": "OK", "predictions": value})
-        return reply_with(body, None)
-    headers = {"Content-Type": media_type}
+        return Reply(body=body)
     filename = _filename(value)
+    headers = {"Content-Type": specific_type(media_type, filename)}
     if filename:
         headers["Content-Disposition"] = f'attachment; filename="{filename}"'
     if _is_open_file(value):
         return Reply(headers=headers, fd=_reopen(value))
-    return reply_with(_to_bytes(value, media_type), headers)
+    return Reply(body=_to_bytes(value, media_type), headers=headers)
 
 
 def encode_item(value: Any, media_type: str, schema: ResultSchema | None = None) -> bytes:
@@ -102,93 +90,11 @@ def _text_of(value: bytes) -> str:
 
 
 def to_json(value: Any) -> bytes:
-    """JSON in UTF-8, with numpy, sets, dates, UUIDs; NaN and infinities are null.
-
-    Raises UnusableResultError for what JSON cannot hold.
-    """
+    """The JSON text of a result, in UTF-8. Raises UnusableResultError."""
     try:
-        return orjson.dumps(value, default=_default, option=_OPTIONS)
-    except (TypeError, RecursionError) as error:
-        # Integers above 64 bits and lone surrogates are JSON too, but not orjson's.
-        try:
-            return json.dumps(_plain(value), allow_nan=False).encode()
-        except Exception:
-            cause = error.__cause__ or error
-            raise UnusableResultError(f"The model's result is no JSON: {cause}") from None
-
-
-def to_plain(value: Any) -> Any:
-    """The same in types of JSON; what it cannot hold becomes its text. Never raises."""
-    try:
-        return orjson.loads(orjson.dumps(value, default=_default_or_text, option=_OPTIONS))
-    except (TypeError, ValueError, RecursionError):
-        return _text(value)
-
-
-def _default_or_text(value: Any) -> Any:
-    try:
-        return _default(value)
-    except Exception:
-        return _text(value)
-
-
-def _text(value: Any) -> str:
-    try:
-        return str(value).encode("utf-8", "backslashreplace").decode()
-    except Exception:
-        return f"<{type(value).__name__}>"
-
-
-def _default(value: Any) -> Any:
-    """What orjson asks when it does not know a type."""
-    if isinstance(value, tuple):
-        return list(value)
-    if isinstance(value, Set):
-        return list(value)
-    if isinstance(value, datetime.date | datetime.time):
-        return value.isoformat()
-    tolist = getattr(value, "tolist", None)  # numpy arrays orjson cannot read, tensors, series
-    if callable(tolist):
-        plain = tolist()
-        return float(plain) if type(plain) is type(value) else plain  # numpy.longdouble
-    raise TypeError(f"{type(value).__name__} cannot be encoded")
-
-
-def _plain(value: Any) -> Any:
-    """The same value in types that the json module knows."""
-    if isinstance(value, enum.Enum):
-        return _plain(value.value)
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, str | int):
-        return value
-    if isinstance(value, Mapping):
-        return {_plain_key(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | Set):
-        return [_plain(item) for item in value]
-    if isinstance(value, uuid.UUID):
-        return str(value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        names = [field.name for field in dataclasses.fields(value)]
-        return {name: _plain(getattr(value, name)) for name in names}
-    return _plain(_default(value))
-
-
-def _plain_key(key: Any) -> Any:
-    plain = _plain(key)
-    if isinstance(plain, list | dict):
-        raise TypeError(f"a key that is a {type(key).__name__} cannot be encoded")
-    return plain
-
-
-def reply_with(body: bytes, headers: Mapping[str, str] | None, status: int = 200) -> Reply:
-    """A reply with this body, in a file if it is large."""
-    if len(body) <= MAX_INLINE:
-        return Reply(status, body, headers)
-    with tempfile.TemporaryFile() as file:
-        file.write(body)
-        file.flush()
-        return Reply(status, headers=headers, fd=os.dup(file.fileno()))
+        return json_encoder.to_json(value)
+    except json_encoder.NotJSONError as error:
+        raise UnusableResultError(f"The model's result is no JSON: {error}") from None
 
 
 def _is_open_file(value: Any) -> bool:
@@ -207,11 +113,24 @@ def _is_open_file(value: Any) -> bool:
 def _reopen(value: Any) -> int:
     """A descriptor of the file from its start, with all that has been written to it."""
     try:
-        if not value.closed and value.writable():
+        if value.closed:
+            return os.open(value.name, os.O_RDONLY | os.O_CLOEXEC)
+        if value.writable():
             value.flush()
-        return os.open(value.name, os.O_RDONLY | os.O_CLOEXEC)
+        return _open_again(value)
     except (OSError, ValueError) as error:
         raise UnusableResultError(f"The model's result file cannot be opened: {error}") from None
+
+
+def _open_again(value: Any) -> int:
+    """The same file once more: by name, unless that is gone or is now another file's."""
+    own = os.fstat(value.fileno())
+    with contextlib.suppress(OSError):
+        fd = os.open(value.name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        if os.path.samestat(own, os.fstat(fd)):
+            return fd
+        os.close(fd)
+    return os.open(f"/proc/self/fd/{value.fileno()}", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def _filename(value: Any) -> str:

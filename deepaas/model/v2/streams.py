@@ -23,6 +23,14 @@ def stream_type(accept: str, media_type: str) -> str:
     return NDJSON if media_type == JSON else media_type
 
 
+def stream_headers(media_type: str) -> dict[str, str]:
+    """The headers of the answer; those for events keep proxies from holding them back."""
+    headers = {"Content-Type": media_type}
+    if media_type == EVENTS:
+        headers |= {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    return headers
+
+
 def frame(media_type: str, json: bytes) -> bytes:
     """An item, which is JSON, as it stands in a stream of events or of lines."""
     return b"data: " + json + b"\n\n" if media_type == EVENTS else json + b"\n"

@@ -1,0 +1,91 @@
+"""JSON in which integers of any size keep all their digits.
+
+orjson reads an integer above 64 bits as a float and refuses to write one. The standard library does
+both exactly, but several times slower, so it is used only where such an integer may be present.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import orjson
+
+_LARGE = 2.0**63
+"""orjson reads every smaller integer as an integer."""
+
+MAX_DEPTH = 250
+"""Levels; orjson writes a few more."""
+
+_WITHOUT_FLOATS = frozenset({int, str, bool, type(None)})
+
+
+def loads(data: bytes) -> Any:
+    """The value of a JSON text in UTF-8. Raises ValueError."""
+    try:
+        value = orjson.loads(data)
+    except ValueError:  # a lone surrogate, unless it is no JSON at all
+        return json.loads(data)
+    return json.loads(data) if has_large_float(value) else value
+
+
+def dumps(value: object, default: Callable[[Any], Any] | None = None) -> bytes:
+    """The JSON text, in UTF-8, of a value in the types of JSON, or with parts that are
+    `orjson.Fragment`; `default` makes such a value of anything else.
+
+    Raises TypeError for what is of another type, or nested more than MAX_DEPTH levels deep.
+    """
+    try:
+        return orjson.dumps(value, default)
+    except TypeError:  # a large integer, or a lone surrogate
+        if _is_deep(value):
+            raise
+        return dumps_slowly(value, default)
+
+
+def dumps_slowly(value: object, default: Callable[[Any], Any] | None = None) -> bytes:
+    """The same by the standard library alone, whatever the depth. Raises ValueError for NaN."""
+
+    def simpler(other: Any) -> Any:
+        if isinstance(other, orjson.Fragment):
+            return json.loads(orjson.dumps(other))
+        if default is not None:
+            return default(other)
+        raise TypeError(f"{type(other).__name__} is not a type of JSON")
+
+    text = json.dumps(value, default=simpler, allow_nan=False, separators=(",", ":"))
+    return text.encode()
+
+
+def _is_deep(value: object) -> bool:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [item for one in level if isinstance(one, list | dict) for item in _items(one)]
+        if not level:
+            return False
+    return True
+
+
+def _items(value: list[Any] | dict[str, Any]) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
+
+
+def has_large_float(value: object) -> bool:
+    """Whether orjson may have read an integer above 64 bits as a float, at any depth."""
+    pending = [value]
+    while pending:
+        one = pending.pop()
+        if type(one) is float:
+            if not -_LARGE < one < _LARGE:
+                return True
+        elif type(one) is dict:
+            pending.extend(one.values())
+        elif type(one) is list:
+            kinds = set(map(type, one))
+            if kinds == {float}:
+                if max(one) >= _LARGE or min(one) <= -_LARGE:
+                    return True
+            elif not kinds <= _WITHOUT_FLOATS:
+                pending.extend(one)
+    return False
