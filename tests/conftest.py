@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -99,3 +100,40 @@ def serve_all() -> Iterator[Serve]:
 def serve_doomed(is_reference: bool) -> Iterator[Serve]:
     """Like `serve_all`, for servers that only mended cases use."""
     yield from _server_factory(support.Server.kill if is_reference else support.Server.stop)
+
+
+DISK_BYTES = 8 * 1024 * 1024
+
+
+class Disk:
+    """A small file system of its own, which can be filled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def fill(self) -> None:
+        with contextlib.suppress(OSError), (self.path / "ballast").open("ab", 0) as file:
+            while True:
+                file.write(bytes(4096))
+
+    def make_room(self) -> None:
+        (self.path / "ballast").unlink()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    path = tmp_path / "disk"
+    path.mkdir()
+    options = f"size={DISK_BYTES},mode=700"
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", options, "deepaas-test", str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.skip(f"no file system of its own can be mounted here: {mounted.stderr.strip()}")
+    try:
+        yield Disk(path)
+    finally:
+        subprocess.run(["umount", "--lazy", str(path)], check=True)

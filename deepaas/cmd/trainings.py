@@ -109,6 +109,7 @@ def options_of(conf: ConfigOpts, process: log.LogOptions, open_files: int) -> Tr
             log_size=conf.train_log_size,
             reports_size=conf.train_metrics_size,
             result_size=conf.train_result_size,
+            max_batch_size=conf.max_batch_size,
             nice=conf.train_nice,
         ),
     )

@@ -13,13 +13,14 @@ ID = "DEEPAAS_TRAINING_ID"
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds for one training; sizes in bytes, times in seconds."""
+    """Bounds for one training or prediction; sizes in bytes, times in seconds."""
 
     cancel_timeout: float = 3  # between SIGTERM and SIGKILL
     exit_timeout: float = 30  # for the process to end after train has returned
     log_size: int = 100 * 1024 * 1024  # 0: no limit
     reports_size: int = 1024 * 1024
     result_size: int = 1024 * 1024
+    max_batch_size: int = 0  # 0: as the model says
     nice: int = 0
 
 

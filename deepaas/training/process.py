@@ -12,19 +12,19 @@ import pickle
 import resource
 import signal
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from deepaas import log
 from deepaas.model import loading
 from deepaas.model.v2.arguments import Arguments
-from deepaas.model.v2.failures import describe, let_go, prepare_for_model, reply_to
+from deepaas.model.v2.failures import describe, prepare_for_model
 from deepaas.model.v2.wrapper import ModelWrapper
 from deepaas.training.plan import Plan, Workplace
 from deepaas.training.request import read_call
 from deepaas.training.store import Ending
-from deepaas.training.work import Work, predict, train
+from deepaas.training.work import Work, keep, predict, train
 
 logger = logging.getLogger("deepaas.training")
 
@@ -38,13 +38,12 @@ def main(argv: list[str]) -> None:
     place, plan = Workplace(Path(argv[2])), Plan.from_json(argv[3])
     sys.argv[:] = ["deepaas-training"]
     _prepare(plan, keeper)
-    own_pid = os.getpid()
+    job = Work(plan.model, place, plan.limits)
     try:
-        ending = work(place, plan)
+        ending = work(job, plan)
     except BaseException as error:
-        ending = _failed(error, plan)
-    if os.getpid() != own_pid:  # a child that the model has forked: its end is not ours
-        os._exit(1)
+        ending = _failed(error, job, plan)
+    job.end_if_forked()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):  # the model has closed it
             stream.flush()
@@ -54,16 +53,15 @@ def main(argv: list[str]) -> None:
     sys.exit(0 if ending.status == "done" else 1)
 
 
-def work(place: Workplace, plan: Plan) -> Ending:
+def work(job: Work, plan: Plan) -> Ending:
     """Load, warm and call; what the model raises comes out."""
-    model = ModelWrapper(plan.model, loading.load(plan.target, plan.folder))
-    arguments = Arguments(model.fields(plan.kind))
-    job = Work(model, place, plan.limits.result_size)
+    job.model = ModelWrapper(plan.model, loading.load(plan.target, plan.folder))
+    arguments = Arguments(job.model.fields(plan.kind))
     if plan.warm:
-        job.finish(model.warm())
+        job.finish(job.model.warm())
     prepare_for_model()
-    call = read_call(place.call)
-    pickled = place.arguments.read_bytes()
+    call = read_call(job.place.call)
+    pickled = job.place.arguments.read_bytes()
     if pickled:
         values = pickle.loads(pickled)
         media_type = arguments.media_type(values)
@@ -91,17 +89,10 @@ def _prepare(plan: Plan, keeper: int) -> None:
     log.setup(log.LogOptions(**{**plan.log, "file": ""}))  # type: ignore[arg-type]
 
 
-def _failed(error: BaseException, plan: Plan) -> Ending:
-    let_go(error)
-    try:
-        logger.error("%s of model %s failed", plan.kind, plan.model, exc_info=error)
-    except BaseException:  # an exception whose own text raises
-        logger.error("%s of model %s failed: %s", plan.kind, plan.model, type(error).__name__)
-    reply = reply_to(error)
-    answer = None
-    if plan.kind == "predict":
-        answer = json.dumps({"status": reply.status, "reason": reply.reason, "code": reply.code})
-    return Ending("error", reply.reason or describe(error), answer=answer)
+def _failed(error: BaseException, job: Work, plan: Plan) -> Ending:
+    reply = job.failed(error, plan.kind)
+    ending = Ending("error") if plan.kind == "train" else keep(job.place, reply)
+    return replace(ending, message=reply.reason or describe(error))
 
 
 def _let_children_live() -> None:

@@ -8,9 +8,10 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import Serve
+from tests.conftest import DISK_BYTES, Disk, Serve
 from tests.support import Part, Server, multipart, predictions, wait_until
 from tests.training.trainings import Place, Site, Trainings, kill_server
+from tests.zoo import raises
 
 MODELS = {
     "trains": "zoo.trains",
@@ -22,13 +23,18 @@ MODELS = {
     "streams": "zoo.streaming:Bare",
     "batched": "zoo.batched:Batched",
     "async": "zoo.asynchronous:Async",
+    "yields": "zoo.streaming:Plain",
+    "yields asynchronously": "zoo.streaming:Async",
+    "one by one": "zoo.batched:WithPredict",
+    "star": "zoo.media_star",
 }
+BATCHES = ["exception", "http", "object", "short", "long", "columns", "text", "raise", "pop"]
 ASYNC = {"Prefer": "respond-async"}
 
 
 @pytest.fixture(scope="module")
 def server(serve_all: Serve) -> Server:
-    return serve_all(MODELS, "--max-jobs", "2")
+    return serve_all(MODELS, "--max-jobs", "2", "--max-queued-jobs", "100")
 
 
 def begin(server: Server, model: str, **kwargs: Any) -> httpx.Response:
@@ -111,13 +117,85 @@ def test_its_upload_is_there(server: Server) -> None:
     assert job["result"]["output"]["predictions"]["data"]["content"] == "content"
 
 
-@pytest.mark.parametrize("kind", ["aiohttp-reason", "aiohttp-bare", "aiohttp-text"])
-def test_its_failure_is_answered_as_if_it_had_been_waited_for(server: Server, kind: str) -> None:
-    waited_for = server.predict("raises", params={"kind": kind})
-    later = result(server, "raises", params={"kind": kind})
-    assert later.status_code == waited_for.status_code == 400
-    assert later.json() == waited_for.json()
-    assert later.reason_phrase == waited_for.reason_phrase
+EVENTS = {"Accept": "text/event-stream"}
+SAME: list[tuple[str, dict[str, Any]]] = [
+    *(("raises", {"params": {"kind": kind}}) for kind in raises.KINDS),
+    *(
+        ("yields", {"params": {"kind": kind, "end": end}, "headers": headers})
+        for kind, end in [
+            ("count", "raise"),
+            ("count", "http"),
+            ("count", "system-exit"),
+            ("count", "object"),
+            ("texts", ""),
+            ("odd", ""),
+        ]
+        for headers in ({}, EVENTS)
+    ),
+    ("yields", {"params": {"count": "0", "end": "raise"}}),
+    ("yields", {"params": {"count": "0"}}),
+    ("yields asynchronously", {"params": {"end": "raise"}}),
+    *(("batched", {"params": {"id": 7, "do": do}}) for do in BATCHES),
+    ("one by one", {"params": {"id": 7, "do": "exception"}}),
+    ("star", {"params": {"accept": "image/*"}}),
+    ("star", {"params": {"accept": "image/*", "name": "a.png"}}),
+]
+OF_THE_TRANSFER = {"date", "connection", "content-length", "transfer-encoding", "keep-alive"}
+
+
+def test_its_answer_is_that_of_a_prediction_that_was_waited_for(server: Server) -> None:
+    begun = [begin(server, model, **asked) for model, asked in SAME]
+    assert {answer.status_code for answer in begun} == {202}
+    for (model, asked), answer in zip(SAME, begun, strict=True):
+        waited_for = server.predict(model, **asked)
+        Trainings(server, model, "jobs").wait(answer.json()["uuid"], within=120)
+        later = server.get(f"{answer.headers['Location']}/result")
+        assert seen(later) == seen(waited_for), (model, asked)
+
+
+def seen(answer: httpx.Response) -> tuple[int, str, bytes, dict[str, str]]:
+    """What a client sees of an answer, but for how it was transferred."""
+    headers = {name: value for name, value in answer.headers.items() if name not in OF_THE_TRANSFER}
+    return answer.status_code, answer.reason_phrase, answer.content, headers
+
+
+def test_stream_that_has_no_room_for_its_error_breaks_off(server: Server) -> None:
+    asked = {"params": {"kind": "bytes", "end": "raise", "accept": "application/octet-stream"}}
+    with pytest.raises(httpx.TransportError):
+        server.predict("yields", **asked)
+    with pytest.raises(httpx.TransportError):
+        result(server, "yields", **asked)
+
+
+def test_record_of_an_exception_that_is_no_error_is_done(server: Server) -> None:
+    uuid = begin(server, "raises", params={"kind": "aiohttp-302"}).json()["uuid"]
+    assert Trainings(server, "raises", "jobs").wait(uuid)["status"] == "done"
+
+
+def test_batch_model_is_called_as_the_options_say(serve: Serve) -> None:
+    server = serve({"both": "zoo.batched:WithPredict"}, "--max-batch-size", "1")
+    waited_for = predictions(server.predict("both", params={"id": 7}))
+    assert (
+        predictions(result(server, "both", params={"id": 7}))["how"] == waited_for["how"] == "one"
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "asked"),
+    [
+        ("sized", {"do": "json", "size": DISK_BYTES + 1}),
+        ("yields", {"kind": "large", "count": 8, "size": DISK_BYTES // 4}),
+    ],
+)
+def test_result_for_which_there_is_no_room_is_507(
+    serve: Serve, disk: Disk, model: str, asked: Mapping[str, Any]
+) -> None:
+    models = {"sized": "zoo.sized", "yields": "zoo.streaming:Plain"}
+    server = serve(models, "--state-dir", str(disk.path / "state"))
+    later = result(server, model, params=asked)
+    assert later.status_code == 507
+    assert later.json()["code"] == "storage_failed"
+    assert later.json()["message"].startswith("There is no room for the result")
 
 
 def test_a_result_that_cannot_be_sent_is_an_error(server: Server) -> None:

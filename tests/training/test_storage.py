@@ -13,46 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Serve
+from tests.conftest import DISK_BYTES, Disk, Serve
 from tests.support import predictions, run_program, wait_until
 from tests.training.trainings import Place, Site, Trainings, of_training, stop_server
 
 MODELS = {"trains": "zoo.trains"}
-DISK_BYTES = 8 * 1024 * 1024
-
-
-class Disk:
-    """A small file system of its own, which can be filled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def fill(self) -> None:
-        with contextlib.suppress(OSError), (self.path / "ballast").open("ab", 0) as file:
-            while True:
-                file.write(bytes(4096))
-
-    def make_room(self) -> None:
-        (self.path / "ballast").unlink()
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Disk]:
-    path = tmp_path / "disk"
-    path.mkdir()
-    options = f"size={DISK_BYTES},mode=700"
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", options, "deepaas-test", str(path)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if mounted.returncode:
-        pytest.skip(f"no file system of its own can be mounted here: {mounted.stderr.strip()}")
-    try:
-        yield Disk(path)
-    finally:
-        subprocess.run(["umount", "--lazy", str(path)], check=True)
 
 
 @pytest.fixture

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections.abc import AsyncIterator
 
 import orjson
 from aiohttp import web
 
-from deepaas.api.answers import FileAnswer, error_answer, json_answer
+from deepaas.api.answers import (
+    CHUNK,
+    JSON_HEADERS,
+    FileAnswer,
+    StreamAnswer,
+    error_answer,
+    json_answer,
+    reply_answer,
+)
 from deepaas.api.app import App
 from deepaas.api.v2.records import record_url, trainings_of, view
 from deepaas.api.v2.submit import submit
-from deepaas.exceptions import NotFinishedError, NotFoundError
+from deepaas.exceptions import NotFinishedError, NotFoundError, WorkerDiedError
+from deepaas.model.v2.exchange import Reply
 from deepaas.serving.pool import Pool
+from deepaas.serving.prediction import StreamFailedError
 from deepaas.training.store import Record
 
 KIND = "predict"
@@ -44,14 +56,34 @@ async def result(request: web.BaseRequest, app: App, pool: Pool, uuid: str) -> w
         raise NotFinishedError(f"The prediction is {view(app, record)['status']} still")
     if record.status == "cancelled":
         raise NotFinishedError("The prediction was cancelled")
-    answer = orjson.loads(record.answer) if record.answer else {}
-    if record.status == "error":
-        code = answer.get("code") or "worker_died"
-        return error_answer(answer.get("status", 500), code, record.message)
+    if not record.answer:  # its process has died
+        return error_answer(500, WorkerDiedError.code, record.message)
+    kept = orjson.loads(record.answer)
+    headers, reason, code = kept.get("headers"), kept.get("reason", ""), kept.get("code", "")
+    if code and not kept.get("is_stream"):
+        return error_answer(kept["status"], code, reason, headers)
     try:
         fd = os.open(trainings.place(record.uuid).result, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         raise NotFoundError(f"The result of {record.uuid} is there no more") from None
-    file = FileAnswer(fd, answer["status"], answer["headers"])
-    await file.send(request, app.settings.send_timeout)
-    return file
+    if not code and os.fstat(fd).st_size > CHUNK:
+        whole = FileAnswer(fd, kept["status"], headers or JSON_HEADERS)
+        await whole.send(request, app.settings.send_timeout)
+        return whole
+    try:
+        if not code:
+            return reply_answer(Reply(kept["status"], os.pread(fd, CHUNK, 0), headers))
+        broken = StreamAnswer(_broken_stream(fd, reason, code), headers)
+        await broken.send(request, app.settings.send_timeout)
+        return broken
+    finally:
+        os.close(fd)
+
+
+async def _broken_stream(fd: int, reason: str, code: str) -> AsyncIterator[bytes]:
+    """The items that a model has yielded, and then its error."""
+    position = 0
+    while data := await asyncio.to_thread(os.pread, fd, CHUNK, position):
+        position += len(data)
+        yield data
+    raise StreamFailedError(reason, code)
