@@ -17,8 +17,9 @@ from deepaas.training.store import Ending, Store
 from tests.conftest import Serve
 from tests.support import Server, predictions, wait_until
 from tests.training.trainings import Place, Trainings, pid_of_work
+from tests.zoo.integers import SIZE
 
-MODELS = {"trains": "zoo.trains", "rich": "zoo.rich_train"}
+MODELS = {"trains": "zoo.trains", "rich": "zoo.rich_train", "integers": "zoo.integers"}
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +51,15 @@ def test_metrics_are_a_series(trainings: Trainings) -> None:
     assert told == [(0, 0.5, 0.25), (1, 0.5, 0.5), (2, 0.5, 0.75), (3, 0.5, 1.0)]
     times = [one["time"] for one in record["metrics"]]
     assert times == sorted(times)
+
+
+def test_integers_of_any_size_are_shown_exactly(server: Server) -> None:
+    trainings = Trainings(server, "integers")
+    ids = [2**64 + 1, -(2**70)]
+    answer = server.post(trainings.path, json={"ids": ids})
+    record = trainings.wait(answer.json()["uuid"])
+    assert record["args"] == record["result"]["output"] == {"ids": ids, "default": SIZE}
+    assert [one["size"] for one in record["metrics"]] == [SIZE]
 
 
 def test_of_very_many_metrics_some_are_left_out(serve: Serve) -> None:
