@@ -75,5 +75,5 @@ def test_value_that_no_reader_would_take_is_refused() -> None:
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[1,]", b"'a'", b"\xff"])
 def test_text_that_is_no_json_is_refused(text: bytes) -> None:
-    with pytest.raises(ValueError, match="(?s).*"):
+    with pytest.raises((json.JSONDecodeError, UnicodeDecodeError)):
         exact_json.loads(text)

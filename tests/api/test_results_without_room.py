@@ -1,0 +1,36 @@
+"""A large result, and a disk that has no room for it."""
+
+from __future__ import annotations
+
+from tests.conftest import DISK_BYTES, Disk, Serve
+from tests.support import Server, predictions
+
+LARGE = {"params": {"do": "json", "size": str(2 * DISK_BYTES)}}
+
+
+def _predicts(server: Server) -> bool:
+    return len(predictions(server.predict("sized", params={"do": "json", "size": "9"}))) == 9
+
+
+def test_result_for_which_there_is_no_room_is_507(serve: Serve, disk: Disk) -> None:
+    server = serve({"sized": "zoo.sized"}, "--upload-dir", str(disk.path))
+    answer = server.predict("sized", **LARGE)
+    assert answer.status_code == 507
+    assert answer.json()["code"] == "storage_failed"
+    assert answer.json()["message"].startswith("There is no room for the answer of ")
+    assert str(disk.path) in server.log()
+    assert _predicts(server)
+
+
+def test_result_has_room_again_when_the_last_one_is_sent(serve: Serve, disk: Disk) -> None:
+    server = serve({"sized": "zoo.sized"}, "--upload-dir", str(disk.path))
+    half = {"params": {"do": "json", "size": str(DISK_BYTES // 2)}}
+    for _ in range(5):
+        assert len(predictions(server.predict("sized", **half))) == DISK_BYTES // 2
+
+
+def test_without_an_upload_directory_results_lie_in_the_temporary_one(
+    serve: Serve, disk: Disk
+) -> None:
+    server = serve({"sized": "zoo.sized"}, env={"TMPDIR": str(disk.path)})
+    assert server.predict("sized", **LARGE).status_code == 507
