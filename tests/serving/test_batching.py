@@ -296,7 +296,7 @@ def test_item_that_is_an_exception_fails_alone(queue: Queue) -> None:
     assert queue.batches() == [[0], [1, 2, 3, 4, 5, 6]]
 
 
-A_LIST = "it must return a list with one result for each of the 1 calls"
+A_LIST = "it must return a list with one result for each call of the batch"
 
 
 @pytest.mark.parametrize(

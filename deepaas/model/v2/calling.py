@@ -51,7 +51,7 @@ def batch_results(returned: Any, size: int) -> list[Any]:
     if not _is_list_of_results(returned):
         raise TypeError(
             f"predict_batch returned a {type(returned).__name__}; it must return a list with one "
-            f"result for each of the {size} calls"
+            "result for each call of the batch"
         )
     results = list(islice(returned, size + 1))
     if len(results) > size and isinstance(returned, GeneratorType):
