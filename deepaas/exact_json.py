@@ -18,8 +18,6 @@ _LARGE = 2.0**63
 MAX_DEPTH = 250
 """Levels; orjson writes a few more."""
 
-_WITHOUT_FLOATS = frozenset({int, str, bool, type(None)})
-
 
 def loads(data: bytes) -> Any:
     """The value of a JSON text in UTF-8. Raises ValueError."""
@@ -82,10 +80,11 @@ def has_large_float(value: object) -> bool:
         elif type(one) is dict:
             pending.extend(one.values())
         elif type(one) is list:
-            kinds = set(map(type, one))
-            if kinds == {float}:
-                if max(one) >= _LARGE or min(one) <= -_LARGE:
-                    return True
-            elif not kinds <= _WITHOUT_FLOATS:
+            kinds = list(map(type, one))
+            if kinds.count(int) == len(one):  # count() compares by identity first
+                continue
+            if kinds.count(float) < len(one):
                 pending.extend(one)
+            elif max(one) >= _LARGE or min(one) <= -_LARGE:
+                return True
     return False

@@ -272,12 +272,13 @@ def _read_json(call: Call, with_digits: Sequence[str]) -> Values:
     if not isinstance(value, dict):
         raise InvalidArgumentsError({"json": ["The JSON body must be an object."]})
     for name in with_digits:
-        if name in value and has_large_float(value[name]):
+        if type(value.get(name)) in _WITH_FLOATS and has_large_float(value[name]):
             exact: Values = _lenient_json(call, body)
             return exact
     return value
 
 
+_WITH_FLOATS = frozenset({float, list, dict})
 _INVALID_JSON = {"json": ["Invalid JSON body."]}
 
 
@@ -397,8 +398,9 @@ def _simple_fields(
 
 def _keeps_digits(field: FieldLike) -> bool:
     """Whether an integer above 64 bits would be more than a float to this field."""
-    inner = getattr(field, "inner", None)
-    return type(field if inner is None else inner) not in (fields.Float, fields.String)
+    while type(field) is fields.List:
+        field = field.inner
+    return type(field) not in (fields.Float, fields.String)
 
 
 def _choices(field: FieldLike) -> list[str]:
