@@ -14,7 +14,7 @@ INSIDE := tests/api/test_express.py tests/api/test_express_inside.py
 
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help run test test-unit test-compat lint format bench bench-peers bench-training docs clean
+.PHONY: help run test test-unit test-compat lint format bench bench-before bench-peers bench-training docs clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -23,6 +23,7 @@ help:
 # make lint         ruff and mypy
 # make format       let ruff mend what it can
 # make bench        measure against a bare handler and the reference release
+# make bench-before  measure whether the source is slower than an older revision (BEFORE=HEAD~1)
 # make bench-peers  measure against other servers of models, and under a steady load
 # make bench-training  what trainings cost predictions, and what following them costs
 # make docs         write docs/options.md from the options
@@ -94,6 +95,12 @@ wrk chromium:
 bench: wrk $(VENV)/.test .venv-reference/.ready
 	$(BIN)/python -m benchmarks.run --reference .venv-reference/bin/deepaas-run $(BENCH)
 
+# The program makes .venv-before itself, as it knows whether it is still the right one.
+BEFORE ?= HEAD~1
+
+bench-before: wrk $(VENV)/.test
+	$(BIN)/python -m benchmarks.paired --before '$(BEFORE)' $(BENCH)
+
 PEERS := litserve bentoml mlserver mosec
 
 # Other servers of models, each in an environment of its own, as their requirements do not agree.
@@ -115,4 +122,4 @@ docs: $(VENV)/.test
 	$(BIN)/python docs/make_options.py > docs/options.md
 
 clean:
-	rm -rf .venv .venv-reference .venv-lowest $(PEERS:%=.venv-%)
+	rm -rf .venv .venv-reference .venv-lowest .venv-before $(PEERS:%=.venv-%)

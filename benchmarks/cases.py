@@ -5,7 +5,7 @@ import math
 import random
 from dataclasses import dataclass
 
-from benchmarks.functions import MAX_BATCH_SIZE
+from benchmarks.functions import MAX_BATCH_SIZE, STREAM_ITEMS
 
 BOUNDARY = "benchmark-e1b6a37c5d0f"
 
@@ -29,6 +29,8 @@ class Case:
     file: bytes = b""
     connections: tuple[int, ...] = (1, 16)
     """How many wrk keeps busy, if nothing else is asked for."""
+    varies: bool = False
+    """Each request has a header of its own, so a server cannot recognise the head of a request."""
 
     def accepts(self, answer: object) -> bool:
         if isinstance(answer, bool) or not isinstance(answer, int | float):
@@ -66,8 +68,13 @@ def _make() -> dict[str, Case]:
         Case("upload", "a file of 1 MiB", len(file), file=file),
         Case("nobatch", slow, 3.5, two, connections=many),
         Case("batch", f"{slow}, of up to {MAX_BATCH_SIZE}", 3.5, two, connections=many),
+        Case("varied", "two numbers in JSON, each request with an id", 3.5, two, varies=True),
+        Case("stream", f"a stream of {STREAM_ITEMS} numbers", 3.5 * STREAM_ITEMS, two),
     ]
     return {case.name: case for case in cases}
 
 
 CASES = _make()
+
+ONLY_OURS = frozenset({"varied", "stream"})
+"""The cases that compare this project with itself; no other server takes part in them."""

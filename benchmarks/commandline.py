@@ -3,7 +3,7 @@
 import argparse
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -11,7 +11,8 @@ from benchmarks.cases import CASES, Case
 from benchmarks.servers import KINDS, BenchmarkError, Kind
 
 
-def add(parser: argparse.ArgumentParser, cases: Sequence[str]) -> None:
+def add_servers(parser: argparse.ArgumentParser) -> None:
+    """The options that `parse` turns into `programs`."""
     parser.add_argument(
         "--reference", type=Path, metavar="PATH", help="the deepaas-run of the reference release"
     )
@@ -23,9 +24,19 @@ def add(parser: argparse.ArgumentParser, cases: Sequence[str]) -> None:
         help="what to start for a server of the table; may be repeated",
     )
     parser.add_argument("--servers", type=names(KINDS), help="default: all that have a program")
-    parser.add_argument("--cases", type=names(CASES), default=list(cases))
-    parser.add_argument("--rounds", type=positive, default=5)
-    parser.add_argument("--seconds", type=positive, default=3, help="of each run in a round")
+
+
+def add(
+    parser: argparse.ArgumentParser,
+    default: Iterable[str],
+    known: Mapping[str, Case] = CASES,
+    rounds: int = 5,
+    seconds: int = 3,
+) -> None:
+    """The options of how to measure; `default` names the cases that are measured if none is."""
+    parser.add_argument("--cases", type=names(known), default=list(default))
+    parser.add_argument("--rounds", type=positive, default=rounds)
+    parser.add_argument("--seconds", type=positive, default=seconds, help="of each run in a round")
     parser.add_argument("--warmup", type=positive, default=1, help="seconds, not counted")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")

@@ -5,13 +5,15 @@ own, so that all compute the same.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
 SLOW_SECONDS = 0.010
 """One call of a model such as runs on an accelerator: as long for a batch as for one."""
 
 MAX_BATCH_SIZE = 32
+
+STREAM_ITEMS = 50
 
 
 def add(a: float, b: int) -> float:
@@ -34,6 +36,11 @@ def add_slowly(a: float, b: int) -> float:
 def add_batch(batch: Sequence[dict[str, Any]]) -> list[float]:
     time.sleep(SLOW_SECONDS)
     return [add(arguments["a"], arguments["b"]) for arguments in batch]
+
+
+def add_repeatedly(a: float, b: int) -> Iterator[float]:
+    for _ in range(STREAM_ITEMS):
+        yield add(a, b)
 
 
 def spin(seconds: float) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from benchmarks import commandline, report
-from benchmarks.cases import CASES
+from benchmarks.cases import CASES, ONLY_OURS
 from benchmarks.commandline import tell
 from benchmarks.load import drive, find_wrk
 from benchmarks.pace import Pace, pace
@@ -67,7 +67,10 @@ class Row:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.latency", description=__doc__)
-    commandline.add(parser, cases=["small"])
+    commandline.add_servers(parser)
+    # pace sends the same bytes again and again, and wants the length of each answer.
+    known = {name: case for name, case in CASES.items() if name not in ONLY_OURS}
+    commandline.add(parser, ["small"], known)
     parser.add_argument(
         "--share", type=commandline.positive, default=50, help="percent of each server's limit"
     )

@@ -3,10 +3,10 @@
 import shutil
 import subprocess
 import tempfile
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.cases import Request
 from benchmarks.servers import REQUEST_SECONDS, BenchmarkError, Server
 
 MARK = "BENCHMARK"
@@ -24,6 +24,17 @@ function done(summary, latency, requests)
   io.write(string.format("{mark} %d %d %d %d %d %d %d %d %d\\n",
     summary.requests, summary.duration, latency:percentile(50), latency:percentile(99),
     e.connect, e.read, e.write, e.timeout, e.status))
+end
+"""
+
+
+VARYING = """
+local number = 0
+
+function request()
+  number = number + 1
+  wrk.headers["X-Request-Id"] = "{run}-" .. number
+  return wrk.format()
 end
 """
 
@@ -52,17 +63,20 @@ def drive(server: Server, connections: int, seconds: int) -> Run:
     with server.awake():
         server.verify()
         with tempfile.TemporaryDirectory(prefix="benchmark-") as directory:
-            script = _write_script(server.kind.request(server.case), Path(directory))
+            script = _write_script(server, Path(directory))
             run = _wrk(server, script, connections, seconds)
         server.verify()
         server.tidy()
     return run
 
 
-def _write_script(request: Request, directory: Path) -> Path:
+def _write_script(server: Server, directory: Path) -> Path:
+    request = server.kind.request(server.case)
     body, script = directory / "body", directory / "post.lua"
     body.write_bytes(request.body)
     text = SCRIPT.format(body=body, content_type=request.content_type, mark=MARK)
+    if server.case.varies:
+        text += VARYING.format(run=uuid.uuid4().hex)
     script.write_text(text)
     return script
 

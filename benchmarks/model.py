@@ -1,5 +1,6 @@
 """The models with DEEPaaS's face: only webargs fields, so old and new releases serve them."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from webargs import fields
@@ -64,8 +65,18 @@ class _Batch(_Slow):
         return functions.add_batch(batch)
 
 
+class _Stream(_Model):
+    def get_predict_args(self) -> dict[str, Any]:
+        return small.get_predict_args()
+
+    def predict(self, **arguments: Any) -> Iterator[float]:
+        return functions.add_repeatedly(arguments["a"], arguments["b"])
+
+
 small = _Small("small")
 floats = _Floats("floats")
 upload = _Upload("upload")
 nobatch = _Slow("nobatch")
 batch = _Batch("batch")
+varied = _Small("varied")
+stream = _Stream("stream")

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from benchmarks import commandline, report
-from benchmarks.cases import CASES
+from benchmarks.cases import CASES, ONLY_OURS
 from benchmarks.commandline import tell
 from benchmarks.load import Run, drive, find_wrk
 from benchmarks.report import Row
@@ -22,7 +22,8 @@ Runs = dict[tuple[str, int, str], list[Run]]
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
-    commandline.add(parser, cases=list(CASES))
+    commandline.add_servers(parser)
+    commandline.add(parser, [name for name in CASES if name not in ONLY_OURS])
     parser.add_argument(
         "--connections", type=commandline.numbers, help="default: 1,16; 1,32 for (no)batch"
     )

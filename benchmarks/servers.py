@@ -13,10 +13,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from benchmarks.cases import CASES, Case, Request, json_request, native
+from benchmarks.cases import CASES, ONLY_OURS, Case, Request, json_request, native
 from benchmarks.functions import MAX_BATCH_SIZE
 
 HERE = Path(__file__).resolve().parent
@@ -118,6 +118,12 @@ def _deepaas_environment(launch: Launch) -> dict[str, str]:
     return {"PYTHONPATH": str(packages), "XDG_STATE_HOME": str(launch.home / "state")}
 
 
+def _deepaas_answer(body: bytes) -> object:
+    """The prediction, or the sum of what was streamed, one number a line."""
+    values = [json.loads(line) for line in body.splitlines()]
+    return values[0]["predictions"] if isinstance(values[0], dict) else sum(values)
+
+
 def _source_environment(launch: Launch) -> dict[str, str]:
     return {"PYTHONPATH": str(HERE.parent)}
 
@@ -202,7 +208,17 @@ def _mlserver_command(launch: Launch) -> list[str]:
 
 
 _PEER_PACKAGES = ("fastapi", "starlette", "uvicorn", "uvloop", "httptools", "orjson")
-_SERVER_PACKAGES = ("deepaas", "aiohttp", "uvloop", "orjson", "marshmallow", "webargs")
+
+_DEEPAAS = Kind(
+    name="deepaas",
+    title="this project, one worker, no access log (as the bare handler)",
+    program=Path(sys.executable).with_name("deepaas-run"),
+    command=lambda launch: [*_deepaas_command(launch), "--noaccess-log"],
+    environment=_deepaas_environment,
+    path=lambda case: f"/v2/models/{case.name}/predict/",
+    packages=("deepaas", "aiohttp", "uvloop", "orjson", "marshmallow", "webargs"),
+    answer=_deepaas_answer,
+)
 
 KINDS = {
     kind.name: kind
@@ -215,34 +231,28 @@ KINDS = {
             environment=_source_environment,
             path=lambda case: "/predict",
             packages=("aiohttp", "uvloop", "orjson"),
-            lacks=frozenset({"batch"}),
+            lacks=ONLY_OURS | {"batch"},
         ),
-        Kind(
-            name="deepaas",
-            title="this project, one worker, no access log (as the bare handler)",
-            program=Path(sys.executable).with_name("deepaas-run"),
-            command=lambda launch: [*_deepaas_command(launch), "--noaccess-log"],
-            environment=_deepaas_environment,
-            path=lambda case: f"/v2/models/{case.name}/predict/",
-            packages=_SERVER_PACKAGES,
+        _DEEPAAS,
+        replace(
+            _DEEPAAS,
+            name="before",
+            title="this project at another revision, one worker, no access log",
+            program=None,
         ),
-        Kind(
+        replace(
+            _DEEPAAS,
             name="deepaas-log",
             title="this project, one worker, with its default access log",
-            program=Path(sys.executable).with_name("deepaas-run"),
             command=_deepaas_command,
-            environment=_deepaas_environment,
-            path=lambda case: f"/v2/models/{case.name}/predict/",
-            packages=_SERVER_PACKAGES,
         ),
-        Kind(
+        replace(
+            _DEEPAAS,
             name="reference",
             title="reference release, one worker, with its access log (it has no option for it)",
+            program=None,
             command=_deepaas_command,
-            environment=_deepaas_environment,
-            path=lambda case: f"/v2/models/{case.name}/predict/",
-            packages=_SERVER_PACKAGES,
-            lacks=frozenset({"batch"}),
+            lacks=ONLY_OURS | {"batch"},
             leaves_uploads=True,
         ),
         Kind(
@@ -252,6 +262,7 @@ KINDS = {
             environment=_source_environment,
             path=lambda case: "/predict",
             packages=("litserve", *_PEER_PACKAGES, "pyzmq"),
+            lacks=ONLY_OURS,
             spins=True,
         ),
         Kind(
@@ -261,6 +272,7 @@ KINDS = {
             environment=_source_environment,
             path=lambda case: "/predict",
             packages=("litserve", *_PEER_PACKAGES, "pyzmq"),
+            lacks=ONLY_OURS,
             spins=True,
         ),
         Kind(
@@ -270,6 +282,7 @@ KINDS = {
             environment=_bento_environment,
             path=lambda case: "/predict",
             packages=("bentoml", *_PEER_PACKAGES),
+            lacks=ONLY_OURS,
             request=_bento_request,
             answer=_bento_answer,
         ),
@@ -282,7 +295,7 @@ KINDS = {
             packages=("mlserver", *_PEER_PACKAGES),
             request=_mlserver_request,
             answer=_mlserver_answer,
-            lacks=frozenset({"upload"}),
+            lacks=ONLY_OURS | {"upload"},
             refuses_early=frozenset({400, 404}),
         ),
         Kind(
@@ -292,7 +305,7 @@ KINDS = {
             environment=_source_environment,
             path=lambda case: "/inference",
             packages=("mosec", "orjson"),
-            lacks=frozenset({"upload"}),
+            lacks=ONLY_OURS | {"upload"},
         ),
     )
 }

@@ -46,7 +46,8 @@ class Pair:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__)
-    commandline.add(parser, cases=[CASE.name])
+    commandline.add_servers(parser)
+    commandline.add(parser, [CASE.name])
     parser.add_argument(
         "--rates",
         type=commandline.numbers,
