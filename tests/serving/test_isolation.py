@@ -181,6 +181,7 @@ def test_models_that_fail_harm_no_other(crippled: Server) -> None:
         "ready": True,
         "problem": None,
         "reload_problem": None,
+        "metadata_problem": None,
         "pids": [first["pid"]],
     }
 
