@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 from aiohttp import web
 
@@ -14,7 +15,7 @@ from deepaas.serving.pool import Pool
 
 def _metadata(app: App, pool: Pool) -> dict[str, Any]:
     metadata = pool.description.get("metadata") or unloaded_metadata(pool.name)
-    path = f"{app.settings.base_path}/v2/models/{pool.name}"
+    path = f"{app.settings.base_path}/v2/models/{quote(pool.name, safe='')}"
     links = {"links": [{"rel": "self", "href": path}]}
     described = {"id": metadata["id"], "name": metadata["name"]} | links | metadata
     if pool.problem:
