@@ -41,6 +41,15 @@ def test_version_is_plain_and_the_same_everywhere() -> None:
     assert f"{deepaas.__version__}\n" in (ROOT / "CHANGELOG.md").read_text()
 
 
+def test_werkzeug_comes_along_for_models_that_do_not_declare_it() -> None:
+    required = importlib.metadata.requires("deepaas") or []
+    (werkzeug,) = [one for one in required if one.startswith("werkzeug")]
+    assert "extra" not in werkzeug
+    lowest = (ROOT / "tests/compat/requirements-lowest.txt").read_text().splitlines()
+    assert re.search(r">=2\b", werkzeug)
+    assert "werkzeug==2.0.0" in lowest
+
+
 def test_links_between_the_documents_lead_somewhere() -> None:
     for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*/*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote
 
@@ -29,6 +30,12 @@ __all__ = ["App", "Settings", "create_app"]
 
 def create_app(pools: list[Pool], settings: Settings, debug_output: Tail | None = None) -> App:
     """The application over the given models; `debug_output` is what /v2/debug/ shows, if it may."""
+    router = Router(settings.base_path, routes_of(pools, settings))
+    return App(pools, settings, router, debug_output)
+
+
+def routes_of(pools: Iterable[Pool], settings: Settings) -> list[Route]:
+    """All routes. Those that clients use are described in `openapi`."""
     routes = [
         Route("GET", "/", versions.list_versions),
         Route("GET", "/v2", versions.show_v2),
@@ -39,17 +46,17 @@ def create_app(pools: list[Pool], settings: Settings, debug_output: Tail | None 
         Route("GET", "/swagger.json", openapi.swagger),
     ]
     for pool in pools:
-        routes += _routes_of(pool, settings)
+        routes += _routes_of_model(pool, settings)
     if settings.doc:
         routes += [
             Route("GET", "/ui", ui.redirect),
             Route("GET", "/api", ui.page),
             Route("GET", "/static/swagger/{asset}", ui.asset),
         ]
-    return App(pools, settings, Router(settings.base_path, routes), debug_output)
+    return routes
 
 
-def _routes_of(pool: Pool, settings: Settings) -> list[Route]:
+def _routes_of_model(pool: Pool, settings: Settings) -> list[Route]:
     path = f"/v2/models/{quote(pool.name, safe='')}"
     here: dict[str, Any] = {"pool": pool}
     routes = [

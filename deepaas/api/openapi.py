@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from typing import Any
+from urllib.parse import quote
 
 from aiohttp import web
 
@@ -12,71 +11,32 @@ import deepaas
 from deepaas.api import openapi_records
 from deepaas.api.answers import json_answer
 from deepaas.api.app import App
+from deepaas.api.openapi_names import add_definitions, renamed
+from deepaas.api.openapi_parts import (
+    DEFINITIONS,
+    JSON_TYPE,
+    OF_THE_MODEL,
+    STRING,
+    Json,
+    list_of,
+    operation,
+    ref,
+    response,
+    text,
+)
+from deepaas.model.v2.media import ANY, JSON
 from deepaas.model.v2.streams import EVENTS, NDJSON
 from deepaas.serving.pool import Pool
 
-Json = dict[str, Any]
-
 _IN = {"query": "query", "form": "formData", "headers": "header"}
-_JSON_TYPE = ["application/json"]
 
-_STRING = {"type": "string"}
-_LOCATION = {
-    "type": "object",
-    "properties": {"rel": _STRING, "href": {"type": "string", "format": "url"}, "type": _STRING},
-    "required": ["href", "rel", "type"],
-}
-_COMMON: Json = {
-    "Location": _LOCATION,
-    "Failure": {
-        "type": "object",
-        "properties": {
-            "message": {"type": "string", "description": "What went wrong, in one line"},
-            "code": {"type": "string", "description": "The kind of failure, for programs"},
-        },
-        "required": ["message"],
-    },
-    "Version": {
-        "type": "object",
-        "properties": {
-            "version": _STRING,
-            "id": _STRING,
-            "type": _STRING,
-            "links": {"type": "array", "items": {"$ref": "#/definitions/Location"}},
-        },
-        "required": ["id", "version"],
-    },
-    "Versions": {
-        "type": "object",
-        "properties": {
-            "versions": {"type": "array", "items": {"$ref": "#/definitions/Version"}},
-            "links": {"type": "array", "items": {"$ref": "#/definitions/Location"}},
-        },
-    },
-    "ModelMeta": {
-        "type": "object",
-        "properties": {
-            "id": {"type": "string", "description": "Model identifier"},
-            "name": {"type": "string", "description": "Model name"},
-            "description": {"type": "string", "description": "What the model does"},
-            "links": {"type": "array", "items": {"$ref": "#/definitions/Location"}},
-        },
-        "required": ["id", "name"],
-    },
-    "Models": {
-        "type": "object",
-        "properties": {"models": {"type": "array", "items": {"$ref": "#/definitions/ModelMeta"}}},
-    },
-    "Prediction": {
-        "type": "object",
-        "properties": {
-            "status": {"type": "string", "description": "OK"},
-            "predictions": {"description": "What the model returned"},
-        },
-        "required": ["predictions", "status"],
-    },
-    **openapi_records.DEFINITIONS,
-}
+_RESPOND_ASYNC = (
+    "With the header `Prefer: respond-async` the answer is 202 at once; then the header "
+    "`Callback-URL` may name an address that is told how the prediction ends. The header "
+    "`X-Request-Timeout` says for how many seconds the client waits."
+)
+_CALLBACK = "The header `Callback-URL` may name an address that is told how the training ends."
+_NO_ARGUMENTS: Json = {"arguments": [], "definitions": {}}
 
 
 async def swagger(request: web.BaseRequest, app: App) -> web.Response:
@@ -86,23 +46,10 @@ async def swagger(request: web.BaseRequest, app: App) -> web.Response:
 def describe(app: App) -> Json:
     """The whole description, of the models as they are now."""
     base = app.settings.base_path
-    definitions = json.loads(json.dumps(_COMMON))
-    paths: Json = {
-        f"{base}/": {"get": _get("versions", "The versions of this interface", "Versions")},
-        f"{base}/v2/": {"get": _get("versions", "Version 2 of this interface", "Version")},
-        f"{base}/v2/debug/": {"get": _debug()},
-        f"{base}/v2/models/": {"get": _get("models", "The models that are served", "Models")},
-    }
+    definitions: Json = DEFINITIONS | openapi_records.DEFINITIONS
+    paths = _of_server(base)
     for pool in app.pools.values():
-        path = f"{base}/v2/models/{pool.name}/"
-        paths[path] = {"get": _get("models", f"What {pool.name} is", "ModelMeta")}
-        predict = pool.description.get("predict")
-        if predict and app.settings.predict:
-            operation = _predict(pool.name, predict, definitions)
-            if pool.description["yields"] and not predict["media_types"]:
-                operation["produces"] = [NDJSON, EVENTS]
-            paths[f"{path}predict/"] = {"post": operation}
-        paths |= _of_records(path, pool, app, definitions)
+        paths |= _of_model(f"{base}/v2/models/{quote(pool.name, safe='')}/", pool, app, definitions)
     return {
         "swagger": "2.0",
         "info": {
@@ -115,81 +62,133 @@ def describe(app: App) -> Json:
     }
 
 
-def _get(tag: str, summary: str, answer: str) -> Json:
+def _of_server(base: str) -> Json:
+    """The paths that do not depend on the models."""
+    versions = operation("versions", "The versions of this interface", response("Versions"))
+    version = operation("versions", "Version 2 of this interface", response("Version"))
+    models = operation("models", "The models that are served", response("Models"))
+    live = operation("health", "Whether the server answers", response("Liveness"))
+    ready = operation(
+        "health",
+        "Whether every model can answer now",
+        response("Readiness", "Every model can answer"),
+        others={"503": response("Readiness", "A model cannot answer; the reason is given")},
+    )
+    debug = operation(
+        "debug",
+        "The newest output of the server and its workers",
+        response(STRING, "The output"),
+        others={"204": {"description": "The output is not shown on this server"}},
+        produces=["text/plain"],
+    )
     return {
-        "tags": [tag],
-        "summary": summary,
-        "produces": _JSON_TYPE,
-        "responses": {"200": _response(answer)},
+        f"{base}/": {"get": versions},
+        f"{base}/v2/": {"get": version},
+        f"{base}/v2/health/live": {"get": live},
+        f"{base}/v2/health/ready": {"get": ready},
+        f"{base}/v2/debug/": {"get": debug},
+        f"{base}/v2/models/": {"get": models},
     }
 
 
-def _debug() -> Json:
-    return {
-        "tags": ["debug"],
-        "summary": "The newest output of the server and its workers",
-        "produces": ["text/plain"],
-        "responses": {
-            "200": {"description": "The output"},
-            "204": {"description": "It is not shown on this server"},
-        },
+def _of_model(path: str, pool: Pool, app: App, definitions: Json) -> Json:
+    """The paths of one model, which all begin with `path`: those that it and the options offer."""
+    settings, name = app.settings, pool.name
+    has = pool.description.get("has", ())
+    ready = operation(
+        "health",
+        f"Whether {name} can answer now",
+        response("ModelReadiness", "The model can answer"),
+        others={"503": response("ModelReadiness", "The model cannot answer; the reason is given")},
+    )
+    described: Json = {
+        path: {"get": operation("models", f"What {name} is", response("ModelMeta"))},
+        f"{path}ready": {"get": ready},
     }
-
-
-def _response(definition: str, description: str = "") -> Json:
-    return {"description": description, "schema": {"$ref": f"#/definitions/{definition}"}}
-
-
-def _of_records(path: str, pool: Pool, app: App, definitions: Json) -> Json:
-    """The paths of trainings and of asynchronous predictions."""
-    described = {}
-    train = pool.description.get("train")
-    if app.settings.train and train:
-        described = openapi_records.describe(f"{path}train", "training")
-        renamed = _add_definitions(train["definitions"], definitions)
-        operation: Json = {
-            "tags": ["models"],
-            "summary": f"Train {pool.name}",
-            "produces": _JSON_TYPE,
-            "parameters": _parameters(_renamed(train["arguments"], renamed)),
-            "responses": {
-                "200": _response("Training", "It has begun, or waits for its turn"),
-                "422": {"description": "Arguments that are not what they should be"},
-                "503": _response("Failure", "Too many trainings wait"),
-                "507": _response("Failure", "There is no room for its record"),
-            },
-        }
-        _add_consumes(operation)
-        described[f"{path}train/"]["post"] = operation
-    if app.settings.predict and "predict" in pool.description.get("has", []):
+    if settings.admin:
+        described[f"{path}reload"] = {"post": _reload(name)}
+    if settings.predict and "predict" in has:
+        predict = _predict(pool, definitions)
+        described[f"{path}predict/"] = {"post": predict}
         described |= openapi_records.describe(f"{path}jobs", "asynchronous prediction")
-        described |= openapi_records.describe_result(f"{path}jobs/{{uuid}}")
+        described |= openapi_records.describe_result(f"{path}jobs/{{uuid}}", predict)
+    if settings.train and "train" in has:
+        described |= openapi_records.describe(f"{path}train", "training")
+        described[f"{path}train/"]["post"] = _train(pool, definitions)
     return described
 
 
-def _add_consumes(operation: Json) -> None:
-    if any(parameter["in"] == "formData" for parameter in operation["parameters"]):
-        operation["consumes"] = ["multipart/form-data"]
+def _reload(name: str) -> Json:
+    return operation(
+        "models",
+        f"Replace the workers of {name} by newly loaded ones",
+        response("Reloaded"),
+        "503",
+        others={"409": response("Failure", "The model is being reloaded already")},
+    )
 
 
-def _predict(name: str, function: Json, definitions: Json) -> Json:
-    renamed = _add_definitions(function["definitions"], definitions)
-    result: str = function["result"] or "Prediction"
-    operation: Json = {
-        "tags": ["models"],
-        "summary": f"Make a prediction with {name}",
-        "produces": [*function["media_types"], "*/*"] if function["media_types"] else _JSON_TYPE,
-        "parameters": _parameters(_renamed(function["arguments"], renamed)),
-        "responses": {
-            "200": _response(renamed.get(result, result)),
-            "400": _response("Failure", "The model refuses the input"),
-            "422": {"description": "Arguments that are not what they should be, with the reasons"},
-            "503": _response("Failure", "Too many requests wait, or the model cannot answer now"),
-            "504": _response("Failure", "The prediction takes too long"),
-        },
-    }
-    _add_consumes(operation)
-    return operation
+def _predict(pool: Pool, definitions: Json) -> Json:
+    function = pool.description["predict"]
+    renaming = add_definitions(function["definitions"], definitions)
+    later = "The prediction is made later; the header Location names its record"
+    made = operation(
+        "models",
+        f"Make a prediction with {pool.name}",
+        response(_result(pool, renaming), "The result"),
+        "400 403 408 413 422 503 504 507",
+        {"202": response("Training", later), **OF_THE_MODEL},
+        _produced(pool),
+    )
+    parameters = _parameters(renamed(function["arguments"], renaming))
+    made |= {"description": _RESPOND_ASYNC, "parameters": parameters}
+    _add_consumes(made)
+    return made
+
+
+def _train(pool: Pool, definitions: Json) -> Json:
+    function = pool.description.get("train", _NO_ARGUMENTS)
+    renaming = add_definitions(function["definitions"], definitions)
+    made = operation(
+        "models",
+        f"Train {pool.name}",
+        response("Training", "The training has begun, or waits for others to end"),
+        "400 403 408 413 422 503 504 507",
+        OF_THE_MODEL,
+    )
+    parameters = _parameters(renamed(function["arguments"], renaming))
+    made |= {"description": _CALLBACK, "parameters": parameters}
+    _add_consumes(made)
+    return made
+
+
+def _produced(pool: Pool) -> list[str]:
+    """The media types of what predict answers."""
+    function = pool.description["predict"]
+    if function["media_types"]:
+        return [*function["media_types"], ANY]
+    # A stream may fail before it begins, or be made later: these answers are JSON.
+    produced = [NDJSON, EVENTS, JSON] if pool.description["yields"] else JSON_TYPE
+    takes_any = any(argument["name"] == "accept" for argument in function["arguments"])
+    return [*produced, ANY] if takes_any else produced
+
+
+def _result(pool: Pool, renaming: Mapping[str, str]) -> Json:
+    """The schema of what predict answers: that of its JSON, if it can answer JSON."""
+    function = pool.description["predict"]
+    if function["media_types"] and JSON not in function["media_types"]:
+        return {"type": "file"}
+    if pool.description["yields"]:
+        return text("The items, each as a line of JSON or as an event with JSON")
+    if function["result"] is None:
+        return ref("Prediction")
+    name = renaming.get(function["result"], function["result"])
+    return list_of(name) if function["result_is_list"] else ref(name)
+
+
+def _add_consumes(made: Json) -> None:
+    if any(parameter["in"] == "formData" for parameter in made["parameters"]):
+        made["consumes"] = ["multipart/form-data"]
 
 
 def _parameters(arguments: list[Json]) -> list[Json]:
@@ -213,39 +212,3 @@ def _parameters(arguments: list[Json]) -> list[Json]:
             parameter["collectionFormat"] = "multi"
         parameters.append(parameter | prop)
     return parameters
-
-
-def _add_definitions(new: Mapping[str, Any], definitions: Json) -> dict[str, str]:
-    """Add a model's definitions; those whose name is taken by another get a new one.
-
-    Returns the new names by the old.
-    """
-    renamed = {}
-    for name, definition in new.items():
-        free, number = name, 0
-        while free in definitions and definitions[free] != definition:
-            number += 1
-            free = f"{name}{number}"
-        if free != name:
-            renamed[name] = free
-        definitions[free] = definition
-    for name in new:
-        final = renamed.get(name, name)
-        definitions[final] = _renamed(definitions[final], renamed)
-    return renamed
-
-
-def _renamed(value: Any, renamed: Mapping[str, str]) -> Any:
-    """The same with every reference to a renamed definition mended."""
-    if not renamed:
-        return value
-    if isinstance(value, dict):
-        return {
-            key: f"#/definitions/{renamed.get(item.rpartition('/')[2], item.rpartition('/')[2])}"
-            if key == "$ref"
-            else _renamed(item, renamed)
-            for key, item in value.items()
-        }
-    if isinstance(value, list):
-        return [_renamed(item, renamed) for item in value]
-    return value

@@ -2,76 +2,103 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-Json = dict[str, Any]
+from deepaas.api.openapi_parts import (
+    JSON_TYPE,
+    OF_THE_MODEL,
+    STRING,
+    Json,
+    anything,
+    list_of,
+    obj,
+    operation,
+    response,
+    text,
+)
+from deepaas.model.v2.media import ANY
+from deepaas.model.v2.streams import EVENTS
 
-_JSON_TYPE = ["application/json"]
-_STRING: Json = {"type": "string"}
-_TIME: Json = {"type": "string", "format": "date-time", "x-nullable": True}
 _WHOLE: Json = {"type": "integer", "x-nullable": True}
-_LINKS: Json = {"type": "array", "items": {"$ref": "#/definitions/Location"}}
 _STATUSES = ["queued", "running", "done", "error", "cancelled"]
 
-DEFINITIONS: Json = {
-    "Training": {
-        "type": "object",
-        "properties": {
-            "uuid": {**_STRING, "description": "Its identifier"},
-            "date": {**_STRING, "format": "date-time", "description": "When it was asked for"},
-            "status": {**_STRING, "enum": _STATUSES},
-            "message": {**_STRING, "description": "What there is to say of the status"},
-            "args": {"type": "object", "description": "The arguments, without secrets"},
-            "result": {
-                "type": "object",
-                "description": "There when it is done",
-                "properties": {
-                    "output": {"description": "What the model returned"},
-                    "finish_date": _TIME,
-                    "duration": _STRING,
-                },
-            },
-            "model": _STRING,
-            "attempt": {"type": "integer"},
-            "progress": {
-                "type": "number",
-                "minimum": 0,
-                "maximum": 1,
-                "x-nullable": True,
-                "description": "As the model has reported it",
-            },
-            "start_date": _TIME,
-            "finish_date": _TIME,
-            "duration": {**_STRING, "x-nullable": True},
-            "exit_code": _WHOLE,
-            "signal": {**_WHOLE, "description": "The one that ended its process"},
-            "metrics": {"type": "array", "items": {"type": "object"}},
-            "artifacts": {"type": "array", "items": {"$ref": "#/definitions/Artifact"}},
-            "links": _LINKS,
-        },
-        "required": ["date", "status", "uuid"],
+
+def _time(what: str) -> Json:
+    # Without the format date-time, as the blank and the missing offset do not conform to that.
+    return text(f"{what}, as YYYY-MM-DD hh:mm:ss.ffffff in the time zone of the server")
+
+
+def _time_or_null(what: str) -> Json:
+    return _time(what) | {"x-nullable": True}
+
+
+_RESULT: Json = obj(
+    "",
+    {
+        "output": anything("What the model returned"),
+        "finish_date": _time_or_null("When it ended"),
+        "duration": text("How long it ran, as h:mm:ss.ffffff", **{"x-nullable": True}),
     },
-    "TrainingList": {"type": "array", "items": {"$ref": "#/definitions/Training"}},
-    "Artifact": {
-        "type": "object",
-        "properties": {
-            "path": _STRING,
-            "size": {"type": "integer", "description": "Bytes"},
-            "modified": {"type": "string", "format": "date-time"},
-            "href": _STRING,
-        },
-    },
-    "ArtifactList": {
-        "type": "object",
-        "properties": {
-            "artifacts": {"type": "array", "items": {"$ref": "#/definitions/Artifact"}},
-            "truncated": {"type": "boolean", "description": "Whether there are more"},
-        },
-    },
+    "Only if it is done",
+)
+_PROGRESS: Json = {
+    "type": "number",
+    "minimum": 0,
+    "maximum": 1,
+    "x-nullable": True,
+    "description": "The progress that the model reported last",
 }
 
-_UUID = _STRING | {"in": "path", "name": "uuid", "required": True}
-_PATH = _STRING | {"in": "path", "name": "path", "required": True}
+DEFINITIONS: Json = {
+    "Training": obj(
+        "date status uuid",
+        {
+            "uuid": text("Its identifier"),
+            "date": _time("When it was asked for"),
+            "status": {**STRING, "enum": _STATUSES},
+            "message": text("An explanation of the status"),
+            "args": {"type": "object", "description": "The arguments, without secrets"},
+            "result": _RESULT,
+            "model": STRING,
+            "attempt": {"type": "integer", "description": "How often it was begun"},
+            "progress": _PROGRESS,
+            "start_date": _time_or_null("When it began"),
+            "finish_date": _time_or_null("When it ended"),
+            "duration": _RESULT["properties"]["duration"],
+            "exit_code": {**_WHOLE, "description": "The exit code of its process"},
+            "signal": {**_WHOLE, "description": "The signal that ended its process"},
+            "metrics": {"type": "array", "items": {"type": "object"}},
+            "artifacts": list_of("Artifact"),
+            "links": list_of("Location"),
+        },
+    ),
+    "TrainingList": list_of("Training"),
+    "Artifact": obj(
+        "href modified path size",
+        {
+            "path": STRING,
+            "size": {"type": "integer", "description": "Bytes"},
+            "modified": {"type": "string", "format": "date-time"},
+            "href": text("Where the file is on this server"),
+        },
+    ),
+    "ArtifactList": obj(
+        "artifacts truncated",
+        {
+            "artifacts": list_of("Artifact"),
+            "truncated": {"type": "boolean", "description": "Whether there are more"},
+        },
+    ),
+}
+
+_UUID = STRING | {"in": "path", "name": "uuid", "required": True}
+_PATH: Json = {
+    "in": "path",
+    "name": "path",
+    "required": True,
+    **text("The path of the file with its slashes as they are, as at the end of its `href`"),
+}
 
 
 def _in_query(name: str, kind: str, description: str, **more: Any) -> Json:
@@ -85,50 +112,81 @@ def _in_query(name: str, kind: str, description: str, **more: Any) -> Json:
     }
 
 
-def _operation(summary: str, *parameters: Json, answer: str = "", produces: str = "") -> Json:
-    responses: Json = {"200": {"description": ""}, "404": {"description": "There is none"}}
-    if answer:
-        responses["200"]["schema"] = {"$ref": f"#/definitions/{answer}"}
-    return {
-        "tags": ["models"],
-        "summary": summary,
-        "produces": [produces] if produces else _JSON_TYPE,
-        "parameters": list(parameters),
-        "responses": responses,
-    }
+def _operation(
+    summary: str,
+    parameters: Sequence[Json],
+    answer: Json,
+    errors: str = "404",
+    others: Json | None = None,
+    produces: Sequence[str] = JSON_TYPE,
+) -> Json:
+    """An operation on records, which may find that none can be kept."""
+    made = operation("models", summary, answer, f"{errors} 507", others, produces)
+    return made | {"parameters": [*parameters]}
 
 
 def describe(path: str, what: str) -> Json:
     """The operations on the records at `path`, which has no final slash; `what` they are."""
-    status = _in_query(
-        *("status", "array", "Those that have one of these statuses"),
-        items={"type": "string", "enum": _STATUSES},
-        collectionFormat="multi",
-    )
-    limit = _in_query("limit", "integer", "So many at the most: the newest", minimum=1)
-    follow = _in_query("follow", "boolean", f"Also what comes, until the {what} has ended")
-    offset = _in_query("offset", "integer", "How many bytes to leave out", minimum=0)
     one = f"{path}/{{uuid}}"
-    show = _operation(f"One {what}, with its metrics", _UUID, answer="Training")
+    show = _operation(f"One {what}, with its metrics", [_UUID], response("Training"))
     cancel = _operation(
-        f"Cancel one {what}; remove the record of one that has ended", _UUID, answer="Training"
+        f"Cancel one {what}; remove the record of one that has ended",
+        [_UUID],
+        response("Training"),
+        others={"409": response("Failure", "Its processes cannot be reached from this server")},
     )
-    listing = _operation(f"The {what}s", limit, status, answer="TrainingList")
-    logs = _operation(f"The output of one {what}", _UUID, offset, follow, produces="text/plain")
-    logs["produces"].append("text/event-stream")
-    files = _operation(f"The files of one {what}", _UUID, answer="ArtifactList")
-    file = _operation(f"A file of one {what}", _UUID, _PATH, produces="*/*")
+    files = _operation(f"The files of one {what}", [_UUID], response("ArtifactList"))
+    file = _operation(
+        f"A file of one {what}", [_UUID, _PATH], response({"type": "file"}), produces=[ANY]
+    )
     return {
-        f"{path}/": {"get": listing},
+        f"{path}/": {"get": _listing(what)},
         one: {"get": show, "delete": cancel},
-        f"{one}/logs": {"get": logs},
+        f"{one}/logs": {"get": _logs(what)},
         f"{one}/artifacts/": {"get": files},
         f"{one}/artifacts/{{path}}": {"get": file},
     }
 
 
-def describe_result(path: str) -> Json:
-    """The operation on the result of an asynchronous prediction whose record is at `path`."""
-    operation = _operation("The answer of an asynchronous prediction", _UUID, produces="*/*")
-    operation["responses"]["409"] = {"description": "It has not ended, or was cancelled"}
-    return {f"{path}/result": {"get": operation}}
+def _listing(what: str) -> Json:
+    status = _in_query(
+        *("status", "array", "Only those that have one of these statuses"),
+        items={"type": "string", "enum": _STATUSES},
+        collectionFormat="multi",
+    )
+    limit = _in_query("limit", "integer", "At most so many: the newest", minimum=1)
+    invalid = {"422": response("InvalidQuery", "The parameters are invalid")}
+    return _operation(
+        f"The {what}s", [limit, status], response("TrainingList"), errors="", others=invalid
+    )
+
+
+def _logs(what: str) -> Json:
+    offset = _in_query("offset", "integer", "How many bytes to leave out", minimum=0)
+    follow = _in_query("follow", "boolean", f"Send what comes until the {what} has ended")
+    return _operation(
+        f"The output of one {what}",
+        [_UUID, offset, follow],
+        response(STRING, "The output as text, or each line as an event"),
+        others={
+            "204": {"description": "Nothing follows the event that the client knows"},
+            "422": response("InvalidQuery", "The parameters are invalid"),
+        },
+        produces=["text/plain", EVENTS],
+    )
+
+
+def describe_result(path: str, predict: Json) -> Json:
+    """The operation on the result of an asynchronous prediction whose record is at `path`; it has
+    the answers of the operation `predict`."""
+    unknown = response({}, "The server has no such record or result, or the model answers 404")
+    unfinished = response("Failure", "The prediction has not ended, or was cancelled")
+    made = _operation(
+        "The answer of an asynchronous prediction",
+        [_UUID],
+        predict["responses"]["200"],
+        errors="",
+        others={"404": unknown, "409": unfinished, **OF_THE_MODEL},
+        produces=predict["produces"],
+    )
+    return {f"{path}/result": {"get": made}}

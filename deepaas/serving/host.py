@@ -20,7 +20,7 @@ from deepaas.model.v2.failures import describe, let_go, prepare_for_model, reply
 from deepaas.model.v2.json_encoder import to_plain
 from deepaas.model.v2.results import ResultSchema, encode, encode_item
 from deepaas.model.v2.streams import stream_headers, stream_type
-from deepaas.model.v2.wrapper import ModelWrapper, stock_metadata
+from deepaas.model.v2.wrapper import ModelWrapper
 from deepaas.serving import messages
 
 if TYPE_CHECKING:
@@ -84,13 +84,10 @@ class Host:
 
     def description(self) -> dict[str, Any]:
         """What the server needs to know of the model, in plain data."""
-        try:
-            metadata = {to_plain(str(k)): to_plain(v) for k, v in self.model.metadata().items()}
-        except Exception:
-            logger.exception("get_metadata of model %s failed", self.model.name)
-            metadata = stock_metadata(self.model.name)
+        metadata, problem = self._read_metadata()
         return {
             "metadata": metadata,
+            "metadata_problem": problem,
             "predict": describe_function(self.arguments, self.schema),
             **self._train_description,
             "yields": self.calling.kind != "batch" and yields(self.model),
@@ -98,6 +95,19 @@ class Host:
             "calling": {"kind": self.calling.kind, "at_once": self.calling.at_once},
             "sources": loading.sources(self.model.model, self._imported),
         }
+
+    def _read_metadata(self) -> tuple[dict[str, Any], str]:
+        """The metadata in plain data, and why the model could not give its own; that is empty if it
+        could. A model whose get_metadata fails is served all the same."""
+        try:
+            metadata = {to_plain(str(k)): to_plain(v) for k, v in self.model.metadata().items()}
+            self.recover()
+            return metadata, ""
+        except BaseException as error:
+            self.recover(error)
+            with contextlib.suppress(BaseException):  # an exception whose own text raises
+                logger.error("get_metadata of model %s failed", self.model.name, exc_info=error)
+            return to_plain(self.model.stock_metadata()), f"get_metadata failed: {describe(error)}"
 
     def _has(self, function: str) -> bool:
         """Whether the model predicts, or trains."""

@@ -14,7 +14,7 @@ MODELS = {
     "rich": "zoo.rich",
     "bound": "zoo.bound",
     "subclassed": "zoo.subclassed",
-    "bare": "zoo.bare",
+    "argless": "zoo.trained",
     "media": "zoo.media",
     "pinned": "zoo.media_header",
     "labels": "zoo.schema_class",
@@ -74,6 +74,40 @@ def test_described_paths_answer(server: Server, description: Any) -> None:
     for path, operations in description["paths"].items():
         if "get" in operations and "{" not in path:
             assert server.get(path).status_code in (200, 204), path
+
+
+@pytest.fixture(scope="module")
+def bare(serve_all: Serve) -> Any:
+    """The description of a model that has none of the functions."""
+    return serve_all({"bare": "zoo.bare", "echo": "zoo.echo"}).get("/swagger.json").json()
+
+
+@pytest.mark.mended("both are described")
+@pytest.mark.parametrize("function", ["predict", "train"])
+def test_function_that_is_missing_is_not_described(bare: Any, function: str) -> None:
+    assert f"/v2/models/bare/{function}/" not in bare["paths"]
+    assert "/v2/models/bare/" in bare["paths"]
+    assert "/v2/models/echo/predict/" in bare["paths"]
+    assert "/v2/models/echo/train/" not in bare["paths"]
+
+
+def test_location_is_described_by_what_it_has(description: Any) -> None:
+    found = description["definitions"]["Location"]
+    assert set(found["properties"]) == {"href", "rel", "type"}
+    assert {"href", "rel"} <= set(found["required"])
+
+
+@pytest.mark.mended("type is required, and most links have none")
+def test_type_of_a_location_is_optional(server: Server, description: Any) -> None:
+    (link,) = server.get("/v2/models/argless/").json()["links"]
+    assert set(link) == set(description["definitions"]["Location"]["required"]) == {"href", "rel"}
+
+
+@pytest.mark.mended("they are described as text")
+def test_predictions_are_described_as_any_json(description: Any) -> None:
+    found = description["definitions"]["Prediction"]["properties"]["predictions"]
+    assert "type" not in found
+    assert found["x-nullable"] is True
 
 
 def references(node: Any) -> Iterator[str]:
@@ -281,12 +315,12 @@ def test_file_without_a_location_is_in_the_form(description: Any) -> None:
 
 
 def test_model_without_arguments_has_no_parameters(description: Any) -> None:
-    assert operation(description, "bare")["parameters"] == []
+    assert operation(description, "argless")["parameters"] == []
 
 
 def test_without_accept_json_is_produced(description: Any) -> None:
     assert operation(description, "rich")["produces"] == ["application/json"]
-    assert operation(description, "bare")["produces"] == ["application/json"]
+    assert operation(description, "argless")["produces"] == ["application/json"]
 
 
 def test_choices_of_accept_are_produced(description: Any) -> None:

@@ -58,7 +58,8 @@ def state(server: Server) -> dict[str, Any]:
     one = server.get("/v2/models/mortal/ready")
     described: dict[str, Any] = one.json()
     assert described == {"name": "mortal", **everyone.json()["models"]["mortal"]}
-    assert set(described) == {"name", "ready", "problem", "reload_problem", "pids"}
+    problems = {"problem", "reload_problem", "metadata_problem"}
+    assert set(described) == {"name", "ready", "pids"} | problems
     assert one.status_code == (200 if described["ready"] else 503)
     assert everyone.status_code == one.status_code
     assert everyone.json()["status"] == ("ready" if described["ready"] else "not ready")
@@ -129,6 +130,7 @@ def test_dead_worker_makes_a_model_unready_until_the_next_is_warm(
         "ready": True,
         "problem": None,
         "reload_problem": None,
+        "metadata_problem": None,
         "pids": [new],
     }
 

@@ -89,6 +89,32 @@ def test_server_imports_no_model_and_nothing_that_models_need(tmp_path: Path) ->
     assert not [name for name in loaded if name.startswith("deepaas.serving.host")]
 
 
+NAMES_PACKAGES = """
+import sys
+
+def get_metadata():
+    return {"name": "names packages"}
+
+def predict():
+    names = {name.partition(".")[0] for name in sys.modules}
+    if "asked" not in globals():
+        globals()["asked"] = True
+        raise ValueError("the first time")
+    return sorted(names)
+"""
+
+
+def test_worker_loads_werkzeug_only_if_its_model_does(tmp_path: Path) -> None:
+    (tmp_path / "names.py").write_text(NAMES_PACKAGES)
+    (tmp_path / "uses.py").write_text("import werkzeug.exceptions\n" + NAMES_PACKAGES)
+    with Server(args=[str(tmp_path / "names.py"), str(tmp_path / "uses.py")]) as server:
+        for model, loads_it in (("names", False), ("uses", True)):
+            assert server.predict(model).status_code == 500
+            packages = predictions(server.predict(model))
+            assert "marshmallow" in packages
+            assert ("werkzeug" in packages) is loads_it
+
+
 def test_server_is_small(server: Server) -> None:
     for _ in range(200):
         predictions(server.predict("numpies", params={"kind": "array"}))
@@ -181,6 +207,7 @@ def test_models_that_fail_harm_no_other(crippled: Server) -> None:
         "ready": True,
         "problem": None,
         "reload_problem": None,
+        "metadata_problem": None,
         "pids": [first["pid"]],
     }
 

@@ -150,6 +150,7 @@ def test_request_puts_the_new_code_in_place(server: Server, code: Code) -> None:
         "ready": True,
         "problem": None,
         "reload_problem": None,
+        "metadata_problem": None,
         "pids": [new],
     }
     assert "Model changing was reloaded in " in server.log()

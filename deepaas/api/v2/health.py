@@ -33,6 +33,7 @@ def _state(pool: Pool) -> dict[str, Any]:
         "ready": pool.ready,
         "problem": pool.problem or None,
         "reload_problem": pool.reload_problem or None,
+        "metadata_problem": pool.description.get("metadata_problem") or None,
         "pids": pool.pids,
     }
 

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 from aiohttp import web
 
 from deepaas.api.answers import json_answer
 from deepaas.api.app import App
-from deepaas.model.v2.wrapper import stock_metadata
+from deepaas.model.v2.wrapper import unloaded_metadata
 from deepaas.serving.pool import Pool
 
 
 def _metadata(app: App, pool: Pool) -> dict[str, Any]:
-    metadata = pool.description.get("metadata") or stock_metadata(pool.name)
-    path = f"{app.settings.base_path}/v2/models/{pool.name}"
+    metadata = pool.description.get("metadata") or unloaded_metadata(pool.name)
+    path = f"{app.settings.base_path}/v2/models/{quote(pool.name, safe='')}"
     links = {"links": [{"rel": "self", "href": path}]}
     described = {"id": metadata["id"], "name": metadata["name"]} | links | metadata
     if pool.problem:
         described["problem"] = pool.problem
+    if pool.description.get("metadata_problem"):
+        described["metadata_problem"] = pool.description["metadata_problem"]
     return described
 
 

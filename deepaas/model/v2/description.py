@@ -21,8 +21,8 @@ def describe_function(arguments: Arguments, result: ResultSchema | None) -> dict
     Returns `arguments`, each with its name, location (query, form, json or headers), whether it is
     required, a file, or multiple, and its Swagger 2.0 property; `definitions`, the nested forms
     they refer to; `media_types`, those that `accept` offers; `headers`, those that arguments come
-    from; `secrets`, the arguments that no log may show; and `result`, the name of the definition of
-    the answer, or None.
+    from; `secrets`, the arguments that no log may show; `result`, the name of the definition of
+    the answer, or None; and `result_is_list`, whether the answer is a list of these.
     """
     plugin = MarshmallowPlugin(schema_name_resolver=_name_of)
     spec = APISpec("model", "1", "2.0", plugins=[plugin])
@@ -54,6 +54,7 @@ def describe_function(arguments: Arguments, result: ResultSchema | None) -> dict
         "headers": [*arguments.headers, *(["accept"] if arguments.media_types else [])],
         "secrets": [a.name for a in arguments.visible if holds_secrets(a.field)],
         "result": result.name if result else None,
+        "result_is_list": bool(result and result.schema.many),
     }
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+import os
+import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from deepaas.model.v2.base import BaseModel
@@ -56,11 +60,15 @@ class ModelWrapper:
         """
         get_metadata = self.function("get_metadata")
         if get_metadata is None:
-            return stock_metadata(self.name)
+            return self.stock_metadata()
         own = get_metadata()
         if not isinstance(own, dict):
             raise TypeError(f"get_metadata returned {type(own).__name__}, not a dict")
         return {"id": self.name, "name": self.name} | own
+
+    def stock_metadata(self) -> dict[str, Any]:
+        """The metadata of a model that gives none: its docstring describes it."""
+        return {"id": "0", "name": self.name, "description": docstring(self.model)}
 
     def fields(self, function: str) -> Any:
         """The declared arguments of `function` (predict, train): a dictionary, or a Schema."""
@@ -73,8 +81,41 @@ class ModelWrapper:
         return None if warm is None else warm()
 
 
-def stock_metadata(name: str) -> dict[str, Any]:
-    """The metadata of a model that gives none."""
+def docstring(model: object) -> str:
+    """What the author of the model wrote about it: the docstring of the module, of the class, or of
+    the object's class. Empty if the author wrote none.
+
+    The docstrings of BaseModel and of the standard library are not about this model, and the
+    signature that Python gives to dataclasses and named tuples is not written by an author.
+    """
+    documented = model if isinstance(model, ModuleType) else type(model)
+    text = documented.__doc__
+    if not isinstance(text, str):
+        return ""
+    if isinstance(documented, type) and (
+        documented is BaseModel or _is_standard(documented) or _is_signature(text, documented)
+    ):
+        return ""
+    return inspect.cleandoc(text)
+
+
+def _is_standard(cls: type) -> bool:
+    """Whether the class comes from the standard library; a model's file may be named like a part of
+    it."""
+    name = str(cls.__module__)
+    if name.partition(".")[0] not in sys.stdlib_module_names:
+        return False
+    file = getattr(sys.modules.get(name), "__file__", None)
+    return not isinstance(file, str) or file.startswith(os.path.dirname(os.__file__) + os.sep)
+
+
+def _is_signature(text: str, cls: type) -> bool:
+    has_fields = hasattr(cls, "__dataclass_fields__") or hasattr(cls, "_fields")
+    return has_fields and text.startswith(f"{cls.__name__}(")
+
+
+def unloaded_metadata(name: str) -> dict[str, Any]:
+    """The metadata of a model that no worker has loaded."""
     return {
         "id": "0",
         "name": name,

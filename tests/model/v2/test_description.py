@@ -36,6 +36,7 @@ def test_function_without_arguments() -> None:
         "headers": [],
         "secrets": [],
         "result": None,
+        "result_is_list": False,
     }
 
 
@@ -195,3 +196,10 @@ def test_result_is_a_definition(schema: Any, name: str) -> None:
             "required": ["label"],
         }
     }
+
+
+@pytest.mark.parametrize(
+    ("schema", "is_list"), [(AnswerSchema(many=True), True), (AnswerSchema(), False), (None, False)]
+)
+def test_result_of_a_schema_for_many_is_a_list(schema: Any, is_list: bool) -> None:
+    assert describe({}, schema)["result_is_list"] is is_list

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -10,7 +11,7 @@ from marshmallow import Schema
 from webargs import fields
 
 from deepaas.model.v2.base import BaseModel
-from deepaas.model.v2.wrapper import ModelWrapper, UploadedFile
+from deepaas.model.v2.wrapper import ModelWrapper, UploadedFile, docstring, unloaded_metadata
 
 FUNCTIONS = ["get_metadata", "warm", "get_predict_args", "predict", "get_train_args", "train"]
 
@@ -90,8 +91,44 @@ def test_schema_may_be_absent(model: object) -> None:
     assert wrapped(model).schema is None
 
 
-def test_stock_metadata() -> None:
-    assert wrapped(module()).metadata() == {
+def test_metadata_of_a_module_without_get_metadata_has_its_docstring() -> None:
+    model = module(__doc__="First.\n\n    Second.\n")
+    assert wrapped(model).metadata() == {
+        "id": "0",
+        "name": "demo",
+        "description": "First.\n\nSecond.",
+    }
+
+
+class Inherited(Partial):
+    """Has a docstring."""
+
+
+class InheritsOnly(Inherited):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("model", "text"),
+    [
+        (module(), ""),
+        (module(__doc__=3), ""),
+        (Inherited(), "Has a docstring."),
+        (InheritsOnly(), ""),
+        (Partial(), ""),
+        (BaseModel(), ""),
+        (object(), ""),
+        (None, ""),
+        (SimpleNamespace(__doc__="of the object"), ""),
+        (OrderedDict(), ""),
+    ],
+)
+def test_docstring_is_that_of_the_module_or_of_the_class(model: object, text: str) -> None:
+    assert docstring(model) == text
+
+
+def test_metadata_of_what_is_not_loaded_says_so() -> None:
+    assert unloaded_metadata("demo") == {
         "id": "0",
         "name": "demo",
         "description": "Could not load description from underlying model (loaded 'demo')",

@@ -1,0 +1,143 @@
+"""A server's answers beside its description: every answer has to be one that is described."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import jsonschema
+
+from deepaas.api.openapi_parts import DEFINITIONS
+from deepaas.api.openapi_records import DEFINITIONS as OF_RECORDS
+from tests.support import Server
+
+Json = dict[str, Any]
+
+OPEN = {"ModelMeta"}
+"""Definitions of objects that may have any further property."""
+
+CLOSED = (set(DEFINITIONS) | set(OF_RECORDS)) - OPEN
+NAMES = {"properties", "definitions"}
+"""Keys of a schema under which there are names, which are no keys of a schema."""
+
+
+@dataclass
+class Described:
+    """A server and its description; `base` is the base path."""
+
+    server: Server
+    base: str = ""
+    document: Json = field(init=False)
+    succeeded: set[tuple[str, str]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        response = self.server.get(f"{self.base}/swagger.json")
+        assert response.status_code == 200, response.text
+        self.document = response.json()
+
+    def operations(self) -> set[tuple[str, str]]:
+        """The methods and paths that are described."""
+        return {(method, path) for path, one in self.document["paths"].items() for method in one}
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        status: int,
+        *,
+        place: Mapping[str, str] | None = None,
+        chosen: bool = False,
+        **kwargs: Any,
+    ) -> httpx.Response:
+        """Ask for an operation; its answer must have that status, and must be described.
+
+        `place` has what stands for the names in the path. A status that is `chosen` by the model
+        may be described as default.
+        """
+        target = path
+        for name, value in (place or {}).items():
+            target = target.replace(f"{{{name}}}", value)
+        response = self.server.request(method.upper(), target, **kwargs)
+        assert response.status_code == status, f"{method} {target}: {response.text[:500]}"
+        content_type = response.headers.get("Content-Type", "")
+        self.check(method, path, status, content_type, response.content, chosen=chosen)
+        if status < 300:
+            self.succeeded.add((method, path))
+        return response
+
+    def check(
+        self,
+        method: str,
+        path: str,
+        status: int,
+        content_type: str,
+        body: bytes,
+        *,
+        chosen: bool = False,
+    ) -> None:
+        """Fail unless the operation is described as giving this answer."""
+        operation = self.document["paths"][path][method]
+        responses = operation["responses"]
+        where = f"{method} {path} {status}"
+        assert str(status) in responses or chosen, f"{where} is not described"
+        response = responses.get(str(status)) or responses["default"]
+        media_type = content_type.partition(";")[0]
+        if chosen and status < 400:
+            assert not body or media_type == "text/plain", f"{where}: {content_type}"
+            return  # as the text of the default answer says
+        if status >= 400:
+            assert media_type in ("application/json", "text/plain"), f"{where}: {content_type}"
+        elif body:
+            produced = operation["produces"]
+            assert media_type in produced or "*/*" in produced, f"{where}: {content_type}"
+        schema = response.get("schema")
+        if schema is None:
+            assert not body, f"{where} is described without a body"
+        elif media_type == "application/json":
+            self._validate(where, schema, json.loads(body))
+        elif schema.get("type") == "string" or not schema:
+            self._validate(where, schema, body.decode())
+        else:
+            # Swagger 2.0 has one schema for an answer, which is that of its JSON.
+            is_other = status < 400 and "*/*" in operation["produces"]
+            assert is_other or schema.get("type") == "file", f"{where}: {content_type}"
+
+    def _validate(self, where: str, schema: Json, instance: Any) -> None:
+        errors = [error.message for error in self.validator(schema).iter_errors(instance)]
+        assert not errors, f"{where}: {errors}\n{instance!r:.1000}"
+
+    def validator(self, schema: Json) -> jsonschema.Draft4Validator:
+        """The validator for a schema of the description."""
+        definitions = {
+            name: _closed(one) if name in CLOSED else one
+            for name, one in self.document["definitions"].items()
+        }
+        whole = {"definitions": definitions, "allOf": [schema]}
+        translated = _translated(whole)
+        jsonschema.Draft4Validator.check_schema(translated)
+        checker = jsonschema.Draft4Validator.FORMAT_CHECKER
+        return jsonschema.Draft4Validator(translated, format_checker=checker)
+
+
+def _closed(schema: Json) -> Json:
+    """The same schema for objects that have no other properties than those it names."""
+    return {"additionalProperties": False, **schema} if "properties" in schema else schema
+
+
+def _translated(schema: Any, *, of_names: bool = False) -> Any:
+    """A schema of Swagger 2.0 as one of JSON Schema: there null is a type."""
+    if isinstance(schema, list):
+        return [_translated(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if of_names:
+        return {name: _translated(one) for name, one in schema.items()}
+    made = {
+        key: item if key in ("enum", "default") else _translated(item, of_names=key in NAMES)
+        for key, item in schema.items()
+        if key != "x-nullable"
+    }
+    return {"anyOf": [{"type": "null"}, made]} if schema.get("x-nullable") is True else made
