@@ -61,7 +61,7 @@ run: $(VENV)/.run
 
 # --- tests ------------------------------------------------------------------------------------
 
-test: lint chromium $(VENV)/.test .venv-reference/.ready .venv-lowest/.ready
+test: lint chromium wrk $(VENV)/.test .venv-reference/.ready .venv-lowest/.ready
 	$(PYTEST) tests/compat -n $(JOBS) -q -rfE --deepaas-run .venv-reference/bin/deepaas-run
 	$(LOWEST) tests/compat tests/model $(INSIDE) -n $(JOBS) -q
 	$(PYTEST) -n $(JOBS)
