@@ -272,6 +272,7 @@ class Server:
             send_timeout=conf.send_timeout,
             limits=BodyLimits(
                 size=conf.client_max_size,
+                decompressed=conf.client_max_decompressed,
                 parts=conf.client_max_parts,
                 text=conf.client_max_text,
                 receive_timeout=conf.receive_timeout,
@@ -302,6 +303,7 @@ class Server:
             logger=protocol_log,
             handler_cancellation=True,  # nobody works for a client that has gone
             read_bufsize=READ_BUFFER,
+            auto_decompress=False,  # api/body.py does that, and bounds it
             max_line_size=self._conf.client_max_line,
             max_field_size=self._conf.client_max_line,
         )
