@@ -303,7 +303,6 @@ class Server:
             logger=protocol_log,
             handler_cancellation=True,  # nobody works for a client that has gone
             read_bufsize=READ_BUFFER,
-            auto_decompress=False,  # api/body.py does that, and bounds it
             max_line_size=self._conf.client_max_line,
             max_field_size=self._conf.client_max_line,
         )
