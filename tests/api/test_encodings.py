@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepaas.api.encodings import (
@@ -146,6 +146,7 @@ def test_body_that_fills_its_pieces_is_whole(size: int) -> None:
     assert decompress("gzip", *pieces(gzip.compress(data), 11)) == data
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=200), max_size=4), st.lists(st.integers(1, 40), min_size=1))
 def test_members_and_chunks_of_any_size_make_the_same_body(
     members: Sequence[bytes], sizes: Sequence[int]
@@ -159,6 +160,7 @@ def test_members_and_chunks_of_any_size_make_the_same_body(
     assert decompress("gzip", *chunks) == b"".join(members)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(["gzip", "deflate"]), st.binary(max_size=100))
 def test_any_bytes_are_decompressed_or_refused(coding: str, body: bytes) -> None:
     try:
@@ -221,6 +223,7 @@ def cut_at(data: bytes, positions: Sequence[int]) -> list[bytes]:
     return [data[start:end] for start, end in zip([0, *positions], ends, strict=True)]
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200), cuts, st.booleans())
 def test_base64_is_decoded_wherever_it_is_cut(
     data: bytes, positions: Sequence[int], lines: bool
@@ -229,6 +232,7 @@ def test_base64_is_decoded_wherever_it_is_cut(
     assert decode(Base64Decoder(), *cut_at(encoded, positions)) == data
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200) | st.text("a=\r\n\t .", max_size=200).map(str.encode), cuts)
 def test_quoted_printable_is_decoded_wherever_it_is_cut(
     data: bytes, positions: Sequence[int]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepaas.api.filenames import base_name, extension
@@ -56,6 +56,7 @@ def test_name_of_255_bytes_is_not_cut() -> None:
     assert base_name("x" * 256) == "x" * 255
 
 
+@settings(deadline=None)
 @given(st.text(max_size=300) | st.text("./\\ \r\n\0aä😀", max_size=300))
 def test_any_name_can_do_no_harm(given: str) -> None:
     name = base_name(given)

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepaas.api.forms import PARTS_AT_ONCE, Form
@@ -230,6 +230,7 @@ def test_nothing_is_held_of_a_long_preamble(uploads: Uploads) -> None:
 # --- cut anywhere
 
 
+@settings(deadline=None)
 @given(st.integers(0, 100), st.integers(0, 100), st.data())
 def test_pieces_have_few_parts_and_are_the_body(
     parts: int, filler: int, data: st.DataObject
@@ -285,6 +286,7 @@ def encoded(draw: st.DrawFn, content: bytes) -> tuple[bytes, list[str]]:
             return content, []
 
 
+@settings(deadline=None)
 @given(forms(), st.lists(st.integers(1, 30), min_size=1, max_size=5))
 def test_any_form_is_the_same_wherever_it_is_cut(
     form: tuple[bytes, list[tuple[Any, ...]]], sizes: Sequence[int]

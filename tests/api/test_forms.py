@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepaas.api.forms import Form, _write_all
@@ -228,6 +228,7 @@ def test_odd_boundary_is_refused(read: Read, parameters: str) -> None:
     assert why_not(read, content_type=f"multipart/form-data; {parameters}")
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60) | st.text("name*=012'\"%;file \\", max_size=40).map(str.encode))
 def test_any_header_is_read_or_refused(raw: bytes) -> None:
     form = Form(CONTENT_TYPE, 10, 1000, lambda _: ("/dev/null", io.FileIO("/dev/null", "wb")))

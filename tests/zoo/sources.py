@@ -9,7 +9,7 @@ from marshmallow import Schema
 from webargs import fields
 
 FILE = {"type": "file"}
-MOST_SHOWN = 10_000
+MOST_SHOWN = 50_000
 """Characters of a repr; of a longer one the hash is shown."""
 
 
