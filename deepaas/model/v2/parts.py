@@ -48,7 +48,8 @@ def value_for(argument: Argument, found: Sequence[str | FilePart]) -> Any:
     JSON list.
     """
     if not argument.multiple:
-        return _value(argument, found[0])
+        one = found[0]
+        return one if type(one) is str and one.isascii() else _value(argument, one)
     values = [_value(argument, one) for one in found]
     if len(values) == 1 and (values[0] is None or isinstance(values[0], list)):
         return values[0]
