@@ -27,7 +27,10 @@ IN_MEMORY = 120 * 1024
 """Bytes of a body that are kept in memory, to fit a packet; a larger one goes to a file."""
 
 
-MEMBER_COST = 4096
+COMPRESSED_STEP = 64 * 1024
+"""Most bytes of a compressed body that are looked at without a pause."""
+
+PIECE_COST = 256
 """What decompressing a piece costs beside the work for its bytes, in bytes."""
 
 
@@ -164,19 +167,29 @@ async def _decompressed(
     since_pause = 0
     async with contextlib.aclosing(data):
         async for chunk in data:
-            for piece in decompressor.feed(chunk):
-                size += len(piece)
-                if limits.size and size > limits.size:
-                    raise _too_large(limits)
-                if limits.decompressed and size > limits.decompressed:
-                    raise _too_large_decompressed(limits)
-                if piece:
-                    yield piece
-                since_pause += len(piece) + MEMBER_COST
-                if since_pause >= PIECE:
-                    since_pause = 0
-                    await asyncio.sleep(0)
+            for start in range(0, len(chunk), COMPRESSED_STEP):
+                step = chunk[start : start + COMPRESSED_STEP]
+                since_pause += len(step) * PIECE // COMPRESSED_STEP
+                for piece in decompressor.feed(step):
+                    size += len(piece)
+                    _check_decompressed(size, limits)
+                    if piece:
+                        yield piece
+                    since_pause += len(piece) + PIECE_COST
+                    if since_pause >= PIECE:
+                        since_pause = 0
+                        await asyncio.sleep(0)
     decompressor.finish()
+
+
+def _check_decompressed(size: int, limits: BodyLimits) -> None:
+    if limits.size and size > limits.size:
+        raise _too_large(limits)
+    if limits.decompressed and size > limits.decompressed:
+        raise TooLargeError(
+            f"The request body is larger than {limits.decompressed} bytes once it is "
+            "decompressed; send it as it is, or less at a time"
+        )
 
 
 async def _chunks(request: web.BaseRequest, limits: BodyLimits) -> AsyncGenerator[bytes]:
@@ -214,10 +227,3 @@ def _too_slow(seconds: float) -> RequestTimeoutError:
 
 def _too_large(limits: BodyLimits) -> TooLargeError:
     return TooLargeError(f"The request body is larger than {limits.size} bytes")
-
-
-def _too_large_decompressed(limits: BodyLimits) -> TooLargeError:
-    return TooLargeError(
-        f"The request body is larger than {limits.decompressed} bytes once it is decompressed; "
-        "send it as it is, or less at a time"
-    )

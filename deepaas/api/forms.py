@@ -261,7 +261,8 @@ def _value(part: _Part) -> str | FilePart:
         return FilePart(part.path, part.content_type or default, part.filename)
     try:
         text = part.text.decode(part.charset)
-        text.encode()  # has no lone surrogates, which some charsets can bring in
+        if part.charset.lower() != "utf-8":
+            text.encode()  # has no lone surrogates, which some charsets can bring in
     except ValueError:
         raise BadRequestError(
             f"The text in part {part.name[:40]!r} of the form is not valid {part.charset[:40]}; "
