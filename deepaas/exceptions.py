@@ -93,7 +93,7 @@ class TooLargeError(RequestError):
 
 
 class UnsupportedEncodingError(RequestError):
-    """The body, or a part of it, is encoded in a way that the server cannot undo.
+    """The body, or a part of it, has an encoding that the server does not know.
 
     `accepted` are the encodings that a body may have, if it is about the body.
     """

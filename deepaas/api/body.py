@@ -28,10 +28,10 @@ IN_MEMORY = 120 * 1024
 
 
 COMPRESSED_STEP = 64 * 1024
-"""Most bytes of a compressed body that are looked at without a pause."""
+"""Most bytes of a compressed body that are read without a pause."""
 
 PIECE_COST = 256
-"""What decompressing a piece costs beside the work for its bytes, in bytes."""
+"""A piece counts as so many bytes more, for the work that is the same for each piece."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ async def read_call(
     """The request as a call for a model, with those of its headers that are wanted.
 
     Raises TooLargeError beyond the limits, UnsupportedEncodingError for a compression that the
-    server does not know, and BadRequestError for what is malformed.
+    server does not know, and BadRequestError for a malformed body or header.
     """
     headers = request.headers
     call = _without_body(request, wanted_headers)
@@ -111,7 +111,7 @@ def _query(text: str) -> str:
 
 
 def _header(name: str, value: str) -> str:
-    """A header's value as text. Accept may have any bytes: it only matters what it matches."""
+    """A header's value as text. Accept may have any bytes, as it is only compared with choices."""
     cleaned = clean(value)
     if cleaned != value and name.lower() != "accept":
         raise BadRequestError(f"The header {name} is not valid UTF-8")
@@ -161,7 +161,7 @@ async def _read_plain(
 async def _decompressed(
     data: AsyncGenerator[bytes], coding: str, limits: BodyLimits
 ) -> AsyncGenerator[bytes]:
-    """What `data` is compressed from. The event loop has its turn whenever there is much of it."""
+    """Decompress `data`, and let the event loop do other work in between."""
     decompressor = Decompressor(coding)
     size = 0
     since_pause = 0
@@ -193,7 +193,7 @@ def _check_decompressed(size: int, limits: BodyLimits) -> None:
 
 
 async def _chunks(request: web.BaseRequest, limits: BodyLimits) -> AsyncGenerator[bytes]:
-    """What comes of the body, as it comes."""
+    """The pieces of the body, as they arrive."""
     content = request.content
     seconds = limits.receive_timeout
     size = 0

@@ -1,4 +1,4 @@
-"""Decoders for the body of a request, and for the parts of a form. They take it piece by piece."""
+"""Decoders for the body of a request and for the parts of a form; both may come in pieces."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Decompressor:
             )
 
     def _ready(self, data: bytes) -> zlib._Decompress | None:
-        """The inflater for the next bytes; None while it is not known which one it is to be."""
+        """The inflater for the next bytes; None while too few have come to choose one."""
         if self._ended:  # of a member of gzip, and this is the next one
             self._inflater = zlib.decompressobj(_GZIP)
             self._ended = False
@@ -94,7 +94,7 @@ class Decompressor:
         return self._inflater
 
     def _after(self, rest: bytes) -> bytes:
-        """What follows the end of the data, or of a member of gzip."""
+        """The bytes after the end of the data, or of a member of gzip, without padding."""
         self._ended = True
         if self._coding == "gzip":
             rest = rest.lstrip(b"\0")
@@ -113,14 +113,14 @@ class Decompressor:
 
 
 class PartDecoder(Protocol):
-    """Undoes the Content-Transfer-Encoding of a part. Raises ValueError where it is malformed."""
+    """Decodes a part that has a Content-Transfer-Encoding. Raises ValueError if it is malformed."""
 
     def feed(self, data: bytes | memoryview) -> bytes:
         """Decode the next bytes, as far as they can be decoded without those that follow."""
         ...
 
     def finish(self) -> None:
-        """The part has ended. Raises ValueError if it must not end here."""
+        """End the part. Raises ValueError if it breaks off."""
         ...
 
 
@@ -128,9 +128,9 @@ _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
 
 class Base64Decoder:
-    """Decodes base64. White space may stand anywhere, anything else that does not belong nowhere.
+    """Decodes base64, and ignores white space in it.
 
-    `binascii` by itself would skip what does not belong there.
+    `binascii` by itself would skip any wrong character.
     """
 
     def __init__(self) -> None:
@@ -168,7 +168,7 @@ class QuotedPrintableDecoder:
     """
 
     def __init__(self) -> None:
-        self._held = b""  # an escape or a soft line break that is not all there
+        self._held = b""  # the beginning of an escape or of a soft line break
 
     def feed(self, data: bytes | memoryview) -> bytes:
         data = self._held + bytes(data)
@@ -182,7 +182,7 @@ class QuotedPrintableDecoder:
         return binascii.a2b_qp(_PADDED.sub(b"=\n", data))
 
     def finish(self) -> None:
-        """A soft line break may lack its end: the boundary takes the last one of a part."""
+        """End the part. The boundary may have taken the line end of its last soft line break."""
         if self._held.rstrip(b" \t\r\n") not in (b"", b"="):
             raise ValueError("malformed quoted-printable")
 
@@ -198,7 +198,7 @@ _PART_DECODERS: dict[str, Callable[[], PartDecoder] | None] = {
 
 
 def part_decoder(encoding: str) -> PartDecoder | None:
-    """The decoder for a Content-Transfer-Encoding; None if the bytes are as they are.
+    """The decoder for a Content-Transfer-Encoding; None if the part is not encoded.
 
     Raises KeyError for an unknown one.
     """

@@ -1,4 +1,4 @@
-"""What is left of a client's name for a file once it can do no harm."""
+"""Makes the names that clients give to their files safe to use."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _EXTENSION = re.compile(r"(?<=.)(?:\.[A-Za-z0-9]{1,16}){1,2}\Z", re.DOTALL)
 
 
 def base_name(filename: str) -> str:
-    """A client's name for a file: one line without folders, neither empty nor too long.
+    """A client's name for a file without folders and control characters, and not too long.
 
-    The folders may be separated in one way or the other. UNNAMED, if nothing is left.
+    Folders may be separated by slashes or backslashes. Returns UNNAMED if no name is left.
     """
     kept = "".join(c for c in filename if unicodedata.category(c) not in _UNWANTED)
     name = kept.replace("\\", "/").rstrip("/").rpartition("/")[2]

@@ -1,7 +1,7 @@
-"""Multipart forms: what is plainly text is held in memory, any other part goes to disk as it comes.
+"""Multipart forms: plain texts are held in memory, all other parts go to disk as they come.
 
-Plainly text is a part without a file name whose type is text/plain, or not given. What any other
-part is depends on the argument that it is for, which only the model's worker knows.
+A plain text is a part without a file name whose type is text/plain, or not given. The model's
+worker decides about each other part, as that depends on the argument that the part is for.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Form:
         if not 0 < len(boundary) <= 70:
             raise BadRequestError("The multipart body has no usable boundary")
         self._line = b"\n--" + boundary
-        self._preamble = b"\n"  # the end of what came before the first boundary
+        self._preamble = b"\n"  # its last bytes; empty once the first boundary has come
         self._parser = MultipartParser(
             boundary,
             {
@@ -98,7 +98,7 @@ class Form:
         )
 
     def pieces(self, data: bytes) -> Iterator[bytes]:
-        """The next bytes of the body, cut so that no piece has many parts."""
+        """Cut the next bytes of the body so that each piece has few parts."""
         start = 0
         while start < len(data):
             end = start
@@ -122,7 +122,7 @@ class Form:
             raise BadRequestError(f"The multipart body is malformed: {error}") from None
 
     def _after_preamble(self, data: bytes) -> bytes:
-        """What follows the first boundary; a client may write anything before it."""
+        """The bytes after the first boundary; those before it have no meaning."""
         if self._preamble:
             data = self._preamble + data
             start = data.find(self._line)

@@ -1,4 +1,4 @@
-"""What several tests of the HTTP part are given."""
+"""Fixtures for several tests of the HTTP part."""
 
 from __future__ import annotations
 

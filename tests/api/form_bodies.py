@@ -1,4 +1,4 @@
-"""Multipart bodies to the byte, and what is made of them."""
+"""Makes multipart bodies to the byte, and reads them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Uploads:
         parts: int = 100,
         text: int = 10_000,
     ) -> list[tuple[Any, ...]]:
-        """What a form that comes in these chunks consists of, with the contents of its files."""
+        """Read a form that comes in these chunks; returns its parts, with the contents of files."""
         form = Form(content_type, parts, text, self.new)
         try:
             for chunk in chunks:

@@ -1,16 +1,16 @@
-"""Whatever a value is and however it is sent, the model gets exactly that value.
+"""The model gets exactly the value that was sent, from every source of arguments.
 
 Each example has a value for each of several arguments and sends them in every way that there is: in
-the query, as a urlencoded form, as a multipart form in some of its many ways, and as JSON. What the
-model has got is compared with what was meant, to the type and the last digit.
+the query, as a urlencoded form, as a multipart form in some of its many ways, and as JSON. The type
+and the repr of each argument of the model are compared with those of the value.
 
 The ways differ where they cannot hold the same:
 
 - A query and a urlencoded form hold texts alone: no nested values, files or bytes, and no list
   that is empty. In a multipart form these are parts of type JSON, or files.
 - JSON holds neither files nor bytes.
-- An argument that takes anything (`fields.Raw`) gets what it is sent: the text "1" from a query or
-  a form, and the number 1 from JSON. So only texts, and bytes, are sent to it here.
+- An argument that takes anything (`fields.Raw`) gets a text from a query or a
+  form, and a number, an object or null from JSON. So only texts, and bytes, are sent to it here.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ STRUCTURES = ("nested", "mapping")
 
 
 def meant(value: Any) -> list[str]:
-    """What the model says of a value that it has got; files apart."""
+    """The model's description of a value that is not a file."""
     if isinstance(value, dict):
         return ["dict", json.dumps(value, sort_keys=True)]
     return [type(value).__name__, repr(value)]
@@ -97,7 +97,7 @@ def as_text(value: Any) -> str:
 
 
 def as_pairs(values: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What a query or a urlencoded form can hold of these values."""
+    """The values that a query or a urlencoded form can hold."""
     pairs = []
     for name, value in values.items():
         if name in (*FILES, *STRUCTURES) or isinstance(value, bytes):
@@ -108,7 +108,7 @@ def as_pairs(values: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def as_json(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What JSON can hold of these values."""
+    """The values that JSON can hold."""
     return {
         name: value.isoformat() if isinstance(value, datetime.date) else value
         for name, value in values.items()
@@ -121,7 +121,7 @@ def as_json(values: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass
 class Form:
-    """A multipart form, and what the model is to get of it."""
+    """A multipart form, and the descriptions that the model must give of its values."""
 
     draw: Any
     body: bytes = b""
@@ -152,7 +152,7 @@ class Form:
         self.add(name, text.encode(), "", self.draw(st.sampled_from(JSON_TYPES)))
 
     def add_file(self, name: str, content: bytes) -> list[str] | None:
-        """Add a file; what the model is to get, or None if a list leaves it out."""
+        """Add a file; returns its description, or None if there is no file for the model."""
         way = self.draw(st.sampled_from(["named", "named, typed", "typed", "empty name"]))
         kind = "image/png" if "typed" in way else ""
         parameters = {"empty name": '; filename=""', "typed": ""}.get(way, '; filename="a b.X9"')
@@ -242,7 +242,7 @@ def property_test(examples: int) -> settings:
     return settings(max_examples=examples, deadline=None, suppress_health_check=checks)
 
 
-# --- what the model gets
+# --- the model gets the values
 
 
 @property_test(60)
@@ -266,7 +266,7 @@ def test_query_urlencoded_form_and_json_give_the_same(
 
 @property_test(120)
 @given(values=values_of_a_request, sending=sendings, data=st.data())
-def test_multipart_form_gives_what_was_meant(
+def test_multipart_form_gives_the_values(
     server: Server, values: dict[str, Any], sending: Sending, data: st.DataObject
 ) -> None:
     form = data.draw(forms(values))

@@ -1,4 +1,4 @@
-"""Compressed bodies: read whatever their kind, bounded, and refused where they are broken."""
+"""Compressed bodies of every kind are read, bounded, and refused if they are broken."""
 
 from __future__ import annotations
 
@@ -216,7 +216,7 @@ def test_other_bodies_are_not_bound_by_that(limited: Server) -> None:
     assert response.status_code == 200
 
 
-def test_general_bound_is_for_what_a_body_becomes(serve: Serve) -> None:
+def test_general_bound_is_for_the_decompressed_body(serve: Serve) -> None:
     server = serve({"sources": "zoo.sources"}, "--client-max-size", "100000")
     content_type, body = bomb(100_000, "json")
     response = server.predict("sources", **sent("gzip", content_type, body))
@@ -244,7 +244,7 @@ def test_body_is_refused_as_soon_as_it_is_too_large(limited: Server) -> None:
         assert connection.recv(1000).startswith(b"HTTP/1.1 413 ")
 
 
-# --- they hold up nobody
+# --- other work goes on meanwhile
 
 
 async def in_chunks(data: bytes, size: int) -> AsyncGenerator[bytes]:
@@ -252,14 +252,14 @@ async def in_chunks(data: bytes, size: int) -> AsyncGenerator[bytes]:
         yield chunk
 
 
-def turns_of_others(body: bytes, limits: BodyLimits) -> tuple[int, int]:
-    """How large the body becomes, and how often other work had its turn meanwhile."""
-    turns = 0
+def runs_of_other_work(body: bytes, limits: BodyLimits) -> tuple[int, int]:
+    """The size of the decompressed body, and how often other work ran meanwhile."""
+    runs = 0
 
     async def others() -> None:
-        nonlocal turns
+        nonlocal runs
         while True:
-            turns += 1
+            runs += 1
             await asyncio.sleep(0)
 
     async def read() -> int:
@@ -270,35 +270,35 @@ def turns_of_others(body: bytes, limits: BodyLimits) -> tuple[int, int]:
         other.cancel()
         return size
 
-    return asyncio.run(read()), turns
+    return asyncio.run(read()), runs
 
 
-def test_others_have_their_turn_while_a_body_is_decompressed() -> None:
+def test_other_work_runs_while_a_body_is_decompressed() -> None:
     size = 100 * PIECE
-    became, turns = turns_of_others(gzip.compress(b"\0" * size), BodyLimits())
+    became, runs = runs_of_other_work(gzip.compress(b"\0" * size), BodyLimits())
     assert became == size
-    assert turns >= 100
+    assert runs >= 100
 
 
-def test_others_have_their_turn_while_members_without_content_are_read() -> None:
-    became, turns = turns_of_others(gzip.compress(b"") * 10_000, BodyLimits())
+def test_other_work_runs_while_members_without_content_are_read() -> None:
+    became, runs = runs_of_other_work(gzip.compress(b"") * 10_000, BodyLimits())
     assert became == 0
-    assert turns >= 10
+    assert runs >= 10
 
 
-def test_others_have_their_turn_while_a_body_is_read_that_becomes_nothing() -> None:
+def test_other_work_runs_while_empty_blocks_are_read() -> None:
     empty_block = zlib.compressobj(wbits=31).flush(zlib.Z_FULL_FLUSH)
     body = empty_block + b"\0\0\0\xff\xff" * 200_000
     with pytest.raises(BadRequestError, match="it was cut off"):
-        turns_of_others(body, BodyLimits())
+        runs_of_other_work(body, BodyLimits())
     end = b"\1\0\0\xff\xff" + bytes(8)
-    became, turns = turns_of_others(body + end, BodyLimits())
+    became, runs = runs_of_other_work(body + end, BodyLimits())
     assert became == 0
-    assert turns >= len(body) // 65536
+    assert runs >= len(body) // 65536
 
 
-def test_no_bound_is_no_bound() -> None:
+def test_bound_of_0_is_unlimited() -> None:
     body = gzip.compress(b"\0" * (257 * MEGABYTE), 1)
-    assert turns_of_others(body, BodyLimits(decompressed=0))[0] == 257 * MEGABYTE
+    assert runs_of_other_work(body, BodyLimits(decompressed=0))[0] == 257 * MEGABYTE
     with pytest.raises(TooLargeError, match="larger than 268435456 bytes once"):
-        turns_of_others(body, BodyLimits())
+        runs_of_other_work(body, BodyLimits())

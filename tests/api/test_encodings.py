@@ -132,7 +132,7 @@ def test_body_that_is_something_else_is_refused(coding: str, body: bytes) -> Non
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
-def test_little_is_held_of_what_becomes_large(coding: str) -> None:
+def test_large_body_is_decompressed_in_pieces(coding: str) -> None:
     data = b"\0" * (50 * PIECE + 1)
     compressed = gzip.compress(data) if coding == "gzip" else zlib.compress(data)
     sizes = [len(piece) for piece in Decompressor(coding).feed(compressed)]

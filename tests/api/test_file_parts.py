@@ -60,7 +60,7 @@ def predict_later(server: Server, **kwargs: Any) -> httpx.Response:
 
 
 def seen(server: Server, response: httpx.Response) -> Any:
-    """What the model has seen of the arguments, in whatever way it was asked."""
+    """The model's description of its arguments, from a prediction, a training or a job."""
     assert response.status_code in (200, 202), response.text
     if "predictions" in response.json():
         return predictions(response)
@@ -99,7 +99,7 @@ def test_path_keeps_the_extension_of_the_name(server: Server, ask: Ask) -> None:
 
 
 @every_way
-def test_parts_that_are_not_files_become_what_their_fields_want(server: Server, ask: Ask) -> None:
+def test_other_parts_are_read_as_their_fields_need_them(server: Server, ask: Ask) -> None:
     parts = [
         Part("mapping", b'{"a": %d}' % (2**80 + 1), None, "application/json"),
         Part("anything", IMAGE, None, "image/png"),
@@ -194,7 +194,7 @@ def test_file_without_a_name_is_not_bound_as_text_is(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("where", ["preamble", "epilogue"])
-def test_nothing_is_held_of_what_is_around_the_parts(server: Server, where: str) -> None:
+def test_preamble_and_epilogue_are_not_held_in_memory(server: Server, where: str) -> None:
     form = multipart(Part("text", b"x"))
     filler = b"\r\n--deepaas-test" * (50 * MEGABYTE // 16) + b"\r\n"
     content = form["content"]
@@ -205,8 +205,7 @@ def test_nothing_is_held_of_what_is_around_the_parts(server: Server, where: str)
     assert growth.bytes < 20 * MEGABYTE
 
 
-def test_many_parts_hold_up_nobody(server: Server) -> None:
-    """Each of them is a file; other requests are answered before all are read."""
+def test_other_requests_are_answered_while_many_parts_are_read(server: Server) -> None:
     form = multipart(*[Part("files", b"x", None, "image/png") for _ in range(1000)])
     head = (
         b"POST /v2/models/sources/predict/ HTTP/1.1\r\nHost: x\r\nContent-Type: "

@@ -1,4 +1,4 @@
-"""Names that clients give to their files, and what is left of them."""
+"""Names that clients give to their files are cleaned, and extensions kept."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_name_is_the_base_name_in_one_line(given: str, name: str) -> None:
 @pytest.mark.parametrize(
     "given", [".", "..", "...", " . ", "/", "\\", "../", "..\\..\\..", "a/..", "\r\n", ".\0.", " "]
 )
-def test_name_that_is_no_name_is_unnamed(given: str) -> None:
+def test_name_that_cannot_be_used_becomes_unnamed(given: str) -> None:
     assert base_name(given) == "unnamed"
 
 
@@ -58,7 +58,7 @@ def test_name_of_255_bytes_is_not_cut() -> None:
 
 @settings(deadline=None)
 @given(st.text(max_size=300) | st.text("./\\ \r\n\0aä😀", max_size=300))
-def test_any_name_can_do_no_harm(given: str) -> None:
+def test_any_name_is_safe(given: str) -> None:
     name = base_name(given)
     assert name not in ("", ".", "..")
     assert not set(name) & set("/\\")

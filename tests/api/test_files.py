@@ -57,7 +57,7 @@ class CountedFiles(RequestFiles):
 
 
 def test_many_small_parts_take_few_descriptors(tmp_path: Path) -> None:
-    """They come in one piece, after so large a file that threads write what follows."""
+    """They come in one piece, and after a file so large that a thread writes them."""
     small = part("name=a", b"x", "Content-Type: image/png") * 900
     large = part("name=b; filename=f", b"y" * (2 * INLINE))
 
@@ -81,13 +81,13 @@ def test_many_small_parts_take_few_descriptors(tmp_path: Path) -> None:
     assert asyncio.run(receive()) < 350
 
 
-def test_others_have_their_turn_while_many_parts_are_read(tmp_path: Path) -> None:
-    turns = 0
+def test_other_work_runs_while_many_parts_are_read(tmp_path: Path) -> None:
+    runs = 0
 
     async def others() -> None:
-        nonlocal turns
+        nonlocal runs
         while True:
-            turns += 1
+            runs += 1
             await asyncio.sleep(0)
 
     async def data() -> AsyncGenerator[bytes]:
@@ -100,4 +100,4 @@ def test_others_have_their_turn_while_many_parts_are_read(tmp_path: Path) -> Non
         other.cancel()
 
     asyncio.run(receive())
-    assert turns >= 640 // 16
+    assert runs >= 640 // 16

@@ -1,4 +1,4 @@
-"""The parts of multipart forms: which are texts, how they are encoded, and what is around them."""
+"""Parts of multipart forms: texts and others, encoded parts, preambles and epilogues."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_part_with_an_empty_file_name_is_a_file_without_a_name(
     assert read(sent + END) == [("a", content, kind, "")]
 
 
-def test_file_name_that_is_no_name_is_a_name_all_the_same(read: Read) -> None:
+def test_file_name_that_cannot_be_used_becomes_unnamed(read: Read) -> None:
     assert read(part('name=a; filename=".."', b"x") + END) == [("a", b"x", ANY, "unnamed")]
 
 
@@ -200,7 +200,7 @@ PREAMBLES = [
 
 @pytest.mark.parametrize("before", PREAMBLES, ids=lambda before: str(before)[:30])
 @pytest.mark.parametrize("size", [1, 2, 3, 100_000])
-def test_what_comes_before_the_parts_is_ignored(read: Read, before: bytes, size: int) -> None:
+def test_preamble_is_ignored(read: Read, before: bytes, size: int) -> None:
     body = before + BODY
     assert read(*(body[start : start + size] for start in range(0, len(body), size))) == PARTS
 
@@ -209,7 +209,7 @@ def test_what_comes_before_the_parts_is_ignored(read: Read, before: bytes, size:
     "after", [b"epilogue", b"\r\nepilogue\r\n--B\r\n", BODY, b"--B\r\n bad\r\n", b"x" * 100_000]
 )
 @pytest.mark.parametrize("size", [1, 100_000])
-def test_what_comes_after_the_parts_is_ignored(read: Read, after: bytes, size: int) -> None:
+def test_epilogue_is_ignored(read: Read, after: bytes, size: int) -> None:
     body = BODY + after
     assert read(*(body[start : start + size] for start in range(0, len(body), size))) == PARTS
 
@@ -220,7 +220,7 @@ def test_boundaries_may_be_padded(read: Read, size: int) -> None:
     assert read(*(body[start : start + size] for start in range(0, len(body), size))) == PARTS
 
 
-def test_nothing_is_held_of_a_long_preamble(uploads: Uploads) -> None:
+def test_long_preamble_is_not_held(uploads: Uploads) -> None:
     form = Form(CONTENT_TYPE, 10, 10, uploads.new)
     for _ in range(1000):
         form.feed(b"\r\n--" * 1000)

@@ -25,7 +25,7 @@ def server(serve_all: Serve) -> Server:
 
 @pytest.fixture
 def doomed(serve_doomed: Serve) -> Server:
-    """For what the reference release may not answer."""
+    """For requests that the reference release may not answer."""
     return serve_doomed({"sources": "zoo.sources"})
 
 

@@ -96,7 +96,7 @@ def test_empty_text_for_a_file_is_no_file(server: Server, sent: dict[str, Any]) 
     assert predictions(server.predict("sources", **sent)) == {"file": ["str", "''"]}
 
 
-def test_null_for_a_file_is_what_the_field_says(server: Server) -> None:
+def test_null_for_a_file_is_refused_by_the_field(server: Server) -> None:
     response = server.predict("sources", json={"file": None})
     assert response.status_code == 422
     assert response.json() == {"file": ["Field may not be null."]}
@@ -194,7 +194,7 @@ def test_malformed_json_part_is_422(server: Server) -> None:
 
 
 @pytest.mark.mended("Not a valid mapping type.")
-def test_answer_says_what_is_wrong_with_json(server: Server) -> None:
+def test_answer_tells_the_fault_in_the_json(server: Server) -> None:
     part = Part("mapping", b"{'a': 1}", None, "application/json")
     ((message,),) = server.predict("sources", **multipart(part)).json().values()
     assert message.startswith("The part is not valid JSON: Expecting property name")
@@ -231,7 +231,7 @@ def test_encoded_text_is_decoded(server: Server, encoding: str, encoded: bytes) 
     assert got == {"text": ["str", "'hällo'"]}
 
 
-@pytest.mark.mended("what is malformed is left out or passed on")
+@pytest.mark.mended("malformed parts are left out or passed on")
 @pytest.mark.parametrize(
     ("encoding", "encoded"), [(BASE64, b"!!!"), (BASE64, b"YQ"), (QUOTED, b"=ZZ")]
 )
@@ -275,7 +275,7 @@ def test_boundary_may_be_padded(server: Server) -> None:
 
 @pytest.mark.mended("it is passed on")
 @pytest.mark.parametrize("name", [".", "..", "dir/..", "../", "\\\\"])
-def test_name_that_is_no_name_is_unnamed(server: Server, name: str) -> None:
+def test_name_that_cannot_be_used_becomes_unnamed(server: Server, name: str) -> None:
     assert sent(server, Part("file", b"x", name))["file"][3] == "unnamed"
 
 

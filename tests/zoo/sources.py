@@ -1,4 +1,4 @@
-"""Takes arguments of every kind from everywhere, and tells exactly what each has become."""
+"""Takes arguments of every kind from everywhere, and describes exactly how each has arrived."""
 
 import hashlib
 import json

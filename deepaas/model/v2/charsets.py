@@ -1,4 +1,4 @@
-"""Which charsets a request may name."""
+"""The charsets that a request may name."""
 
 from __future__ import annotations
 

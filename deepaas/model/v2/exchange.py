@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 NOT_IMPLEMENTED = "Not implemented by underlying model"
 
 UNNAMED = "unnamed"
-"""The `original_filename` of a file for which the client gave no name that can be used."""
+"""The `original_filename` of a file if the client gave no name, or a name that cannot be used."""
 
 
 @dataclass(frozen=True, slots=True)
 class FilePart:
-    """A part of a form that the server has put into a file, and what the client said of it.
+    """A part of a form that the server has put into a file, with the client's name and type for it.
 
-    Without a `filename` the client gave none, or an empty one, and it depends on the argument
-    whether this is a file. `content_type` is empty if the client gave none.
+    `filename` is empty if the client gave no name, or an empty one; then it depends on the argument
+    whether the part is a file. `content_type` is empty if the client gave no type.
     """
 
     path: str
@@ -32,7 +32,7 @@ class FilePart:
 class Call:
     """One request for a prediction or a training, as it came.
 
-    `form` holds the parts of a multipart body in their order, as text where they are plainly text;
+    `form` holds the parts of a multipart body in their order, those that are plain text as text;
     any other body is in `body`, or in the file `body_path` if it is large. `headers` has only those
     that the model's arguments need, with names in lower case. With `check`, "train" or "predict",
     nothing is called: all that is asked is whether these are arguments of the function of that

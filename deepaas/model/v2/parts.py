@@ -1,4 +1,4 @@
-"""What the values of queries and forms become: texts, files, bytes and parsed JSON."""
+"""Turns the values of queries and forms into texts, files, bytes and parsed JSON."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 
 class UnusableValueError(Exception):
-    """A value cannot become what its argument needs; the text says why."""
+    """The value of an argument cannot be read; the text says why."""
 
 
 def takes_files(field: fields.Field, is_file: bool) -> bool:
-    """Whether a part without a file name is a file for this field, and a text is not.
+    """Whether a part without a file name is a file for this field.
 
-    `is_file` tells how the field is declared. A field of texts cannot take files all the same.
+    `is_file` says how the field is declared; but a field of texts cannot take files.
     """
     return is_file and not isinstance(getattr(field, "inner", field), fields.String)
 
@@ -38,14 +38,13 @@ def takes_json(field: fields.Field) -> bool:
     return isinstance(field, kinds) and not hasattr(field, "delimiter")
 
 
-# --- from what was sent to what the field gets
+# --- from the request to the field
 
 
 def value_for(argument: Argument, found: Sequence[str | FilePart]) -> Any:
-    """What the argument's field gets, if this was found under its name.
+    """The value for the argument's field; `found` are all values under its name.
 
-    Raises UnusableValueError. A list is made of all that was found, unless this is one part with a
-    JSON list.
+    Raises UnusableValueError. A list gets all of them, unless the only one is a JSON list.
     """
     if not argument.multiple:
         one = found[0]
@@ -74,7 +73,7 @@ def _value(argument: Argument, found: str | FilePart) -> Any:
 
 
 def _checked(text: str) -> str:
-    """A text of a query or an urlencoded form, where it is known now whether it is one."""
+    """A text of a query or a urlencoded form, whose bytes may not have been text."""
     if not text.isascii():
         try:
             text.encode()
@@ -84,7 +83,7 @@ def _checked(text: str) -> str:
 
 
 def _file(name: str, part: FilePart) -> UploadedFile | str:
-    """A file; or an empty text, where a browser has sent a form without choosing one."""
+    """A file; or an empty text, if the user of a browser has not chosen a file."""
     if not part.filename and os.path.getsize(part.path) == 0:
         return ""
     content_type = part.content_type or "application/octet-stream"
@@ -105,7 +104,7 @@ def _decoded(data: bytes, content_type: str) -> str:
     charset = _charset(content_type) or "utf-8"
     try:
         text = data.decode(charset)
-        text.encode()  # has no lone surrogates, which some charsets can bring in
+        text.encode()  # fails for lone surrogates, which some charsets allow
     except ValueError:
         raise UnusableValueError(f"The part is not text in the charset {charset!r}.") from None
     return text
@@ -125,14 +124,14 @@ def _parsed(data: bytes, content_type: str) -> Any:
 # --- fields that take nothing but files
 
 _NO_FILES = (str, int, float, list, dict)
-"""What a query, a form or a JSON body can hold in place of a file, besides null."""
+"""The types that a query, a form or a JSON body can hold in place of a file, besides null."""
 
 
 def with_files_only(field: fields.Field, name: str) -> fields.Field:
-    """The field or, if it passes on whatever it gets, a copy that refuses what is not a file.
+    """A copy of the field that refuses everything but files.
 
-    So do the items of a list, of which those that are empty are left out. A field with a
-    `deserialize` or `_deserialize` of its own may take texts on purpose, and stays as it is.
+    A list is copied with such a field for its items, and leaves out empty texts. A field with a
+    `deserialize` or `_deserialize` of its own may take texts on purpose, and is returned as it is.
     """
     kind = type(field)
     if isinstance(field, fields.List):
@@ -175,7 +174,7 @@ class _File(fields.Field):
 
 
 class _FileList(fields.List):
-    """A list of files; what a browser sends where none was chosen is no item of it."""
+    """A list of files without the empty texts that stand for files that were not chosen."""
 
     def deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
         if isinstance(value, list):

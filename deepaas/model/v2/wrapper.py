@@ -14,7 +14,7 @@ class UploadedFile(NamedTuple):
     `filename` is the path of a temporary file, which is removed after the answer: the model may
     open, move or delete it. It ends with the extensions of the client's name. `name` is the
     argument's name, `content_type` what the client said the file is, `original_filename` the
-    client's name for it, without folders; "unnamed" if there is none that can be used.
+    client's name for it, without folders; "unnamed" if the client gave no name that can be used.
     """
 
     name: str | None = None

@@ -1,4 +1,4 @@
-"""Calls that hold arguments in one place or another, and what comes of them."""
+"""Makes calls that hold arguments in one place or another, and loads them."""
 
 from __future__ import annotations
 

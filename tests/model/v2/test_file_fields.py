@@ -173,7 +173,7 @@ def test_json_for_a_list_of_files_is_refused(value: Any) -> None:
     )
 
 
-def test_validators_of_a_list_of_files_count_what_is_a_file() -> None:
+def test_validators_of_a_list_count_only_files() -> None:
     field = fields.List(file_field(), validate=validate.Length(min=1))
     assert load({"image": field}, by_parts(("image", ""), ("image", CAT)))
     assert refusal({"image": field}, by_parts(("image", ""))) == (
@@ -182,7 +182,7 @@ def test_validators_of_a_list_of_files_count_what_is_a_file() -> None:
     )
 
 
-# --- what authors want to be otherwise
+# --- fields that take texts on purpose
 
 
 def test_field_that_deserializes_by_itself_gets_the_text() -> None:

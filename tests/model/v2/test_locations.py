@@ -1,4 +1,4 @@
-"""Where the arguments of a request are looked for, and what makes a list."""
+"""Arguments are looked for in several places; lists take several values."""
 
 from __future__ import annotations
 

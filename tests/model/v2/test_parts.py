@@ -1,4 +1,4 @@
-"""What texts, files and other parts of forms become for the fields that they are for."""
+"""Texts, files and other parts of forms are read as their fields need them."""
 
 from __future__ import annotations
 
@@ -219,7 +219,7 @@ def test_part_that_is_neither_text_nor_json_is_bytes(
     assert load({"a": fields.Raw()}, by_parts(("a", nameless(content, kind)))) == {"a": content}
 
 
-def test_bytes_are_what_fields_of_texts_and_numbers_make_of_them(nameless: Nameless) -> None:
+def test_fields_of_texts_and_numbers_read_bytes(nameless: Nameless) -> None:
     declared = {"a": fields.Str(), "b": fields.Int(), "c": fields.Bool()}
     parts = [(name, nameless(b"1", "x/y")) for name in "abc"]
     call = by_parts(*parts)
