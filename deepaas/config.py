@@ -39,6 +39,13 @@ SERVER = [
         help="Largest request body in bytes; a larger one is answered 413. 0 is no limit.",
     ),
     cfg.IntOpt(
+        "client-max-decompressed",
+        default=256 * 1024 * 1024,
+        min=0,
+        help="Most bytes that a compressed request body may become; a larger one is answered 413. "
+        "0 is no limit but --client-max-size.",
+    ),
+    cfg.IntOpt(
         "client-max-parts",
         default=1000,
         min=1,

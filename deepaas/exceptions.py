@@ -9,6 +9,7 @@ DeepaasError
     ├── MethodNotAllowedError      405
     ├── BadRequestError            400
     ├── TooLargeError              413
+    ├── UnsupportedEncodingError   415
     ├── DisabledError              402
     ├── NotImplementedByModelError 501
     ├── RequestTimeoutError        408
@@ -89,6 +90,21 @@ class BadRequestError(RequestError):
 class TooLargeError(RequestError):
     status = 413
     code = "too_large"
+
+
+class UnsupportedEncodingError(RequestError):
+    """The body, or a part of it, has an encoding that the server does not know.
+
+    `accepted` are the encodings that a body may have, if it is about the body.
+    """
+
+    status = 415
+    code = "unsupported_encoding"
+
+    def __init__(self, message: str, accepted: str = "") -> None:
+        super().__init__(message)
+        if accepted:
+            self.headers = {"Accept-Encoding": accepted}
 
 
 class DisabledError(RequestError):

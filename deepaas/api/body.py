@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+import re
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 
 from aiohttp import StreamReader, hdrs, web
 
+from deepaas.api.encodings import PIECE, Decompressor, content_coding
 from deepaas.api.files import RequestFiles
 from deepaas.api.forms import Form, clean
 from deepaas.api.patience import Patience
-from deepaas.exceptions import RequestError, RequestTimeoutError, TooLargeError
+from deepaas.exceptions import (
+    BadRequestError,
+    RequestError,
+    RequestTimeoutError,
+    TooLargeError,
+)
 from deepaas.model.v2.exchange import Call
 from deepaas.model.v2.streams import EVENTS
 
@@ -19,15 +27,24 @@ IN_MEMORY = 120 * 1024
 """Bytes of a body that are kept in memory, to fit a packet; a larger one goes to a file."""
 
 
+COMPRESSED_STEP = 64 * 1024
+"""Most bytes of a compressed body that are read without a pause."""
+
+PIECE_COST = 256
+"""A piece counts as so many bytes more, for the work that is the same for each piece."""
+
+
 @dataclass(frozen=True)
 class BodyLimits:
     """What a request's body may be, and where its files go.
 
-    `size` is in bytes, 0 is no limit; `parts` and `text` (bytes) are those of a multipart form;
-    `receive_timeout` is in seconds, 0 is no limit. `receiving` are those that are coming now.
+    `size` is in bytes, 0 is no limit; so is `decompressed`, for a body that comes compressed;
+    `parts` and `text` (bytes) are those of a multipart form; `receive_timeout` is in seconds, 0 is
+    no limit. `receiving` are those that are coming now.
     """
 
     size: int = 0
+    decompressed: int = 256 * 1024 * 1024
     parts: int = 1000
     text: int = 4 * 1024 * 1024
     receive_timeout: float = 60
@@ -40,52 +57,92 @@ async def read_call(
 ) -> Call:
     """The request as a call for a model, with those of its headers that are wanted.
 
-    Raises TooLargeError beyond the limits, and BadRequestError for a malformed form.
+    Raises TooLargeError beyond the limits, UnsupportedEncodingError for a compression that the
+    server does not know, and BadRequestError for a malformed body or header.
     """
     headers = request.headers
-    call = Call(
-        query=clean(request.raw_path.partition("?")[2]),
-        content_type=clean(headers.get(hdrs.CONTENT_TYPE, "")),
-    )
-    if wanted_headers:
-        call.headers = {n.lower(): clean(headers[n]) for n in wanted_headers if n in headers}
-    if hdrs.ACCEPT in headers:
-        accept = ", ".join(headers.getall(hdrs.ACCEPT))
-        if EVENTS in accept.lower():  # the answer may be a stream
-            call.headers = {**call.headers, "accept": clean(accept)}
+    call = _without_body(request, wanted_headers)
     if not request.can_read_body:
         return call
     if limits.size and (request.content_length or 0) > limits.size:
         raise _too_large(limits)
+    coding = ""
+    if hdrs.CONTENT_ENCODING in headers:
+        coding = content_coding(headers.getall(hdrs.CONTENT_ENCODING))
     if headers.get(hdrs.EXPECT, "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0  # the answer proper has not begun
-    if call.content_type[:10].lower() == "multipart/":
-        form = Form(call.content_type, limits.parts, limits.text, files.new)
-        with contextlib.closing(form):
-            async for chunk in _chunks(request, limits):
-                form.feed(chunk)
-                await files.flush()
-            call.form = form.finish()
-    else:
-        await _read_plain(request, limits, files, call)
+    is_form = call.content_type[:10].lower() == "multipart/"
+    if not is_form and not coding and _is_here(request):  # as most are
+        call.body = request.content.read_nowait()
+        if limits.size and len(call.body) > limits.size:
+            raise _too_large(limits)
+        return call
+    data = _chunks(request, limits)
+    if coding:
+        data = _decompressed(data, coding, limits)
+    async with contextlib.aclosing(data):
+        await (_read_form if is_form else _read_plain)(data, limits, files, call)
     if files:
         await files.finish()
     return call
 
 
-async def _read_plain(
-    request: web.BaseRequest, limits: BodyLimits, files: RequestFiles, call: Call
+def _without_body(request: web.BaseRequest, wanted_headers: Sequence[str]) -> Call:
+    headers = request.headers
+    call = Call(
+        query=_query(request.raw_path.partition("?")[2]),
+        content_type=clean(headers.get(hdrs.CONTENT_TYPE, "")),
+    )
+    if wanted_headers:
+        call.headers = {n.lower(): _header(n, headers[n]) for n in wanted_headers if n in headers}
+    if hdrs.ACCEPT in headers:
+        accept = ", ".join(headers.getall(hdrs.ACCEPT))
+        if EVENTS in accept.lower():  # the answer may be a stream
+            call.headers = {**call.headers, "accept": clean(accept)}
+    return call
+
+
+def _query(text: str) -> str:
+    """A query string, its bytes that are no UTF-8 percent-encoded as they should have been."""
+    if text.isascii():
+        return text
+    return re.sub("[\udc80-\udcff]", lambda found: f"%{ord(found[0]) - 0xDC00:02X}", text)
+
+
+def _header(name: str, value: str) -> str:
+    """A header's value as text. Accept may have any bytes, as it is only compared with choices."""
+    cleaned = clean(value)
+    if cleaned != value and name.lower() != "accept":
+        raise BadRequestError(f"The header {name} is not valid UTF-8")
+    return cleaned
+
+
+def _is_here(request: web.BaseRequest) -> bool:
+    """Whether the whole body has come, and is small."""
+    return request.content.is_eof() and request.content.total_bytes <= IN_MEMORY
+
+
+async def _read_form(
+    data: AsyncGenerator[bytes], limits: BodyLimits, files: RequestFiles, call: Call
 ) -> None:
-    content = request.content
-    if content.is_eof() and content.total_bytes <= IN_MEMORY:  # it is all there, as most are
-        call.body = content.read_nowait()
-        if limits.size and len(call.body) > limits.size:
-            raise _too_large(limits)
-        return
+    form = Form(call.content_type, limits.parts, limits.text, files.new)
+    with contextlib.closing(form):
+        async for chunk in data:
+            for number, piece in enumerate(form.pieces(chunk)):
+                if number:  # there are many parts in this chunk
+                    await asyncio.sleep(0)
+                form.feed(piece)
+                await files.flush()
+        call.form = form.finish()
+
+
+async def _read_plain(
+    data: AsyncGenerator[bytes], limits: BodyLimits, files: RequestFiles, call: Call
+) -> None:
     chunks = []
     size = 0
-    async for chunk in _chunks(request, limits):
+    async for chunk in data:
         chunks.append(chunk)
         size += len(chunk)
         if size > IN_MEMORY:
@@ -96,17 +153,50 @@ async def _read_plain(
     call.body_path, file = files.new()
     for chunk in chunks:
         file.write(chunk)
-    async for chunk in _chunks(request, limits, size):
+    async for chunk in data:
         file.write(chunk)
         await files.flush()
 
 
-async def _chunks(
-    request: web.BaseRequest, limits: BodyLimits, size: int = 0
-) -> AsyncIterator[bytes]:
-    """What comes of the body, as it comes; `size` bytes of it have come already."""
+async def _decompressed(
+    data: AsyncGenerator[bytes], coding: str, limits: BodyLimits
+) -> AsyncGenerator[bytes]:
+    """Decompress `data`, and let the event loop do other work in between."""
+    decompressor = Decompressor(coding)
+    size = 0
+    since_pause = 0
+    async with contextlib.aclosing(data):
+        async for chunk in data:
+            for start in range(0, len(chunk), COMPRESSED_STEP):
+                step = chunk[start : start + COMPRESSED_STEP]
+                since_pause += len(step) * PIECE // COMPRESSED_STEP
+                for piece in decompressor.feed(step):
+                    size += len(piece)
+                    _check_decompressed(size, limits)
+                    if piece:
+                        yield piece
+                    since_pause += len(piece) + PIECE_COST
+                    if since_pause >= PIECE:
+                        since_pause = 0
+                        await asyncio.sleep(0)
+    decompressor.finish()
+
+
+def _check_decompressed(size: int, limits: BodyLimits) -> None:
+    if limits.size and size > limits.size:
+        raise _too_large(limits)
+    if limits.decompressed and size > limits.decompressed:
+        raise TooLargeError(
+            f"The request body is larger than {limits.decompressed} bytes once it is "
+            "decompressed; send it as it is, or less at a time"
+        )
+
+
+async def _chunks(request: web.BaseRequest, limits: BodyLimits) -> AsyncGenerator[bytes]:
+    """The pieces of the body, as they arrive."""
     content = request.content
     seconds = limits.receive_timeout
+    size = 0
     limits.receiving.add(content)
     try:
         with Patience(seconds, lambda: content.set_exception(_too_slow(seconds))) as patience:

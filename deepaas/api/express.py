@@ -374,7 +374,8 @@ class Server(web.Server):
     """aiohttp's low-level server, with connections that know the short way."""
 
     def __init__(self, app: App, **kwargs: Any) -> None:
-        super().__init__(app.handle, **kwargs)
+        # api/body.py decompresses bodies, and bounds their size.
+        super().__init__(app.handle, auto_decompress=False, **kwargs)
         self.app = app
         self.heads: dict[bytes, Head] = {}
 

@@ -91,9 +91,9 @@ class RequestFiles:
     def __bool__(self) -> bool:
         return bool(self._paths)
 
-    def new(self) -> tuple[str, SpoolFile]:
-        """An empty file: its path, and the file open for writing."""
-        fd, path = tempfile.mkstemp(dir=self._directory)
+    def new(self, extension: str = "") -> tuple[str, SpoolFile]:
+        """An empty file whose name ends so: its path, and the file open for writing."""
+        fd, path = tempfile.mkstemp(extension, dir=self._directory)
         self._paths.append(path)
         file = SpoolFile(self, fd)
         self._files.append(file)

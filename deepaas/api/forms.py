@@ -1,23 +1,38 @@
-"""Multipart forms: their files go to disk as they come, their texts to memory."""
+"""Multipart forms: plain texts are held in memory, all other parts go to disk as they come.
+
+A plain text is a part without a file name whose type is text/plain, or not given. The model's
+worker decides about each other part, as that depends on the argument that the part is for.
+"""
 
 from __future__ import annotations
 
 import email.message
 import functools
 import logging
-import os
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser
 
-from deepaas.exceptions import BadRequestError, TooLargeError
+from deepaas.api.encodings import PartDecoder, part_decoder
+from deepaas.api.filenames import base_name, extension
+from deepaas.exceptions import BadRequestError, TooLargeError, UnsupportedEncodingError
+from deepaas.model.v2.charsets import is_charset
 from deepaas.model.v2.exchange import FilePart
 
 MAX_CONTENT_TYPE = 1000
 """Characters; a boundary has 70 at the most, and parsing takes time that grows with the square."""
+
+MAX_SEMICOLONS = 32
+"""In a header of a part; parsing takes time that grows with the square of their number."""
+
+PARTS_AT_ONCE = 16
+"""How many parts are read without a pause."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 # What clients send is told to them, not to the log.
 logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
@@ -30,7 +45,8 @@ class Writable(Protocol):
     def close(self) -> None: ...
 
 
-NewFile = Callable[[], tuple[str, Writable]]
+NewFile = Callable[[str], tuple[str, Writable]]
+"""Makes a file whose name has this extension: its path, and the file open for writing."""
 
 
 @dataclass
@@ -39,6 +55,7 @@ class _Part:
     filename: str
     content_type: str
     charset: str
+    decoder: PartDecoder | None
     path: str = ""
     file: Writable | None = None
     text: bytearray = field(default_factory=bytearray)
@@ -57,15 +74,17 @@ class Form:
         self._headers: dict[str, bytes] = {}
         self._text_size = 0
         self._ended = False
+        self._has_begun = False
         if len(content_type) > MAX_CONTENT_TYPE:
             raise BadRequestError("The Content-Type of the multipart body is too long")
-        boundary = _parameters("content-type", content_type.encode("utf-8", "replace")).get(
-            "boundary", ""
-        )
-        if not boundary or len(boundary) > 70:
+        parameters = _parameters("content-type", content_type.encode("utf-8", "replace"))
+        boundary = parameters.get("boundary", "").encode("utf-8", "replace")
+        if not 0 < len(boundary) <= 70:
             raise BadRequestError("The multipart body has no usable boundary")
+        self._line = b"\n--" + boundary
+        self._preamble = b"\n"  # its last bytes; empty once the first boundary has come
         self._parser = MultipartParser(
-            boundary.encode("utf-8", "replace"),
+            boundary,
             {
                 "on_part_begin": self._on_part_begin,
                 "on_header_field": self._on_header_name,
@@ -78,12 +97,44 @@ class Form:
             },
         )
 
+    def pieces(self, data: bytes) -> Iterator[bytes]:
+        """Cut the next bytes of the body so that each piece has few parts."""
+        start = 0
+        while start < len(data):
+            end = start
+            for _ in range(PARTS_AT_ONCE):
+                end = data.find(self._line, end + 1)
+                if end < 0:
+                    end = len(data)
+                    break
+            yield data[start:end]
+            start = end
+
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the body."""
+        if not self._has_begun:
+            data = self._after_preamble(data)
+        if self._ended or not data:
+            return
         try:
             self._parser.write(data)
         except FormParserError as error:
             raise BadRequestError(f"The multipart body is malformed: {error}") from None
+
+    def _after_preamble(self, data: bytes) -> bytes:
+        """The bytes after the first boundary; those before it have no meaning."""
+        if self._preamble:
+            data = self._preamble + data
+            start = data.find(self._line)
+            if start < 0:
+                self._preamble = data[1 - len(self._line) :]
+                return b""
+            self._preamble = b""
+            self._parser.write(self._line[1:])
+            data = data[start + len(self._line) :]
+        data = data.lstrip(b" \t")
+        self._has_begun = bool(data)
+        return data
 
     def finish(self) -> list[tuple[str, str | FilePart]]:
         """The parts by name, in their order, once all of the body has been fed."""
@@ -120,20 +171,45 @@ class Form:
         )
         if "name" not in disposition:
             raise BadRequestError("A part of the multipart body has no name")
-        content_type = self._headers.get("content-type", b"")
+        content_type, kind, charset = _media_type(self._headers.get("content-type", b""))
+        filename = disposition.get("filename")
         part = _Part(
             name=disposition["name"],
-            filename=_base_name(disposition.get("filename", "")),
-            content_type=content_type.decode("latin-1").strip(),
-            charset=_parameters("content-type", content_type).get("charset", "utf-8"),
+            filename=base_name(filename) if filename else "",
+            content_type=content_type,
+            charset=charset,
+            decoder=self._decoder(disposition["name"]),
         )
-        if disposition.get("filename"):
-            part.path, part.file = self._new_file()
+        if not filename and kind[:5] in ("", "text/") and not is_charset(charset):
+            raise BadRequestError(f"Unknown charset {charset[:40]!r} in the form")
+        if filename is not None or kind not in ("", "text/plain"):
+            part.path, part.file = self._new_file(extension(part.filename))
         self._parts.append(part)
+
+    def _decoder(self, name: str) -> PartDecoder | None:
+        coding = self._headers.get("content-encoding", b"").strip().lower()
+        if coding not in (b"", b"identity"):
+            raise UnsupportedEncodingError(
+                f"Part {name[:40]!r} of the form has a Content-Encoding of its own; compress the "
+                "whole body or nothing"
+            )
+        encoding = self._headers.get("content-transfer-encoding", b"").decode("latin-1")
+        try:
+            return part_decoder(encoding)
+        except KeyError:
+            raise BadRequestError(
+                f"Part {name[:40]!r} of the form has the unknown Content-Transfer-Encoding "
+                f"{encoding.strip()[:40]!r}; use base64, quoted-printable or binary"
+            ) from None
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         part = self._parts[-1]
         view = memoryview(data)[start:end]
+        if part.decoder is not None:
+            try:
+                view = memoryview(part.decoder.feed(view))
+            except ValueError:
+                raise self._undecodable(part) from None
         if part.file is not None:
             _write_all(part.file, view)
             return
@@ -149,6 +225,18 @@ class Form:
         part = self._parts[-1]
         if part.file is not None:
             part.file.close()
+        if part.decoder is not None:
+            try:
+                part.decoder.finish()
+            except ValueError:
+                raise self._undecodable(part) from None
+
+    def _undecodable(self, part: _Part) -> BadRequestError:
+        encoding = self._headers["content-transfer-encoding"].decode("latin-1").strip()
+        return BadRequestError(
+            f"Part {part.name[:40]!r} of the form is not valid {encoding}, which its "
+            "Content-Transfer-Encoding announces"
+        )
 
     def _on_end(self) -> None:
         self._ended = True
@@ -169,17 +257,25 @@ def _write_all(file: Writable, view: memoryview) -> None:
 
 def _value(part: _Part) -> str | FilePart:
     if part.path:
-        content_type = part.content_type or "application/octet-stream"
-        return FilePart(part.path, content_type, part.filename)
+        default = "application/octet-stream" if part.filename else ""
+        return FilePart(part.path, part.content_type or default, part.filename)
     try:
-        return clean(part.text.decode(part.charset, "replace"))
-    except (LookupError, ValueError):
-        raise BadRequestError(f"Unknown charset {part.charset[:40]!r} in the form") from None
+        text = part.text.decode(part.charset)
+        if part.charset.lower() != "utf-8":
+            text.encode()  # has no lone surrogates, which some charsets can bring in
+    except ValueError:
+        raise BadRequestError(
+            f"The text in part {part.name[:40]!r} of the form is not valid {part.charset[:40]}; "
+            "name its charset in its Content-Type, or send it as a file"
+        ) from None
+    return text
 
 
 @functools.lru_cache(maxsize=256)  # most forms have the same few headers
 def _parameters(header: str, value: bytes) -> Mapping[str, str]:
     """The parameters of a header's value, their RFC 2231 forms decoded."""
+    if value.count(b";") > MAX_SEMICOLONS:
+        raise BadRequestError(f"The {header} of the multipart body has too many parameters")
     try:
         text = value.decode("utf-8")
     except UnicodeDecodeError:
@@ -200,13 +296,16 @@ def _parameters(header: str, value: bytes) -> Mapping[str, str]:
     return found
 
 
+@functools.lru_cache(maxsize=256)
+def _media_type(value: bytes) -> tuple[str, str, str]:
+    """A Content-Type in one line, the type in it in lower case, and its charset."""
+    content_type = _CONTROL.sub(" ", value.decode("latin-1")).strip()
+    kind = content_type.partition(";")[0].strip().lower()
+    return content_type, kind, _parameters("content-type", value).get("charset", "utf-8")
+
+
 def _redecode(raw: str, charset: str | None) -> str:
     try:
         return clean(raw.encode("latin-1").decode(charset or "utf-8", "replace"))
     except (LookupError, ValueError):
         return clean(raw)
-
-
-def _base_name(filename: str) -> str:
-    """The client's name without its folders, be they written in one way or the other."""
-    return os.path.basename(filename.replace("\\", "/")).replace("\0", "") if filename else ""

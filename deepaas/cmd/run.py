@@ -273,6 +273,7 @@ class Server:
             send_timeout=conf.send_timeout,
             limits=BodyLimits(
                 size=conf.client_max_size,
+                decompressed=conf.client_max_decompressed,
                 parts=conf.client_max_parts,
                 text=conf.client_max_text,
                 receive_timeout=conf.receive_timeout,

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from deepaas.api.files import INLINE, RequestFiles
+from deepaas.api.body import BodyLimits, _read_form
+from deepaas.api.files import INLINE, RequestFiles, SpoolFile
+from deepaas.model.v2.exchange import Call
+from tests.api.form_bodies import CONTENT_TYPE, END, part
 
 
 def contents(directory: Path) -> list[bytes]:
@@ -40,3 +44,60 @@ def test_many_files_take_few_descriptors(tmp_path: Path, size: int) -> None:
         return await receive()
 
     assert asyncio.run(warmed()) < 150
+
+
+class CountedFiles(RequestFiles):
+    """Notes how many descriptors the process has when a file is made."""
+
+    most = 0
+
+    def new(self, extension: str = "") -> tuple[str, SpoolFile]:
+        self.most = max(self.most, psutil.Process().num_fds())
+        return super().new(extension)
+
+
+def test_many_small_parts_take_few_descriptors(tmp_path: Path) -> None:
+    """They come in one piece, and after a file so large that a thread writes them."""
+    small = part("name=a", b"x", "Content-Type: image/png") * 900
+    large = part("name=b; filename=f", b"y" * (2 * INLINE))
+
+    async def data() -> AsyncGenerator[bytes]:
+        yield large
+        yield small + END
+
+    async def receive() -> int:
+        await asyncio.to_thread(int)  # the threads and their descriptors are there already
+        before = psutil.Process().num_fds()
+        call = Call(content_type=CONTENT_TYPE)
+        counted = CountedFiles(str(tmp_path))
+        with counted as files:
+            await _read_form(data(), BodyLimits(), files, call)
+            await files.finish()
+            assert call.form is not None
+            assert len(call.form) == 901
+            assert contents(tmp_path) == [b"x"] * 900 + [b"y" * (2 * INLINE)]
+        return counted.most - before
+
+    assert asyncio.run(receive()) < 350
+
+
+def test_other_work_runs_while_many_parts_are_read(tmp_path: Path) -> None:
+    runs = 0
+
+    async def others() -> None:
+        nonlocal runs
+        while True:
+            runs += 1
+            await asyncio.sleep(0)
+
+    async def data() -> AsyncGenerator[bytes]:
+        yield part("name=a", b"x", "Content-Type: image/png") * 640 + END
+
+    async def receive() -> None:
+        other = asyncio.create_task(others())
+        with RequestFiles(str(tmp_path)) as files:
+            await _read_form(data(), BodyLimits(), files, Call(content_type=CONTENT_TYPE))
+        other.cancel()
+
+    asyncio.run(receive())
+    assert runs >= 640 // 16

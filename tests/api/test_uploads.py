@@ -236,7 +236,7 @@ def test_list_of_files_gives_each_its_own_file(server: Server) -> None:
         ("../../etc/passwd", "passwd"),
         ("/etc/passwd", "passwd"),
         ("C:\\\\docs\\\\report.pdf", "report.pdf"),
-        ("a/b\\\\c/d.txt", "d.txt"),
+        ("a/b\\\\c/letter.txt", "letter.txt"),
     ],
 )
 def test_name_of_a_file_is_its_base_name(server: Server, given: str, base: str) -> None:

@@ -64,10 +64,10 @@ def test_content_is_in_the_temporary_file(server: Server, content: bytes) -> Non
 
 
 def test_temporary_file_lies_in_the_temporary_directory(server: Server) -> None:
-    got = sent(server, Part("data", b"hello", "a.txt", "text/plain"))["data"]
+    got = sent(server, Part("data", b"hello", "client's.txt", "text/plain"))["data"]
     assert os.path.isabs(got["filename"])
     assert got["filename"].startswith(str(server.home / "tmp"))
-    assert "a.txt" not in got["filename"]
+    assert "client" not in got["filename"]
 
 
 def test_type_of_a_part_without_one_is_octet_stream(server: Server) -> None:
@@ -124,16 +124,6 @@ def test_missing_required_file_is_422(server: Server) -> None:
 def test_part_of_a_form_with_no_file_chosen_is_falsy(server: Server, kind: str | None) -> None:
     got = sent(server, Part("data", b"", "", kind), Part("text", b"words"))
     assert "data" not in got or got["data"]["falsy"] is True
-
-
-def test_text_in_a_file_argument_is_no_uploaded_file(server: Server) -> None:
-    got = sent(server, Part("data", b"words"))
-    assert "data" not in got or got["data"]["type"] != "UploadedFile"
-
-
-def test_urlencoded_text_in_a_file_argument_is_no_uploaded_file(server: Server) -> None:
-    got = predictions(server.predict("files", data={"data": "words"}))
-    assert "data" not in got or got["data"]["type"] != "UploadedFile"
 
 
 def test_file_for_a_text_argument_is_422(server: Server) -> None:

@@ -17,9 +17,10 @@ import orjson
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, missing, validate
 
 from deepaas.exact_json import has_large_float
-from deepaas.model.v2.exchange import Call, FilePart
+from deepaas.model.v2.charsets import is_charset
+from deepaas.model.v2.exchange import Call
 from deepaas.model.v2.media import ANY, JSON, best_match, is_media_type
-from deepaas.model.v2.wrapper import UploadedFile
+from deepaas.model.v2.parts import UnusableValueError, takes_files, value_for, with_files_only
 
 FieldLike = fields.Field
 Values = Mapping[str, Any]
@@ -56,20 +57,23 @@ class Argument:
     field: FieldLike
     locations: tuple[str, ...]
     multiple: bool  # a list is made of all its values
-    is_file: bool
+    is_file: bool  # as it is declared
+    takes_files: bool
 
     @classmethod
     def of(cls, python_name: str, field: FieldLike) -> Argument:
         pinned = field.metadata.get("location")
         inner = getattr(field, "inner", None)
         types = {field.metadata.get("type"), inner.metadata.get("type") if inner else None}
+        is_file = "file" in types or pinned == "files"
         return cls(
             name=python_name if field.data_key is None else field.data_key,
             field=field,
             locations=_PINNED.get(pinned, ANYWHERE),
             multiple=isinstance(field, fields.List | fields.Tuple)
             and not hasattr(field, "delimiter"),
-            is_file="file" in types or pinned == "files",
+            is_file=is_file,
+            takes_files=takes_files(field, is_file),
         )
 
 
@@ -91,6 +95,10 @@ class Arguments:
             for name in names
             if name in self._schema.load_fields
         }
+        for name, argument in zip(names, self._arguments, strict=True):
+            field = self._schema.load_fields.get(name)
+            if field is not None and argument.takes_files and "form" in argument.locations:
+                self._schema.load_fields[name] = with_files_only(field, argument.name)
         self._with_digits = [a.name for a in self._arguments if _keeps_digits(a.field)]
         self._are_anywhere = all(a.locations == ANYWHERE for a in self._arguments)
         self._simple = _simple_fields(self._schema, declared, {a.name for a in self._arguments})
@@ -114,16 +122,20 @@ class Arguments:
 
         Raises InvalidArgumentsError. Whatever else the model's own fields raise comes out as it is.
         """
-        gathered = self._gather(call)
+        unusable: dict[str, list[str]] = {}
+        gathered = self._gather(call, unusable)
         if self._accept is not None:
             self._choose_media_type(gathered, call.headers)
-        loaded = self._load_simply(gathered)
+        loaded = None if unusable else self._load_simply(gathered)
         if loaded is None:
-            loaded = self._load_by_schema(gathered)
+            loaded = self._load_by_schema(gathered, unusable)
         return loaded, self.media_type(loaded)
 
-    def _gather(self, call: Call) -> dict[str, Any]:
-        """The value of each argument that the call has one for."""
+    def _gather(self, call: Call, unusable: dict[str, list[str]]) -> dict[str, Any]:
+        """The value of each argument that the call has one for.
+
+        If it has one that cannot be used, `unusable` gets the message that says why.
+        """
         gathered = {}
         if (
             self._are_anywhere
@@ -138,16 +150,24 @@ class Arguments:
             return gathered
         sources = _Sources(call, self._with_digits)
         for argument in self._arguments:
-            value = sources.find(argument)
+            try:
+                value = sources.find(argument)
+            except UnusableValueError as error:
+                unusable[argument.name] = [str(error)]
+                continue
             if value is not missing:
                 gathered[argument.name] = value
         return gathered
 
-    def _load_by_schema(self, gathered: Values) -> dict[str, Any]:
+    def _load_by_schema(
+        self, gathered: Values, unusable: Mapping[str, list[str]]
+    ) -> dict[str, Any]:
         try:
             loaded: dict[str, Any] = self._schema.load(gathered)
         except ValidationError as error:
-            raise InvalidArgumentsError(_by_argument(error)) from None
+            raise InvalidArgumentsError(_by_argument(error) | unusable) from None
+        if unusable:
+            raise InvalidArgumentsError(unusable)
         return loaded
 
     def _load_simply(self, gathered: Values) -> dict[str, Any] | None:
@@ -219,7 +239,7 @@ class _Sources:
                 continue
             found = values.get(argument.name)
             if found:
-                return found if argument.multiple else found[0]
+                return value_for(argument, found)
         return missing
 
     def _values(self, location: str) -> Values:
@@ -236,7 +256,9 @@ def _json_value(argument: Argument, values: Values) -> Any:
 
 
 def _read_query(call: Call) -> Values:
-    return _group(parse_qsl(call.query, keep_blank_values=True)) if call.query else {}
+    if not call.query:
+        return {}
+    return _group(parse_qsl(call.query, keep_blank_values=True, errors="surrogateescape"))
 
 
 def _read_headers(call: Call) -> Values:
@@ -246,12 +268,19 @@ def _read_headers(call: Call) -> Values:
 
 def _read_form(call: Call) -> Values:
     if call.form is not None:
-        return _group((name, _form_value(name, value)) for name, value in call.form)
+        return _group(call.form)
     if not call.content_type.lower().startswith("application/x-www-form-urlencoded"):
         return {}
     text = _text(call)
     try:
-        return _group(parse_qsl(text, keep_blank_values=True, encoding=_charset(call)))
+        return _group(
+            parse_qsl(
+                text,
+                keep_blank_values=True,
+                encoding=_charset(call),
+                errors="surrogateescape",
+            )
+        )
     except ValueError:
         raise InvalidArgumentsError({"form": ["Invalid form body."]}, 400) from None
 
@@ -309,22 +338,14 @@ def _group(pairs: Iterable[tuple[str, Any]]) -> dict[str, list[Any]]:
     return grouped
 
 
-def _form_value(name: str, value: str | FilePart) -> str | UploadedFile:
-    if isinstance(value, str):
-        return value
-    return UploadedFile(name, value.path, value.content_type, value.filename)
-
-
 def _charset(call: Call) -> str:
     for parameter in call.content_type.split(";")[1:]:
         key, _, value = parameter.partition("=")
         if key.strip().lower() == "charset":
             charset = value.strip().strip("\"'")
-            try:
-                "".encode(charset)
-            except (LookupError, ValueError):
+            if not is_charset(charset):
                 message = f"Unknown charset {charset[:40]!r}."
-                raise InvalidArgumentsError({"charset": [message]}, 400) from None
+                raise InvalidArgumentsError({"charset": [message]}, 400)
             return charset
     return "utf-8"
 

@@ -11,10 +11,17 @@ from dataclasses import dataclass, field
 
 NOT_IMPLEMENTED = "Not implemented by underlying model"
 
+UNNAMED = "unnamed"
+"""The `original_filename` of a file if the client gave no name, or a name that cannot be used."""
+
 
 @dataclass(frozen=True, slots=True)
 class FilePart:
-    """A file of a form: where the server has put it, and what the client said of it."""
+    """A part of a form that the server has put into a file, with the client's name and type for it.
+
+    `filename` is empty if the client gave no name, or an empty one; then it depends on the argument
+    whether the part is a file. `content_type` is empty if the client gave no type.
+    """
 
     path: str
     content_type: str
@@ -25,10 +32,11 @@ class FilePart:
 class Call:
     """One request for a prediction or a training, as it came.
 
-    `form` holds the decoded parts of a multipart body, in their order; any other body is in `body`,
-    or in the file `body_path` if it is large. `headers` has only those that the model's arguments
-    need, with names in lower case. With `check`, "train" or "predict", nothing is called: all that
-    is asked is whether these are arguments of the function of that name.
+    `form` holds the parts of a multipart body in their order, those that are plain text as text;
+    any other body is in `body`, or in the file `body_path` if it is large. `headers` has only those
+    that the model's arguments need, with names in lower case. With `check`, "train" or "predict",
+    nothing is called: all that is asked is whether these are arguments of the function of that
+    name.
     """
 
     query: str = ""

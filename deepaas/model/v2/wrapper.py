@@ -16,8 +16,9 @@ class UploadedFile(NamedTuple):
     """A file that came with a request.
 
     `filename` is the path of a temporary file, which is removed after the answer: the model may
-    open, move or delete it. `name` is the argument's name, `content_type` what the client said it
-    is, `original_filename` the client's name for it, without folders.
+    open, move or delete it. It ends with the extensions of the client's name. `name` is the
+    argument's name, `content_type` what the client said the file is, `original_filename` the
+    client's name for it, without folders; "unnamed" if the client gave no name that can be used.
     """
 
     name: str | None = None

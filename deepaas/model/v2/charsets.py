@@ -1,0 +1,18 @@
+"""The charsets that a request may name."""
+
+from __future__ import annotations
+
+import codecs
+import functools
+
+_NO_CHARSETS = ("idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape")
+"""Python's names for codecs of text that are not charsets; some take very long to decode."""
+
+
+@functools.lru_cache(maxsize=128)
+def is_charset(name: str) -> bool:
+    try:
+        "".encode(name)  # fails for codecs that are not of text
+        return codecs.lookup(name).name not in _NO_CHARSETS
+    except (LookupError, ValueError):
+        return False

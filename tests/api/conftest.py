@@ -1,0 +1,25 @@
+"""Fixtures for several tests of the HTTP part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.api.form_bodies import Uploads
+
+Read = Callable[..., list[tuple[Any, ...]]]
+
+
+@pytest.fixture
+def uploads(tmp_path: Path) -> Uploads:
+    """Where the files of a form go."""
+    return Uploads(tmp_path)
+
+
+@pytest.fixture
+def read(uploads: Uploads) -> Read:
+    """Reads a form that comes in these chunks; see Uploads.read."""
+    return uploads.read

@@ -1,0 +1,60 @@
+"""Makes multipart bodies to the byte, and reads them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from deepaas.api.forms import Form
+from deepaas.model.v2.exchange import FilePart
+
+CONTENT_TYPE = "multipart/form-data; boundary=B"
+END = b"--B--\r\n"
+
+
+def part(parameters: str | bytes, body: bytes = b"", *headers: str) -> bytes:
+    """A part with these parameters of its Content-Disposition, and these further headers."""
+    if isinstance(parameters, str):
+        parameters = parameters.encode()
+    head = b"Content-Disposition: form-data; " + parameters
+    return b"\r\n".join((b"--B", head, *(header.encode() for header in headers), b"", body, b""))
+
+
+class Uploads:
+    """Where the files of forms go; knows them all."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.files: list[io.FileIO] = []
+
+    def new(self, extension: str) -> tuple[str, io.FileIO]:
+        path = self._directory / f"{len(self.files)}{extension}"
+        self.files.append(io.FileIO(path, "wb"))
+        return str(path), self.files[-1]
+
+    def read(
+        self,
+        *chunks: bytes,
+        content_type: str = CONTENT_TYPE,
+        parts: int = 100,
+        text: int = 10_000,
+    ) -> list[tuple[Any, ...]]:
+        """Read a form that comes in these chunks; returns its parts, with the contents of files."""
+        form = Form(content_type, parts, text, self.new)
+        try:
+            for chunk in chunks:
+                form.feed(chunk)
+            return self._contents(form.finish())
+        finally:
+            form.close()
+            assert all(file.closed for file in self.files)
+
+    def _contents(self, parts: Iterable[tuple[str, str | FilePart]]) -> list[tuple[Any, ...]]:
+        return [
+            (name, part)
+            if isinstance(part, str)
+            else (name, Path(part.path).read_bytes(), part.content_type, part.filename)
+            for name, part in parts
+        ]
