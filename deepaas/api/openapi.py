@@ -36,6 +36,9 @@ _RESPOND_ASYNC = (
     "`X-Request-Timeout` says for how many seconds the client waits."
 )
 _CALLBACK = "The header `Callback-URL` may name an address that is told how the training ends."
+_OF_A_BODY = "400 403 408 413 422 503 504 507"
+"""The statuses that say why a request with arguments was refused."""
+
 _NO_ARGUMENTS: Json = {"arguments": [], "definitions": {}}
 
 
@@ -136,7 +139,7 @@ def _predict(pool: Pool, definitions: Json) -> Json:
         "models",
         f"Make a prediction with {pool.name}",
         response(_result(pool, renaming), "The result"),
-        "400 403 408 413 422 503 504 507",
+        _OF_A_BODY,
         {"202": response("Training", later), **OF_THE_MODEL},
         _produced(pool),
     )
@@ -153,7 +156,7 @@ def _train(pool: Pool, definitions: Json) -> Json:
         "models",
         f"Train {pool.name}",
         response("Training", "The training has begun, or waits for others to end"),
-        "400 403 408 413 422 503 504 507",
+        _OF_A_BODY,
         OF_THE_MODEL,
     )
     parameters = _parameters(renamed(function["arguments"], renaming))

@@ -163,6 +163,9 @@ ERRORS: Json = {
 }
 """The answers that say what went wrong, by their status."""
 
+OF_EVERY_REQUEST = ("500",)
+"""The statuses of ERRORS that any request may be answered with."""
+
 OF_THE_MODEL: Json = {
     "default": response(
         "Failure", "A status that the model chooses; the body is a text if the status is below 400"
@@ -180,10 +183,9 @@ def operation(
 ) -> Json:
     """An operation that answers 200 with `answer`, or one of the statuses in `errors`.
 
-    `others` are further answers by status. Every operation may find a fault of the server, which
-    is answered 500.
+    `others` are further answers by status.
     """
-    statuses = [*errors.split(), "500"]
+    statuses = [*errors.split(), *OF_EVERY_REQUEST]
     return {
         "tags": [tag],
         "summary": summary,
