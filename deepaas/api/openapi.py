@@ -36,7 +36,7 @@ _RESPOND_ASYNC = (
     "`X-Request-Timeout` says for how many seconds the client waits."
 )
 _CALLBACK = "The header `Callback-URL` may name an address that is told how the training ends."
-_OF_A_BODY = "400 403 408 413 422 503 504 507"
+_OF_A_BODY = "400 403 408 413 415 422 503 504 507"
 """The statuses that say why a request with arguments was refused."""
 
 _NO_ARGUMENTS: Json = {"arguments": [], "definitions": {}}

@@ -155,6 +155,7 @@ ERRORS: Json = {
     "404": response(STRING, "The server has no such record, or no such file"),
     "408": response("Failure", "The request body did not come in time"),
     "413": response("Failure", "The request body is larger than this server accepts"),
+    "415": response("Failure", "The server does not know the encoding of the request body"),
     "422": response("InvalidArguments", "The arguments are invalid, for the reasons given"),
     "500": response("Failure", "The server, the model or its process failed"),
     "503": response("Failure", "Too many requests wait, or the model cannot answer now"),

@@ -309,12 +309,13 @@ def test_endpoint_that_is_switched_off_is_not_described_and_answers_402(
 # --- an overloaded, slow or broken server
 
 
-def test_body_that_is_too_large_or_too_slow_is_described(serve: Serve) -> None:
+def test_body_that_is_too_large_too_slow_or_encoded_is_described(serve: Serve) -> None:
     options = ("--client-max-size", "1000", "--receive-timeout", "0.5")
     described = Described(serve({"leaves": "zoo.leaves"}, *options))
     for function in ("predict", "train"):
         path = f"{path_of(described, 'leaves')}{function}/"
         described.ask("post", path, 413, content=b"x" * 2000)
+        described.ask("post", path, 415, content=b"x", headers={"Content-Encoding": "br"})
         host = f"{HOST}:{described.server.port}"
         head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 10\r\n\r\n"
         answer = described.server.raw(head.encode() + b"half")
