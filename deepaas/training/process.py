@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import ctypes
 import json
-import logging
 import os
 import pickle
 import resource
@@ -16,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from deepaas import log
+from deepaas import log, stdio
 from deepaas.model import loading
 from deepaas.model.v2.arguments import Arguments
 from deepaas.model.v2.failures import describe, let_go, prepare_for_model, reply_to
@@ -26,7 +24,7 @@ from deepaas.training.request import read_call
 from deepaas.training.store import Ending
 from deepaas.training.work import Work, predict, train
 
-logger = logging.getLogger("deepaas.training")
+logger = log.get_logger("deepaas.training")
 
 PR_SET_PDEATHSIG = 1
 
@@ -37,30 +35,29 @@ def main(argv: list[str]) -> None:
     os.set_inheritable(report, False)
     place, plan = Workplace(Path(argv[2])), Plan.from_json(argv[3])
     sys.argv[:] = ["deepaas-training"]
-    _prepare(plan, keeper)
+    streams = _prepare(plan, keeper)
     own_pid = os.getpid()
     try:
-        ending = work(place, plan)
+        ending = work(place, plan, streams)
     except BaseException as error:
         ending = _failed(error, plan)
     if os.getpid() != own_pid:  # a child that the model has forked: its end is not ours
         os._exit(1)
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # the model has closed it
-            stream.flush()
+    streams.end()
     with open(report, "wb") as file:
         file.write(json.dumps(asdict(ending)).encode() + b"\n")
     _let_children_live()
     sys.exit(0 if ending.status == "done" else 1)
 
 
-def work(place: Workplace, plan: Plan) -> Ending:
+def work(place: Workplace, plan: Plan, streams: stdio.StandardStreams) -> Ending:
     """Load, warm and call; what the model raises comes out."""
     model = ModelWrapper(plan.model, loading.load(plan.target, plan.folder))
     arguments = Arguments(model.fields(plan.kind))
     job = Work(model, place, plan.limits.result_size)
     if plan.warm:
         job.finish(model.warm())
+    streams.restore()
     prepare_for_model()
     call = read_call(place.call)
     pickled = place.arguments.read_bytes()
@@ -75,7 +72,7 @@ def work(place: Workplace, plan: Plan) -> Ending:
     return predict(job, values, call, media_type)
 
 
-def _prepare(plan: Plan, keeper: int) -> None:
+def _prepare(plan: Plan, keeper: int) -> stdio.StandardStreams:
     """Make this process as a worker would be, and have it end with its keeper."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -86,9 +83,10 @@ def _prepare(plan: Plan, keeper: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (plan.open_files, hard))
     if plan.limits.nice:
         os.nice(plan.limits.nice)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+    stdio.forgive(line_buffering=True)
+    streams = stdio.StandardStreams()
     log.setup(log.LogOptions(**{**plan.log, "file": ""}))  # type: ignore[arg-type]
+    return streams
 
 
 def _failed(error: BaseException, plan: Plan) -> Ending:
