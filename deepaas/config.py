@@ -2,12 +2,48 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
+from typing import Any
 
 from oslo_config import cfg, types
 
 import deepaas
+
+MAX_SECONDS = 10**9
+"""The most that an option in seconds may be: some thirty years, which every timer can count."""
+
+
+MAX_MILLISECONDS = 10**9
+
+MAX_INTEGER = 2**63 - 1
+"""The most that any other number may be, as the programs in C behind it count with 64 bits."""
+
+
+class Seconds(types.Float):
+    """A number of seconds: neither nan nor inf, with which no time would ever be over.
+
+    oslo.config shows the text of this type, and no other, to one who gives a wrong value.
+    """
+
+    def __init__(self, min: float) -> None:
+        super().__init__(min=min, max=MAX_SECONDS, type_name="number of seconds")
+
+    def __call__(self, value: Any) -> Any:
+        seconds = super().__call__(value)
+        if seconds is not None and not math.isfinite(seconds):
+            raise ValueError(f"Should be a number of seconds, and not {value}")
+        return seconds
+
+    def __repr__(self) -> str:
+        return f"number of seconds (from {self.min:g} to {self.max})"
+
+
+def _seconds(name: str, *, default: float, help: str, min: float = 0) -> cfg.Opt:
+    """An option in seconds."""
+    return cfg.Opt(name, type=Seconds(min), default=default, help=help)
+
 
 SERVER = [
     cfg.HostAddressOpt(
@@ -70,31 +106,27 @@ SERVER = [
         help="Directory for uploads while they are worked on; the default is the system's "
         "temporary directory.",
     ),
-    cfg.FloatOpt(
+    _seconds(
         "receive-timeout",
         default=60,
-        min=0,
         help="Seconds that a client may take for the head of a request, and that it may let pass "
         "without sending more of the body; then it is answered 408, or its connection is closed if "
         "the head has not come. 0 is no limit.",
     ),
-    cfg.FloatOpt(
+    _seconds(
         "send-timeout",
         default=60,
-        min=0,
         help="Seconds that a client may let pass without taking more of an answer; then its "
         "connection is cut. 0 is no limit.",
     ),
-    cfg.FloatOpt(
+    _seconds(
         "drain-timeout",
         default=30,
-        min=0,
         help="Seconds that requests get to finish when the server is told to stop.",
     ),
-    cfg.FloatOpt(
+    _seconds(
         "stop-timeout",
         default=5,
-        min=0,
         help="Seconds that workers with nothing to do get to end when the server stops.",
     ),
     cfg.BoolOpt(
@@ -132,10 +164,9 @@ MODELS = [
         min=0,
         help="How many calls may wait for a model's workers; more are answered 503.",
     ),
-    cfg.FloatOpt(
+    _seconds(
         "predict-timeout",
         default=0,
-        min=0,
         help="Seconds that a prediction may take, and that it may wait for a worker before that; "
         "then it is answered 504, and the worker is replaced if it has begun. For a stream it is "
         "the time to each next item. 0 is no limit.",
@@ -157,6 +188,7 @@ MODELS = [
         "max-batch-wait-ms",
         default=-1,
         min=-1,
+        max=MAX_MILLISECONDS,
         help="Longest time in milliseconds that a batch waits for more calls; -1 is what the model "
         "says.",
     ),
@@ -186,10 +218,9 @@ MODELS = [
         min=0,
         help="Replace a worker whose process has more memory than this, in MB; 0 is never.",
     ),
-    cfg.FloatOpt(
+    _seconds(
         "start-timeout",
         default=3600,
-        min=0,
         help="Seconds that a worker may take to import and warm its model; then it is ended and "
         "started again. 0 is no limit.",
     ),
@@ -227,10 +258,9 @@ TRAINING = [
         help="End the workers of a model while it trains, so that the training has the device for "
         "itself; predictions are answered 503 meanwhile.",
     ),
-    cfg.FloatOpt(
+    _seconds(
         "train-exclusive-timeout",
         default=30,
-        min=0,
         help="Seconds that predictions which have begun get to finish before such a training.",
     ),
     cfg.BoolOpt(
@@ -253,14 +283,13 @@ TRAINING = [
         help="How much trainings step back for predictions where both want the CPU: their niceness "
         "is higher by this.",
     ),
-    cfg.FloatOpt(
+    _seconds(
         "cancel-timeout",
         default=3,
-        min=0,
         help="Seconds that the processes of a cancelled training get to end after SIGTERM; then "
         "they are killed.",
     ),
-    cfg.FloatOpt(
+    _seconds(
         "train-exit-timeout",
         default=30,
         min=1,
@@ -287,14 +316,13 @@ TRAINING = [
         help="Most bytes of JSON of what train() returned that the record holds; a larger one "
         "becomes an artefact, output.json.",
     ),
-    cfg.FloatOpt(
+    _seconds(
         "training-ttl",
         default=0,
-        min=0,
         help="Seconds after its end for which a training's record is kept, with its log and files; "
         "0 is for ever.",
     ),
-    cfg.FloatOpt(
+    _seconds(
         "sweep-interval",
         default=60,
         min=0.1,
@@ -313,10 +341,9 @@ TRAINING = [
         min=0,
         help="How many asynchronous predictions may wait; more are answered 503.",
     ),
-    cfg.FloatOpt(
+    _seconds(
         "result-ttl",
         default=86400,
-        min=0,
         help="Seconds for which the result of an asynchronous prediction is kept; 0 is for ever.",
     ),
     cfg.MultiStrOpt(
@@ -331,7 +358,7 @@ TRAINING = [
         help="File with the key that callbacks are signed with, whsec_<base64>; the default is "
         "callback.secret in the state directory, which is made when it is first needed.",
     ),
-    cfg.FloatOpt("callback-timeout", default=10, min=0.1, help="Seconds that a callback may take."),
+    _seconds("callback-timeout", default=10, min=0.1, help="Seconds that a callback may take."),
     cfg.IntOpt(
         "callback-attempts",
         default=12,
@@ -388,4 +415,17 @@ def load(argv: Sequence[str]) -> cfg.ConfigOpts:
         version=deepaas.__version__,
         description="Serve models over HTTP.",
     )
+    _check_numbers(conf)
     return conf
+
+
+def _check_numbers(conf: cfg.ConfigOpts) -> None:
+    """Refuse what oslo.config takes for a number and nothing else does."""
+    for option in ALL:
+        if not isinstance(option.type, types.Number):
+            continue
+        value = conf[option.dest]
+        if value is None:
+            raise cfg.Error(f"--{option.name} is empty, but needs a value: {option.type}")
+        if value > MAX_INTEGER:
+            raise cfg.Error(f"--{option.name} is {value}, but must be at most {MAX_INTEGER}")

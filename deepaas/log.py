@@ -1,24 +1,41 @@
-"""Logging of the server and of its workers: one line a record, to standard output or a file."""
+"""Logging of the server and of its workers: one line a record, to standard output or a file.
+
+A model runs in the same process as a worker's log, and may configure `logging` as it likes: disable
+it, clear the handlers of all loggers, replace or close sys.stdout. The records of this package must
+come through all the same, since the traceback of a failure is among them. So the loggers that are
+used beside a model are made by `get_logger`, and their handler has a descriptor of its own.
+"""
 
 from __future__ import annotations
 
 import datetime
+import errno
 import json
 import logging
+import os
+import reprlib
 import sys
+import time
 import traceback
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, TextIO
+from types import TracebackType
+from typing import Any, TypeAlias
 
 import orjson
 
-if TYPE_CHECKING:
-    _StreamHandler = logging.StreamHandler[TextIO]
-else:
-    _StreamHandler = logging.StreamHandler
+from deepaas import stdio
+
+ExceptionInfo: TypeAlias = (
+    tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+)
 
 FORMAT = "%(asctime)s.%(msecs)03d %(process)d %(levelname)s %(name)s %(message)s"
 DATE_FORMAT = "%Y-%m-%d %H:%M:%S"
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+_LEVELS = {level: logging.getLevelName(level) for level in (10, 20, 30, 40, 50)}
+"""The names of levels as they are before a model may have changed them."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +55,7 @@ class LineFormatter(logging.Formatter):
 
     def __init__(self) -> None:
         super().__init__(FORMAT, DATE_FORMAT)
+        self.converter = time.localtime  # a model may set another for all formatters
         self._second = -1
         self._time = ""
 
@@ -51,6 +69,9 @@ class LineFormatter(logging.Formatter):
             self._second = second
             self._time = super().formatTime(record, datefmt)
         return self._time
+
+    def formatException(self, ei: ExceptionInfo) -> str:
+        return _traceback(ei).removesuffix("\n")
 
 
 class JSONFormatter(logging.Formatter):
@@ -66,30 +87,87 @@ class JSONFormatter(logging.Formatter):
             "message": record.getMessage(),
         }
         if record.exc_info:
-            entry["traceback"] = "".join(traceback.format_exception(*record.exc_info))
+            entry["traceback"] = _traceback(record.exc_info)
         try:
             return orjson.dumps(entry, default=repr).decode()
         except TypeError:  # a text with lone surrogates
             return json.dumps(entry, default=repr)
 
 
-class StdoutHandler(_StreamHandler):
-    """Writes to what sys.stdout is at the time: a model may close it, and the worker mends it."""
+def _traceback(info: ExceptionInfo) -> str:
+    """The traceback as text, also of an exception that cannot be formatted in the usual way."""
+    try:
+        return "".join(traceback.format_exception(*info))
+    except Exception:  # such as of a SyntaxError whose attributes have odd types
+        frames = "".join(traceback.format_tb(info[2]))
+        return f"Traceback (most recent call last):\n{frames}{_repr.repr(info[1])}\n"
 
-    def __init__(self) -> None:
-        logging.Handler.__init__(self)
 
-    @property
-    def stream(self) -> TextIO:
-        return sys.stdout
+_repr = reprlib.Repr()  # which never raises
+_repr.maxother = 1000
 
-    @stream.setter
-    def stream(self, value: TextIO) -> None:
-        raise AttributeError("it is always sys.stdout")
 
-    def handleError(self, record: logging.LogRecord) -> None:
-        if not isinstance(sys.exc_info()[1], BrokenPipeError):  # nobody reads it any more
-            super().handleError(record)
+class LineHandler(logging.Handler):
+    """Writes each record, with one call, to a descriptor that nothing else uses.
+
+    That is a file, or what standard output is when this is made. What is done to the descriptors 0
+    to 2, to sys.stdout, and to the handlers of `logging` (flush and close) does not affect it. A
+    record that cannot be written is lost; standard error says so, once.
+    """
+
+    def __init__(self, path: str = "") -> None:
+        super().__init__()
+        self._path = path
+        self._fd = -1
+        self._stdout = None if path else sys.stdout
+        self._is_torn = False  # the last line has no end
+        self._has_complained = False
+
+    def open(self) -> None:
+        """Open the descriptor, if that has not been done. Raises OSError if it is not possible."""
+        if self._fd < 0 and self._path:
+            self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        elif self._fd < 0:
+            self._fd = os.dup(1)
+
+    def let_go(self) -> None:
+        """Close the descriptor. `close` must not: `logging.config` calls it for all handlers."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record).encode("utf-8", "backslashreplace") + b"\n"
+        except Exception:
+            self.handleError(record)
+            return
+        if self._stdout is not None:  # what was printed before the record comes before it
+            stdio.flush(self._stdout)
+            if sys.stdout is not self._stdout:
+                stdio.flush(sys.stdout)
+        try:
+            self.open()
+            self._write(line)
+        except OSError as error:
+            self._complain(error)
+
+    def _write(self, line: bytes) -> None:
+        left = memoryview(b"\n" + line if self._is_torn else line)
+        while left:
+            written = stdio.write_some(self._fd, left)
+            left = left[written:]
+            self._is_torn = bool(left)
+
+    def _complain(self, error: OSError) -> None:
+        if self._has_complained or isinstance(error, BrokenPipeError):  # nobody reads it any more
+            return
+        self._has_complained = True
+        text = f"deepaas: the log cannot be written: {error.strerror}: {self._path or 'stdout'}\n"
+        try:
+            os.write(2, text.encode("utf-8", "backslashreplace"))
+        except OSError:  # there is nowhere left to say it
+            pass
 
 
 class Tail:
@@ -119,24 +197,65 @@ class TailHandler(logging.Handler):
         self._tail.write(self.format(record).encode(errors="backslashreplace") + b"\n")
 
 
-def setup(options: LogOptions, tail: Tail | None = None) -> None:
+class Logger(logging.Logger):
+    """A logger whose records do not depend on what a model has set in `logging`."""
+
+    def makeRecord(
+        self,
+        name: str,
+        level: int,
+        fn: str,
+        lno: int,
+        msg: object,
+        args: Any,
+        exc_info: Any,
+        func: str | None = None,
+        extra: Mapping[str, object] | None = None,
+        sinfo: str | None = None,
+    ) -> logging.LogRecord:
+        record = logging.LogRecord(name, level, fn, lno, msg, args, exc_info, func, sinfo)
+        record.levelname = _LEVELS.get(level, record.levelname)
+        record.process = os.getpid()
+        return record
+
+
+_top = Logger("deepaas")
+_top.propagate = False
+_loggers = logging.Manager(_top)  # type: ignore[arg-type]
+_loggers.loggerClass = Logger
+_top.manager = _loggers
+
+
+def get_logger(name: str) -> logging.Logger:
+    """A logger for modules that run beside a model; `name` begins with "deepaas.".
+
+    `logging` does not know it, so `logging.config` and `logging.disable` do not change it.
+    """
+    return _loggers.getLogger(name)
+
+
+def setup(options: LogOptions, tail: Tail | None = None, *, must_open: bool = True) -> None:
     """Send this package's records to where `options` says, and to `tail`.
 
-    Raises OSError if the log file cannot be opened.
+    Raises OSError if the log file cannot be opened, unless that is only because the disk is full.
+    With `must_open` false it never does. Then it is tried again for each record.
     """
-    handlers: list[logging.Handler] = []
-    if options.file:
-        handlers.append(
-            logging.FileHandler(options.file, encoding="utf-8", errors="backslashreplace")
-        )
-    else:
-        handlers.append(StdoutHandler())
+    handler = LineHandler(options.file)
+    try:
+        handler.open()
+    except OSError as error:
+        if must_open and error.errno not in NO_ROOM:
+            raise
+    handlers: list[logging.Handler] = [handler]
     if tail is not None:
         handlers.append(TailHandler(tail))
     formatter = JSONFormatter() if options.json else LineFormatter()
-    for handler in handlers:
-        handler.setFormatter(formatter)
-    logger = logging.getLogger("deepaas")
-    logger.handlers[:] = handlers
-    logger.setLevel(options.level)
-    logger.propagate = False
+    for one in handlers:
+        one.setFormatter(formatter)
+    for before in _top.handlers:
+        if isinstance(before, LineHandler):
+            before.let_go()
+    for logger in (_top, logging.getLogger("deepaas")):
+        logger.handlers[:] = handlers
+        logger.setLevel(options.level)
+        logger.propagate = False

@@ -326,7 +326,8 @@ class Server:
     `config` is the text of a configuration file given with `--config-file`; a value of None in
     `env` takes a variable away. Without `cwd` the server runs in a directory of its own. Without
     `port` one is leased; `listen=False` leaves the port to `args`, `env` or `config`. With `stderr`
-    only stdout goes to the log, and stderr to that file.
+    only stdout goes to the log, and stderr to that file. `redirect` has the redirections of a shell
+    that it is started with, such as ">&-".
     """
 
     models: Mapping[str, str] = field(default_factory=dict)
@@ -339,6 +340,7 @@ class Server:
     executable: Path | None = None
     stderr: Path | None = None
     ready_seconds: float = READY_SECONDS
+    redirect: str = ""
 
     def __post_init__(self) -> None:
         self._resources = contextlib.ExitStack()
@@ -373,6 +375,8 @@ class Server:
         if self.listen:
             args += ["--listen-ip", HOST, "--listen-port", str(self.port)]
         args += self.args
+        if self.redirect:
+            args = ["/bin/sh", "-c", f'exec "$0" "$@" {self.redirect}', *args]
         log = self._resources.enter_context((home / "log").open("wb"))
         errors = self._resources.enter_context(self.stderr.open("wb")) if self.stderr else log
         site = install_models(home / "site", self.models, self.executable)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from oslo_config import cfg
+from oslo_config import cfg, types
 
 import deepaas
 from deepaas import config
@@ -114,6 +114,61 @@ def test_bad_value_ends_the_program(
     assert ended.value.code == 1
     out, err = capsys.readouterr()
     assert (flag.replace("-", "_").strip("_") in out + err, value in out + err) == (True, True)
+
+
+SECONDS = [option for option in config.ALL if isinstance(option.type, config.Seconds)]
+
+
+def test_every_option_with_a_fraction_is_one_in_seconds() -> None:
+    fractions = [option for option in config.ALL if isinstance(option.type, types.Float)]
+    assert len(SECONDS) == 13
+    assert fractions == SECONDS
+    assert [option.name for option in SECONDS if "econds" not in str(option.help)] == []
+
+
+def give(home: Path, option: Any, value: str, where: str) -> None:
+    """Give an option its value as a flag, or in a file."""
+    if where == "flag":
+        load(f"--{option.name}={value}")
+    else:
+        from_file(home, f"[DEFAULT]\n{option.dest} = {value}\n")
+
+
+@pytest.mark.parametrize("value", ["nan", "NaN", "-nan", "inf", "Infinity", "1e300", "1000000001"])
+@pytest.mark.parametrize("option", SECONDS, ids=lambda option: option.name)
+@pytest.mark.parametrize("where", ["flag", "file"])
+def test_time_that_would_never_be_over_is_refused(
+    home: Path, option: Any, value: str, where: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        give(home, option, value, where)
+    assert ended.value.code == 1
+    least = f"{option.type.min:g}"
+    wanted = f"number of seconds (from {least} to 1000000000) value: {value}"
+    assert f"--{option.dest}: Invalid {wanted}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", SECONDS, ids=lambda option: option.name)
+@pytest.mark.parametrize("value", ["1", "1.5", "1e3", "1000000000"])
+def test_number_of_seconds_is_taken(option: Any, value: str) -> None:
+    assert load(f"--{option.name}={value}")[option.dest] == float(value)
+
+
+NUMBERS = [option for option in config.ALL if isinstance(option.type, types.Number)]
+
+
+@pytest.mark.parametrize("option", NUMBERS, ids=lambda option: option.name)
+@pytest.mark.parametrize("where", ["flag", "file"])
+def test_empty_number_is_refused(home: Path, option: Any, where: str) -> None:
+    with pytest.raises(cfg.Error, match=f"--{option.name} is empty, but needs a value: "):
+        give(home, option, "", where)
+
+
+@pytest.mark.parametrize("option", NUMBERS, ids=lambda option: option.name)
+@pytest.mark.parametrize("value", [2**63, 10**400])
+def test_number_that_is_too_large_is_refused(option: Any, value: int) -> None:
+    with pytest.raises((cfg.Error, SystemExit)):
+        load(f"--{option.name}={value}")
 
 
 def test_version_is_printed_plain(capsys: pytest.CaptureFixture[str]) -> None:

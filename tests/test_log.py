@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import os
 import re
+import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -15,21 +18,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepaas.log import JSONFormatter, LineFormatter, LogOptions, Tail, setup
+from deepaas.log import (
+    JSONFormatter,
+    LineFormatter,
+    LineHandler,
+    LogOptions,
+    Tail,
+    get_logger,
+    setup,
+)
 
 LINE = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} \d+ "
 
 
 @pytest.fixture(autouse=True)
 def logger() -> Iterator[logging.Logger]:
-    """The package's logger, which is put back as it was."""
-    found = logging.getLogger("deepaas")
-    before = found.handlers[:], found.level, found.propagate
-    yield found
-    for handler in found.handlers:
-        if handler not in before[0]:
-            handler.close()
-    found.handlers[:], found.level, found.propagate = before
+    """A logger of the package; what is changed for all of them is put back as it was."""
+    tops = [get_logger("deepaas.x").parent, logging.getLogger("deepaas")]
+    before = [(top, top.handlers[:], top.level, top.propagate) for top in tops if top]
+    yield get_logger("deepaas.x")
+    for top, handlers, level, propagate in before:
+        for handler in top.handlers:
+            if isinstance(handler, LineHandler):
+                handler.let_go()
+        top.handlers[:], top.level, top.propagate = handlers, level, propagate
 
 
 def record(message: str, *args: Any, created: float = 0.0, **kwargs: Any) -> logging.LogRecord:
@@ -41,32 +53,71 @@ def record(message: str, *args: Any, created: float = 0.0, **kwargs: Any) -> log
 # --- where it goes ---------------------------------------------------------------------------
 
 
-def test_log_goes_to_stdout(logger: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
+def test_log_goes_to_stdout(logger: logging.Logger, capfd: pytest.CaptureFixture[str]) -> None:
     setup(LogOptions())
-    logger.getChild("x").info("text %s", 1)
-    out, err = capsys.readouterr()
+    logger.info("text %s", 1)
+    out, err = capfd.readouterr()
     assert re.fullmatch(LINE + r"INFO deepaas\.x text 1\n", out)
     assert err == ""
 
 
-def test_log_follows_stdout(
-    logger: logging.Logger, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_records_of_the_public_loggers_go_there_too(capfd: pytest.CaptureFixture[str]) -> None:
+    setup(LogOptions())
+    logging.getLogger("deepaas.public").info("text")
+    assert re.fullmatch(LINE + r"INFO deepaas\.public text\n", capfd.readouterr().out)
+
+
+def test_log_stays_where_stdout_was_at_the_start(
+    logger: logging.Logger, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     setup(LogOptions())
     monkeypatch.setattr(sys, "stdout", sys.stderr)
     logger.info("text")
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.endswith(" text\n")
+    out, err = capfd.readouterr()
+    assert out.endswith(" text\n")
+    assert err == ""
+
+
+def test_what_was_printed_before_a_record_comes_before_it(
+    logger: logging.Logger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "out"
+    with path.open("w") as stdout, descriptor_1(stdout.fileno()):
+        monkeypatch.setattr(sys, "stdout", stdout)
+        setup(LogOptions())
+        for number in (1, 3):
+            print(number)
+            logger.info("%d", number + 1)
+    assert [line[-1] for line in path.read_text().splitlines()] == ["1", "2", "3", "4"]
+
+
+@contextlib.contextmanager
+def descriptor_1(fd: int) -> Iterator[None]:
+    """Let descriptor 1 be the same as `fd`."""
+    saved = os.dup(1)
+    os.dup2(fd, 1)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 1)
+        os.close(saved)
 
 
 def test_log_goes_to_a_file_alone(
-    logger: logging.Logger, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    logger: logging.Logger, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     setup(LogOptions(file=str(tmp_path / "log")))
     logger.info("ä")
-    assert re.fullmatch(LINE + "INFO deepaas ä\n", (tmp_path / "log").read_text("utf-8"))
-    assert capsys.readouterr() == ("", "")
+    assert re.fullmatch(LINE + r"INFO deepaas\.x ä\n", (tmp_path / "log").read_text("utf-8"))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_log_file_is_continued(logger: logging.Logger, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text("before\n")
+    setup(LogOptions(file=str(path)))
+    logger.info("after")
+    assert [line.split()[-1] for line in path.read_text().splitlines()] == ["before", "after"]
 
 
 def test_file_that_cannot_be_opened(tmp_path: Path) -> None:
@@ -74,11 +125,83 @@ def test_file_that_cannot_be_opened(tmp_path: Path) -> None:
         setup(LogOptions(file=str(tmp_path / "absent" / "log")))
 
 
-def test_set_up_twice_logs_once(logger: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
+def test_file_that_need_not_be_opened_is_tried_again_for_each_record(
+    logger: logging.Logger, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "absent" / "log"
+    setup(LogOptions(file=str(path)), must_open=False)
+    logger.info("lost")
+    logger.info("lost too")
+    path.parent.mkdir()
+    logger.info("kept")
+    assert [line.split()[-1] for line in path.read_text().splitlines()] == ["kept"]
+    said = f"deepaas: the log cannot be written: No such file or directory: {path}\n"
+    assert capfd.readouterr() == ("", said)  # once
+
+
+def test_full_device_is_told_once_and_fails_nothing(
+    logger: logging.Logger, capfd: pytest.CaptureFixture[str]
+) -> None:
+    setup(LogOptions(file="/dev/full"))
+    logger.info("one")
+    logger.info("two")
+    said = "deepaas: the log cannot be written: No space left on device: /dev/full\n"
+    assert capfd.readouterr() == ("", said)
+
+
+def test_stdout_that_nobody_reads_fails_nothing(
+    logger: logging.Logger, capfd: pytest.CaptureFixture[str]
+) -> None:
+    reading, writing = os.pipe()
+    with descriptor_1(writing):
+        setup(LogOptions())
+    os.close(writing)
+    os.close(reading)
+    logger.info("text")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_line_after_one_that_was_cut_off_begins_anew(
+    logger: logging.Logger, tmp_path: Path
+) -> None:
+    path = tmp_path / "log"
+    setup(LogOptions(file=str(path)))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30, limits[1]))  # bytes of any file
+    try:
+        logger.info("lost")
+        logger.info("lost")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    logger.info("kept")
+    logger.info("kept")
+    lines = path.read_text().splitlines()
+    assert [len(lines[0]), *(line.split()[-1] for line in lines[1:])] == [30, "kept", "kept"]
+
+
+def test_set_up_twice_logs_once(logger: logging.Logger, capfd: pytest.CaptureFixture[str]) -> None:
     setup(LogOptions())
     setup(LogOptions())
     logger.info("text")
-    assert capsys.readouterr().out.count("text") == 1
+    assert capfd.readouterr().out.count("text") == 1
+
+
+def test_set_up_again_leaves_no_descriptor_open() -> None:
+    setup(LogOptions())
+    before = os.listdir("/proc/self/fd")
+    for _ in range(3):
+        setup(LogOptions())
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+@pytest.mark.parametrize("to_file", [False, True])
+def test_descriptor_is_not_passed_on_to_programs(tmp_path: Path, to_file: bool) -> None:
+    handler = LineHandler(str(tmp_path / "log") if to_file else "")
+    handler.open()
+    try:
+        assert not os.get_inheritable(handler._fd)
+    finally:
+        handler.let_go()
 
 
 def test_records_do_not_go_to_other_handlers(
@@ -86,44 +209,36 @@ def test_records_do_not_go_to_other_handlers(
 ) -> None:
     setup(LogOptions())
     logger.info("text")
+    logging.getLogger("deepaas.public").info("text")
     assert caplog.records == []
 
 
 def test_level_is_the_least_that_is_logged(
-    logger: logging.Logger, capsys: pytest.CaptureFixture[str]
+    logger: logging.Logger, capfd: pytest.CaptureFixture[str]
 ) -> None:
     setup(LogOptions(level="WARNING"))
     logger.info("no")
     logger.warning("yes")
-    assert [line.split()[-1] for line in capsys.readouterr().out.splitlines()] == ["yes"]
+    assert [line.split()[-1] for line in capfd.readouterr().out.splitlines()] == ["yes"]
 
 
-@pytest.mark.parametrize(
-    ("to_file", "as_json"),
-    [
-        (True, False),
-        pytest.param(False, False),
-        (False, True),
-        (True, True),
-    ],
-)
+@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize("to_file", [False, True])
 def test_any_text_is_logged(
     logger: logging.Logger,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str],
     as_json: bool,
     to_file: bool,
 ) -> None:
     path = tmp_path / "log"
     setup(LogOptions(file=str(path) if to_file else "", json=as_json))
-    with path.open("a", encoding="utf-8") as stdout:
-        monkeypatch.setattr(sys, "stdout", stdout)
-        logger.info("before %s after", "\udcff")
-    (line,) = path.read_text("utf-8").splitlines()
+    logger.info("before %s after", "\udcff")
+    out, err = capfd.readouterr()
+    (line,) = (path.read_text("utf-8") if to_file else out).splitlines()
     assert "before" in line
     assert "after" in line
-    assert capsys.readouterr().err == ""
+    assert err == ""
 
 
 # --- lines -----------------------------------------------------------------------------------
@@ -177,6 +292,25 @@ def test_json_has_the_traceback() -> None:
     assert traceback.endswith("ValueError: cause\n")
 
 
+# --- what cannot be formatted ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_exception_that_cannot_be_formatted_is_logged_with_its_frames(
+    logger: logging.Logger, capfd: pytest.CaptureFixture[str], as_json: bool
+) -> None:
+    setup(LogOptions(json=as_json))
+    try:
+        raise SyntaxError("odd", ("file", 1, 1, 5))  # type: ignore[arg-type]  # not the line's text
+    except SyntaxError:
+        logger.exception("failed")
+    out, err = capfd.readouterr()
+    assert "Traceback (most recent call last)" in out
+    assert "test_log.py" in out
+    assert "SyntaxError('odd', ('file', 1, 1, 5))" in out
+    assert err == ""
+
+
 # --- the tail --------------------------------------------------------------------------------
 
 
@@ -205,13 +339,13 @@ def test_tail_may_begin_within_a_character() -> None:
 
 
 def test_records_go_to_the_tail_too(
-    logger: logging.Logger, capsys: pytest.CaptureFixture[str]
+    logger: logging.Logger, capfd: pytest.CaptureFixture[str]
 ) -> None:
     tail = Tail(1000)
     setup(LogOptions(), tail)
     logger.info("ä")
-    assert re.fullmatch(LINE + "INFO deepaas ä\n", tail.text())
-    assert capsys.readouterr().out == tail.text()
+    assert re.fullmatch(LINE + r"INFO deepaas\.x ä\n", tail.text())
+    assert capfd.readouterr().out == tail.text()
 
 
 def test_tail_takes_any_text(logger: logging.Logger, tmp_path: Path) -> None:

@@ -190,6 +190,8 @@ class StreamAnswer(web.StreamResponse):
 
         A client that takes nothing for `timeout` seconds is cut off; 0 is no limit.
         """
+        if request.version < HttpVersion11:  # it has no chunks: the connection's end is the end
+            self.force_close()
         with Patience(timeout, lambda: _abort(request)) as patience:
             await self.prepare(request)
             try:

@@ -43,6 +43,9 @@ MAX_BODY = 64 * 1024
 MAX_HELD = 64 * 1024
 """Bytes of further requests that are read before the answer to the present one is out."""
 
+MAX_USER_TIMEOUT = 2**31 - 1
+"""Milliseconds; the most that can be given to the kernel."""
+
 _LENGTH = re.compile(rb"\r\ncontent-length: ?(\d{1,9})\r\n", re.IGNORECASE)
 _NOT_SIMPLE = (hdrs.TRANSFER_ENCODING, hdrs.EXPECT, hdrs.UPGRADE, hdrs.CONTENT_ENCODING)
 
@@ -153,7 +156,7 @@ class Connection(RequestHandler):
         seconds = self._app.settings.send_timeout
         sock = transport.get_extra_info("socket")
         if seconds and sock is not None:  # for answers that nobody waits for any more to be taken
-            limit = max(1, int(seconds * 1000))
+            limit = min(max(1, int(seconds * 1000)), MAX_USER_TIMEOUT)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, limit)
         self._expect_head()
 

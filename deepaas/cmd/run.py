@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import uvloop
 
 import deepaas
-from deepaas import config, log
+from deepaas import config, log, stdio
 from deepaas.cmd.reload import Reloads, watching
 from deepaas.cmd.trainings import callback_options, open_trainings
 from deepaas.cmd.turns import ask_for_short_turns
@@ -65,6 +65,8 @@ _BANNER = """
 
 def main() -> None:
     """Run the server until SIGTERM or SIGINT."""
+    stdio.open_missing()
+    stdio.forgive()
     sys.exit(run(sys.argv[1:]))
 
 
@@ -254,9 +256,8 @@ class Server:
         """Pass on what a worker has printed, and keep it for the debug page."""
         assert self._tail is not None
         self._tail.write(data)
-        with contextlib.suppress(OSError):
-            sys.stdout.buffer.write(data)
-            sys.stdout.buffer.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
 
     def _app(self, pools: list[Pool], upload_dir: str, callbacks: CallbackOptions) -> App:
         from deepaas.api import Settings, create_app
@@ -323,8 +324,7 @@ class Server:
             models = ", ".join(app.pools)
             if not self._conf.use_json:
                 banner = _BANNER.format(version=deepaas.__version__, models=models, url=url)
-                with contextlib.suppress(BrokenPipeError):
-                    print(banner, flush=True)
+                print(banner, flush=True)
             logger.info("Listening on %s", url)
             if self._trainings is not None:
                 self._trainings.begin()

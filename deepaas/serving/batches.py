@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import select
 import socket
 import time
 from dataclasses import dataclass
 from typing import Any
 
+from deepaas.log import get_logger
 from deepaas.model.v2.calling import batch_results
 from deepaas.model.v2.exchange import Call, Reply
 from deepaas.serving import messages
 from deepaas.serving.host import Host
 from deepaas.serving.outlet import Outlet
 
-logger = logging.getLogger("deepaas.worker")
+logger = get_logger("deepaas.worker")
 
 HAND_OVER_SECONDS = 10e-6
 """What a server needs to hand over a call, at the least."""

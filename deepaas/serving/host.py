@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import sys
 from collections.abc import Awaitable, Callable, Generator
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
+from deepaas.log import get_logger
 from deepaas.model import loading
 from deepaas.model.v2 import checking
 from deepaas.model.v2.arguments import Arguments
@@ -22,11 +22,12 @@ from deepaas.model.v2.results import ResultSchema, encode, encode_item
 from deepaas.model.v2.streams import stream_headers, stream_type
 from deepaas.model.v2.wrapper import ModelWrapper
 from deepaas.serving import messages
+from deepaas.stdio import StandardStreams
 
 if TYPE_CHECKING:
     import asyncio
 
-logger = logging.getLogger("deepaas.worker")
+logger = get_logger("deepaas.worker")
 
 LAZY = frozenset({GeneratorType, AsyncGeneratorType, CoroutineType})
 """The types of what has to be run before it is a result."""
@@ -67,6 +68,7 @@ class Host:
             awaitable = self.model.warm()
             if type(awaitable) is CoroutineType:
                 self.wait_for(awaitable)
+        streams.restore()
         prepare_for_model()
 
     def _read_train_arguments(self) -> None:
@@ -251,22 +253,3 @@ class Stream:
         except BaseException:
             logger.exception("Ending a stream of model %s failed", self._host.model.name)
         self._host.recover()
-
-
-class StandardStreams:
-    """stdout and stderr as they were at the start, for a model that closes them."""
-
-    def __init__(self) -> None:
-        self._saved = {fd: os.dup(fd) for fd in (1, 2)}
-        self._streams: dict[str, TextIO] = {"stdout": sys.stdout, "stderr": sys.stderr}
-
-    def restore(self) -> None:
-        for fd, name in ((1, "stdout"), (2, "stderr")):
-            try:
-                os.fstat(fd)
-            except OSError:
-                os.dup2(self._saved[fd], fd)
-            if self._streams[name].closed:
-                stream = open(fd, "w", buffering=1, closefd=False, errors="backslashreplace")  # noqa: SIM115
-                self._streams[name] = stream
-                setattr(sys, name, stream)

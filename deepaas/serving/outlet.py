@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 import tempfile
@@ -12,10 +11,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from deepaas.exceptions import StorageError
+from deepaas.log import get_logger
 from deepaas.model.v2.exchange import Reply
 from deepaas.serving import messages
 
-logger = logging.getLogger("deepaas.worker")
+logger = get_logger("deepaas.worker")
 
 PIECE = 64 * 1024
 """Bytes of one part of a stream at the most, and of replies that are sent together."""

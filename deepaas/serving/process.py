@@ -7,18 +7,17 @@ script of its own, and may fork.
 from __future__ import annotations
 
 import gc
-import logging
 import resource
 import socket
 import sys
 
-from deepaas import log
+from deepaas import log, stdio
 from deepaas.model.v2.failures import describe, let_go
 from deepaas.serving import messages
-from deepaas.serving.host import Host, StandardStreams
+from deepaas.serving.host import Host
 from deepaas.serving.outlet import Control, Outlet
 
-logger = logging.getLogger("deepaas.worker")
+logger = log.get_logger("deepaas.worker")
 
 
 def main(request_fd: int, reply_fd: int, control_fd: int) -> None:
@@ -27,16 +26,16 @@ def main(request_fd: int, reply_fd: int, control_fd: int) -> None:
     for sock in sockets:
         sock.set_inheritable(False)
     requests, replies, control_socket = sockets
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    streams = StandardStreams()
+    stdio.forgive()
+    streams = stdio.StandardStreams()
     control = Control(control_socket)
     start = control.receive()
     assert isinstance(start, messages.Start)
     if start.open_files:
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (start.open_files, hard))
-    log.setup(log.LogOptions(**start.log))  # type: ignore[arg-type]
+    options = log.LogOptions(**start.log)  # type: ignore[arg-type]
+    log.setup(options, must_open=False)  # a log file that has gone must not stop the service
     phase = ""
 
     def on_phase(new: str) -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import ctypes
 import json
-import logging
 import os
 import pickle
 import resource
@@ -16,7 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from deepaas import log
+from deepaas import log, stdio
 from deepaas.model import loading
 from deepaas.model.v2.arguments import Arguments
 from deepaas.model.v2.failures import describe, prepare_for_model
@@ -26,7 +24,7 @@ from deepaas.training.request import read_call
 from deepaas.training.store import Ending
 from deepaas.training.work import Work, keep, predict, train
 
-logger = logging.getLogger("deepaas.training")
+logger = log.get_logger("deepaas.training")
 
 PR_SET_PDEATHSIG = 1
 
@@ -37,28 +35,27 @@ def main(argv: list[str]) -> None:
     os.set_inheritable(report, False)
     place, plan = Workplace(Path(argv[2])), Plan.from_json(argv[3])
     sys.argv[:] = ["deepaas-training"]
-    _prepare(plan, keeper)
+    streams = _prepare(plan, keeper)
     job = Work(plan.model, place, plan.limits)
     try:
-        ending = work(job, plan)
+        ending = work(job, plan, streams)
     except BaseException as error:
         ending = _failed(error, job, plan)
     job.end_if_forked()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # the model has closed it
-            stream.flush()
+    streams.end()
     with open(report, "wb") as file:
         file.write(json.dumps(asdict(ending)).encode() + b"\n")
     _let_children_live()
     sys.exit(0 if ending.status == "done" else 1)
 
 
-def work(job: Work, plan: Plan) -> Ending:
+def work(job: Work, plan: Plan, streams: stdio.StandardStreams) -> Ending:
     """Load, warm and call; what the model raises comes out."""
     job.model = ModelWrapper(plan.model, loading.load(plan.target, plan.folder))
     arguments = Arguments(job.model.fields(plan.kind))
     if plan.warm:
         job.finish(job.model.warm())
+    streams.restore()
     prepare_for_model()
     call = read_call(job.place.call)
     pickled = job.place.arguments.read_bytes()
@@ -73,7 +70,7 @@ def work(job: Work, plan: Plan) -> Ending:
     return predict(job, values, call, media_type)
 
 
-def _prepare(plan: Plan, keeper: int) -> None:
+def _prepare(plan: Plan, keeper: int) -> stdio.StandardStreams:
     """Make this process as a worker would be, and have it end with its keeper."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -84,9 +81,10 @@ def _prepare(plan: Plan, keeper: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (plan.open_files, hard))
     if plan.limits.nice:
         os.nice(plan.limits.nice)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+    stdio.forgive(line_buffering=True)
+    streams = stdio.StandardStreams()
     log.setup(log.LogOptions(**{**plan.log, "file": ""}))  # type: ignore[arg-type]
+    return streams
 
 
 def _failed(error: BaseException, job: Work, plan: Plan) -> Ending:

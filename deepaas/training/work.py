@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import logging
 import os
 import shutil
 from collections.abc import Awaitable, Generator, Mapping
@@ -16,6 +15,7 @@ from typing import Any, BinaryIO
 
 from deepaas import exact_json
 from deepaas.exceptions import StorageError
+from deepaas.log import get_logger
 from deepaas.model.v2.calling import batch_results, calling_of
 from deepaas.model.v2.exchange import Call, Reply
 from deepaas.model.v2.failures import let_go, reply_to
@@ -33,7 +33,7 @@ from deepaas.training.plan import Limits, Workplace
 from deepaas.training.request import write_private
 from deepaas.training.store import Ending
 
-logger = logging.getLogger("deepaas.training")
+logger = get_logger("deepaas.training")
 
 OUTPUT = "output.json"
 """The artefact that has what train returned, if it is too large for the record."""

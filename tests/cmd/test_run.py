@@ -29,6 +29,7 @@ from tests.support import (
     run_program,
     wait_until,
 )
+from tests.training.trainings import Trainings
 
 TESTS = Path(__file__).resolve().parents[1]
 
@@ -71,6 +72,9 @@ def test_unknown_option_ends_with_2(tmp_path: Path) -> None:
         ("--client-max-parts", "0"),
         ("--debug-size", "1"),
         ("--stop-timeout", "-1"),
+        ("--predict-timeout", "nan"),
+        ("--sweep-interval", "inf"),
+        ("--send-timeout", "1e300"),
         ("--restart-delay-max", "0"),
         ("--log-level", "LOUD"),
     ],
@@ -81,6 +85,17 @@ def test_value_that_cannot_be_is_named(tmp_path: Path, option: str, value: str) 
     assert value in finished.stderr
     assert option.strip("-").replace("-", "_") in finished.stderr.replace("-", "_")
     assert "Traceback" not in finished.output
+
+
+@pytest.mark.parametrize("option", ["--workers", "--predict-timeout", "--listen-port"])
+def test_empty_number_is_told(tmp_path: Path, option: str) -> None:
+    finished = refused(tmp_path, option, "", "zoo.echo")
+    assert f"{option} is empty, but needs a value: " in finished.stderr
+
+
+def test_number_that_is_too_large_is_told(tmp_path: Path) -> None:
+    finished = refused(tmp_path, "--client-max-line", str(2**63), "zoo.echo")
+    assert f"--client-max-line is {2**63}, but must be at most {2**63 - 1}" in finished.stderr
 
 
 def test_port_in_use_is_told_with_a_way_out(tmp_path: Path) -> None:
@@ -165,6 +180,15 @@ def test_one_name_for_two_targets_is_told(tmp_path: Path) -> None:
 def test_place_that_is_not_there_is_told(tmp_path: Path, option: str, value: str) -> None:
     finished = refused(tmp_path, option, value, "zoo.echo")
     assert value in finished.stderr
+
+
+def test_server_with_the_longest_times_serves(serve: Serve) -> None:
+    times = [option.name for option in config.ALL if isinstance(option.type, config.Seconds)]
+    server = serve({"standard": "zoo.standard"}, *(f"--{name}=1000000000" for name in times))
+    assert predictions(server.predict("standard")) == "printed"
+    assert server.predict("standard", params={"do": "stream"}).text == '"one"\n"two"\n'
+    trainings = Trainings(server, "standard")
+    assert trainings.wait(trainings.begin())["status"] == "done"
 
 
 # --- which models

@@ -16,6 +16,9 @@ MAX_BATCH_SIZE = 32
 MAX_BATCH_WAIT_MS = 5
 MAX_CONCURRENCY = 64
 
+MOST = 10**9
+"""What any of the three may be at most, so that every timer and every message can hold it."""
+
 
 def calling_of(
     model: ModelWrapper,
@@ -87,6 +90,8 @@ def _number(model: ModelWrapper, name: str, default: int, least: int) -> int:
         return default
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} is {value!r}, not a whole number of at least {least}")
+    if value > MOST:
+        raise ValueError(f"{name} is {value!r}, but must be at most {MOST}")
     return value
 
 

@@ -167,6 +167,12 @@ def test_attribute_that_is_no_number_is_named(name: str, value: Any) -> None:
         calling(None, **{kind: function, name: value})
 
 
+@pytest.mark.parametrize("name", ["max_batch_size", "max_batch_wait_ms", "max_concurrency"])
+def test_attribute_that_is_too_large_is_named(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} is {10**12}, but must be at most {10**9}"):
+        calling(None, predict=predict_async, **_batch_if(name), **{name: 10**12})
+
+
 @pytest.mark.parametrize("name", ["max_batch_size", "max_concurrency"])
 def test_none_at_all_is_too_few(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} is 0, not a whole number of at least 1"):
