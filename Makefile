@@ -67,7 +67,7 @@ test: lint chromium wrk $(VENV)/.test .venv-reference/.ready .venv-lowest/.ready
 	$(PYTEST) -n $(JOBS)
 
 test-unit: $(VENV)/.test
-	$(PYTEST) tests/model tests/test_log.py tests/test_config.py tests/serving/test_messages.py \
+	$(PYTEST) tests/model tests/test_log.py tests/test_stdio.py tests/test_config.py tests/serving/test_messages.py \
 	  tests/api/test_forms.py tests/api/test_routing.py tests/api/test_answers.py -n $(JOBS) -q
 
 test-compat: $(VENV)/.test .venv-reference/.ready .venv-lowest/.ready

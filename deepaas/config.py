@@ -22,9 +22,9 @@ MAX_INTEGER = 2**63 - 1
 
 
 class Seconds(types.Float):
-    """A number of seconds: neither nan nor inf, with which no time would ever be over.
+    """A finite number of seconds. A time of nan or inf seconds would never be over.
 
-    oslo.config shows the text of this type, and no other, to one who gives a wrong value.
+    When a value is wrong oslo.config shows the `repr` of this type, and not the text of the error.
     """
 
     def __init__(self, min: float) -> None:
@@ -420,7 +420,7 @@ def load(argv: Sequence[str]) -> cfg.ConfigOpts:
 
 
 def _check_numbers(conf: cfg.ConfigOpts) -> None:
-    """Refuse what oslo.config takes for a number and nothing else does."""
+    """Refuse empty values, which oslo.config turns into None, and numbers that are too large."""
     for option in ALL:
         if not isinstance(option.type, types.Number):
             continue

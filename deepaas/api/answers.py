@@ -190,7 +190,7 @@ class StreamAnswer(web.StreamResponse):
 
         A client that takes nothing for `timeout` seconds is cut off; 0 is no limit.
         """
-        if request.version < HttpVersion11:  # it has no chunks: the connection's end is the end
+        if request.version < HttpVersion11:  # no chunks: the connection ends with the answer
             self.force_close()
         with Patience(timeout, lambda: _abort(request)) as patience:
             await self.prepare(request)

@@ -427,6 +427,7 @@ def test_stop_timeout_is_how_long_a_stop_waits(seconds: str, least: float, most:
 
 def test_each_model_has_a_line_at_the_start(serve: Serve) -> None:
     server = serve({}, "zoo.echo", "zoo.objects:instance", "zoo.bare", "--workers", "2")
+    wait_until_it_listens(server)
     log = server.log()
     for name, target, can in [
         ("echo", "zoo.echo", r"predict\(text, number\)"),
@@ -437,8 +438,14 @@ def test_each_model_has_a_line_at_the_start(serve: Serve) -> None:
     assert log.index("Model bare") < log.index("Listening on")
 
 
+def wait_until_it_listens(server: Server) -> None:
+    """Wait for the last line of the start, which comes after the port is open."""
+    wait_until(lambda: "Listening on" in server.log(), within=10, what="the last line of the start")
+
+
 def test_start_shows_where_to_go(serve: Serve) -> None:
     server = serve({}, "zoo.echo")
+    wait_until_it_listens(server)
     for path in ("/api", "/swagger.json", "/v2/models/"):
         assert f"{server.url}{path}\n" in server.log()
 
