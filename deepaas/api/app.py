@@ -11,7 +11,7 @@ import aiohttp
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
-from deepaas.api.answers import answer_for, error_answer
+from deepaas.api.answers import JSONAnswer, add_common_headers, answer_for, error_answer
 from deepaas.api.body import BodyLimits, stop_receiving
 from deepaas.api.routing import Router
 from deepaas.exceptions import RequestError, StoppingError, StorageError
@@ -63,6 +63,8 @@ class App:
         self.active += 1
         try:
             answer = await self._answer(request)
+            if type(answer) is not JSONAnswer and not answer.prepared:
+                add_common_headers(answer.headers)
             if self.draining:
                 answer.force_close()
             return answer
