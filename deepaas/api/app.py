@@ -6,6 +6,7 @@ import asyncio
 import errno
 import logging
 from dataclasses import dataclass, field
+from typing import Any
 
 import aiohttp
 from aiohttp import web
@@ -13,7 +14,8 @@ from aiohttp.http import HttpProcessingError
 
 from deepaas.api.answers import JSONAnswer, add_common_headers, answer_for, error_answer
 from deepaas.api.body import BodyLimits, stop_receiving
-from deepaas.api.routing import Router
+from deepaas.api.cross_site import SiteRules
+from deepaas.api.routing import Handler, Router
 from deepaas.exceptions import RequestError, StoppingError, StorageError
 from deepaas.log import Tail
 from deepaas.serving.pool import Pool
@@ -37,6 +39,7 @@ class Settings:
     send_timeout: float = 60  # seconds that a client may take nothing of an answer; 0: no limit
     limits: BodyLimits = field(default_factory=BodyLimits)
     callback_hosts: frozenset[str] = frozenset()  # a host, or host:port
+    sites: SiteRules = field(default_factory=SiteRules)
 
 
 class App:
@@ -83,10 +86,7 @@ class App:
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
-            path = request.raw_path.partition("?")[0]
-            if path[:1] != "/":  # a proxy's absolute form, or *
-                path = request.rel_url.raw_path
-            handler, names = self._router.find(request.method, path)
+            handler, names = self._find(request)
             return await handler(request, self, **names)
         except RequestError as error:
             return answer_for(error)
@@ -101,6 +101,14 @@ class App:
             return answer_for(StorageError(f"There is no room for the request: {error.strerror}"))
         except Exception:
             return self._failed(request)
+
+    def _find(self, request: web.BaseRequest) -> tuple[Handler, dict[str, Any]]:
+        """What answers a request. Raises RequestError if nothing may, or can, answer it."""
+        self.settings.sites.check(request)
+        path = request.raw_path.partition("?")[0]
+        if path[:1] != "/":  # a proxy's absolute form, or *
+            path = request.rel_url.raw_path
+        return self._router.find(request.method, path)
 
     def _failed(self, request: web.BaseRequest) -> web.Response:
         """The answer to what this server has done wrong, while that is being handled."""
