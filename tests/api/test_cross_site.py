@@ -345,6 +345,17 @@ def test_host_in_the_target_counts_more_than_the_header(
     assert server.raw(head.encode()).status == (421 if is_foreign else 200)
 
 
+@pytest.mark.parametrize("name", ["X-Forwarded-Host", "X-Host", "Forwarded", "X-Original-Host"])
+def test_header_of_a_proxy_is_not_believed(server: Server, name: str) -> None:
+    """Whoever connects can send it."""
+    value = "host=localhost" if name == "Forwarded" else "localhost"
+    head = f"GET /v2/models/ HTTP/1.1\r\nHost: evil.test\r\n{name}: {value}\r\n\r\n"
+    assert server.raw(head.encode()).status == 421
+    value = value.replace("localhost", "evil.test")
+    head = f"POST / HTTP/1.1\r\nHost: localhost\r\n{name}: {value}\r\nContent-Length: 0\r\n"
+    assert server.raw(f"{head}Origin: http://evil.test\r\n\r\n".encode()).status == 403
+
+
 def test_star_allows_every_host(serve: Serve) -> None:
     server = serve({}, "zoo.echo", "--allow-hosts", "*")
     assert not foreign(server, "evil.test")

@@ -157,6 +157,34 @@ def test_redirect_by_another_site_starts_no_training(
     assert server.get(TRAIN).json() == []
 
 
+def test_page_of_another_site_cannot_read_answers(
+    server: Server, port: int, tmp_path: Path
+) -> None:
+    """Its requests that change nothing are answered, and the browser keeps the answers from it."""
+    url = f"{server.url}/v2/models/"
+    script = """
+    (async () => {
+      const text = await fetch("URL").then((answer) => answer.text(), () => "not to be read");
+      const opaque = await fetch("URL", {mode: "no-cors"}).then((answer) => answer.text());
+      const script = document.createElement("script");
+      script.src = "URL";
+      const ran = new Promise((resolve) => {
+        script.onload = () => resolve("ran");
+        script.onerror = () => resolve("not run");
+      });
+      document.body.append(script);
+      return [text, opaque, await ran];
+    })()
+    """
+
+    async def visit() -> Any:
+        async with browsing(tmp_path, RESOLVE) as page:
+            await page.open(f"http://evil.test:{port}/")
+            return await page.run(script.replace("URL", url))
+
+    assert asyncio.run(visit()) == ["not to be read", "", "not run"]
+
+
 def test_page_whose_name_is_rebound_reads_nothing(server: Server, tmp_path: Path) -> None:
     """For the browser the server then is the page's own site."""
     read = f'fetch("{TRAIN}").then(async (answer) => [answer.status, await answer.text()])'
