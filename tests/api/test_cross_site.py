@@ -347,7 +347,7 @@ def test_host_in_the_target_counts_more_than_the_header(
 
 @pytest.mark.parametrize("name", ["X-Forwarded-Host", "X-Host", "Forwarded", "X-Original-Host"])
 def test_header_of_a_proxy_is_not_believed(server: Server, name: str) -> None:
-    """Whoever connects can send it."""
+    """Any client can send it."""
     value = "host=localhost" if name == "Forwarded" else "localhost"
     head = f"GET /v2/models/ HTTP/1.1\r\nHost: evil.test\r\n{name}: {value}\r\n\r\n"
     assert server.raw(head.encode()).status == 421

@@ -217,12 +217,14 @@ def test_page_of_an_allowed_origin_starts_a_training(
     server = serve({}, "zoo.trains", "--allow-origins", f"http://good.test:{port}")
     answers = Answers(server)
     fetch = FETCH.replace("ACTION", f"{server.url}{TRAIN}").replace("METHOD", "POST")
+    read = f'fetch("{server.url}{TRAIN}").then((answer) => answer.text(), () => "not to be read")'
 
     async def visit() -> list[str]:
         async with browsing(tmp_path, RESOLVE) as page:
             for name in ("good.test", "evil.test"):
                 await page.open(f"http://{name}:{port}/")
                 assert await page.run(fetch) == "opaque"
+                assert await page.run(read) == "not to be read"
             return answers.wait(2)
 
     assert asyncio.run(visit()) == ["200", "403"]
