@@ -21,6 +21,9 @@ _USER = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*://)[^/?#]*@")
 _MOST_ROUNDS = 5
 """How often a text may have been percent-encoded."""
 
+_MOST_CHARACTERS = 8 * 1024
+"""Of a longer target that names a secret, no value is shown: to look at each would take long."""
+
 
 def hide_secrets(request: web.BaseRequest, descriptions: Iterable[Mapping[str, Any]]) -> None:
     """Let no log show the secrets in the target of a request.
@@ -49,21 +52,31 @@ def masked(target: str, secrets: frozenset[str] | None) -> str:
 
     A value ends at the next `&`, and nowhere else: a secret may hold every other separator.
     """
-    target = _USER.sub(r"\1", target)
+    if target[:1] != "/":
+        target = _USER.sub(r"\1", target)
+    if secrets is not None and not _names_one(target, secrets):  # as most do not
+        return target
     path = _SEPARATOR.split(target, maxsplit=1)[0]
     mark, parts = target[len(path) :][:1], target[len(path) + 1 :].split("&")
     if _holds_secret(_SEPARATOR.split(_decoded(path))[1:], secrets):  # an encoded ? is in it
         path = path.partition("%")[0] + MASK
-    if secrets is None:
+    if secrets is None or len(target) > _MOST_CHARACTERS:
         return f"{path}{mark}{MASK}" if mark else path
     return f"{path}{mark}{'&'.join(_masked_part(part, secrets) for part in parts)}"
 
 
+def _names_one(target: str, secrets: frozenset[str]) -> bool:
+    """Whether the name of a secret is anywhere in a target."""
+    text = _decoded(target).casefold() if secrets else ""
+    return any(name in text for name in secrets)
+
+
 def _masked_part(part: str, secrets: frozenset[str]) -> str:
     """One `name=value` of a query, without the value if a secret is in it."""
-    if not _holds_secret(_SEPARATOR.split(_decoded(part)), secrets):
-        return part
     name, equals, _ = part.partition("=")
+    is_secret = equals and _plain_name(unquote_plus(name)) in secrets
+    if not is_secret and not _holds_secret(_SEPARATOR.split(_decoded(part)), secrets):
+        return part
     is_name = equals and not _SEPARATOR.search(_decoded(name)) and "=" not in _decoded(name)
     return f"{name}={MASK}" if is_name else MASK
 
@@ -75,17 +88,17 @@ def _holds_secret(pairs: Iterable[str], secrets: frozenset[str] | None) -> bool:
 
 
 def _plain_name(name: str) -> str:
-    """A name without what clients vary: case, blanks, and the `[]` that some give to lists."""
-    return name.strip().casefold().partition("[")[0]
+    """A name without what clients vary: encoding, case, blanks, and `[]` at the name of a list."""
+    return _decoded(name).strip().casefold().partition("[")[0]
 
 
 def _decoded(text: str) -> str:
     """A text without percent-encoding, even if a client has encoded it more than once."""
     for _ in range(_MOST_ROUNDS):
-        before, text = text, unquote_plus(text)
-        if text == before:
+        if "%" not in text:
             break
-    return text
+        text = unquote_plus(text)
+    return text.replace("+", " ")
 
 
 def shown_target(request: web.BaseRequest) -> str:

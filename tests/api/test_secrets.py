@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from urllib.parse import quote, unquote_plus
 
 import pytest
@@ -13,6 +14,7 @@ from deepaas.api.access import MASK, masked
 from tests.conftest import Serve
 from tests.serving.segments import Line, predict
 from tests.support import HOST, Server, wait_until
+from tests.zoo.guarded import ODD_NAMES
 
 SECRET = "HIDDEN"
 EVIL = {"Origin": "https://evil.test"}
@@ -131,6 +133,14 @@ def test_secret_is_hidden_however_it_is_written(server: Server, query: str, show
     assert f'/v2/models/guarded/predict/?{shown} HTTP/1.1"' in line
 
 
+@pytest.mark.parametrize("name", ODD_NAMES)
+@pytest.mark.parametrize("path", ["/v2/models/guarded/predict/", "/nowhere"])
+def test_secret_of_any_name_is_hidden(server: Server, path: str, name: str) -> None:
+    line = logged(server, "POST", f"{path}?text=shown&{quote(name, safe='')}={SECRET}&number=5")
+    assert f"{path}?text=shown&" in line
+    assert f"{MASK}&number=5 " in line
+
+
 @pytest.mark.parametrize(
     ("target", "shown"),
     [
@@ -147,6 +157,17 @@ def test_secret_is_hidden_however_it_is_written(server: Server, query: str, show
 )
 def test_secret_that_is_not_in_the_query_is_hidden(server: Server, target: str, shown: str) -> None:
     assert f'"POST {shown} HTTP/1.1" 404 ' in logged(server, "POST", target)
+
+
+def test_long_target_with_a_secret_shows_no_value(server: Server) -> None:
+    """To look at each of many values would hold up the server."""
+    target = f"/v2/models/guarded/predict/?token={SECRET}"
+    line = logged(server, "POST", target + "&a=5" * 10_000)
+    assert f'/v2/models/guarded/predict/?{MASK} HTTP/1.1"' in line
+    began = time.thread_time()
+    for long in ("&a=5" * 16_000, "%41" * 21_000, "%2541" * 13_000, ";" * 64_000, "[" * 64_000):
+        masked(target + long, SECRETS)
+    assert time.thread_time() - began < 5 * 0.05
 
 
 def test_known_model_hides_its_own_secrets_alone(server: Server) -> None:

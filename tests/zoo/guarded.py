@@ -4,11 +4,14 @@ from typing import Any
 
 from webargs import fields
 
+ODD_NAMES = ["a;b", "a&b", "a+b", "x=y", "50%", "p[q]", "schlüssel", "what?"]
+
 
 def get_predict_args() -> dict[str, Any]:
     return {
         "token": fields.Str(load_only=True, missing=""),
         "api-key": fields.List(fields.Str(metadata={"format": "password"})),
+        **{name: fields.Str(load_only=True) for name in ODD_NAMES},
         "text": fields.Str(missing=""),
         "number": fields.Int(),
     }
