@@ -134,6 +134,21 @@ SERVER = [
         default=False,
         help="Offer POST /v2/models/<name>/reload, to everyone who can reach the server.",
     ),
+    cfg.MultiStrOpt(
+        "allow-origins",
+        default=[],
+        help="Origin of a web site, such as https://a.example:8443, whose pages may send requests "
+        "to this server. A request that a browser sends for any other site is answered 403, unless "
+        "it is a GET. May be given several times.",
+    ),
+    cfg.MultiStrOpt(
+        "allow-hosts",
+        default=[],
+        help="A host, or host:port, that requests may have in their Host header; * is any. "
+        "Requests with another one are answered 421. Without this option, that is so only while "
+        "the server listens on a loopback address. localhost and loopback addresses are always "
+        "allowed. May be given several times.",
+    ),
     cfg.BoolOpt(
         "reload",
         default=False,

@@ -21,6 +21,8 @@ DeepaasError
     ├── NotStoppableError          409
     ├── NotFinishedError           409
     ├── CallbackRefusedError       403
+    ├── CrossSiteError             403
+    ├── ForeignHostError           421
     ├── StorageError               507
     ├── ReloadFailedError          500
     └── WorkerDiedError            500
@@ -187,6 +189,20 @@ class CallbackRefusedError(RequestError):
 
     status = 403
     code = "callback_refused"
+
+
+class CrossSiteError(RequestError):
+    """A browser sends the request for a page of another web site."""
+
+    status = 403
+    code = "cross_site"
+
+
+class ForeignHostError(RequestError):
+    """The request is addressed to a name that this server does not have."""
+
+    status = 421
+    code = "foreign_host"
 
 
 class WorkerDiedError(RequestError):

@@ -8,25 +8,32 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "docs" / "what-happens-when.md"
+PAGES = {ROOT / "docs" / "what-happens-when.md": 30, ROOT / "docs" / "security.md": 25}
+"""The pages whose tables name tests, and how many lines each has at least."""
+
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)")
 
 
-def rows() -> list[list[str]]:
-    """The cells of the lines of all tables on the page, without the heads."""
+def rows(page: Path) -> list[list[str]]:
+    """The cells of the lines of all tables on a page, without the heads."""
     found = []
-    for line in PAGE.read_text().splitlines():
+    lines = page.read_text().splitlines()
+    for line, following in zip(lines, [*lines[1:], ""], strict=True):
         cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if line.startswith("|") and cells[0] != "when" and not set(cells[0]) <= set("-: "):
+        is_head = line.startswith("|") and set(following) <= set("|-: ") and following != ""
+        if line.startswith("|") and not is_head and not set(cells[0]) <= set("-: "):
             found.append(cells)
     return found
 
 
-def test_the_page_has_its_lines() -> None:
-    assert len(rows()) > 30
+@pytest.mark.parametrize(("page", "least"), PAGES.items(), ids=str)
+def test_the_page_has_its_lines(page: Path, least: int) -> None:
+    assert len(rows(page)) > least
 
 
-@pytest.mark.parametrize("cells", rows(), ids=lambda cells: cells[0][:40])
+@pytest.mark.parametrize(
+    "cells", [cells for page in PAGES for cells in rows(page)], ids=lambda cells: cells[0][:40]
+)
 def test_each_line_names_tests_that_exist(cells: list[str]) -> None:
     names = re.findall(r"`([\w/]+\.py)::(\w+)`", cells[-1])
     assert names, f"no test is named for: {cells[0]}"
@@ -35,7 +42,16 @@ def test_each_line_names_tests_that_exist(cells: list[str]) -> None:
         assert re.search(rf"^(async )?def {test}\(", text, re.MULTILINE), f"{path} has no {test}"
 
 
-@pytest.mark.parametrize("page", sorted(ROOT.glob("docs/*.md")) + [ROOT / "README.md"], ids=str)
+def test_security_page_speaks_of_all_parties() -> None:
+    text = (ROOT / "docs" / "security.md").read_text()
+    parties = ["A caller", "Another web site", "The author of a module"]
+    for party in [*parties, "Another user of the machine", "The operator of a proxy"]:
+        assert f"\n## {party}\n" in text
+
+
+@pytest.mark.parametrize(
+    "page", sorted(ROOT.glob("docs/*.md")) + [ROOT / "README.md", ROOT / "SECURITY.md"], ids=str
+)
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     for target in LINK.findall(page.read_text()):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -11,28 +12,93 @@ from aiohttp import hdrs, web
 from aiohttp.abc import AbstractAccessLogger
 
 MASK = "********"
-_SHOWN = "deepaas.target"
+_SHOWN: Any = "deepaas.target"
+if hasattr(web, "RequestKey"):  # aiohttp has it since 3.14, and warns of other keys
+    _SHOWN = web.RequestKey("deepaas.target", str)
+_MAY_HOLD_MORE = re.compile(r"[?&;#=%@]")
+_SEPARATOR = re.compile(r"[?&;#]")
+_USER = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*://)[^/?#]*@")
+_MOST_ROUNDS = 5
+"""How often a text may have been percent-encoded."""
+
+_MOST_CHARACTERS = 8 * 1024
+"""Of a longer target that names a secret, no value is shown: to look at each would take long."""
 
 
-def hide_secrets(request: web.BaseRequest, function: Mapping[str, Any] | None) -> None:
-    """Let no log show the secret arguments in the query of a request for a function.
+def hide_secrets(request: web.BaseRequest, descriptions: Iterable[Mapping[str, Any]]) -> None:
+    """Let no log show the secrets in the target of a request.
 
-    It is given as its model describes it; without a description, all of the query may be secret.
+    They are the arguments of these models that their descriptions call secret. If a model has not
+    described itself yet, every value may be one.
     """
-    path, mark, query = request.raw_path.partition("?")
-    if not mark:
-        return
-    if function is None:
-        request[_SHOWN] = f"{path}?{MASK}"
-        return
-    secrets = function.get("secrets", ())
-    if secrets:
-        pairs = [pair.partition("=")[:2] for pair in query.split("&")]
-        hidden = [
-            f"{name}={MASK}" if unquote_plus(name) in secrets else pair
-            for (name, _), pair in zip(pairs, query.split("&"), strict=True)
-        ]
-        request[_SHOWN] = f"{path}?{'&'.join(hidden)}"
+    target = request.raw_path
+    if _MAY_HOLD_MORE.search(target):
+        request[_SHOWN] = masked(target, _secrets_of(descriptions))
+
+
+def _secrets_of(descriptions: Iterable[Mapping[str, Any]]) -> frozenset[str] | None:
+    """The names of secret arguments; None if they are not all known."""
+    secrets: set[str] = set()
+    for description in descriptions:
+        if not description:
+            return None
+        for function in ("predict", "train"):
+            secrets.update(description.get(function, {}).get("secrets", ()))
+    return frozenset(map(_plain_name, secrets))
+
+
+def masked(target: str, secrets: frozenset[str] | None) -> str:
+    """A target without the values of these arguments; without any value, if `secrets` is None.
+
+    A value ends at the next `&`, and nowhere else: a secret may hold every other separator.
+    """
+    if target[:1] != "/":
+        target = _USER.sub(r"\1", target)
+    if secrets is not None and not _names_one(target, secrets):  # as most do not
+        return target
+    path = _SEPARATOR.split(target, maxsplit=1)[0]
+    mark, parts = target[len(path) :][:1], target[len(path) + 1 :].split("&")
+    if _holds_secret(_SEPARATOR.split(_decoded(path))[1:], secrets):  # an encoded ? is in it
+        path = path.partition("%")[0] + MASK
+    if secrets is None or len(target) > _MOST_CHARACTERS:
+        return f"{path}{mark}{MASK}" if mark else path
+    return f"{path}{mark}{'&'.join(_masked_part(part, secrets) for part in parts)}"
+
+
+def _names_one(target: str, secrets: frozenset[str]) -> bool:
+    """Whether the name of a secret is anywhere in a target."""
+    text = _decoded(target).casefold() if secrets else ""
+    return any(name in text for name in secrets)
+
+
+def _masked_part(part: str, secrets: frozenset[str]) -> str:
+    """One `name=value` of a query, without the value if a secret is in it."""
+    name, equals, _ = part.partition("=")
+    is_secret = equals and _plain_name(unquote_plus(name)) in secrets
+    if not is_secret and not _holds_secret(_SEPARATOR.split(_decoded(part)), secrets):
+        return part
+    is_name = equals and not _SEPARATOR.search(_decoded(name)) and "=" not in _decoded(name)
+    return f"{name}={MASK}" if is_name else MASK
+
+
+def _holds_secret(pairs: Iterable[str], secrets: frozenset[str] | None) -> bool:
+    """Whether one of these pairs gives a value to a secret."""
+    names = [_plain_name(pair.partition("=")[0]) for pair in pairs if "=" in pair]
+    return bool(names) if secrets is None else not secrets.isdisjoint(names)
+
+
+def _plain_name(name: str) -> str:
+    """A name without what clients vary: encoding, case, blanks, and `[]` at the name of a list."""
+    return _decoded(name).strip().casefold().partition("[")[0]
+
+
+def _decoded(text: str) -> str:
+    """A text without percent-encoding, even if a client has encoded it more than once."""
+    for _ in range(_MOST_ROUNDS):
+        if "%" not in text:
+            break
+        text = unquote_plus(text)
+    return text.replace("+", " ")
 
 
 def shown_target(request: web.BaseRequest) -> str:

@@ -15,7 +15,6 @@ from email.utils import formatdate
 
 from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http import SERVER_SOFTWARE
 from multidict import CIMultiDict
 
 from deepaas import exact_json
@@ -28,9 +27,16 @@ from deepaas.serving.prediction import StreamFailedError
 logger = logging.getLogger("deepaas.api")
 
 CHUNK = 256 * 1024
-JSON_HEADERS = CIMultiDict({"Content-Type": "application/json; charset=utf-8"})
+COMMON_HEADERS = {"Server": "deepaas", "X-Content-Type-Options": "nosniff"}
+"""What every answer has. No version is told, and no browser guesses at types."""
+
+JSON_HEADERS = CIMultiDict({"Content-Type": "application/json; charset=utf-8", **COMMON_HEADERS})
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 _MAX_REASON = 400  # characters; the body has it all
+
+
+def add_common_headers(headers: CIMultiDict[str]) -> None:
+    headers.update(COMMON_HEADERS)
 
 
 def json_answer(value: object, status: int = 200) -> web.Response:
@@ -105,10 +111,9 @@ class JSONAnswer(web.StreamResponse):
 
 _JSON_HEAD = (
     b"HTTP/%d.%d 200 OK\r\n"
-    b"Content-Type: application/json; charset=utf-8\r\n"
-    b"Content-Length: %d\r\n"
+    + b"".join(b"%b: %b\r\n" % (n.encode(), v.encode()) for n, v in JSON_HEADERS.items())
+    + b"Content-Length: %d\r\n"
     b"Date: %b\r\n"
-    b"Server: " + SERVER_SOFTWARE.encode() + b"\r\n"
     b"%b\r\n"
 )
 
@@ -144,6 +149,7 @@ class FileAnswer(web.StreamResponse):
 
     def __init__(self, fd: int, status: int, headers: Mapping[str, str]) -> None:
         super().__init__(status=status, headers=headers)
+        add_common_headers(self.headers)
         self._file = io.FileIO(fd, "rb")
         self.content_length = os.fstat(fd).st_size
 
@@ -182,6 +188,7 @@ class StreamAnswer(web.StreamResponse):
 
     def __init__(self, stream: AsyncIterator[bytes], headers: Mapping[str, str]) -> None:
         super().__init__(headers=headers)
+        add_common_headers(self.headers)
         self._stream = stream
         self._media_type = headers["Content-Type"]
 

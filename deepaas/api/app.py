@@ -6,14 +6,17 @@ import asyncio
 import errno
 import logging
 from dataclasses import dataclass, field
+from typing import Any
 
 import aiohttp
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
-from deepaas.api.answers import answer_for, error_answer
+from deepaas.api.access import hide_secrets, shown_target
+from deepaas.api.answers import JSONAnswer, add_common_headers, answer_for, error_answer
 from deepaas.api.body import BodyLimits, stop_receiving
-from deepaas.api.routing import Router
+from deepaas.api.cross_site import SiteRules
+from deepaas.api.routing import Handler, Router
 from deepaas.exceptions import RequestError, StoppingError, StorageError
 from deepaas.log import Tail
 from deepaas.serving.pool import Pool
@@ -37,6 +40,7 @@ class Settings:
     send_timeout: float = 60  # seconds that a client may take nothing of an answer; 0: no limit
     limits: BodyLimits = field(default_factory=BodyLimits)
     callback_hosts: frozenset[str] = frozenset()  # a host, or host:port
+    sites: SiteRules = field(default_factory=SiteRules)
 
 
 class App:
@@ -63,6 +67,8 @@ class App:
         self.active += 1
         try:
             answer = await self._answer(request)
+            if type(answer) is not JSONAnswer and not answer.prepared:
+                add_common_headers(answer.headers)
             if self.draining:
                 answer.force_close()
             return answer
@@ -81,10 +87,7 @@ class App:
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
-            path = request.raw_path.partition("?")[0]
-            if path[:1] != "/":  # a proxy's absolute form, or *
-                path = request.rel_url.raw_path
-            handler, names = self._router.find(request.method, path)
+            handler, names = self._find(request)
             return await handler(request, self, **names)
         except RequestError as error:
             return answer_for(error)
@@ -95,12 +98,29 @@ class App:
         except OSError as error:
             if error.errno not in NO_ROOM:
                 return self._failed(request)
-            logger.error("No room for %s %s: %s", request.method, request.path, error)
+            logger.error("No room for %s %s: %s", request.method, shown_target(request), error)
             return answer_for(StorageError(f"There is no room for the request: {error.strerror}"))
         except Exception:
             return self._failed(request)
 
+    def _find(self, request: web.BaseRequest) -> tuple[Handler, dict[str, Any]]:
+        """What answers a request. It also decides what the logs may show of the request.
+
+        Raises RequestError if nothing may, or can, answer it.
+        """
+        names: dict[str, Any] = {}
+        try:
+            self.settings.sites.check(request)
+            path = request.raw_path.partition("?")[0]
+            if path[:1] != "/":  # a proxy's absolute form, or *
+                path = request.rel_url.raw_path
+            handler, names = self._router.find(request.method, path)
+            return handler, names
+        finally:
+            pools = [names["pool"]] if "pool" in names else self.pools.values()
+            hide_secrets(request, [pool.description for pool in pools])
+
     def _failed(self, request: web.BaseRequest) -> web.Response:
         """The answer to what this server has done wrong, while that is being handled."""
-        logger.exception("Answering %s %s failed", request.method, request.path)
+        logger.exception("Answering %s %s failed", request.method, shown_target(request))
         return error_answer(500, "internal_error", "The server failed; its log says why")

@@ -20,10 +20,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import HttpVersion11, hdrs, web
+from aiohttp.http import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
 
 from deepaas.api.access import AccessLogger, shown_target
-from deepaas.api.answers import json_bytes
+from deepaas.api.answers import add_common_headers, json_bytes
 from deepaas.exceptions import RequestError
 from deepaas.model.v2.exchange import Call, Reply
 from deepaas.serving import messages
@@ -336,6 +337,25 @@ class Connection(RequestHandler):
     ) -> None:
         began, self._began = self._began, 0.0  # earlier than aiohttp knows
         super().log_access(request, response, began or time)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer to bytes that are no request, or to a failure that no handler has answered."""
+        if isinstance(exc, HttpProcessingError):
+            # Its text quotes the bytes, which may hold a secret, so the log gets only their fault.
+            fault = (message or "").strip().partition(":")[0]
+            self.logger.debug("A request from %s is malformed: %s", request.remote, fault)
+            answer: web.StreamResponse = web.Response(status=status, text=message)
+            answer.force_close()
+        else:
+            answer = super().handle_error(request, status, exc, message)
+        add_common_headers(answer.headers)
+        return answer
 
     def _process_keepalive(self) -> None:
         """Close an idle connection. It is none while it is used on the short way."""

@@ -126,7 +126,7 @@ def _reload(name: str) -> Json:
         "models",
         f"Replace the workers of {name} by newly loaded ones",
         response("Reloaded"),
-        "503",
+        "403 503",
         others={"409": response("Failure", "The model is being reloaded already")},
     )
 

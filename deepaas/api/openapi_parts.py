@@ -151,11 +151,16 @@ def response(schema: Json | str, description: str = "") -> Json:
 
 ERRORS: Json = {
     "400": response("BadRequest", "The request is malformed, or the model refuses its input"),
-    "403": response("Failure", "This server does not call the address in the header Callback-URL"),
+    "403": response(
+        "Failure",
+        "A browser sends the request for another web site, or this server does not call the "
+        "address in the header Callback-URL",
+    ),
     "404": response(STRING, "The server has no such record, or no such file"),
     "408": response("Failure", "The request body did not come in time"),
     "413": response("Failure", "The request body is larger than this server accepts"),
     "415": response("Failure", "The server does not know the encoding of the request body"),
+    "421": response("Failure", "The Host header is not a name of this server"),
     "422": response("InvalidArguments", "The arguments are invalid, for the reasons given"),
     "500": response("Failure", "The server, the model or its process failed"),
     "503": response("Failure", "Too many requests wait, or the model cannot answer now"),
@@ -164,7 +169,7 @@ ERRORS: Json = {
 }
 """The answers that say what went wrong, by their status."""
 
-OF_EVERY_REQUEST = ("500",)
+OF_EVERY_REQUEST = ("421", "500")
 """The statuses of ERRORS that any request may be answered with."""
 
 OF_THE_MODEL: Json = {

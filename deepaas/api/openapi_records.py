@@ -133,6 +133,7 @@ def describe(path: str, what: str) -> Json:
         f"Cancel one {what}; remove the record of one that has ended",
         [_UUID],
         response("Training"),
+        "403 404",
         others={"409": response("Failure", "Its processes cannot be reached from this server")},
     )
     files = _operation(f"The files of one {what}", [_UUID], response("ArtifactList"))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import functools
+import hashlib
 import html
 from pathlib import Path
 
@@ -23,19 +25,38 @@ _PAGE = """\
 <body>
 <div id="swagger-ui" data-spec="{base}/swagger.json"></div>
 <script src="{assets}/swagger-ui-bundle.js"></script>
-<script>
+<script>{script}</script>
+</body>
+</html>
+"""
+
+_SCRIPT = """
 const element = document.getElementById("swagger-ui");
-SwaggerUIBundle({{
+SwaggerUIBundle({
   url: element.dataset.spec,
   domNode: element,
   deepLinking: true,
   validatorUrl: null,
   displayRequestDuration: true,
-}});
-</script>
-</body>
-</html>
+});
 """
+
+_DIGEST = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
+_POLICY = {
+    "default-src": "'none'",
+    "script-src": f"'self' 'sha256-{_DIGEST}'",
+    "style-src": "'self'",
+    "img-src": "'self' data: blob:",
+    "media-src": "blob:",
+    "connect-src": "'self'",
+    "base-uri": "'none'",
+    "form-action": "'none'",
+    "frame-ancestors": "'none'",
+}
+_HEADERS = {
+    "Content-Security-Policy": "; ".join(f"{name} {value}" for name, value in _POLICY.items()),
+    "X-Frame-Options": "DENY",
+}
 
 
 @functools.cache
@@ -54,8 +75,8 @@ async def redirect(request: web.BaseRequest, app: App) -> web.Response:
 async def page(request: web.BaseRequest, app: App) -> web.Response:
     base = html.escape(app.settings.base_path)
     title = html.escape(f"{', '.join(app.pools)} - DEEPaaS")
-    text = _PAGE.format(title=title, base=base, assets=f"{base}/static/swagger")
-    return web.Response(text=text, content_type="text/html")
+    text = _PAGE.format(title=title, base=base, assets=f"{base}/static/swagger", script=_SCRIPT)
+    return web.Response(text=text, content_type="text/html", headers=_HEADERS)
 
 
 async def asset(request: web.BaseRequest, app: App, asset: str) -> web.StreamResponse:

@@ -179,7 +179,7 @@ class Server:
             from deepaas.api.callbacks import calling_back
 
             callbacks = callback_options(self._conf)
-            app = self._app(pools, upload_dir, callbacks)
+            app = self._app(pools, upload_dir, callbacks, listener)
             await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
             if not self._stop.is_set():
                 starting.result()
@@ -259,11 +259,20 @@ class Server:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
 
-    def _app(self, pools: list[Pool], upload_dir: str, callbacks: CallbackOptions) -> App:
+    def _app(
+        self,
+        pools: list[Pool],
+        upload_dir: str,
+        callbacks: CallbackOptions,
+        listener: socket.socket,
+    ) -> App:
         from deepaas.api import Settings, create_app
         from deepaas.api.body import BodyLimits
+        from deepaas.api.cross_site import SiteRules
 
         conf = self._conf
+        address = listener.getsockname()[0]
+        sites = SiteRules.of(conf.allow_origins, conf.allow_hosts, conf.listen_ip, address)
         base_path = "/" + conf.base_path.strip("/")
         settings = Settings(
             base_path="" if base_path == "/" else base_path,
@@ -281,6 +290,7 @@ class Server:
                 directory=upload_dir,
             ),
             callback_hosts=callbacks.hosts,
+            sites=sites,
         )
         app = create_app(pools, settings, self._tail)
         app.trainings = self._trainings
@@ -326,6 +336,7 @@ class Server:
                 banner = _BANNER.format(version=deepaas.__version__, models=models, url=url)
                 print(banner, flush=True)
             logger.info("Listening on %s", url)
+            _warn_of_strangers(self._conf, listener)
             if self._trainings is not None:
                 self._trainings.begin()
             async with watching(pools if self._conf.reload else []):
@@ -357,6 +368,25 @@ class Server:
                 told = now
                 logger.info("Waiting for %s", app.under_way())
             await asyncio.sleep(0.02)
+
+
+def _warn_of_strangers(conf: ConfigOpts, listener: socket.socket) -> None:
+    """Say what everybody may do, if others than the users of this machine can connect."""
+    from deepaas.api.cross_site import is_loopback
+
+    if is_loopback(listener.getsockname()[0]):
+        return
+    offered = {
+        "predict": conf.predict_endpoint,
+        "train": conf.train_endpoint,
+        "reload models": conf.admin_endpoint,
+        "read what models print": conf.debug_endpoint,
+    }
+    actions = ", ".join(action for action, is_offered in offered.items() if is_offered)
+    logger.warning(
+        "There is no sign-in yet: anybody who can connect to this address may use it (%s)",
+        actions or "read only",
+    )
 
 
 def _ignore_signals() -> None:

@@ -416,7 +416,7 @@ async def _of_a_client_that_does_not_read(
         with socket.socket() as client:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             client.connect((server.host, server.port))
-            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
             return await asyncio.wait_for(outcome, 15)
 
 

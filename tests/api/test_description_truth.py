@@ -437,3 +437,17 @@ def known_to_the_validator(value: Any) -> Any:
         for key, item in value.items()
         if (key, item) != ("default", None)
     }
+
+
+def test_request_for_another_site_or_host_is_described(serve: Serve) -> None:
+    described = Described(serve({"trains": "zoo.trains"}, "--admin-endpoint"))
+    path = path_of(described, "trains")
+    foreign = {"Origin": "https://evil.test"}
+    uuid = described.server.post(f"{path}train/").json()["uuid"]
+    for operation in ("predict/", "train/", "reload"):
+        described.ask("post", f"{path}{operation}", 403, headers=foreign)
+    one = f"{path}train/{{uuid}}"
+    described.ask("delete", one, 403, place={"uuid": uuid}, headers=foreign)
+    for other in ("/", "/v2/models/", path, "/v2/health/ready"):
+        described.ask("get", other, 421, headers={"Host": "evil.test"})
+    wait_for_end(described, one, uuid)

@@ -89,7 +89,7 @@ def _ways_to_say_it() -> list[Ask]:
     asks += [
         post("/v2/models/%65cho/predict/", body),
         post("//v2//models/echo/predict", body),
-        post("http://x/v2/models/echo/predict", body),
+        post("http://localhost/v2/models/echo/predict", body),
         predict("echo", "", body, "Connection: keep-alive"),
         predict("echo", "", body, "Connection: keep-alive", version="HTTP/1.0"),
         predict("echo", "?text=%C3%B6&number=5", body),

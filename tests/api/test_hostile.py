@@ -64,7 +64,11 @@ def post(
     """A request with all of its parts to the letter."""
     size = b"%d" % len(body) if length is None else length
     return (
-        b"POST /v2/models/" + model.encode() + b"/predict/" + query + b" HTTP/1.1\r\nHost: x\r\n"
+        b"POST /v2/models/"
+        + model.encode()
+        + b"/predict/"
+        + query
+        + b" HTTP/1.1\r\nHost: localhost\r\n"
         b"Content-Type: " + content_type + b"\r\n"
         b"Content-Length: " + size + b"\r\n" + headers + b"\r\n" + body
     )
@@ -218,7 +222,7 @@ def test_length_that_is_no_number_is_refused(server: Server, length: bytes) -> N
 
 
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
-SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
+SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 AMBIGUOUS = {
     "two lengths": post(b"{}", headers=b"Content-Length: 3\r\n"),
@@ -355,7 +359,14 @@ def test_body_that_is_not_compressed_as_it_says_is_refused(server: Server, encod
 
 @pytest.mark.parametrize(
     "value",
-    [b"text/html%0d%0aX-Evil:%201", b"text/html%00", b"%0a", b"%ed%a0%80/x", b"text/%E2%82%AC"],
+    [
+        b"text/html%0d%0aX-Evil:%201",
+        b"text/html%0d%0a;x",
+        b"text/html%00",
+        b"%0a",
+        b"%ed%a0%80/x",
+        b"text/%E2%82%AC",
+    ],
 )
 def test_media_type_cannot_break_the_answer(server: Server, value: bytes) -> None:
     answer = outcome(server, post(model="media_free", query=b"?accept=" + value))
@@ -411,7 +422,7 @@ def test_path_to_nowhere_is_404(server: Server, method: str, path: str) -> None:
 )
 @pytest.mark.parametrize("method", [b"GET", b"OPTIONS"])
 def test_target_that_is_no_path_is_refused(server: Server, method: bytes, target: bytes) -> None:
-    refused(server, method + b" " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+    refused(server, method + b" " + target + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
 
 
 # --- HTTP itself
@@ -422,17 +433,17 @@ NO_HTTP = {
     "binary": bytes(range(256)) + b"\r\n\r\n",
     "tls": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"a" * 100 + b"\r\n\r\n",
     "http/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    "http/9": b"GET / HTTP/9.9\r\nHost: x\r\n\r\n",
+    "http/9": b"GET / HTTP/9.9\r\nHost: localhost\r\n\r\n",
     "no host": b"GET / HTTP/1.1\r\n\r\n",
-    "lower-case method": b"get / HTTP/1.1\r\nHost: x\r\n\r\n",
-    "unknown method": b"STEAL / HTTP/1.1\r\nHost: x\r\n\r\n",
-    "connect": b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n",
-    "trace": b"TRACE / HTTP/1.1\r\nHost: x\r\n\r\n",
-    "header without colon": b"GET / HTTP/1.1\r\nHost: x\r\nheader\r\n\r\n",
-    "header without name": b"GET / HTTP/1.1\r\nHost: x\r\n: y\r\n\r\n",
-    "huge line": b"GET /" + b"a" * 200_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
-    "huge header": b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 200_000 + b"\r\n\r\n",
-    "many headers": b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 50_000 + b"\r\n",
+    "lower-case method": b"get / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "unknown method": b"STEAL / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "connect": b"CONNECT x:1 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "trace": b"TRACE / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "header without colon": b"GET / HTTP/1.1\r\nHost: localhost\r\nheader\r\n\r\n",
+    "header without name": b"GET / HTTP/1.1\r\nHost: localhost\r\n: y\r\n\r\n",
+    "huge line": b"GET /" + b"a" * 200_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "huge header": b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 200_000 + b"\r\n\r\n",
+    "many headers": b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X: y\r\n" * 50_000 + b"\r\n",
 }
 
 
@@ -443,7 +454,7 @@ def test_what_is_no_http_is_refused(server: Server, case: str) -> None:
 
 def test_headers_without_end_stay_out_of_memory(server: Server) -> None:
     with socket.create_connection((HOST, server.port), timeout=5) as connection:
-        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n")
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n")
         with Growth(server.pid) as growth, contextlib.suppress(ConnectionError):
             for _ in range(2000):
                 connection.sendall(b"X: " + b"y" * 10_000 + b"\r\n")

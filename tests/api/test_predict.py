@@ -65,7 +65,7 @@ def test_sixteen_connections_to_two_workers_each_get_their_own_answers(pair: Ser
 
 def test_two_hundred_callers_at_once_are_all_answered(server: Server) -> None:
     request = (
-        b"POST /v2/models/dies/predict/?seconds=0.002&number=%d HTTP/1.1\r\nHost: x\r\n"
+        b"POST /v2/models/dies/predict/?seconds=0.002&number=%d HTTP/1.1\r\nHost: localhost\r\n"
         b"Connection: close\r\nContent-Length: 0\r\n\r\n"
     )
     connections = [socket.create_connection((HOST, server.port), timeout=20) for _ in range(200)]
@@ -235,8 +235,8 @@ def test_server_stays_the_same_size_over_many_requests(server: Server) -> None:
         with socket.create_connection((HOST, server.port), timeout=20) as connection:
             for start in range(0, count, 50):
                 requests = b"".join(
-                    b"GET /nowhere/%d HTTP/1.1\r\nHost: x\r\n\r\n"
-                    b"POST /v2/models/echo/predict/?unique=%d HTTP/1.1\r\nHost: x\r\n"
+                    b"GET /nowhere/%d HTTP/1.1\r\nHost: localhost\r\n\r\n"
+                    b"POST /v2/models/echo/predict/?unique=%d HTTP/1.1\r\nHost: localhost\r\n"
                     b"Content-Length: 0\r\n\r\n" % (number, number)
                     for number in range(start, start + 50)
                 )

@@ -73,8 +73,8 @@ def test_client_that_stops_sending_is_408(hasty: Server, journal: Journal, kind:
 
 def test_client_that_stops_sending_chunks_is_408(hasty: Server, journal: Journal) -> None:
     head = (
-        f"POST /v2/models/gated/predict/?journal={journal.directory} HTTP/1.1\r\nHost: x\r\n"
-        "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+        f"POST /v2/models/gated/predict/?journal={journal.directory} HTTP/1.1\r\n"
+        "Host: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
     )
     with Caller(hasty) as caller:
         caller.send(head.encode() + b'9\r\n{"text": \r\n')
@@ -85,7 +85,7 @@ def test_client_that_stops_sending_chunks_is_408(hasty: Server, journal: Journal
 
 def test_rest_that_comes_after_the_refusal_is_no_request(hasty: Server, journal: Journal) -> None:
     """The connection is closed, or serves on with what follows the rest."""
-    smuggled = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
+    smuggled = b"GET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n"
     before = len(hasty.log())
     with Caller(hasty) as caller:
         caller.predict("gated", journal.args(1), headers=JSON, length=len(smuggled))
@@ -100,7 +100,11 @@ def test_rest_that_comes_after_the_refusal_is_no_request(hasty: Server, journal:
 
 @pytest.mark.parametrize(
     "start",
-    [b"", b"POST /v2/models/gated/pre", b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\nX-Hal"],
+    [
+        b"",
+        b"POST /v2/models/gated/pre",
+        b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\nX-Hal",
+    ],
     ids=["nothing", "half a line", "half a header"],
 )
 def test_client_that_never_ends_its_head_is_cut_off(hasty: Server, start: bytes) -> None:

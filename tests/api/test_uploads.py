@@ -121,7 +121,7 @@ def request_head(
 ) -> bytes:
     length = b"" if content_length is None else b"Content-Length: %d\r\n" % content_length
     return (
-        b"POST /v2/models/sized/predict/" + query + b" HTTP/1.1\r\nHost: x\r\n"
+        b"POST /v2/models/sized/predict/" + query + b" HTTP/1.1\r\nHost: localhost\r\n"
         b"Content-Type: multipart/form-data; boundary=" + BOUNDARY + b"\r\n"
         b"Connection: close\r\n" + length + headers + b"\r\n"
     )
@@ -348,7 +348,7 @@ def test_continue_is_not_said_to_what_is_refused(limited: Server) -> None:
 def test_answer_after_continue_is_the_same_on_a_kept_connection(server: Server) -> None:
     body = b'{"text": "abc"}'
     head = (
-        b"POST /v2/models/sized/predict/ HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
+        b"POST /v2/models/sized/predict/ HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n"
         b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
     )
     with socket.create_connection((HOST, server.port), timeout=5) as connection:

@@ -489,7 +489,7 @@ def test_no_text_is_too_odd_for_the_log(serve: Serve, tmp_path: Path, flags: lis
     server = serve({}, "zoo.odd_errors", *flags, cwd=tmp_path)
     for kind in ("surrogate", "control", "text-fails"):
         server.predict("odd_errors", params={"kind": kind})
-    server.raw(b"GET / HTTP/1.1\r\nHost: x\r\nUser-Agent: \xff\xfe\r\n\r\n")
+    server.raw(b"GET / HTTP/1.1\r\nHost: localhost\r\nUser-Agent: \xff\xfe\r\n\r\n")
     server.stop()
     file = tmp_path / "server.log"
     log = server.log() + (file.read_text() if file.exists() else "")

@@ -426,8 +426,8 @@ def test_last_of_repeated_json_keys_counts(server: Server) -> None:
 
 def test_chunked_json_body_is_read(server: Server) -> None:
     answer = server.raw(
-        b"POST /v2/models/echo/predict/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
-        b"Content-Type: application/json\r\n\r\n"
+        b"POST /v2/models/echo/predict/ HTTP/1.1\r\nHost: localhost\r\n"
+        b"Transfer-Encoding: chunked\r\nContent-Type: application/json\r\n\r\n"
         b'5\r\n{"tex\r\n7\r\nt":"a"}\r\n0\r\n\r\n'
     )
     assert answer.status == 200

@@ -297,8 +297,8 @@ def test_without_a_limit_large_bodies_are_taken(server: Server) -> None:
     "data",
     [
         b"garbage\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: abc\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: x\r\nbad header\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: abc\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nbad header\r\n\r\n",
     ],
 )
 def test_malformed_request_is_400_and_harms_nobody(server: Server, data: bytes) -> None:
@@ -309,7 +309,7 @@ def test_malformed_request_is_400_and_harms_nobody(server: Server, data: bytes) 
 def test_client_that_goes_away_harms_nobody(server: Server) -> None:
     with contextlib.suppress(TimeoutError):
         server.raw(
-            b"POST /v2/models/raises/predict/ HTTP/1.1\r\nHost: x\r\n"
+            b"POST /v2/models/raises/predict/ HTTP/1.1\r\nHost: localhost\r\n"
             b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{",
             timeout=0.2,
         )

@@ -165,7 +165,7 @@ class Caller:
         self._is_used = True
         target = path + ("?" + urlencode(params) if params else "")
         size = len(body) if length is None else length
-        lines = [f"{method} {target} HTTP/1.1", "Host: x", f"Content-Length: {size}"]
+        lines = [f"{method} {target} HTTP/1.1", "Host: localhost", f"Content-Length: {size}"]
         lines += [f"{key}: {value}" for key, value in (headers or {}).items()]
         self.send("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
 

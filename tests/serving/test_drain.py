@@ -193,7 +193,7 @@ def test_server_with_nothing_to_do_ends_at_once(started: Any) -> None:
 def test_client_that_says_half_a_request_holds_up_nobody(started: Any) -> None:
     ending: Ending = started("zoo.gated")
     with Caller(ending.server) as caller:
-        caller.send(b"POST /v2/models/gated/predict/ HTTP/1.1\r\nHost: x\r\n")
+        caller.send(b"POST /v2/models/gated/predict/ HTTP/1.1\r\nHost: localhost\r\n")
         settle(ending.server)
         ending.tell()
         ending.assert_ends(within=3)

@@ -151,20 +151,6 @@ def test_headers_of_an_http_exception_reach_the_caller(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "reason"), [("http-evil-header", "injected"), ("http-length-header", "length")]
-)
-def test_headers_of_an_http_exception_cannot_break_the_answer(
-    server: Server, kind: str, reason: str
-) -> None:
-    worker = answers(server, "odd_errors")
-    answer = ask_raw(server, "odd_errors", kind)
-    assert (answer.status, answer.reason) == (400, reason)
-    assert answer.header("X-Evil") is None
-    assert reason in answer.body.decode()
-    assert answers(server, "odd_errors") == worker
-
-
-@pytest.mark.parametrize(
     ("kind", "status"),
     [
         ("http-redirect", 302),

@@ -283,7 +283,7 @@ def test_one_that_becomes_shorter_does_not_look_whole(
     size = 64 * 1024 * 1024
     with open(files / "shrinks", "wb") as file:
         file.truncate(size)
-    request = f"GET {path_of(uuid)}/shrinks HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    request = f"GET {path_of(uuid)}/shrinks HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
         connection.sendall(request)
         received = len(connection.recv(1000))

@@ -57,5 +57,4 @@ def _headers(name: str) -> dict[str, str]:
     return {
         "Content-Type": media_type if media_type and not encoding else _DEFAULT_TYPE,
         "Content-Disposition": f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quoted}",
-        "X-Content-Type-Options": "nosniff",
     }

@@ -63,7 +63,6 @@ async def logs(
         "Content-Type": EVENTS if wants_events else _TEXT,
         "Cache-Control": "no-cache",
         "X-Accel-Buffering": "no",
-        "X-Content-Type-Options": "nosniff",
         "X-Log-Offset": str(source.offset),
     }
     body = _events(source) if wants_events else _text(source, follow)

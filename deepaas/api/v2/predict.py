@@ -7,7 +7,6 @@ import math
 
 from aiohttp import web
 
-from deepaas.api.access import hide_secrets
 from deepaas.api.answers import FileAnswer, StreamAnswer, reply_answer
 from deepaas.api.app import App
 from deepaas.api.body import read_call
@@ -31,7 +30,6 @@ async def predict(request: web.BaseRequest, app: App, pool: Pool) -> web.StreamR
     arrival = _arrival(request)
     if arrival is not None:
         return await _answer(request, app, arrival)
-    hide_secrets(request, pool.description.get("predict"))
     if not app.settings.predict:
         raise DisabledError("Prediction is switched off on this server")
     if "predict" not in pool.description.get("has", ["predict"]):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from deepaas.api.access import hide_secrets
 from deepaas.api.answers import json_answer
 from deepaas.api.app import App
 from deepaas.api.v2.records import view
@@ -17,7 +16,6 @@ from deepaas.training.store import Record
 
 async def train(request: web.BaseRequest, app: App, pool: Pool) -> web.StreamResponse:
     """Begin it, or let it wait for its turn; the record that there is of it then."""
-    hide_secrets(request, pool.description.get("train"))
     if not app.settings.train:
         raise DisabledError("Training is switched off on this server")
     if "train" not in pool.description.get("has", ["train"]):

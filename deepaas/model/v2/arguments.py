@@ -19,6 +19,7 @@ from marshmallow import EXCLUDE, Schema, ValidationError, fields, missing, valid
 from deepaas.exact_json import has_large_float
 from deepaas.model.v2.charsets import is_charset
 from deepaas.model.v2.exchange import Call
+from deepaas.model.v2.headers import ImpossibleHeaderError
 from deepaas.model.v2.media import ANY, JSON, best_match, is_media_type
 from deepaas.model.v2.parts import UnusableValueError, takes_files, value_for, with_files_only
 
@@ -200,13 +201,18 @@ class Arguments:
             gathered["accept"] = best_match(header, self.media_types) or self.media_types[0]
 
     def media_type(self, loaded: Mapping[str, Any]) -> str:
-        """The media type that the loaded arguments ask for. Raises InvalidArgumentsError."""
+        """The media type that the loaded arguments ask for. Raises InvalidArgumentsError, and
+        ImpossibleHeaderError if it is the model itself that offers no media type."""
         if self._accept is None:
             return JSON
         value = loaded.get(self._accept.field.name or "accept", JSON)
         if not isinstance(value, str) or value == ANY:
             return JSON
         if not is_media_type(value):
+            if value in self.media_types:
+                raise ImpossibleHeaderError(
+                    f"The model's accept offers {value[:100]!a}, which is no media type"
+                )
             raise InvalidArgumentsError({self._accept.name: ["Not a valid media type."]})
         return value
 

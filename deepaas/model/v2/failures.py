@@ -8,24 +8,22 @@ from __future__ import annotations
 
 import functools
 import http
+import logging
 import sys
 import traceback
 from typing import Any
 
 from deepaas.model.v2.arguments import InvalidArgumentsError
 from deepaas.model.v2.exchange import Reply
+from deepaas.model.v2.headers import ImpossibleHeaderError, check_header
 from deepaas.model.v2.results import UnusableResultError, to_json
+
+logger = logging.getLogger("deepaas.worker")
 
 MAX_LINE = 1000
 
-
-_OF_THE_CONNECTION = {
-    "connection",
-    "content-encoding",
-    "content-length",
-    "content-type",
-    "transfer-encoding",
-}
+_OF_THE_BODY = frozenset({"content-encoding", "content-type"})
+"""The body of the answer is not the model's."""
 
 
 def one_line(text: str) -> str:
@@ -67,7 +65,7 @@ def _reply_to(error: BaseException) -> Reply:
     if isinstance(error, InvalidArgumentsError):
         body = to_json(error.messages)
         return Reply(error.status, body, {"Content-Type": "application/json"})
-    if isinstance(error, UnusableResultError):
+    if isinstance(error, UnusableResultError | ImpossibleHeaderError):
         return Reply(500, reason=one_line(str(error)), code=error.code)
     reply = _http_reply(error)
     if reply is not None:
@@ -95,11 +93,12 @@ _STATUSES = frozenset(http.HTTPStatus)
 
 def _aiohttp_reply(error: Any) -> Reply:
     status = _status(error.status)
-    headers = {
-        str(name): one_line(str(value))
-        for name, value in error.headers.items()
-        if name.lower() not in _OF_THE_CONNECTION
-    }
+    try:
+        headers = _headers_of(error)
+    except ImpossibleHeaderError as problem:
+        reason = one_line(f"{problem}. The model raised {describe(error)}")
+        logger.error("What the model raised cannot be sent: %s", reason)
+        return Reply(500, reason=reason, code=problem.code)
     try:
         text = error.text or ""
     except Exception:  # its body is no text
@@ -113,6 +112,17 @@ def _aiohttp_reply(error: Any) -> Reply:
     return Reply(
         status, headers=headers or None, reason=reason or type(error).__name__, code=_RAISED
     )
+
+
+def _headers_of(error: Any) -> dict[str, str]:
+    """The headers that an exception of aiohttp has. Raises ImpossibleHeaderError."""
+    headers = {}
+    for key, text in error.headers.items():
+        name, value = str(key), str(text).strip(" \t")
+        check_header(name, value)
+        if name.lower() not in _OF_THE_BODY:
+            headers[name] = value
+    return headers
 
 
 def _status(status: object) -> int:

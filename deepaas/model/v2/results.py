@@ -13,6 +13,7 @@ from marshmallow import Schema, ValidationError
 
 from deepaas.model.v2 import json_encoder
 from deepaas.model.v2.exchange import Reply
+from deepaas.model.v2.headers import ImpossibleHeaderError, check_header
 from deepaas.model.v2.media import JSON, specific_type
 from deepaas.model.v2.streams import EVENTS, NDJSON, frame
 
@@ -66,9 +67,18 @@ def encode(value: Any, media_type: str, schema: ResultSchema | None = None) -> R
     headers = {"Content-Type": specific_type(media_type, filename)}
     if filename:
         headers["Content-Disposition"] = f'attachment; filename="{filename}"'
+    _check(headers)
     if _is_open_file(value):
         return Reply(headers=headers, fd=_reopen(value))
     return Reply(body=_to_bytes(value, media_type), headers=headers)
+
+
+def _check(headers: Mapping[str, str]) -> None:
+    try:
+        for name, value in headers.items():
+            check_header(name, value)
+    except ImpossibleHeaderError as problem:
+        raise UnusableResultError(str(problem), code=problem.code) from None
 
 
 def encode_item(value: Any, media_type: str, schema: ResultSchema | None = None) -> bytes:

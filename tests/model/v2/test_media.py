@@ -96,6 +96,9 @@ def test_media_types(text: str) -> None:
         "image/*png",
         "a/ä",
         "a/b\n",
+        "a/b\r\n;c",
+        "a/b\v;c",
+        "a/b; " + "c" * 1000,
     ],
 )
 def test_what_is_no_media_type(text: str) -> None:

@@ -1,0 +1,174 @@
+"""Refuses requests that a browser sends for another web site, and requests under a foreign name.
+
+A browser sends a form to any address for any page, without asking. So a page could start a training
+on a server that only its user can reach. A browser says where such a request comes from, in headers
+that no page can change. Other clients do not send these headers, and are not affected.
+
+A page can also let its own name resolve to 127.0.0.1 after it was loaded (DNS rebinding). Then the
+browser takes this server for the page's own site, but the Host header still has the page's name.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from aiohttp import hdrs, web
+from multidict import istr
+
+from deepaas.exceptions import ConfigurationError, CrossSiteError, ForeignHostError
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+OWN_PAGES = frozenset({"same-origin", "none"})
+"""What `Sec-Fetch-Site` says if a page of this server, or the user, has caused a request."""
+
+ANY_HOST = "*"
+
+_SITE = istr("Sec-Fetch-Site")
+_DEFAULT_PORTS = {"http": "80", "https": "443"}
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^][:/?#@\\,\s]+)(?::(\d*))?")
+_ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#]*@)?([^/?#]+)")
+_MOST_SHOWN = 200  # characters of what a client has sent
+
+
+@dataclass(frozen=True)
+class SiteRules:
+    """Which web sites may send requests to this server, and by which names it may be called.
+
+    `origins` are the sites besides its own. `hosts` has names in lower case, with or without a
+    port; localhost and the loopback addresses are always allowed. If `hosts` is None, the server
+    may be called by any name.
+    """
+
+    origins: frozenset[str] = frozenset()
+    hosts: frozenset[str] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        allowed_origins: Iterable[str],
+        allowed_hosts: Iterable[str],
+        listen_address: str,
+        bound_address: str,
+    ) -> SiteRules:
+        """The rules for a server that is bound to an address.
+
+        `listen_address` is the same address as the operator has given it, which may be a name.
+        Raises ConfigurationError for what is no origin, or no host.
+        """
+        origins = frozenset(map(_origin, allowed_origins))
+        hosts = frozenset(map(_allowed_host, allowed_hosts))
+        if ANY_HOST in hosts or not (hosts or is_loopback(bound_address)):
+            return cls(origins)
+        return cls(origins, hosts | {listen_address.lower()})
+
+    def check(self, request: web.BaseRequest) -> None:
+        """Raise ForeignHostError or CrossSiteError if the request must not be answered."""
+        host = _host_of(request)
+        if host and not self.may_be_called(host):
+            raise ForeignHostError(
+                f"The request is for host {host[:_MOST_SHOWN]!r}, which is not a name of this "
+                "server; if clients may use it, start the server with --allow-hosts and the name"
+            )
+        if request.method in SAFE_METHODS:
+            return
+        site, origin = _all_of(request, _SITE), _all_of(request, hdrs.ORIGIN)
+        if site in OWN_PAGES or (not site and (not origin or _is_same(origin, host))):
+            return
+        if origin.lower() not in self.origins:
+            raise CrossSiteError(_refusal(origin))
+
+    def may_be_called(self, host: str) -> bool:
+        """Whether a Host header may say this."""
+        if self.hosts is None:
+            return True
+        name, port = _split(host)
+        if name in self.hosts or is_loopback(name):
+            return True
+        return any(f"{name}:{one}" in self.hosts for one in ([port] if port else ("80", "443")))
+
+
+def is_loopback(name: str) -> bool:
+    """Whether this is localhost, a name below it, or a loopback address, however it is written."""
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return socket.inet_aton(name)[0] == 127
+    except (OSError, ValueError):
+        pass
+    try:
+        packed = socket.inet_pton(socket.AF_INET6, name.strip("[]"))
+    except (OSError, ValueError):
+        return False
+    is_mapped = packed.startswith(bytes(10) + b"\xff\xff\x7f")  # ::ffff:127.0.0.1
+    return is_mapped or packed == bytes(15) + b"\x01"
+
+
+def _host_of(request: web.BaseRequest) -> str:
+    """The host that a request is addressed to, with its port; empty if the request has none.
+
+    A host in the target counts, and then the Host header does not (RFC 9112, 3.2.2).
+    """
+    target = request.raw_path
+    if target[:1] != "/":
+        absolute = _ABSOLUTE.match(target)
+        if absolute is not None:
+            return absolute[1]
+    return _all_of(request, hdrs.HOST)
+
+
+def _all_of(request: web.BaseRequest, name: str) -> str:
+    """The value of a header. Several values are joined, which makes them unlike any allowed one."""
+    return ", ".join(request.headers.getall(name, ()))
+
+
+def _split(host: str) -> tuple[str, str]:
+    """The name and the port of a Host header; the name is empty if the header is malformed."""
+    match = _HOST.fullmatch(host)
+    if match is None:
+        return "", ""
+    return match[1].lower().removesuffix("."), match[2] or ""
+
+
+def _is_same(origin: str, host: str) -> bool:
+    """Whether an origin has this host and port. The scheme is ignored, as a proxy may change it."""
+    scheme, _, rest = origin.partition("://")
+    name, port = _split(rest)
+    default = _DEFAULT_PORTS.get(scheme.lower(), "")
+    own_name, own_port = _split(host)
+    return bool(scheme and name) and name == own_name and (port or default) == (own_port or default)
+
+
+def _origin(text: str) -> str:
+    """An origin that the operator allows, in the form in which browsers send it."""
+    scheme, separator, rest = text.strip().lower().removesuffix("/").partition("://")
+    name, port = _split(rest)
+    if not (separator and scheme and name) or "*" in name:
+        raise ConfigurationError(
+            f"--allow-origins {text!r} is no origin; give the scheme, the host, and the port if it "
+            "is not the usual one, such as https://a.example:8443"
+        )
+    is_usual = port in ("", _DEFAULT_PORTS.get(scheme))
+    return f"{scheme}://{name}" if is_usual else f"{scheme}://{name}:{port}"
+
+
+def _allowed_host(text: str) -> str:
+    """A host that the operator allows, with a port or without."""
+    text = text.strip()
+    name, port = _split(text)
+    if text != ANY_HOST and (not name or "*" in name):
+        raise ConfigurationError(
+            f"--allow-hosts {text!r} is no host; give a name or an address, and a port if only "
+            "this port is meant, such as a.example, a.example:8443 or [fe80::1]; * is any host"
+        )
+    return f"{name}:{port}" if port else name
+
+
+def _refusal(origin: str) -> str:
+    page = f"a page of {origin[:_MOST_SHOWN]}" if origin else "a page of another site"
+    return (
+        f"A browser sent this request for {page}, and not for a page of this server; if such pages "
+        "may send requests here, start the server with --allow-origins and their origin"
+    )
