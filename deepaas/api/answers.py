@@ -73,6 +73,28 @@ def answer_for(error: RequestError) -> web.Response:
     return error_answer(error.status, error.code, str(error), error.headers)
 
 
+class LastAnswer(web.Response):
+    """An error after which the connection ends: the server sends nothing more."""
+
+    @classmethod
+    def of(cls, error: RequestError) -> LastAnswer:
+        plain = answer_for(error)
+        answer = cls(body=plain.body, headers=plain.headers)
+        answer.set_status(plain.status, plain.reason)
+        answer.force_close()
+        return answer
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        self._transport = request.transport
+        return await super().prepare(request)
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Send the end of the answer, and tell the client that there is nothing more to read."""
+        await super().write_eof(data)
+        if self._transport is not None and self._transport.can_write_eof():
+            self._transport.write_eof()
+
+
 class JSONAnswer(web.StreamResponse):
     """A whole JSON answer, 200, that goes out in one write.
 

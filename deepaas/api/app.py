@@ -8,13 +8,13 @@ import logging
 from dataclasses import dataclass, field
 
 import aiohttp
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.http import HttpProcessingError
 
-from deepaas.api.answers import answer_for, error_answer
-from deepaas.api.body import BodyLimits, stop_receiving
+from deepaas.api.answers import LastAnswer, answer_for, error_answer
+from deepaas.api.body import WRONG_CODING, BodyLimits, is_plainly_chunked, stop_receiving
 from deepaas.api.routing import Router
-from deepaas.exceptions import RequestError, StoppingError, StorageError
+from deepaas.exceptions import BadRequestError, RequestError, StoppingError, StorageError
 from deepaas.log import Tail
 from deepaas.serving.pool import Pool
 from deepaas.training.manager import Manager
@@ -35,6 +35,7 @@ class Settings:
     doc: bool = True
     admin: bool = False
     send_timeout: float = 60  # seconds that a client may take nothing of an answer; 0: no limit
+    max_unsent: int = 256 * 1024 * 1024  # bytes of answers that are held for clients; 0: no limit
     limits: BodyLimits = field(default_factory=BodyLimits)
     callback_hosts: frozenset[str] = frozenset()  # a host, or host:port
 
@@ -62,6 +63,8 @@ class App:
         """Answer one request; whatever happens, there is an answer."""
         self.active += 1
         try:
+            if hdrs.TRANSFER_ENCODING in request.headers and not is_plainly_chunked(request):
+                return LastAnswer.of(BadRequestError(WRONG_CODING))
             answer = await self._answer(request)
             if self.draining:
                 answer.force_close()
