@@ -12,14 +12,16 @@ import struct
 import time
 from collections.abc import AsyncIterator, Mapping
 from email.utils import formatdate
+from typing import cast
 
-from aiohttp import HttpVersion11, web
+from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http import SERVER_SOFTWARE
+from aiohttp.http import SERVER_SOFTWARE, StreamWriter
 from multidict import CIMultiDict
 
 from deepaas import exact_json
 from deepaas.api.patience import Patience
+from deepaas.api.unsent import PIECE, Watched
 from deepaas.exceptions import NotFoundError, NotImplementedByModelError, RequestError
 from deepaas.model.v2.exchange import Reply
 from deepaas.model.v2.streams import error_frame
@@ -47,7 +49,7 @@ def reply_answer(reply: Reply) -> web.StreamResponse:
         return StreamAnswer(reply.stream, reply.headers or JSON_HEADERS)
     if reply.is_plain:
         return JSONAnswer(reply.body)
-    return web.Response(body=reply.body, status=reply.status, headers=reply.headers or JSON_HEADERS)
+    return WholeAnswer(reply.body, reply.status, reply.headers or JSON_HEADERS)
 
 
 def error_answer(
@@ -104,10 +106,11 @@ class JSONAnswer(web.StreamResponse):
     def __init__(self, body: bytes) -> None:
         super().__init__()
         self._json = body
+        self._length = len(body)
 
     @property
     def body_length(self) -> int:
-        return len(self._json)
+        return self._length
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Send the answer. The header fields are those that aiohttp would send."""
@@ -117,12 +120,40 @@ class JSONAnswer(web.StreamResponse):
             connection = b"" if keep_alive else b"Connection: close\r\n"
         else:
             connection = b"Connection: keep-alive\r\n" if keep_alive else b""
-        await request.writer.write(json_bytes(self._json, *request.version, connection))
+        data = json_bytes(self._json, *request.version, connection)
+        self._json = b""  # it would be held twice for a client that does not read
+        await _write(request, data)
+        del data
         await request.writer.drain()
         return None
 
     async def write_eof(self, data: bytes = b"") -> None:
         """It has been sent already."""
+
+
+class WholeAnswer(web.StreamResponse):
+    """An answer whose body is held in memory until it is sent."""
+
+    def __init__(self, body: bytes, status: int, headers: Mapping[str, str]) -> None:
+        super().__init__(status=status, headers=headers)
+        self._whole = body
+        self.content_length = len(body)
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        writer = await super().prepare(request)
+        body, self._whole = self._whole, b""
+        if request.method != hdrs.METH_HEAD:
+            await _write(request, body)
+        return writer
+
+
+async def _write(request: web.BaseRequest, data: bytes) -> None:
+    """Write an answer so that what has gone out is not held any longer."""
+    writer = cast(StreamWriter, request.writer)
+    for start in range(0, len(data), PIECE):
+        await writer.write(data[start : start + PIECE], drain=False)
+    if len(data) > PIECE and isinstance(request.protocol, Watched):
+        request.protocol.note_unsent()
 
 
 _JSON_HEAD = (

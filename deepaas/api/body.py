@@ -28,7 +28,7 @@ IN_MEMORY = 120 * 1024
 """Bytes of a body that are kept in memory, to fit a packet; a larger one goes to a file."""
 
 
-SMALL = 4096
+SMALL = 1024
 """Bytes; smaller pieces of a body are joined, up to that many."""
 
 COMPRESSED_STEP = 64 * 1024
@@ -250,8 +250,8 @@ def _waiting(content: StreamReader, limits: BodyLimits) -> Arrival:
 
 
 WRONG_CODING = (
-    "The server reads bodies with a Content-Length, and in HTTP/1.1 bodies with "
-    "Transfer-Encoding: chunked, without any other transfer coding"
+    "Send the body with a Content-Length or with Transfer-Encoding: chunked, not with both, nor "
+    "with another transfer coding; version 1.0 of HTTP has a Content-Length only"
 )
 
 

@@ -24,7 +24,7 @@ from aiohttp import HttpVersion11, hdrs, web
 from deepaas.api.access import AccessLogger, shown_target
 from deepaas.api.answers import json_bytes
 from deepaas.api.intake import Intake, UnfinishedHeads
-from deepaas.api.unsent import Unsent
+from deepaas.api.unsent import PIECE, Unsent, Watched, write_in_pieces
 from deepaas.exceptions import RequestError
 from deepaas.model.v2.exchange import Call, Reply
 from deepaas.serving import messages
@@ -113,7 +113,7 @@ class Journey(Prediction):
 _RELEASED = RequestError("The reply has been asked for already")
 
 
-class Connection(Intake):
+class Connection(Intake, Watched):
     """A client's connection, which looks for the short way first."""
 
     __slots__ = (
@@ -232,7 +232,12 @@ class Connection(Intake):
         if type(outcome) is Reply and outcome.is_plain:
             closing = self._app.draining
             connection = b"Connection: close\r\n" if closing else b""
-            transport.write(json_bytes(outcome.body, connection=connection))
+            data = json_bytes(outcome.body, connection=connection)
+            if len(data) <= PIECE:
+                transport.write(data)
+            else:
+                write_in_pieces(transport.write, data)
+                self.note_unsent()
             self._used = self._loop.time()
             if self._is_logged:
                 self._log(journey, len(outcome.body))
@@ -327,6 +332,10 @@ class Connection(Intake):
     def resume_writing(self) -> None:
         self._unsent.remove(self)
         super().resume_writing()
+
+    def note_unsent(self) -> None:
+        if self._paused:
+            self._unsent.add(self)
 
     def unsent(self) -> int:
         return self.transport.get_write_buffer_size() if self.transport is not None else 0

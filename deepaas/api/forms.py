@@ -29,7 +29,7 @@ MAX_CONTENT_TYPE = 1000
 MAX_PART_HEADERS = 16 * 1024
 """Bytes of all the headers of one part; the parser allows 4 KiB for each of them."""
 
-PARTS_AT_ONCE = 16
+PARTS_AT_ONCE = 8
 """How many parts are read without a pause."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
@@ -280,8 +280,8 @@ def _parameters(header: str, value: bytes) -> Mapping[str, str]:
         text = value.decode("latin-1")
     try:
         return parameters(text)
-    except ValueError:
-        raise BadRequestError(f"The {header} of the multipart body is malformed") from None
+    except ValueError as error:
+        raise BadRequestError(f"The {header} of the multipart body has {error}") from None
 
 
 @functools.lru_cache(maxsize=256)

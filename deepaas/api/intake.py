@@ -24,7 +24,10 @@ MAX_HELD = 64 * 1024
 MAX_LINES = 1000
 """Line ends that are parsed without a pause; a chunk has two of them."""
 
-SLICE = 8 * 1024
+MAX_PIECES = 1000
+"""Pieces of a body that wait for their reader, which may take all of them at once."""
+
+SLICE = 4 * 1024
 """Bytes that are parsed without a pause if there are more line ends than that."""
 
 LINE_COST = 400
@@ -85,6 +88,7 @@ class Intake(RequestHandler):
 
     __slots__ = (
         "_ending",
+        "_goes_on",
         "_head_size",
         "_held",
         "_is_chunked",
@@ -110,6 +114,7 @@ class Intake(RequestHandler):
         self._wire = 0  # bytes of the present body with its framing
         self._is_chunked = False
         self._held = b""  # what has come and the parser does not have yet
+        self._goes_on = False  # whether that is about to be taken
         self._is_held_back = False  # whether reading is paused because of that
         self._is_deaf = False  # whether everything else that comes is ignored
         self._payload: StreamReader = EMPTY_PAYLOAD  # of the last request that was parsed
@@ -185,10 +190,19 @@ class Intake(RequestHandler):
                     self._note_request()
             else:
                 self._check_body(is_at_end)
+            self._pause_if_scattered()
         if is_at_end and self._payload.is_eof() and not self._has_to_wait():
             self._left = 0
             self._ending = b""
             self._end_head()
+
+    def _pause_if_scattered(self) -> None:
+        """Let nothing more come for now if the body lies in memory in very many pieces."""
+        content = self._payload
+        if not self._reading_paused and not content.is_eof() and len(content._buffer) > MAX_PIECES:
+            # Not by pause_reading(): between two pieces, the parser must not be told to pause.
+            self._reading_paused = True
+            self._stop_reading()
 
     def _check_body(self, at_end: bool) -> None:
         """Bound what a body has besides its content: its framing, or the head that follows it."""
@@ -290,11 +304,13 @@ class Intake(RequestHandler):
                 self.transport.pause_reading()
 
     def _go_on_soon(self) -> None:
-        if self._held and not self._has_to_wait():
+        if self._held and not self._goes_on and not self._has_to_wait():
+            self._goes_on = True
             self._loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
         """Take what was held, unless the client has gone."""
+        self._goes_on = False
         if self.transport is None or not self._held or self._has_to_wait():
             return
         held, self._held = self._held, b""
@@ -313,6 +329,8 @@ class Intake(RequestHandler):
                     self.transport.resume_reading()
 
     def resume_reading(self, *args: Any, **kwargs: Any) -> None:
+        if not self._reading_paused:  # newer releases of aiohttp call this for each piece of a body
+            return
         super().resume_reading(*args, **kwargs)
         if self._is_held_back:
             self._stop_reading()

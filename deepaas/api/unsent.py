@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 logger = logging.getLogger("deepaas.api")
@@ -13,6 +14,25 @@ LOG_SECONDS = 10.0
 
 KEPT = 7 / 8
 """The part of what may be held that is kept when it is too much: it takes time to look."""
+
+
+PIECE = 64 * 1024
+"""Bytes of an answer that are written at a time: a piece is held until all of it has gone."""
+
+
+class Watched:
+    """A connection for which answers can be held."""
+
+    __slots__ = ()
+
+    def note_unsent(self) -> None:
+        """Count what is held for the connection now."""
+        raise NotImplementedError
+
+
+def write_in_pieces(write: Callable[[bytes], object], data: bytes) -> None:
+    for start in range(0, len(data), PIECE):
+        write(data[start : start + PIECE])
 
 
 class Stalled(Protocol):

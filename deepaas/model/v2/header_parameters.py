@@ -15,6 +15,9 @@ from deepaas.model.v2.charsets import is_charset
 _CONTINUED = re.compile(r"([\w.!#$&+^`|~-]+)\*(?:([0-9]{1,4})(\*)?)?", re.ASCII)
 """The name of a parameter in a form of RFC 2231: `name*`, `name*0` or `name*0*`."""
 
+MAX_PARAMETERS = 64
+"""A header with more parameters is malformed; those that have a meaning are fewer than ten."""
+
 _Pieces = list[tuple[int, str, bool]]
 """The pieces of one parameter: their number, or -1; the text; whether it is percent-encoded."""
 
@@ -24,7 +27,7 @@ def parameters(value: str) -> dict[str, str]:
 
     The forms of RFC 2231 (`name*=utf-8''%C3%A4`, `name*0=a; name*1=b`) are decoded, and win over
     the plain form of the same name. Of several plain ones the first counts. Raises ValueError for a
-    parameter that has both a numbered form and one without a number.
+    parameter that has both a numbered form and one without a number, and for very many parameters.
     """
     found: dict[str, str] = {}
     extended: dict[str, _Pieces] = {}
@@ -50,7 +53,9 @@ def clean(text: str) -> str:
 def _named(value: str) -> Iterator[tuple[str, str]]:
     segments = _segments(value)
     next(segments, None)
-    for segment in segments:
+    for number, segment in enumerate(segments):
+        if number == MAX_PARAMETERS:
+            raise ValueError("too many parameters")
         name, equals, text = segment.partition("=")
         name = name.strip().lower()
         if name or equals:
@@ -82,7 +87,7 @@ def _joined(name: str, pieces: _Pieces) -> str:
     """The value of a parameter that came in a form of RFC 2231."""
     numbers = {number for number, _, _ in pieces}
     if -1 in numbers and len(numbers) > 1:
-        raise ValueError(f"the parameter {name[:40]!r} has numbered parts and another one")
+        raise ValueError(f"the parameter {name[:40]!r} with a number and without one")
     pieces.sort(key=lambda piece: piece[0])
     if not any(is_encoded for _, _, is_encoded in pieces):
         return clean("".join(text for _, text, _ in pieces))
