@@ -100,6 +100,49 @@ SERVER = [
         min=1024,
         help="Most bytes of a request line with its query, and of a header; more are answered 400.",
     ),
+    cfg.IntOpt(
+        "client-max-head",
+        default=64 * 1024,
+        min=0,
+        help="Most bytes of the head of a request: its request line and all its headers; more are "
+        "answered 431. 0 is no limit.",
+    ),
+    cfg.IntOpt(
+        "max-heads-memory",
+        default=64 * 1024 * 1024,
+        min=0,
+        help="Most bytes that the heads of requests take together while they arrive; beyond it the "
+        "connections whose heads began first are closed. 0 is no limit.",
+    ),
+    cfg.IntOpt(
+        "client-max-json",
+        default=0,
+        min=0,
+        help="Largest request body in bytes that is JSON or an urlencoded form, after it is "
+        "decompressed; a worker holds it in memory. A larger one is answered 413. 0 is no limit.",
+    ),
+    cfg.IntOpt(
+        "client-min-rate",
+        default=1024,
+        min=0,
+        help="Bytes per second that a client has to send of a request body, on average over "
+        "--client-rate-window; a slower one is answered 408. Time in which the server does not "
+        "read does not count. 0 is no limit.",
+    ),
+    cfg.FloatOpt(
+        "client-rate-window",
+        default=30,
+        min=0.1,
+        help="Seconds over which the average for --client-min-rate is taken.",
+    ),
+    cfg.IntOpt(
+        "max-unsent",
+        default=256 * 1024 * 1024,
+        min=0,
+        help="Most bytes of answers that the server holds in memory for clients that do not read "
+        "them; beyond it the connections that have taken nothing for longest are cut. 0 is no "
+        "limit.",
+    ),
     cfg.StrOpt(
         "upload-dir",
         default="",

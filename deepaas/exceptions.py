@@ -9,6 +9,7 @@ DeepaasError
     ├── MethodNotAllowedError      405
     ├── BadRequestError            400
     ├── TooLargeError              413
+    ├── HeadTooLargeError          431
     ├── UnsupportedEncodingError   415
     ├── DisabledError              402
     ├── NotImplementedByModelError 501
@@ -92,6 +93,13 @@ class BadRequestError(RequestError):
 class TooLargeError(RequestError):
     status = 413
     code = "too_large"
+
+
+class HeadTooLargeError(RequestError):
+    """The request line and the headers are too large together."""
+
+    status = 431
+    code = "head_too_large"
 
 
 class UnsupportedEncodingError(RequestError):

@@ -12,13 +12,16 @@ import struct
 import time
 from collections.abc import AsyncIterator, Mapping
 from email.utils import formatdate
+from typing import cast
 
-from aiohttp import HttpVersion11, web
+from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import StreamWriter
 from multidict import CIMultiDict
 
 from deepaas import exact_json
 from deepaas.api.patience import Patience
+from deepaas.api.unsent import PIECE, Watched
 from deepaas.exceptions import NotFoundError, NotImplementedByModelError, RequestError
 from deepaas.model.v2.exchange import Reply
 from deepaas.model.v2.streams import error_frame
@@ -53,7 +56,7 @@ def reply_answer(reply: Reply) -> web.StreamResponse:
         return StreamAnswer(reply.stream, reply.headers or JSON_HEADERS)
     if reply.is_plain:
         return JSONAnswer(reply.body)
-    return web.Response(body=reply.body, status=reply.status, headers=reply.headers or JSON_HEADERS)
+    return WholeAnswer(reply.body, reply.status, reply.headers or JSON_HEADERS)
 
 
 def error_answer(
@@ -79,6 +82,28 @@ def answer_for(error: RequestError) -> web.Response:
     return error_answer(error.status, error.code, str(error), error.headers)
 
 
+class LastAnswer(web.Response):
+    """An error after which the connection ends: the server sends nothing more."""
+
+    @classmethod
+    def of(cls, error: RequestError) -> LastAnswer:
+        plain = answer_for(error)
+        answer = cls(body=plain.body, headers=plain.headers)
+        answer.set_status(plain.status, plain.reason)
+        answer.force_close()
+        return answer
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        self._transport = request.transport
+        return await super().prepare(request)
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Send the end of the answer, and tell the client that there is nothing more to read."""
+        await super().write_eof(data)
+        if self._transport is not None and self._transport.can_write_eof():
+            self._transport.write_eof()
+
+
 class JSONAnswer(web.StreamResponse):
     """A whole JSON answer, 200, that goes out in one write.
 
@@ -88,10 +113,11 @@ class JSONAnswer(web.StreamResponse):
     def __init__(self, body: bytes) -> None:
         super().__init__()
         self._json = body
+        self._length = len(body)
 
     @property
     def body_length(self) -> int:
-        return len(self._json)
+        return self._length
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Send the answer. The header fields are those that aiohttp would send."""
@@ -101,12 +127,40 @@ class JSONAnswer(web.StreamResponse):
             connection = b"" if keep_alive else b"Connection: close\r\n"
         else:
             connection = b"Connection: keep-alive\r\n" if keep_alive else b""
-        await request.writer.write(json_bytes(self._json, *request.version, connection))
+        data = json_bytes(self._json, *request.version, connection)
+        self._json = b""  # it would be held twice for a client that does not read
+        await _write(request, data)
+        del data
         await request.writer.drain()
         return None
 
     async def write_eof(self, data: bytes = b"") -> None:
         """It has been sent already."""
+
+
+class WholeAnswer(web.StreamResponse):
+    """An answer whose body is held in memory until it is sent."""
+
+    def __init__(self, body: bytes, status: int, headers: Mapping[str, str]) -> None:
+        super().__init__(status=status, headers=headers)
+        self._whole = body
+        self.content_length = len(body)
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        writer = await super().prepare(request)
+        body, self._whole = self._whole, b""
+        if request.method != hdrs.METH_HEAD:
+            await _write(request, body)
+        return writer
+
+
+async def _write(request: web.BaseRequest, data: bytes) -> None:
+    """Write an answer so that what has gone out is not held any longer."""
+    writer = cast(StreamWriter, request.writer)
+    for start in range(0, len(data), PIECE):
+        await writer.write(data[start : start + PIECE], drain=False)
+    if len(data) > PIECE and isinstance(request.protocol, Watched):
+        request.protocol.note_unsent()
 
 
 _JSON_HEAD = (

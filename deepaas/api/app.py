@@ -9,15 +9,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.http import HttpProcessingError
 
 from deepaas.api.access import hide_secrets, shown_target
-from deepaas.api.answers import JSONAnswer, add_common_headers, answer_for, error_answer
-from deepaas.api.body import BodyLimits, stop_receiving
+from deepaas.api.answers import (
+    JSONAnswer,
+    LastAnswer,
+    add_common_headers,
+    answer_for,
+    error_answer,
+)
+from deepaas.api.body import WRONG_CODING, BodyLimits, is_plainly_chunked, stop_receiving
 from deepaas.api.cross_site import SiteRules
 from deepaas.api.routing import Handler, Router
-from deepaas.exceptions import RequestError, StoppingError, StorageError
+from deepaas.exceptions import BadRequestError, RequestError, StoppingError, StorageError
 from deepaas.log import Tail
 from deepaas.serving.pool import Pool
 from deepaas.training.manager import Manager
@@ -38,6 +44,7 @@ class Settings:
     doc: bool = True
     admin: bool = False
     send_timeout: float = 60  # seconds that a client may take nothing of an answer; 0: no limit
+    max_unsent: int = 256 * 1024 * 1024  # bytes of answers that are held for clients; 0: no limit
     limits: BodyLimits = field(default_factory=BodyLimits)
     callback_hosts: frozenset[str] = frozenset()  # a host, or host:port
     sites: SiteRules = field(default_factory=SiteRules)
@@ -66,7 +73,11 @@ class App:
         """Answer one request; whatever happens, there is an answer."""
         self.active += 1
         try:
-            answer = await self._answer(request)
+            answer: web.StreamResponse
+            if hdrs.TRANSFER_ENCODING in request.headers and not is_plainly_chunked(request):
+                answer = LastAnswer.of(BadRequestError(WRONG_CODING))
+            else:
+                answer = await self._answer(request)
             if type(answer) is not JSONAnswer and not answer.prepared:
                 add_common_headers(answer.headers)
             if self.draining:
@@ -90,7 +101,11 @@ class App:
             handler, names = self._find(request)
             return await handler(request, self, **names)
         except RequestError as error:
-            return answer_for(error)
+            if request.content.exception() is not error:
+                return answer_for(error)
+            # The rest of the body is read and ignored for a while, so that the answer arrives.
+            request.content.set_exception(None)  # type: ignore[arg-type]
+            return LastAnswer.of(error)
         except (HttpProcessingError, web.RequestPayloadError, aiohttp.ClientPayloadError) as error:
             return error_answer(400, "bad_request", f"The request body is malformed: {error}")
         except (asyncio.CancelledError, ConnectionError):

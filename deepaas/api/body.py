@@ -6,14 +6,14 @@ import asyncio
 import contextlib
 import re
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from aiohttp import StreamReader, hdrs, web
+from aiohttp import HttpVersion11, StreamReader, hdrs, web
 
 from deepaas.api.encodings import PIECE, Decompressor, content_coding
 from deepaas.api.files import RequestFiles
-from deepaas.api.forms import Form, clean
-from deepaas.api.patience import Patience
+from deepaas.api.forms import Form
+from deepaas.api.patience import Arrival, Pace, Patience
 from deepaas.exceptions import (
     BadRequestError,
     RequestError,
@@ -21,11 +21,15 @@ from deepaas.exceptions import (
     TooLargeError,
 )
 from deepaas.model.v2.exchange import Call
+from deepaas.model.v2.header_parameters import clean
 from deepaas.model.v2.streams import EVENTS
 
 IN_MEMORY = 120 * 1024
 """Bytes of a body that are kept in memory, to fit a packet; a larger one goes to a file."""
 
+
+SMALL = 1024
+"""Bytes; smaller pieces of a body are joined, up to that many."""
 
 COMPRESSED_STEP = 64 * 1024
 """Most bytes of a compressed body that are read without a pause."""
@@ -36,20 +40,35 @@ PIECE_COST = 256
 
 @dataclass(frozen=True)
 class BodyLimits:
-    """What a request's body may be, and where its files go.
+    """What a request may be, and where its files go. 0 is no limit.
 
-    `size` is in bytes, 0 is no limit; so is `decompressed`, for a body that comes compressed;
-    `parts` and `text` (bytes) are those of a multipart form; `receive_timeout` is in seconds, 0 is
-    no limit. `receiving` are those that are coming now.
+    In bytes: `head` is for a request line with its headers, `heads_memory` for all the heads that
+    have begun and not ended, `size` for a body, `decompressed` for a body that comes compressed,
+    `json` for a body that is JSON, `text` for the texts of a multipart form. `parts` are those of
+    such a form. In seconds: a client may let `receive_timeout` pass without sending anything, and
+    has to send `rate` bytes per second in each `rate_window`. `receiving` are the bodies that are
+    being received now.
     """
 
+    head: int = 64 * 1024
+    heads_memory: int = 64 * 1024 * 1024
     size: int = 0
     decompressed: int = 256 * 1024 * 1024
     parts: int = 1000
     text: int = 4 * 1024 * 1024
+    json: int = 0
     receive_timeout: float = 60
+    rate: int = 1024
+    rate_window: float = 30
     receiving: set[StreamReader] = field(default_factory=set)
     directory: str = ""
+    is_of_parsed_body: bool = False
+
+    def of_parsed_body(self) -> BodyLimits:
+        """The limits of a body that a worker holds in memory as a whole to parse it."""
+        if self.size and self.size <= self.json:
+            return self
+        return replace(self, size=self.json, is_of_parsed_body=True)
 
 
 async def read_call(
@@ -64,6 +83,8 @@ async def read_call(
     call = _without_body(request, wanted_headers)
     if not request.can_read_body:
         return call
+    if limits.json and _is_parsed_whole(call.content_type):
+        limits = limits.of_parsed_body()
     if limits.size and (request.content_length or 0) > limits.size:
         raise _too_large(limits)
     coding = ""
@@ -193,17 +214,19 @@ def _check_decompressed(size: int, limits: BodyLimits) -> None:
 
 
 async def _chunks(request: web.BaseRequest, limits: BodyLimits) -> AsyncGenerator[bytes]:
-    """The pieces of the body, as they arrive."""
+    """The pieces of the body, as they arrive. Lets the event loop do other work in between."""
     content = request.content
-    seconds = limits.receive_timeout
     size = 0
     limits.receiving.add(content)
     try:
-        with Patience(seconds, lambda: content.set_exception(_too_slow(seconds))) as patience:
+        with _waiting(content, limits) as waits:
             while True:
-                patience.begin()
+                waits.begin()
                 chunk, more = await content.readchunk()  # not readany(), which joins what has come
-                patience.end()
+                is_small = 0 < len(chunk) < SMALL
+                if is_small and not content.at_eof():
+                    chunk += content.read_nowait(SMALL)
+                waits.end(len(chunk))
                 size += len(chunk)
                 if limits.size and size > limits.size:
                     raise _too_large(limits)
@@ -211,8 +234,38 @@ async def _chunks(request: web.BaseRequest, limits: BodyLimits) -> AsyncGenerato
                     yield chunk
                 elif not more:
                     return
+                if is_small:
+                    await asyncio.sleep(0)
     finally:
         limits.receiving.discard(content)
+
+
+def _waiting(content: StreamReader, limits: BodyLimits) -> Arrival:
+    """Watches the client that sends this body; a slow one is refused."""
+    seconds, rate, window = limits.receive_timeout, limits.rate, limits.rate_window
+    return Arrival(
+        Patience(seconds, lambda: content.set_exception(_too_late(seconds))),
+        Pace(rate, window, lambda: content.set_exception(_too_slow(rate, window))),
+    )
+
+
+WRONG_CODING = (
+    "Send the body with a Content-Length or with Transfer-Encoding: chunked, not with both, nor "
+    "with another transfer coding; version 1.0 of HTTP has a Content-Length only"
+)
+
+
+def is_plainly_chunked(request: web.BaseRequest) -> bool:
+    """Whether this is the only meaning that a Transfer-Encoding of the request can have.
+
+    A proxy may read another one in a different way, and see other requests than this server.
+    """
+    codings = request.headers.getall(hdrs.TRANSFER_ENCODING)
+    return (
+        [coding.strip().lower() for coding in codings] == ["chunked"]
+        and hdrs.CONTENT_LENGTH not in request.headers
+        and request.version >= HttpVersion11
+    )
 
 
 def stop_receiving(limits: BodyLimits, error: RequestError) -> None:
@@ -221,9 +274,28 @@ def stop_receiving(limits: BodyLimits, error: RequestError) -> None:
         content.set_exception(error)
 
 
-def _too_slow(seconds: float) -> RequestTimeoutError:
+def _too_late(seconds: float) -> RequestTimeoutError:
     return RequestTimeoutError(f"Nothing more of the request body has come for {seconds:g} s")
 
 
+def _too_slow(rate: int, window: float) -> RequestTimeoutError:
+    return RequestTimeoutError(
+        f"The request body comes too slowly: less than {rate} bytes per second for {window:g} s"
+    )
+
+
 def _too_large(limits: BodyLimits) -> TooLargeError:
+    if limits.is_of_parsed_body:
+        return TooLargeError(
+            f"The request body is larger than {limits.size} bytes, which JSON and urlencoded forms "
+            "may have here; send large data as files in a multipart form"
+        )
     return TooLargeError(f"The request body is larger than {limits.size} bytes")
+
+
+def _is_parsed_whole(content_type: str) -> bool:
+    media_type = content_type.partition(";")[0].strip().lower()
+    return media_type in _PARSED_WHOLE or media_type.endswith("+json")
+
+
+_PARSED_WHOLE = ("application/json", "application/x-www-form-urlencoded")

@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.http import HttpProcessingError
-from aiohttp.web_protocol import RequestHandler
 
 from deepaas.api.access import AccessLogger, shown_target
 from deepaas.api.answers import add_common_headers, json_bytes
+from deepaas.api.intake import Intake, UnfinishedHeads
+from deepaas.api.unsent import PIECE, Unsent, Watched, write_in_pieces
 from deepaas.exceptions import RequestError
 from deepaas.model.v2.exchange import Call, Reply
 from deepaas.serving import messages
@@ -40,9 +41,6 @@ MAX_HEADS = 1024
 MAX_HEAD = 4096
 MAX_BODY = 64 * 1024
 """Bytes; what is larger gains little."""
-
-MAX_HELD = 64 * 1024
-"""Bytes of further requests that are read before the answer to the present one is out."""
 
 MAX_USER_TIMEOUT = 2**31 - 1
 """Milliseconds; the most that can be given to the kernel."""
@@ -119,7 +117,7 @@ class Journey(Prediction):
 _RELEASED = RequestError("The reply has been asked for already")
 
 
-class Connection(RequestHandler):
+class Connection(Intake, Watched):
     """A client's connection, which looks for the short way first."""
 
     __slots__ = (
@@ -127,24 +125,23 @@ class Connection(RequestHandler):
         "_began",
         "_head",
         "_heads",
-        "_held",
         "_is_logged",
         "_late",
-        "_left",
         "_remote",
         "_under_way",
+        "_unsent",
         "_used",
         "arrival",
     )
 
     def __init__(self, manager: Server, **kwargs: Any) -> None:
-        super().__init__(manager, **kwargs)
+        limits = manager.app.settings.limits
+        super().__init__(manager, limits.head, manager.unfinished, **kwargs)
         self._app = manager.app
         self._is_logged = self.access_logger is not None
         self._heads = manager.heads
+        self._unsent = manager.unsent
         self._head = b""  # of the request that goes the long way now, if it came in one piece
-        self._left = 0  # bytes of its body that have not come; below 0: it is not known
-        self._held = b""  # what came while a request was on the short way
         self._under_way: Journey | None = None
         self._used = 0.0  # when the last one arrived
         self._remote = ""
@@ -163,7 +160,7 @@ class Connection(RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         if data and (self._under_way is not None or self._held):
-            self._hold(data)
+            self.hold(data)
             return
         if not data:  # from aiohttp to itself
             pass
@@ -182,7 +179,7 @@ class Connection(RequestHandler):
                 return
             if data != b"\r\n":  # which some send after a body
                 self._note(data, end)
-        super().data_received(data)
+        self.take(data)
         if data and self._left:
             self._expect_head()
 
@@ -239,7 +236,12 @@ class Connection(RequestHandler):
         if type(outcome) is Reply and outcome.is_plain:
             closing = self._app.draining
             connection = b"Connection: close\r\n" if closing else b""
-            transport.write(json_bytes(outcome.body, connection=connection))
+            data = json_bytes(outcome.body, connection=connection)
+            if len(data) <= PIECE:
+                transport.write(data)
+            else:
+                write_in_pieces(transport.write, data)
+                self.note_unsent()
             self._used = self._loop.time()
             if self._is_logged:
                 self._log(journey, len(outcome.body))
@@ -248,22 +250,9 @@ class Connection(RequestHandler):
         else:
             self.arrival = journey
             self._began = journey.began
-            super().data_received(journey.data)
+            self.take(journey.data)
         if self._held:
-            self._loop.call_soon(self._go_on)
-
-    def _go_on(self) -> None:
-        """Turn to what has come meanwhile, unless the client has gone."""
-        held, self._held = self._held, b""
-        if self.transport is None:
-            return
-        if len(held) > MAX_HELD:
-            self.transport.resume_reading()
-        try:
-            self.data_received(held)
-        except Exception:
-            logger.exception("A connection failed and is closed")
-            self.force_close()
+            self._go_on_soon()
 
     def take_arrival(self) -> Journey | None:
         """The prediction that the present request is about, if it is made already."""
@@ -302,7 +291,7 @@ class Connection(RequestHandler):
         """Note where a request ends that goes the long way, to know where the next begins."""
         self._head = b""
         head = data[:end]
-        if end <= 3 or b"transfer-encoding" in head.lower():
+        if end <= 3 or 0 < self._max_head < end or b"transfer-encoding" in head.lower():
             self._left = -1
             return
         lengths = _LENGTH.findall(head)
@@ -314,13 +303,6 @@ class Connection(RequestHandler):
         self._left = length - have if have <= length else -1
         if self._left == 0 and end <= MAX_HEAD:
             self._head = head
-
-    def _hold(self, data: bytes) -> None:
-        """Keep what comes before the answer to the last request is out; not too much of it."""
-        before = len(self._held)
-        self._held += data
-        if before <= MAX_HELD < len(self._held) and self.transport is not None:
-            self.transport.pause_reading()
 
     def _log(self, journey: Journey, length: int) -> None:
         logger = self.access_logger
@@ -366,6 +348,27 @@ class Connection(RequestHandler):
         else:
             super()._process_keepalive()
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unsent.add(self)
+
+    def resume_writing(self) -> None:
+        self._unsent.remove(self)
+        super().resume_writing()
+
+    def note_unsent(self) -> None:
+        if self._paused:
+            self._unsent.add(self)
+
+    def unsent(self) -> int:
+        return self.transport.get_write_buffer_size() if self.transport is not None else 0
+
+    def cut(self) -> None:
+        transport = self.transport
+        self.force_close()
+        if transport is not None:
+            transport.abort()
+
     def connection_lost(self, exc: BaseException | None) -> None:
         try:
             self._forget()
@@ -374,6 +377,7 @@ class Connection(RequestHandler):
 
     def _forget(self) -> None:
         """Leave what nobody waits for any more."""
+        self._unsent.remove(self)
         if self._late is not None:
             self._late.cancel()
         journey, self._under_way = self._under_way, None
@@ -401,6 +405,8 @@ class Server(web.Server):
         super().__init__(app.handle, auto_decompress=False, **kwargs)
         self.app = app
         self.heads: dict[bytes, Head] = {}
+        self.unsent = Unsent(app.settings.max_unsent)
+        self.unfinished = UnfinishedHeads(app.settings.limits.heads_memory)
 
     def __call__(self) -> Connection:
         return Connection(self, loop=asyncio.get_running_loop(), **self._kwargs)

@@ -6,7 +6,6 @@ worker decides about each other part, as that depends on the argument that the p
 
 from __future__ import annotations
 
-import email.message
 import functools
 import logging
 import re
@@ -22,14 +21,15 @@ from deepaas.api.filenames import base_name, extension
 from deepaas.exceptions import BadRequestError, TooLargeError, UnsupportedEncodingError
 from deepaas.model.v2.charsets import is_charset
 from deepaas.model.v2.exchange import FilePart
+from deepaas.model.v2.header_parameters import parameters
 
 MAX_CONTENT_TYPE = 1000
-"""Characters; a boundary has 70 at the most, and parsing takes time that grows with the square."""
+"""Characters; a boundary has at most 70."""
 
-MAX_SEMICOLONS = 32
-"""In a header of a part; parsing takes time that grows with the square of their number."""
+MAX_PART_HEADERS = 16 * 1024
+"""Bytes of all the headers of one part; the parser allows 4 KiB for each of them."""
 
-PARTS_AT_ONCE = 16
+PARTS_AT_ONCE = 8
 """How many parts are read without a pause."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
@@ -72,13 +72,14 @@ class Form:
         self._header_name = bytearray()
         self._header_value = bytearray()
         self._headers: dict[str, bytes] = {}
+        self._headers_size = 0
         self._text_size = 0
         self._ended = False
         self._has_begun = False
         if len(content_type) > MAX_CONTENT_TYPE:
             raise BadRequestError("The Content-Type of the multipart body is too long")
-        parameters = _parameters("content-type", content_type.encode("utf-8", "replace"))
-        boundary = parameters.get("boundary", "").encode("utf-8", "replace")
+        found = _parameters("content-type", content_type.encode("utf-8", "replace"))
+        boundary = found.get("boundary", "").encode("utf-8", "replace")
         if not 0 < len(boundary) <= 70:
             raise BadRequestError("The multipart body has no usable boundary")
         self._line = b"\n--" + boundary
@@ -152,6 +153,7 @@ class Form:
         if len(self._parts) >= self._max_parts:
             raise TooLargeError(f"The form has more than {self._max_parts} parts")
         self._headers = {}
+        self._headers_size = 0
 
     def _on_header_name(self, data: bytes, start: int, end: int) -> None:
         self._header_name += data[start:end]
@@ -160,6 +162,11 @@ class Form:
         self._header_value += data[start:end]
 
     def _on_header_end(self) -> None:
+        self._headers_size += len(self._header_name) + len(self._header_value)
+        if self._headers_size > MAX_PART_HEADERS:
+            raise BadRequestError(
+                f"The headers of a part of the form have more than {MAX_PART_HEADERS} bytes"
+            )
         name = self._header_name.decode("latin-1").strip().lower()
         self._headers[name] = bytes(self._header_value)
         self._header_name.clear()
@@ -242,13 +249,6 @@ class Form:
         self._ended = True
 
 
-def clean(text: str) -> str:
-    """The same, with U+FFFD for what is no character, such as a byte that was no UTF-8."""
-    return (
-        text if text.isascii() else text.encode("utf-8", "surrogatepass").decode(errors="replace")
-    )
-
-
 def _write_all(file: Writable, view: memoryview) -> None:
     """Write all of `view`: an unbuffered file may take less at once."""
     while view:
@@ -273,27 +273,15 @@ def _value(part: _Part) -> str | FilePart:
 
 @functools.lru_cache(maxsize=256)  # most forms have the same few headers
 def _parameters(header: str, value: bytes) -> Mapping[str, str]:
-    """The parameters of a header's value, their RFC 2231 forms decoded."""
-    if value.count(b";") > MAX_SEMICOLONS:
-        raise BadRequestError(f"The {header} of the multipart body has too many parameters")
+    """The parameters of a header, whose bytes are UTF-8, or else Latin-1."""
     try:
         text = value.decode("utf-8")
     except UnicodeDecodeError:
         text = value.decode("latin-1")
-    message = email.message.Message()
-    message[header] = " ".join(text.splitlines())
     try:
-        parameters = message.get_params([], header)[1:]
-    except (ValueError, LookupError, TypeError):
-        raise BadRequestError(f"The {header} of the multipart body is malformed") from None
-    found: dict[str, str] = {}
-    for name, parameter in parameters:
-        if isinstance(parameter, tuple):  # the extended form goes before the plain one
-            charset, _, raw = parameter
-            found[name.lower()] = _redecode(raw, charset)
-        else:
-            found.setdefault(name.lower(), parameter)
-    return found
+        return parameters(text)
+    except ValueError as error:
+        raise BadRequestError(f"The {header} of the multipart body has {error}") from None
 
 
 @functools.lru_cache(maxsize=256)
@@ -302,10 +290,3 @@ def _media_type(value: bytes) -> tuple[str, str, str]:
     content_type = _CONTROL.sub(" ", value.decode("latin-1")).strip()
     kind = content_type.partition(";")[0].strip().lower()
     return content_type, kind, _parameters("content-type", value).get("charset", "utf-8")
-
-
-def _redecode(raw: str, charset: str | None) -> str:
-    try:
-        return clean(raw.encode("latin-1").decode(charset or "utf-8", "replace"))
-    except (LookupError, ValueError):
-        return clean(raw)

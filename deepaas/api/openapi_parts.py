@@ -162,6 +162,7 @@ ERRORS: Json = {
     "415": response("Failure", "The server does not know the encoding of the request body"),
     "421": response("Failure", "The Host header is not a name of this server"),
     "422": response("InvalidArguments", "The arguments are invalid, for the reasons given"),
+    "431": response("Failure", "The request line and the headers are too large together"),
     "500": response("Failure", "The server, the model or its process failed"),
     "503": response("Failure", "Too many requests wait, or the model cannot answer now"),
     "504": response("Failure", "The prediction, or the check of its arguments, takes too long"),
@@ -169,7 +170,7 @@ ERRORS: Json = {
 }
 """The answers that say what went wrong, by their status."""
 
-OF_EVERY_REQUEST = ("421", "500")
+OF_EVERY_REQUEST = ("421", "431", "500")
 """The statuses of ERRORS that any request may be answered with."""
 
 OF_THE_MODEL: Json = {

@@ -439,7 +439,7 @@ def known_to_the_validator(value: Any) -> Any:
     }
 
 
-def test_request_for_another_site_or_host_is_described(serve: Serve) -> None:
+def test_request_for_another_site_or_with_a_large_head_is_described(serve: Serve) -> None:
     described = Described(serve({"trains": "zoo.trains"}, "--admin-endpoint"))
     path = path_of(described, "trains")
     foreign = {"Origin": "https://evil.test"}
@@ -450,4 +450,5 @@ def test_request_for_another_site_or_host_is_described(serve: Serve) -> None:
     described.ask("delete", one, 403, place={"uuid": uuid}, headers=foreign)
     for other in ("/", "/v2/models/", path, "/v2/health/ready"):
         described.ask("get", other, 421, headers={"Host": "evil.test"})
+        described.ask("get", other, 431, headers={f"X-{n}": "x" * 7000 for n in range(10)})
     wait_for_end(described, one, uuid)

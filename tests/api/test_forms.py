@@ -327,6 +327,16 @@ def test_header_is_bounded(read: Read) -> None:
     )
 
 
+def test_all_headers_of_a_part_are_bounded_together(read: Read) -> None:
+    def with_headers(count: int) -> bytes:
+        return part("name=a", b"x", *(f"X-{n}: {'x' * 4000}" for n in range(count))) + END
+
+    assert read(with_headers(3)) == [("a", "x")]
+    assert why_not(read, with_headers(5)) == (
+        "The headers of a part of the form have more than 16384 bytes"
+    )
+
+
 # --- files -----------------------------------------------------------------------------------
 
 

@@ -45,12 +45,15 @@ class House:
     workers: int = 1
     keepalive: float = 60.0
     receive_timeout: float = 60.0
+    limits: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    new_loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     access_log: logging.Logger | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.handled = 0
-        self.loop = uvloop.new_event_loop()
+        self.loop = self.new_loop()
         self._directory = tempfile.mkdtemp(prefix="deepaas-test-")
         self._guard = Guard(self._directory)
 
@@ -90,8 +93,10 @@ class House:
         self.pool = Pool(source, options, self._guard)
         await self.pool.start()
         assert self.pool.ready, self.pool.problem
-        limits = BodyLimits(directory=self._directory, receive_timeout=self.receive_timeout)
-        self.app = create_app([self.pool], Settings(limits=limits))
+        limits = BodyLimits(
+            directory=self._directory, receive_timeout=self.receive_timeout, **self.limits
+        )
+        self.app = create_app([self.pool], Settings(limits=limits, **self.settings))
         self._count(self.app)
         self.http = Server(
             self.app,

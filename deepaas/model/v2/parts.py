@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import email.message
 import json
 import os
 import shlex
@@ -14,6 +13,7 @@ from marshmallow import ValidationError, fields
 
 from deepaas.model.v2.charsets import is_charset
 from deepaas.model.v2.exchange import UNNAMED, FilePart
+from deepaas.model.v2.header_parameters import parameters
 from deepaas.model.v2.wrapper import UploadedFile
 
 if TYPE_CHECKING:
@@ -92,9 +92,10 @@ def _file(name: str, part: FilePart) -> UploadedFile | str:
 
 def _charset(content_type: str) -> str:
     """The charset that a part names, or ""."""
-    message = email.message.Message()
-    message["Content-Type"] = content_type
-    charset = message.get_content_charset() or ""
+    try:
+        charset = parameters(content_type).get("charset", "").lower()
+    except ValueError:
+        raise UnusableValueError("The Content-Type of the part is malformed.") from None
     if charset and not is_charset(charset):
         raise UnusableValueError(f"Unknown charset {charset[:40]!r}.")
     return charset

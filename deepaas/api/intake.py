@@ -1,0 +1,348 @@
+"""What a connection takes in on its way to aiohttp's parser: how much, and how much at a time.
+
+aiohttp bounds each line of a head, but not all of a head; it parses everything that has come at
+once, however many chunks that is; and it forgets the requests before garbage that came with them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from typing import Any
+
+from aiohttp import EMPTY_PAYLOAD, StreamReader, web
+from aiohttp.web_protocol import RequestHandler, _ErrInfo
+
+from deepaas.api.answers import LastAnswer
+from deepaas.exceptions import BadRequestError, HeadTooLargeError, RequestError
+
+logger = logging.getLogger("deepaas.api")
+
+MAX_HELD = 64 * 1024
+"""Bytes that are read ahead of what the parser has got."""
+
+MAX_LINES = 1000
+"""Line ends that are parsed without a pause; a chunk has two of them."""
+
+MAX_PIECES = 1000
+"""Pieces of a body that wait for their reader, which may take all of them at once."""
+
+SLICE = 4 * 1024
+"""Bytes that are parsed without a pause if there are more line ends than that."""
+
+LINE_COST = 400
+"""Bytes of memory that a header takes besides its text."""
+
+FREE_FRAMING = 64 * 1024
+MAX_FRAMING = 16
+"""A chunked body may have so many bytes that are no content, and so many per byte of content."""
+
+_BLANK_LINE = b"\r\n\r\n"
+
+
+class UnfinishedHeads:
+    """The connections whose heads have begun and not ended, and the memory that these take.
+
+    When it is more than `most` bytes (0 is no limit), those that began first are closed.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._sizes: dict[Intake, int] = {}
+        self._total = 0
+
+    @property
+    def total(self) -> int:
+        return self._total
+
+    def add(self, connection: Intake, size: int) -> None:
+        self._sizes[connection] = self._sizes.get(connection, 0) + size
+        self._total += size
+        if self._most and self._total > self._most:
+            self._close_oldest()
+
+    def remove(self, connection: Intake) -> None:
+        self._total -= self._sizes.pop(connection, 0)
+
+    def _close_oldest(self) -> None:
+        count = 0
+        while self._total > self._most:
+            oldest = next(iter(self._sizes))
+            self.remove(oldest)
+            oldest.force_close()
+            count += 1
+        logger.warning(
+            "Closed %d connection(s) whose requests had begun longest ago: the beginnings of "
+            "requests took more memory than --max-heads-memory (%d bytes)",
+            count,
+            self._most,
+        )
+
+
+class Intake(RequestHandler):
+    """A connection that bounds what its parser gets, and how much of it at a time.
+
+    `_left` is the number of bytes of the present body that have not come; 0 before a head, and -1
+    where it is not known where the request ends.
+    """
+
+    __slots__ = (
+        "_ending",
+        "_goes_on",
+        "_head_size",
+        "_held",
+        "_is_chunked",
+        "_is_deaf",
+        "_is_held_back",
+        "_left",
+        "_max_head",
+        "_payload",
+        "_seen",
+        "_unfinished",
+        "_wire",
+    )
+
+    def __init__(
+        self, manager: web.Server, max_head: int, unfinished: UnfinishedHeads, **kwargs: Any
+    ) -> None:
+        super().__init__(manager, **kwargs)
+        self._max_head = max_head
+        self._unfinished = unfinished
+        self._left = 0
+        self._head_size = 0  # bytes of the unfinished head that the parser has
+        self._ending = b""  # the last three bytes that the parser has
+        self._wire = 0  # bytes of the present body with its framing
+        self._is_chunked = False
+        self._held = b""  # what has come and the parser does not have yet
+        self._goes_on = False  # whether that is about to be taken
+        self._is_held_back = False  # whether reading is paused because of that
+        self._is_deaf = False  # whether everything else that comes is ignored
+        self._payload: StreamReader = EMPTY_PAYLOAD  # of the last request that was parsed
+        self._seen = 0  # the number of requests when that was noted
+
+    # --- from the client to the parser
+
+    def take(self, data: bytes) -> None:
+        """Give the parser what has come; b"" asks it to parse what it has put aside."""
+        if self._is_deaf:
+            return
+        if self._left < 0 and data:
+            self._take_carefully(data)
+            return
+        was_in_body = not self._payload.is_eof()
+        self._wire += len(data)
+        super().data_received(data)
+        if self._request_count != self._seen:
+            self._note_request()
+        elif was_in_body and self._left < 0:
+            self._check_body(at_end=False)
+
+    def _take_carefully(self, data: bytes) -> None:
+        """Give the parser one piece after another; each has the end of one head or body at most.
+
+        So a request is parsed before the garbage that follows it, and no turn of the event loop
+        takes long.
+        """
+        stop = len(data)
+        if stop > SLICE and data.count(b"\r\n") > MAX_LINES:
+            stop = SLICE
+        start = 0
+        while start < stop and not self._has_to_wait():
+            end = self._end_of_piece(data, start, stop)
+            self._feed(data[start:end])
+            start = end
+            if self._is_deaf or self._force_close or self.transport is None:
+                return
+        if start < len(data):
+            self._held = data[start:]
+            self._hold_back()
+            self._go_on_soon()
+
+    def _end_of_piece(self, data: bytes, start: int, stop: int) -> int:
+        """Where the first blank line ends, which may have begun in the piece before."""
+        before = len(self._ending)
+        seam = (self._ending + data[start : min(start + 3, stop)]).find(_BLANK_LINE)
+        if seam >= 0:
+            return start + seam + 4 - before
+        end = data.find(_BLANK_LINE, start, stop)
+        return stop if end < 0 else end + 4
+
+    def _feed(self, piece: bytes) -> None:
+        self._left = -1
+        last = (self._ending + piece[-4:])[-4:]
+        self._ending = last[1:]
+        is_at_end = last == _BLANK_LINE
+        if self._payload.is_eof():
+            self._head_size += len(piece)
+            if self._refuse_large_head():
+                return
+            super().data_received(piece)
+            if self._request_count != self._seen:
+                self._note_request()
+            elif not is_at_end:
+                self._unfinished.add(self, len(piece) + LINE_COST * piece.count(b"\n"))
+        else:
+            self._wire += len(piece)
+            super().data_received(piece)
+            if self._request_count != self._seen:
+                self._head_size = self._wire - self._payload.total_bytes
+                if not self._refuse_large_head():
+                    self._note_request()
+            else:
+                self._check_body(is_at_end)
+            self._pause_if_scattered()
+        if is_at_end and self._payload.is_eof() and not self._has_to_wait():
+            self._left = 0
+            self._ending = b""
+            self._end_head()
+
+    def _pause_if_scattered(self) -> None:
+        """Let nothing more come for now if the body lies in memory in very many pieces."""
+        content = self._payload
+        if not self._reading_paused and not content.is_eof() and len(content._buffer) > MAX_PIECES:
+            # Not by pause_reading(): between two pieces, the parser must not be told to pause.
+            self._reading_paused = True
+            self._stop_reading()
+
+    def _check_body(self, at_end: bool) -> None:
+        """Bound what a body has besides its content: its framing, or the head that follows it."""
+        content = self._payload.total_bytes
+        extra = self._wire - content
+        if self._payload.is_eof():
+            if extra > 0 and not at_end and not self._is_chunked:
+                self._head_size = extra
+                if not self._refuse_large_head():
+                    self._unfinished.add(self, extra)
+        elif extra > FREE_FRAMING + MAX_FRAMING * content:
+            self._refuse(
+                BadRequestError(
+                    "The request body has too little content in its chunks: more than "
+                    f"{MAX_FRAMING} bytes of framing for each byte; send larger chunks"
+                )
+            )
+
+    def _note_request(self) -> None:
+        """Note the body of the request that was just parsed, or refuse what cannot be parsed."""
+        self._end_head()
+        self._seen = self._request_count
+        message, payload = self._messages[-1]
+        if not isinstance(message, _ErrInfo):
+            self._payload = payload
+            self._wire = payload.total_bytes
+            self._is_chunked = message.chunked
+            return
+        self._messages.pop()
+        what = "request" if self._payload.is_eof() else "request body"
+        why = message.message.partition("\n")[0].strip(" :")
+        self._refuse(BadRequestError(f"The {what} is malformed: {why}"))
+
+    def _end_head(self) -> None:
+        if self._head_size:
+            self._head_size = 0
+            self._unfinished.remove(self)
+
+    # --- refusals
+
+    def _refuse_large_head(self) -> bool:
+        if not self._max_head or self._head_size <= self._max_head:
+            return False
+        if self._request_count != self._seen:  # it has been parsed
+            self._messages.pop()
+            self._seen = self._request_count
+        self._refuse(
+            HeadTooLargeError(f"The head of the request has more than {self._max_head} bytes")
+        )
+        return True
+
+    def _refuse(self, error: RequestError) -> None:
+        """Answer with the error when the requests before are answered; then the connection ends."""
+        self._is_deaf = True
+        self._held = b""
+        self._head_size = 0
+        self._unfinished.remove(self)
+        if not self._payload.is_eof():  # this request is already being answered
+            self._payload.set_exception(error)
+            return
+        # aiohttp waits a while for the end of this body, and the client can read the answer.
+        endless = StreamReader(self, 2**16, loop=self._loop)
+        self._messages.append((_ErrInfo(error.status, error, str(error)), endless))
+        self._request_count += 1
+        self._seen = self._request_count
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        if isinstance(exc, RequestError):
+            return LastAnswer.of(exc)
+        return super().handle_error(request, status, exc, message)
+
+    # --- what has to wait
+
+    def _has_to_wait(self) -> bool:
+        """Whether aiohttp wants nothing more for now: it has a body, or requests, that wait."""
+        return self._reading_paused or getattr(self, "_buffer_paused", False)
+
+    def hold(self, data: bytes) -> None:
+        """Keep what comes before the parser may have it; not too much of it."""
+        self._held += data
+        self._hold_back()
+
+    def _hold_back(self) -> None:
+        if len(self._held) > MAX_HELD and not self._is_held_back and self.transport is not None:
+            self._is_held_back = True
+            self._stop_reading()
+
+    def _stop_reading(self) -> None:
+        if self.transport is not None:
+            with contextlib.suppress(RuntimeError):  # it is being closed
+                self.transport.pause_reading()
+
+    def _go_on_soon(self) -> None:
+        if self._held and not self._goes_on and not self._has_to_wait():
+            self._goes_on = True
+            self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        """Take what was held, unless the client has gone."""
+        self._goes_on = False
+        if self.transport is None or not self._held or self._has_to_wait():
+            return
+        held, self._held = self._held, b""
+        try:
+            self.data_received(held)
+        except Exception:
+            logger.exception("A connection failed and is closed")
+            self.force_close()
+        self._let_read()
+
+    def _let_read(self) -> None:
+        if self._is_held_back and len(self._held) <= MAX_HELD and self.transport is not None:
+            self._is_held_back = False
+            if not self._has_to_wait():
+                with contextlib.suppress(RuntimeError):  # it is being closed
+                    self.transport.resume_reading()
+
+    def resume_reading(self, *args: Any, **kwargs: Any) -> None:
+        if not self._reading_paused:  # newer releases of aiohttp call this for each piece of a body
+            return
+        super().resume_reading(*args, **kwargs)
+        if self._is_held_back:
+            self._stop_reading()
+        self._go_on_soon()
+
+    def _resume_reading_for_buffer(self) -> None:
+        super()._resume_reading_for_buffer()
+        if self._is_held_back:
+            self._stop_reading()
+        self._go_on_soon()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._unfinished.remove(self)
+        self._held = b""
+        super().connection_lost(exc)

@@ -1,0 +1,296 @@
+"""Clients that send a body slowly, or do not read their answers; and JSON that is too large."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conftest import Serve
+from tests.serving.inside import LIVE, Client, House
+from tests.serving.segments import predict
+from tests.support import Part, Server, multipart, predictions
+
+MEGABYTE = 1024 * 1024
+HEAD = b"POST /v2/models/gated/predict/ HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+WINDOW = 0.5
+
+
+@pytest.fixture(scope="module")
+def house() -> Iterator[House]:
+    """A client has to send 2000 bytes in each half second."""
+    with House(limits={"rate": 4000, "rate_window": WINDOW}) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def patient() -> Iterator[House]:
+    with House(limits={"rate": 0, "rate_window": 0.1}) as opened:
+        yield opened
+
+
+class Slow:
+    """A client whose body comes in small pieces."""
+
+    def __init__(self, house: House, framing: bytes) -> None:
+        self._house = house
+        self._head = HEAD + framing + b"\r\n\r\n"
+
+    async def __aenter__(self) -> Slow:
+        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self._house.port)
+        self.writer.write(self._head)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.writer.transport.abort()
+
+    async def drip(self, piece: bytes, every: float, count: int) -> None:
+        for _ in range(count):
+            if self.writer.transport.is_closing():
+                return
+            self.writer.write(piece)
+            await asyncio.sleep(every)
+
+
+LENGTH = b"Content-Length: 1000000"
+CHUNKS = b"Transfer-Encoding: chunked"
+
+
+@pytest.mark.parametrize(
+    ("framing", "piece"), [(LENGTH, b" "), (CHUNKS, b"1\r\n \r\n"), (LENGTH, b"")]
+)
+def test_client_that_sends_slower_than_the_rate_is_408(
+    house: House, framing: bytes, piece: bytes
+) -> None:
+    async def asking() -> None:
+        async with Slow(house, framing) as client:
+            dripping = asyncio.create_task(client.drip(piece, 0.02, 1000))
+            began = time.monotonic()
+            answer = await client.reader.read()  # to the end of the connection
+            dripping.cancel()
+            assert answer.startswith(b"HTTP/1.1 408 The request body comes too slowly")
+            assert b'"code":"receive_timeout"' in answer
+            assert time.monotonic() - began >= WINDOW
+
+    house.run(asking())
+
+
+def test_hundreds_of_dripping_clients_end(house: House) -> None:
+    async def one() -> bytes:
+        async with Slow(house, LENGTH) as client:
+            dripping = asyncio.create_task(client.drip(b" ", 0.1, 1000))
+            answer = await client.reader.readline()
+            dripping.cancel()
+            return answer
+
+    async def all_of_them() -> list[bytes]:
+        return await asyncio.gather(*(one() for _ in range(300)))
+
+    assert all(b" 408 " in answer[:20] for answer in house.run(all_of_them()))
+    house.run(house.until_nothing_is_under_way())
+
+
+def test_client_that_sends_fast_enough_takes_as_long_as_it_likes(house: House) -> None:
+    async def asking() -> None:
+        async with Slow(house, b"Content-Length: 30002") as client:
+            await client.drip(b" " * 600, 0.05, 50)  # 12 kB a second, 2.5 s
+            client.writer.write(b"{}")
+            assert b" 200 " in await client.reader.readline()
+
+    house.run(asking())
+
+
+def test_small_rest_may_take_a_whole_window(house: House) -> None:
+    async def asking() -> None:
+        async with Slow(house, b"Content-Length: 2") as client:
+            client.writer.write(b"{")
+            await asyncio.sleep(WINDOW / 4)
+            client.writer.write(b"}")
+            assert b" 200 " in await client.reader.readline()
+
+    house.run(asking())
+
+
+def test_rate_of_zero_is_no_limit(patient: House) -> None:
+    async def asking() -> None:
+        async with Slow(patient, b"Content-Length: 12") as client:
+            await client.drip(b" ", 0.1, 10)
+            client.writer.write(b"{}")
+            assert b" 200 " in await client.reader.readline()
+
+    patient.run(asking())
+
+
+def test_time_in_which_the_server_does_not_read_does_not_count(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here a slow disk holds the server up for longer than the window, again and again."""
+    from deepaas.api.files import RequestFiles
+
+    flush = RequestFiles.flush
+
+    async def slowly(self: RequestFiles) -> None:
+        await flush(self)
+        await asyncio.sleep(WINDOW / 4)
+
+    monkeypatch.setattr(RequestFiles, "flush", slowly)
+
+    async def asking() -> None:
+        body = json.dumps({"text": "x" * 4 * MEGABYTE}).encode()
+        async with Client(house) as client:
+            began = time.monotonic()
+            seen = await client.ask(predict("gated", "", body))
+            assert seen.predicted["text"] == 4 * MEGABYTE
+            assert time.monotonic() - began > 2 * WINDOW
+
+    house.run(asking())
+
+
+def test_rate_is_an_option(serve: Serve) -> None:
+    flags = ("--client-min-rate", "1000", "--client-rate-window", "0.3")
+    server = serve({"echo": "zoo.echo"}, *flags)
+    head = b"POST /v2/models/echo/predict/ HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"
+    assert server.raw(head).status == 408
+
+
+# --- answers that nobody reads
+
+MOST = 4 * MEGABYTE
+
+
+@pytest.fixture(scope="module")
+def small() -> Iterator[House]:
+    with House(settings={"max_unsent": MOST}) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def unbounded() -> Iterator[House]:
+    with House(settings={"max_unsent": 0}) as opened:
+        yield opened
+
+
+SIZE = 12 * MEGABYTE
+"""More than the system takes for a connection. A file goes out 256 KiB at a time."""
+
+KINDS = {
+    "json": {"do": "json", "size": 900_000},
+    "file": {"do": "file", "size": SIZE, "accept": "application/octet-stream"},
+}
+
+
+async def ask_and_not_read(house: House, kind: str) -> Client:
+    """Ask for answers again and again until some of them cannot be sent."""
+    client = Client(house)
+    await client.__aenter__()
+    client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    body = json.dumps(KINDS[kind]).encode()
+    await client.send(*[predict("gated", "", body).data] * (20 if kind == "json" else 1))
+    return client
+
+
+def held(house: House) -> int:
+    return sum(connection.unsent() for connection in house.http.connections)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_answers_that_nobody_reads_are_bounded_together(small: House, kind: str) -> None:
+    """Those that have stalled for longest are dropped, and others are answered."""
+
+    async def asking() -> None:
+        clients: list[Client] = []
+        try:
+            while len(clients) < 100 and all(not is_cut(client) for client in clients):
+                clients.append(await ask_and_not_read(small, kind))
+                async with Client(small) as honest:
+                    assert (await honest.ask(LIVE)).status == 200
+                await small.until(
+                    lambda: len(small.http.connections) <= len(clients), "an end to the honest one"
+                )
+                await settled(small)
+                assert held(small) <= MOST + MEGABYTE
+                if len(small.http.connections) < len(clients):
+                    break
+            assert len(small.http.connections) < len(clients)
+        finally:
+            for client in clients:
+                client.writer.transport.abort()
+
+    small.run(asking())
+    small.run(small.until_nothing_is_under_way())
+    small.run(small.until(lambda: small.http.unsent.total == 0, "an end to what is held"))
+
+
+def is_cut(client: Client) -> bool:
+    return client.writer.transport.is_closing()
+
+
+async def settled(house: House) -> None:
+    """Wait until no more is held than before."""
+    still, before = 0, -1
+    while still < 3:
+        await asyncio.sleep(0.02)
+        now = held(house)
+        still = still + 1 if now == before else 0
+        before = now
+
+
+def test_without_a_bound_all_are_held(unbounded: House) -> None:
+    async def asking() -> None:
+        clients = [await ask_and_not_read(unbounded, "json") for _ in range(10)]
+        await settled(unbounded)
+        assert len(unbounded.http.connections) == 10
+        for client in clients:
+            client.writer.transport.abort()
+
+    unbounded.run(asking())
+    unbounded.run(unbounded.until_nothing_is_under_way())
+
+
+# --- JSON that is too large
+
+
+@pytest.fixture(scope="module")
+def limited(serve_all: Serve) -> Server:
+    return serve_all(
+        {"echo": "zoo.echo", "files": "zoo.files"},
+        *("--client-max-json", "10000", "--client-max-size", "1000000"),
+    )
+
+
+@pytest.mark.parametrize(
+    "kind", ["application/json", "application/json; charset=utf-8", "a/b+json"]
+)
+def test_json_beyond_its_bound_is_413(limited: Server, kind: str) -> None:
+    for size, status in ((9900, 200), (10_000, 413)):
+        body = json.dumps({"text": "x" * size}).encode()
+        response = limited.predict("echo", content=body, headers={"Content-Type": kind})
+        assert response.status_code == status
+    assert response.json()["code"] == "too_large"
+    assert "10000 bytes, which JSON and urlencoded forms may have" in response.json()["message"]
+
+
+def test_urlencoded_form_beyond_that_bound_is_413(limited: Server) -> None:
+    assert limited.predict("echo", data={"text": "x" * 10_000}).status_code == 413
+
+
+def test_json_in_chunks_is_bound_by_that(limited: Server) -> None:
+    pieces = iter([b'{"text": "', b"x" * 10_000, b'"}'])
+    headers = {"Content-Type": "application/json"}
+    assert limited.predict("echo", content=pieces, headers=headers).status_code == 413
+
+
+def test_files_are_not_bound_by_that(limited: Server) -> None:
+    response = limited.predict("files", **multipart(Part("data", b"x" * 500_000, "a.bin")))
+    assert response.status_code == 200
+    response = limited.predict("files", **multipart(Part("data", b"x" * 1_100_000, "a.bin")))
+    assert response.json()["message"] == "The request body is larger than 1000000 bytes"
+
+
+def test_json_without_a_bound(serve: Serve) -> None:
+    server = serve({"echo": "zoo.echo"})
+    text = "x" * 5 * MEGABYTE
+    assert predictions(server.predict("echo", json={"text": text}))["text"] == ["str", text]
