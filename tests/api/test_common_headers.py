@@ -144,12 +144,11 @@ def test_asynchronous_prediction_has_the_headers(server: Server) -> None:
     "data",
     [
         b"no request\r\n\r\n",
-        b"GET / HTTP/1.1\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: a\r\n\r\n",
         b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
         b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
     ],
-    ids=["line", "no host", "length", "chunk", "long"],
+    ids=["line", "length", "chunk", "long"],
 )
 def test_answer_to_what_is_no_request_has_the_headers(server: Server, data: bytes) -> None:
     answer = server.raw(data)
