@@ -168,8 +168,8 @@ def test_unknown_compression_is_415_before_the_body_is_sent(
     assert response.status_code == 415
     assert response.headers["Accept-Encoding"] == "gzip, deflate, identity"
     head = (
-        f"POST /v2/models/sources/predict/ HTTP/1.1\r\nHost: x\r\nContent-Encoding: {coding}\r\n"
-        "Content-Length: 1000000\r\nExpect: 100-continue\r\n\r\n"
+        "POST /v2/models/sources/predict/ HTTP/1.1\r\nHost: localhost\r\n"
+        f"Content-Encoding: {coding}\r\nContent-Length: 1000000\r\nExpect: 100-continue\r\n\r\n"
     )
     assert server.raw(head.encode(), timeout=3).status == 415
 
@@ -235,7 +235,7 @@ def test_body_is_refused_as_soon_as_it_is_too_large(limited: Server) -> None:
     """The answer comes though the rest of the body never does."""
     content_type, body = bomb(50_000_000, "json")
     head = (
-        "POST /v2/models/sources/predict/ HTTP/1.1\r\nHost: x\r\n"
+        "POST /v2/models/sources/predict/ HTTP/1.1\r\nHost: localhost\r\n"
         f"Content-Type: {content_type}\r\nContent-Encoding: gzip\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
     )

@@ -208,7 +208,7 @@ def test_preamble_and_epilogue_are_not_held_in_memory(server: Server, where: str
 def test_other_requests_are_answered_while_many_parts_are_read(server: Server) -> None:
     form = multipart(*[Part("files", b"x", None, "image/png") for _ in range(1000)])
     head = (
-        b"POST /v2/models/sources/predict/ HTTP/1.1\r\nHost: x\r\nContent-Type: "
+        b"POST /v2/models/sources/predict/ HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
         + form["headers"]["Content-Type"].encode()
         + b"\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(form["content"])
     )

@@ -25,7 +25,12 @@ def without_extensions(serve_all: Serve) -> Server:
 
 def post(query: bytes = b"", headers: bytes = b"", body: bytes = b"") -> bytes:
     return (
-        (b"POST /v2/models/sources/predict/" + query + b" HTTP/1.1\r\nHost: x\r\n" + headers)
+        (
+            b"POST /v2/models/sources/predict/"
+            + query
+            + b" HTTP/1.1\r\nHost: localhost\r\n"
+            + headers
+        )
         + b"Content-Length: %d\r\n\r\n" % len(body)
         + body
     )
