@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest
 # webargs 5.5 is older than the end of distutils.
 LOWEST := .venv-lowest/bin/python -m pytest -W "ignore:distutils Version:DeprecationWarning"
 # What leans on the insides of aiohttp is tried with the oldest one too.
-INSIDE := tests/api/test_express.py tests/api/test_express_inside.py
+INSIDE := tests/api/test_express.py tests/api/test_express_inside.py tests/api/test_intake.py
 
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 

@@ -328,14 +328,11 @@ class Connection(Intake, Watched):
         message: str | None = None,
     ) -> web.StreamResponse:
         """The answer to bytes that are no request, or to a failure that no handler has answered."""
-        if isinstance(exc, HttpProcessingError):
+        if isinstance(exc, HttpProcessingError | RequestError):
             # Its text quotes the bytes, which may hold a secret, so the log gets only their fault.
-            fault = (message or "").strip().partition(":")[0]
+            fault = str(exc).rpartition("malformed: ")[2].partition(":")[0]
             self.logger.debug("A request from %s is malformed: %s", request.remote, fault)
-            answer: web.StreamResponse = web.Response(status=status, text=message)
-            answer.force_close()
-        else:
-            answer = super().handle_error(request, status, exc, message)
+        answer = super().handle_error(request, status, exc, message)
         add_common_headers(answer.headers)
         return answer
 

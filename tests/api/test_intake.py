@@ -336,20 +336,19 @@ def test_many_unfinished_heads_without_a_limit(lenient: House) -> None:
 GARBAGE = {
     "words": b"garbage and more\r\n\r\n",
     "bytes": bytes(range(256)),
-    "a head without a host": b"GET / HTTP/1.1\r\n\r\n",
+    "no version": b"GET / NONSENSE\r\nHost: x\r\n\r\n",
     "two lengths": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
 }
 
 
 @pytest.mark.parametrize("garbage", GARBAGE)
 @pytest.mark.parametrize("before", [kind for kind in BEFORE if kind != "nothing"])
-@pytest.mark.parametrize("count", [1, 3, 40])
-@pytest.mark.parametrize("step", [0, 1, 50])
+@pytest.mark.parametrize(
+    ("count", "step"), [(1, 0), (3, 0), (40, 0), (1, 1), (3, 1), (1, 50), (3, 50), (40, 50)]
+)
 def test_requests_before_garbage_are_answered(
     house: House, garbage: str, before: str, count: int, step: int
 ) -> None:
-    if step == 1 and count == 40:
-        pytest.skip("takes long")
     data = BEFORE[before] * count + GARBAGE[garbage]
     size = step or len(data)
     pieces = [data[start : start + size] for start in range(0, len(data), size)]
@@ -369,6 +368,7 @@ def test_malformed_chunks_are_400_at_once(house: House, chunks: bytes, pause: fl
 
 # --- the coding of the transfer
 
+VERSIONS = (b"1.1", b"1.0")
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
 CODINGS = {
     "chunks twice": [b"Transfer-Encoding: chunked, chunked"],
@@ -386,15 +386,15 @@ CODINGS = {
 }
 
 
-@pytest.mark.parametrize("version", [b"1.1", b"1.0"])
 @pytest.mark.parametrize("path", [b"/v2/models/gated/predict/", b"/nowhere", b"/v2/models/"])
-@pytest.mark.parametrize("coding", [*CODINGS, "chunked"])
+@pytest.mark.parametrize(
+    ("coding", "version"),
+    [("chunked", b"1.0"), *((coding, version) for coding in CODINGS for version in VERSIONS)],
+)
 def test_other_codings_than_chunked_are_refused(
     house: House, coding: str, path: bytes, version: bytes
 ) -> None:
     """The connection ends, and what follows is no request."""
-    if (coding, version) == ("chunked", b"1.1"):
-        pytest.skip("this one is allowed")
     fields = CODINGS.get(coding, [b"Transfer-Encoding: chunked"])
     head = b"POST %b HTTP/%b\r\nHost: x\r\nConnection: keep-alive\r\n" % (path, version)
     data = head + b"".join(field + b"\r\n" for field in fields) + b"\r\n0\r\n\r\n" + SMUGGLED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import Iterator
@@ -79,15 +80,16 @@ def test_client_that_sends_slower_than_the_rate_is_408(
 
 
 def test_hundreds_of_dripping_clients_end(house: House) -> None:
-    async def one() -> bytes:
-        async with Slow(house, LENGTH) as client:
-            dripping = asyncio.create_task(client.drip(b" ", 0.1, 1000))
-            answer = await client.reader.readline()
-            dripping.cancel()
-            return answer
+    async def answer_to(client: Slow) -> bytes:
+        dripping = asyncio.create_task(client.drip(b" ", 0.1, 1000))
+        answer = await client.reader.readline()
+        dripping.cancel()
+        return answer
 
     async def all_of_them() -> list[bytes]:
-        return await asyncio.gather(*(one() for _ in range(300)))
+        async with contextlib.AsyncExitStack() as stack:
+            clients = [await stack.enter_async_context(Slow(house, LENGTH)) for _ in range(300)]
+            return await asyncio.gather(*map(answer_to, clients))
 
     assert all(b" 408 " in answer[:20] for answer in house.run(all_of_them()))
     house.run(house.until_nothing_is_under_way())
@@ -152,7 +154,9 @@ def test_time_in_which_the_server_does_not_read_does_not_count(
 def test_rate_is_an_option(serve: Serve) -> None:
     flags = ("--client-min-rate", "1000", "--client-rate-window", "0.3")
     server = serve({"echo": "zoo.echo"}, *flags)
-    head = b"POST /v2/models/echo/predict/ HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"
+    head = (
+        b"POST /v2/models/echo/predict/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"
+    )
     assert server.raw(head).status == 408
 
 
