@@ -203,6 +203,13 @@ TRAINING = [
         "state directory, ~/.local/state.",
     ),
     cfg.IntOpt(
+        "state-reserve",
+        default=1024 * 1024,
+        min=0,
+        help="Bytes of its disk that the state directory keeps in reserve. When the disk is full, "
+        "trainings can still end and be removed with their help. 0 is no reserve.",
+    ),
+    cfg.IntOpt(
         "max-trainings", default=1, min=1, help="How many trainings run at once; others wait."
     ),
     cfg.IntOpt(

@@ -21,6 +21,7 @@ DeepaasError
     ├── NotFinishedError           409
     ├── CallbackRefusedError       403
     ├── StorageError               507
+    │   └── DiskFullError
     ├── ReloadFailedError          500
     └── WorkerDiedError            500
 """
@@ -150,6 +151,10 @@ class StorageError(RequestError):
 
     status = 507
     code = "storage_failed"
+
+
+class DiskFullError(StorageError):
+    """It cannot be written because the disk is full: it can be when there is room again."""
 
 
 class NotStoppableError(RequestError):

@@ -98,6 +98,7 @@ def options_of(conf: ConfigOpts, process: log.LogOptions, open_files: int) -> Tr
         warm={"train": conf.train_warm, "predict": conf.warm},
         kept={"train": conf.training_ttl, "predict": conf.result_ttl},
         sweep_seconds=conf.sweep_interval,
+        reserve=conf.state_reserve,
         keep_running=conf.keep_trainings,
         exclusive=conf.train_exclusive,
         renew=conf.reload_after_train,

@@ -7,11 +7,12 @@ import signal
 import subprocess
 from pathlib import Path
 
-from deepaas.exceptions import StorageError
+from deepaas.exceptions import DiskFullError, StorageError
 from deepaas.processes import kill_marked
 from deepaas.training import identity
 from deepaas.training.keeper import command
 from deepaas.training.plan import ID, Plan, Workplace
+from deepaas.training.reserve import FULL
 
 MOST_OF_A_REASON = 400
 
@@ -38,7 +39,8 @@ class Keeper:
                     start_new_session=True,
                 )
         except OSError as error:
-            raise StorageError(f"The training could not be started: {error}") from error
+            kind = DiskFullError if error.errno in FULL else StorageError
+            raise kind(f"The training could not be started: {error}") from error
         return cls(place, process)
 
     @property

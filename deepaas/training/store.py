@@ -11,63 +11,19 @@ finds that it has been made: a training is claimed by one keeper, and ends once.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
-from deepaas.exceptions import StorageError
-
-BUSY_SECONDS = 30.0
-"""How long another process's write is waited for."""
+from deepaas.training.database import Database, on_full_disk_too
 
 CANCELLED = "cancelled"
 ENDED = ("done", "error", CANCELLED)
 STATUSES = ("queued", "starting", "running", *ENDED)
-VERSION = 1
-
-_SCHEMA = """
-CREATE TABLE records (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    uuid TEXT NOT NULL UNIQUE,
-    kind TEXT NOT NULL,
-    model TEXT NOT NULL,
-    owner TEXT NOT NULL,
-    status TEXT NOT NULL,
-    date TEXT NOT NULL,
-    args TEXT NOT NULL DEFAULT '{}',
-    callback TEXT NOT NULL DEFAULT '',
-    attempt INTEGER NOT NULL DEFAULT 0,
-    keeper TEXT NOT NULL DEFAULT '',
-    pid INTEGER,
-    started REAL,
-    finished REAL,
-    stop TEXT NOT NULL DEFAULT '',
-    message TEXT NOT NULL DEFAULT '',
-    output TEXT,
-    answer TEXT,
-    progress REAL,
-    exit_code INTEGER,
-    signal INTEGER,
-    lingering INTEGER NOT NULL DEFAULT 0
-);
-CREATE INDEX by_model ON records (model, kind, number);
-CREATE INDEX by_status ON records (status, number);
-CREATE TABLE notices (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    uuid TEXT NOT NULL,
-    owner TEXT NOT NULL,
-    record TEXT NOT NULL,
-    attempts INTEGER NOT NULL DEFAULT 0,
-    due REAL NOT NULL
-);
-"""
+_MARKS = ", ".join("?" * len(ENDED))
 
 
 @dataclass(frozen=True)
@@ -132,65 +88,18 @@ class Ending:
         return cls(CANCELLED) if reason == CANCELLED else cls("error", reason)
 
 
-class Store:
-    """The records, in `directory`/trainings.db. For one thread at a time.
+class Store(Database):
+    """The records of trainings and of asynchronous predictions.
 
-    Every method raises StorageError if the file or its disk cannot do what is asked.
+    On a full disk what is new is refused; the end of what there is, and its removal, may use the
+    reserve.
     """
-
-    def __init__(self, directory: Path) -> None:
-        path = directory / "trainings.db"
-        with _explained(path):
-            _make_private(path)
-            self._db = sqlite3.connect(
-                path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-            )
-        self._path = path
-        try:
-            self._prepare()
-        except BaseException:
-            self._db.close()
-            raise
-
-    def __repr__(self) -> str:
-        return f"<Store {self._path}>"
-
-    def close(self) -> None:
-        self._db.close()
-
-    def _prepare(self) -> None:
-        with _explained(self._path):
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-        with self._writing():
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version > VERSION:
-                raise StorageError(
-                    f"{self._path} was written by a newer version of deepaas (form {version}, this "
-                    f"one knows {VERSION}): give another --state-dir"
-                )
-            if version == 0:
-                for statement in _SCHEMA.split(";"):
-                    self._db.execute(statement)
-                self._db.execute(f"PRAGMA user_version={VERSION}")
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        with _explained(self._path):
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                with contextlib.suppress(sqlite3.Error):  # a full disk has rolled back by itself
-                    self._db.execute("ROLLBACK")
-                raise
 
     # --- reading
 
     def version(self) -> int:
         """A number that is another one when some other process has written."""
-        with _explained(self._path):
+        with self._explained():
             return int(self._db.execute("PRAGMA data_version").fetchone()[0])
 
     def get(self, uuid: str) -> Record | None:
@@ -210,8 +119,7 @@ class Store:
 
     def unfinished(self) -> list[Record]:
         """All that have not ended, or have left processes running, oldest first."""
-        marks = ", ".join("?" * len(ENDED))
-        return self._select(f"WHERE status NOT IN ({marks}) OR lingering ORDER BY number", *ENDED)
+        return self._select(f"WHERE status NOT IN ({_MARKS}) OR lingering ORDER BY number", *ENDED)
 
     def ended_before(self, kind: str, finished: float) -> list[Record]:
         """Those that ended before a time and have left nothing running."""
@@ -220,7 +128,7 @@ class Store:
         )
 
     def _select(self, condition: str, *values: object) -> list[Record]:
-        with _explained(self._path):
+        with self._explained():
             cursor = self._db.execute(f"SELECT * FROM records {condition}", values)
             return [Record(*row) for row in cursor]
 
@@ -243,6 +151,7 @@ class Store:
         """Its turn has come; a keeper is about to be started."""
         return self._step(uuid, ("queued",), status="starting")
 
+    @on_full_disk_too
     def claim(self, uuid: str, keeper: str) -> Record | None:
         """Let this keeper have it; None if another has, or it is not wanted any more."""
         record = self.get(uuid)
@@ -256,10 +165,12 @@ class Store:
             started=time.time(),
         )
 
+    @on_full_disk_too
     def working(self, uuid: str, pid: int) -> Record | None:
         """The process that does the work has been started."""
         return self._step(uuid, ("running",), pid=pid)
 
+    @on_full_disk_too
     def finish(
         self, uuid: str, ending: Ending, progress: float | None = None, at: float | None = None
     ) -> Record | None:
@@ -269,28 +180,37 @@ class Store:
             uuid, ("starting", "running"), **asdict(ending), progress=progress, finished=finished
         )
 
+    @on_full_disk_too
     def exited(self, uuid: str, exit_code: int | None, signal: int | None) -> None:
         """The process that did the work has ended, with this code or by this signal."""
         self._update(uuid, exit_code=exit_code, signal=signal)
 
+    @on_full_disk_too
     def linger(self, uuid: str, lingering: bool) -> None:
         """Processes that it has started are running still, or not any more."""
         self._update(uuid, lingering=int(lingering))
 
     def stop(self, uuid: str, reason: str) -> Record | None:
         """Note why one that runs is to end: its keeper has to be told. One that waits and is
-        CANCELLED ends at once."""
-        waits = None
-        if reason == CANCELLED:
-            waits = self._step(uuid, ("queued", "starting"), status=CANCELLED, finished=time.time())
+        CANCELLED ends at once.
+
+        The reserve is not released for one that runs, as that may be filling the disk.
+        """
+        waits = self._cancel_waiting(uuid) if reason == CANCELLED else None
         record = self.get(uuid)
         before = record.stop if record else ""  # the first reason is the one that counts
         return waits or self._step(uuid, ("running",), stop=before or reason)
 
+    @on_full_disk_too
+    def _cancel_waiting(self, uuid: str) -> Record | None:
+        return self._step(uuid, ("queued", "starting"), status=CANCELLED, finished=time.time())
+
+    @on_full_disk_too
     def requeue(self, uuid: str) -> Record | None:
         """Its turn had come, but no keeper is going to have it."""
         return self._step(uuid, ("starting",), status="queued")
 
+    @on_full_disk_too
     def adopt(self, uuid: str, owner: str, by: str) -> bool:
         """Take over what another server, which has gone, has seen to; False if that was done."""
         with self._writing():
@@ -299,12 +219,12 @@ class Store:
             ).rowcount
         return bool(changed)
 
+    @on_full_disk_too
     def remove(self, uuid: str) -> bool:
         """Forget a record that has ended, or never was a valid request; False if it is neither."""
-        marks = ", ".join("?" * len(ENDED))
         with self._writing():
             self._db.execute(
-                f"DELETE FROM records WHERE uuid = ? AND status IN ('incoming', {marks})",
+                f"DELETE FROM records WHERE uuid = ? AND status IN ('incoming', {_MARKS})",
                 (uuid, *ENDED),
             )
             if self._select("WHERE uuid = ?", uuid):
@@ -343,7 +263,7 @@ class Store:
 
     def notices(self, owner: str) -> list[Notice]:
         """For each record the oldest of the notices that have not been sent and are due now."""
-        with _explained(self._path):
+        with self._explained():
             rows = self._db.execute(
                 "SELECT min(number), attempts, record, due FROM notices WHERE owner = ? "
                 "GROUP BY uuid ORDER BY 1",
@@ -358,15 +278,17 @@ class Store:
 
     def notice_owners(self) -> list[str]:
         """The servers that have notices to send."""
-        with _explained(self._path):
+        with self._explained():
             rows = self._db.execute("SELECT DISTINCT owner FROM notices").fetchall()
         return [owner for (owner,) in rows]
 
+    @on_full_disk_too
     def adopt_notices(self, owner: str, by: str) -> None:
         """Take over the notices of a server that has gone."""
         with self._writing():
             self._db.execute("UPDATE notices SET owner = ? WHERE owner = ?", (by, owner))
 
+    @on_full_disk_too
     def delay_notice(self, number: int, due: float) -> None:
         """Sending has failed; it is to be tried again at this time."""
         with self._writing():
@@ -375,30 +297,13 @@ class Store:
                 (due, number),
             )
 
+    @on_full_disk_too
     def drop_notice(self, number: int) -> None:
         """It has been sent, or is given up."""
         with self._writing():
             self._db.execute("DELETE FROM notices WHERE number = ?", (number,))
 
 
-def _make_private(path: Path) -> None:
-    """Make a file, if there is none, that only this user can read. Raises OSError.
-
-    One that is there is not opened: to close it would end the locks that SQLite has on it.
-    """
-    with contextlib.suppress(FileExistsError):
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        os.close(os.open(path, flags, 0o600))
-
-
 def _storable(value: Any) -> Any:
     """A value without what is no text in a text, such as in the name of a file."""
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
-
-
-@contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (sqlite3.Error, OSError) as error:
-        raise StorageError(f"the record of trainings, {path}, cannot be used: {error}") from error

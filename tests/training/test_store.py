@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from deepaas.exceptions import StorageError
-from deepaas.training import store as stores
+from deepaas.training import database
 from deepaas.training.store import CANCELLED, ENDED, STATUSES, Ending, Record, Store
 
 END_SECONDS = 60.0
@@ -543,7 +543,7 @@ def test_change_that_a_killed_process_has_not_finished_is_not_made(
 def test_write_that_takes_another_process_too_long_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stores, "BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.05)
     with (
         contextlib.closing(Store(tmp_path)) as store,
         contextlib.closing(sqlite3.connect(tmp_path / "trainings.db")) as other,
