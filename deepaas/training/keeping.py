@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import subprocess
 from pathlib import Path
@@ -30,7 +31,7 @@ class Keeper:
         """Start the keeper of a training. Raises StorageError if that is not possible."""
         place = Workplace.of(state, plan.uuid)
         try:
-            with open(place.keeper_log, "ab") as errors:
+            with open(place.keeper_log, "ab", opener=_private) as errors:
                 process = subprocess.Popen(
                     command("keeper", str(state), plan.to_json()),
                     stdin=subprocess.DEVNULL,
@@ -66,6 +67,10 @@ class Keeper:
         """Let the process go on when this one ends."""
         if self._process is not None:
             self._process.returncode = self._process.returncode or 0
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def bury(uuid: str) -> None:

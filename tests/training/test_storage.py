@@ -6,6 +6,7 @@ import contextlib
 import os
 import sqlite3
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -83,12 +84,34 @@ def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
     assert "Traceback" not in finished.output
 
 
-def test_a_state_directory_is_made_and_is_private(site: Site) -> None:
+@pytest.fixture
+def careless() -> Iterator[None]:
+    """Let what is started from here make its files open to everybody, unless it says otherwise."""
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+def test_nothing_in_a_state_directory_is_open_to_others(site: Site, careless: None) -> None:
     site.state = site.state / "a" / "b"
-    trainings = site.serve()
-    trainings.wait(trainings.begin())
-    assert site.state.stat().st_mode & 0o777 == 0o700
-    assert (site.state / "trainings.db").stat().st_mode & 0o777 == 0o600
+    args = ("--allow-callbacks", "127.0.0.1", "--train-result-size", "1000")
+    trainings = site.serve(*args)
+    form = {"data": ("a", bytes(3_000_000))}
+    upload = trainings.server.post(trainings.path, params={"do": "report", "size": "9"}, files=form)
+    job = trainings.server.predict("trains", headers={"Prefer": "respond-async"}).json()["uuid"]
+    for uuid in (upload.json()["uuid"], trainings.begin(do="large", size=2000)):
+        assert trainings.wait(uuid)["status"] == "done"
+    Trainings(trainings.server, segment="jobs").wait(job)
+    large = trainings.server.post(trainings.path, json={"text": "x" * 3_000_000})
+    assert trainings.wait(large.json()["uuid"])["status"] == "done"
+    made = {path.relative_to(site.state).parts[-1] for path in site.state.rglob("*")}
+    assert made >= {
+        *("trainings.db", "trainings.db-wal", "trainings.db-shm", "callback.secret"),
+        *("servers", "reserve", "work", "lock", "call", "arguments", "keeper.log", "log"),
+        *("uploads", "artifacts", "reports.jsonl", "result", "output.json"),
+    }
+    paths = [site.state, *site.state.rglob("*")]
+    assert [str(path) for path in paths if path.stat().st_mode & 0o077] == []
 
 
 def test_one_that_is_open_to_others_is_made_private(site: Site) -> None:
