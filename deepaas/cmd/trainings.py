@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import pwd
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import platformdirs
 
 from deepaas import log
 from deepaas.exceptions import (
@@ -75,8 +75,9 @@ async def open_trainings(
     if not (conf.train_endpoint or conf.predict_endpoint):
         return None, "they are switched off"
     workers = Workers(pools, conf.train_exclusive_timeout)
-    manager = Manager(state_dir(conf), options_of(conf, process, open_files), sources, workers)
     try:
+        directory = state_dir(conf)
+        manager = Manager(directory, options_of(conf, process, open_files), sources, workers)
         await manager.open()
     except StorageError as error:
         if conf.state_dir:
@@ -87,8 +88,25 @@ async def open_trainings(
 
 
 def state_dir(conf: ConfigOpts) -> Path:
-    given = Path(conf.state_dir).absolute() if conf.state_dir else None
-    return given or platformdirs.user_state_path("deepaas", appauthor=False).absolute()
+    """The state directory. Raises StorageError if none is given and this user has no home."""
+    return Path(conf.state_dir).absolute() if conf.state_dir else _user_state_dir() / "deepaas"
+
+
+def _user_state_dir() -> Path:
+    """The directory for what programs of this user keep, as the XDG specification has it."""
+    given = os.environ.get("XDG_STATE_HOME", "")
+    if os.path.isabs(given):  # the specification says that another is to be ignored
+        return Path(given)
+    homes = [os.environ.get("HOME", "")]
+    with contextlib.suppress(KeyError):
+        homes.append(pwd.getpwuid(os.getuid()).pw_dir)
+    home = next(filter(os.path.isabs, homes), None)
+    if home is None:
+        raise StorageError(
+            "this user has no home directory for a state directory to be in; give one with "
+            "--state-dir"
+        )
+    return Path(home, ".local", "state")
 
 
 def options_of(conf: ConfigOpts, process: log.LogOptions, open_files: int) -> TrainingOptions:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import sqlite3
 import subprocess
 from collections.abc import Iterator
@@ -11,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from deepaas import config
+from deepaas.cmd.trainings import state_dir
 from tests.conftest import Disk, Serve
-from tests.support import predictions, run_program
+from tests.support import predictions, program, run_program
 from tests.training.trainings import Site, Trainings
 
 MODELS = {"trains": "zoo.trains"}
@@ -128,3 +131,97 @@ def test_a_relative_state_directory_is_that_of_the_working_directory(
     trainings = site.serve(args=["--state-dir", "kept"], cwd=tmp_path)
     trainings.wait(trainings.begin())
     assert os.path.exists(tmp_path / "kept/trainings.db")
+
+
+# --- users without a home --------------------------------------------------------------------
+
+UNKNOWN_USER = "123456"
+
+
+@pytest.fixture
+def stranger(tmp_path: Path) -> Path:
+    """A program that runs deepaas-run as a user that is in no list of users.
+
+    It may read what root may, so that it finds Python.
+    """
+    powers = "+dac_override,+dac_read_search"
+    command = f"setpriv --reuid {UNKNOWN_USER} --clear-groups --inh-caps={powers} "
+    command += f"--ambient-caps={powers}"
+    tried = subprocess.run([*command.split(), "true"], capture_output=True, text=True, check=False)
+    if tried.returncode:
+        pytest.skip(f"this user cannot run programs as another: {tried.stderr.strip()}")
+    for name, prefix in (("deepaas-run", command), ("python", "")):
+        script = tmp_path / name
+        script.write_text(f'#!/bin/sh\nexec {prefix} "{program().with_name(name)}" "$@"\n')
+        script.chmod(0o755)
+    return tmp_path / "deepaas-run"
+
+
+@pytest.mark.parametrize("home", [None, "", "relative", "~"])
+def test_a_user_without_a_home_is_served_and_told_to_give_a_state_directory(
+    serve: Serve, stranger: Path, home: str | None, tmp_path: Path
+) -> None:
+    cwd = tmp_path / "cwd"
+    cwd.mkdir()
+    server = serve(MODELS, executable=stranger, env={"HOME": home}, cwd=cwd)
+    assert predictions(server.predict("trains"))["warmed"] == 1
+    for answer in (
+        Trainings(server).post(),
+        server.get("/v2/models/trains/train/"),
+        server.predict("trains", headers={"Prefer": "respond-async"}),
+    ):
+        assert answer.status_code == 507
+        assert "no home directory" in answer.text
+        assert "--state-dir" in answer.text
+    assert list(cwd.rglob("deepaas")) == []  # no state directory in a directory called ~
+    assert "ERROR" not in server.log()
+
+
+def test_a_user_without_a_home_can_give_a_state_directory(
+    serve: Serve, stranger: Path, tmp_path: Path
+) -> None:
+    args = ("--state-dir", str(tmp_path / "state"), "--allow-callbacks", "127.0.0.1")
+    server = serve(MODELS, *args, executable=stranger, env={"HOME": None})
+    answer = server.predict("trains", headers={"Prefer": "respond-async"})
+    assert answer.status_code == 202
+    record = Trainings(server, segment="jobs").wait(answer.json()["uuid"])
+    assert record["status"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("home", "state"),
+    [("/h", ""), ("/h", "relative"), ("/h", "~/state"), ("", "/s"), ("relative", "/s")],
+)
+def test_what_is_no_absolute_path_is_not_where_the_state_directory_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home: str, state: str
+) -> None:
+    """As the XDG specification says of its own variables."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", home)
+    monkeypatch.setenv("XDG_STATE_HOME", state)
+    expected = Path("/s/deepaas") if state == "/s" else Path("/h/.local/state/deepaas")
+    assert state_dir(config.load([])) == expected
+
+
+@pytest.mark.parametrize("home", [None, "", "relative"])
+def test_home_of_the_list_of_users_is_taken_where_the_environment_has_none(
+    monkeypatch: pytest.MonkeyPatch, home: str | None
+) -> None:
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    if home is None:
+        monkeypatch.delenv("HOME", raising=False)
+    else:
+        monkeypatch.setenv("HOME", home)
+    mine = pwd.getpwuid(os.getuid()).pw_dir
+    assert state_dir(config.load([])) == Path(mine, ".local/state/deepaas")
+
+
+def test_a_home_that_cannot_be_written_is_no_reason_not_to_predict(
+    serve: Serve, tmp_path: Path
+) -> None:
+    (tmp_path / "home").write_text("")
+    server = serve(MODELS, env={"HOME": str(tmp_path / "home")})
+    assert predictions(server.predict("trains"))["warmed"] == 1
+    answer = Trainings(server).post()
+    assert answer.status_code == 507
+    assert "--state-dir" in answer.text
