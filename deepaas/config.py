@@ -218,6 +218,13 @@ TRAINING = [
         min=0,
         help="How many trainings may wait for their turn; more are answered 503.",
     ),
+    cfg.IntOpt(
+        "max-incoming-trainings",
+        default=0,
+        min=0,
+        help="How many requests for trainings may be received and validated at once. More wait, "
+        "and the slowest bodies are answered 503 meanwhile. 0 is as many as may run and wait.",
+    ),
     cfg.BoolOpt(
         "train-warm", default=True, help="Call the model's warm() in the process that trains."
     ),
@@ -312,6 +319,13 @@ TRAINING = [
         default=100,
         min=0,
         help="How many asynchronous predictions may wait; more are answered 503.",
+    ),
+    cfg.IntOpt(
+        "max-incoming-jobs",
+        default=0,
+        min=0,
+        help="How many requests for asynchronous predictions may be received and validated at "
+        "once, as with --max-incoming-trainings. 0 is as many as may run and wait.",
     ),
     cfg.FloatOpt(
         "result-ttl",

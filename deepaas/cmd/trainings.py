@@ -113,6 +113,7 @@ def options_of(conf: ConfigOpts, process: log.LogOptions, open_files: int) -> Tr
     return TrainingOptions(
         at_once={"train": conf.max_trainings, "predict": conf.max_jobs},
         max_queued={"train": conf.max_queued_trainings, "predict": conf.max_queued_jobs},
+        max_incoming={"train": conf.max_incoming_trainings, "predict": conf.max_incoming_jobs},
         warm={"train": conf.train_warm, "predict": conf.warm},
         kept={"train": conf.training_ttl, "predict": conf.result_ttl},
         sweep_seconds=conf.sweep_interval,

@@ -9,7 +9,6 @@ import shutil
 import time
 import uuid as uuids
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,6 +21,7 @@ from deepaas.exceptions import (
 )
 from deepaas.model.loading import ModelSource
 from deepaas.model.v2.exchange import Call
+from deepaas.training.incoming import RETRY_AFTER, Body, Incoming, Places
 from deepaas.training.keeper import server_lives
 from deepaas.training.keeping import Keeper
 from deepaas.training.plan import Workplace
@@ -43,18 +43,7 @@ ORPHANS_SECONDS = 5.0
 COMPLAIN_SECONDS = 60.0
 """How often the same failure is logged."""
 
-RETRY_AFTER = 60
-
-
-@dataclass
-class Incoming:
-    """A request whose body is being received into `place`, and that may turn out to be invalid."""
-
-    uuid: str
-    kind: str
-    place: Workplace
-    accepted: bool = False
-    counted: bool = True  # among those that are coming in
+INCOMING_OPTIONS = {"train": "--max-incoming-trainings", "predict": "--max-incoming-jobs"}
 
 
 class Manager:
@@ -74,8 +63,14 @@ class Manager:
         self._options = options
         self._sources = {source.name: source for source in sources}
         self._runner = Runner(self._state, options, self._sources, stage)
-        self._incoming = dict.fromkeys(options.at_once, 0)
-        self._coming: set[str] = set()
+        self._accepted = dict.fromkeys(options.at_once, 0)  # those the runner does not know yet
+        self._places = {
+            kind: Places(
+                options.max_incoming[kind] or options.max_queued[kind] + options.at_once[kind],
+                INCOMING_OPTIONS[kind],
+            )
+            for kind in options.at_once
+        }
         self._watching: asyncio.Task[None] | None = None
         self._complaints: dict[str, tuple[str, float]] = {}  # by kind of work: the last, and when
 
@@ -111,6 +106,8 @@ class Manager:
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
+        for places in self._places.values():
+            places.close()
         if self._state.is_open:
             keep = self._options.keep_running if keep is None else keep
             try:
@@ -123,38 +120,37 @@ class Manager:
     # --- what is asked of it
 
     @contextlib.asynccontextmanager
-    async def receive(self, kind: str, model: str, callback: str = "") -> AsyncIterator[Incoming]:
+    async def receive(
+        self, kind: str, model: str, body: Body, callback: str = ""
+    ) -> AsyncIterator[Incoming]:
         """Take in a request; unless it is accepted within the block, nothing is left of it.
 
-        Raises QueueFullError if as many wait as may.
+        Raises QueueFullError if as many wait as may, and StoppingError.
         """
+        self._need_turn(kind)
+        uuid = uuids.uuid4().hex
+        incoming = Incoming(uuid, kind, self._state.place(uuid), body)
+        async with self._places[kind].take(incoming):
+            self._need_turn(kind)  # there may have been a wait for the place
+            try:
+                await self._state.do(self._prepare, incoming, model, callback)
+                yield incoming
+            finally:
+                if not incoming.accepted:
+                    self._runner.begin(self._forget(uuid))
+
+    def _need_turn(self, kind: str) -> None:
+        """Raise the error of a request that cannot be queued now."""
         if self._runner.stopping:
             raise StoppingError("The server is about to stop")
-        if not self._runner.has_room(kind, self._incoming[kind]):
+        if not self._runner.has_room(kind, self._accepted[kind]):
             most = self._options.max_queued[kind]
             raise QueueFullError(f"{most} wait for their turn, and no more may", RETRY_AFTER)
-        uuid = uuids.uuid4().hex
-        incoming = Incoming(uuid, kind, self._state.place(uuid))
-        self._incoming[kind] += 1
-        self._coming.add(uuid)
-        try:
-            await self._state.do(self._prepare, incoming, kind, model, callback)
-            yield incoming
-        finally:
-            self._has_come(incoming)
-            self._coming.discard(uuid)
-            if not incoming.accepted:
-                self._runner.begin(self._forget(uuid))
 
-    def _has_come(self, incoming: Incoming) -> None:
-        """It is not coming in any more: it waits for its turn, or is refused."""
-        self._incoming[incoming.kind] -= incoming.counted
-        incoming.counted = False
-
-    def _prepare(self, incoming: Incoming, kind: str, model: str, callback: str) -> None:
+    def _prepare(self, incoming: Incoming, model: str, callback: str) -> None:
         store = self._state.store
         self._state.need_room()
-        store.add(incoming.uuid, kind, model, self._state.id, callback)
+        store.add(incoming.uuid, incoming.kind, model, self._state.id, callback)
         try:
             incoming.place.make()
         except OSError as error:
@@ -162,7 +158,8 @@ class Manager:
 
     async def accept(self, incoming: Incoming, call: Call, args: str, arguments: bytes) -> Record:
         """Queue a valid request: `args` is what is shown of its arguments, as JSON, `arguments`
-        what the function gets, pickled, or nothing."""
+        what the function gets, pickled, or nothing. Raises QueueFullError as `receive` does."""
+        self._need_turn(incoming.kind)
 
         def accept() -> Record | None:
             try:
@@ -173,16 +170,19 @@ class Manager:
             return self._state.store.accept(incoming.uuid, args)
 
         async def take() -> Record:
-            record = await self._state.do(accept)
-            if record is None:
-                raise StorageError(f"The record of {incoming.uuid} has vanished")
-            incoming.accepted = True
-            self._has_come(incoming)
-            self._runner.take(record)
+            try:
+                record = await self._state.do(accept)
+                if record is None:
+                    raise StorageError(f"The record of {incoming.uuid} has vanished")
+                incoming.accepted = True
+                self._runner.take(record)
+            finally:
+                self._accepted[incoming.kind] -= 1
             await self._attempt("starting", self._runner.dispatch)
             return self._runner.records.get(record.uuid, record)
 
         # Once it is in the store it is to be seen to, also if the client has gone.
+        self._accepted[incoming.kind] += 1
         taking = asyncio.ensure_future(take())
         taking.add_done_callback(lambda done: done.cancelled() or done.exception())
         return await asyncio.shield(taking)
@@ -385,7 +385,7 @@ class Manager:
             for record in self._state.store.unfinished()
             if record.status == "incoming"
             and record.owner == self._state.id
-            and record.uuid not in self._coming
+            and not any(record.uuid in places for places in self._places.values())
         ]
 
     def _strays(self) -> list[Path]:

@@ -36,13 +36,14 @@ KEEPER_SECONDS = 1.5
 class TrainingOptions:
     """How trainings, and asynchronous predictions, are run. Times in seconds; 0 is no limit.
 
-    By kind, "train" and "predict": how many run at once, and may wait; whether the model is warmed
-    before; for how long a record is kept.
+    By kind, "train" and "predict": how many run at once, may wait, and may be coming in (0 is as
+    many as may run and wait); whether the model is warmed before; for how long a record is kept.
     `reserve` is in bytes.
     """
 
     at_once: Mapping[str, int] = field(default_factory=lambda: {"train": 1, "predict": 1})
     max_queued: Mapping[str, int] = field(default_factory=lambda: {"train": 100, "predict": 100})
+    max_incoming: Mapping[str, int] = field(default_factory=lambda: {"train": 0, "predict": 0})
     warm: Mapping[str, bool] = field(default_factory=lambda: {"train": True, "predict": True})
     kept: Mapping[str, float] = field(default_factory=lambda: {"train": 0, "predict": 86400})
     sweep_seconds: float = 60
@@ -110,11 +111,11 @@ class Runner:
         self._backoffs.pop(uuid, None)
         self._exited.discard(uuid)
 
-    def has_room(self, kind: str, incoming: int) -> bool:
-        """Whether one more may come, besides those that are coming in."""
+    def has_room(self, kind: str, accepted: int) -> bool:
+        """Whether one more may wait, besides so many that were accepted and are not known yet."""
         waiting = sum(r.kind == kind and r.status == "queued" for r in self.records.values())
         free = max(0, self._options.at_once[kind] - self._busy(kind))
-        return waiting + incoming < self._options.max_queued[kind] + free
+        return waiting + accepted < self._options.max_queued[kind] + free
 
     async def clear_for_running(self) -> None:
         """Make room for the exclusive trainings that run already."""
