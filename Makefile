@@ -60,7 +60,7 @@ run: $(VENV)/.run
 
 # --- tests ------------------------------------------------------------------------------------
 
-test: lint chromium $(VENV)/.test .venv-reference/.ready .venv-lowest/.ready
+test: lint chromium faketime $(VENV)/.test .venv-reference/.ready .venv-lowest/.ready
 	$(PYTEST) tests/compat -n $(JOBS) -q -rfE --deepaas-run .venv-reference/bin/deepaas-run
 	$(LOWEST) tests/compat tests/model $(INSIDE) -n $(JOBS) -q
 	$(PYTEST) -n $(JOBS)
@@ -86,8 +86,8 @@ format: $(VENV)/.test
 # --- the rest ---------------------------------------------------------------------------------
 
 # System packages: installed when this is root and they are missing.
-.PHONY: wrk chromium
-wrk chromium:
+.PHONY: wrk chromium faketime
+wrk chromium faketime:
 	@command -v $@ >/dev/null || [ "$$(id -u)" != 0 ] || \
 	  { apt-get update -qq && apt-get install -y -qq $@ >/dev/null; }
 

@@ -299,7 +299,7 @@ TRAINING = [
         default=0,
         min=0,
         help="Seconds after its end for which a training's record is kept, with its log and files; "
-        "0 is for ever.",
+        "0 is for ever. The seconds are counted while the machine is up, whatever its clock says.",
     ),
     cfg.FloatOpt(
         "sweep-interval",
@@ -331,7 +331,8 @@ TRAINING = [
         "result-ttl",
         default=86400,
         min=0,
-        help="Seconds for which the result of an asynchronous prediction is kept; 0 is for ever.",
+        help="Seconds for which the result of an asynchronous prediction is kept, counted as with "
+        "--training-ttl; 0 is for ever.",
     ),
     cfg.MultiStrOpt(
         "allow-callbacks",

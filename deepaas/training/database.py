@@ -60,7 +60,22 @@ CREATE TABLE notices (
 );
 """
 
-FORMS = (_RECORDS,)
+# Tables of their own, not columns of records: a keeper of the version before may be running, and
+# it expects the columns that it knows.
+_CLOCKS = """
+CREATE TABLE measured (
+    uuid TEXT PRIMARY KEY,
+    duration REAL,
+    ended REAL
+);
+CREATE TABLE clock (
+    boot TEXT NOT NULL,
+    base REAL NOT NULL,
+    seen REAL NOT NULL
+);
+"""
+
+FORMS = (_RECORDS, _CLOCKS)
 """What each form of the database has more than the one before it."""
 
 VERSION = len(FORMS)

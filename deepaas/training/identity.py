@@ -73,6 +73,13 @@ def _stat(pid: int) -> list[str]:
         return []
 
 
+def boot_id() -> str:
+    """A name for the time since the machine was started; empty if there is none."""
+    with contextlib.suppress(OSError), open("/proc/sys/kernel/random/boot_id") as file:
+        return file.read().strip()
+    return ""
+
+
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[bool]:
     """Hold the lock of a file while the block runs; False if another process has it."""

@@ -84,12 +84,14 @@ class Keeper:
         self._look_at = 0.0
         self._unsaved: list[Callable[[], object]] = []  # what the store could not take
         self._backoff = Backoff()  # there is no last attempt: an end must not get lost
+        self._began = 0.0
         self._complaint = ""  # the last of the store
         self._told = ""  # by a signal, and not yet done
 
     def run(self) -> None:
         """Claim the training, and keep it to its end."""
         self._listen_to_signals()
+        self._began = time.monotonic()
         record = self._store.claim(self._plan.uuid, identity.identity(os.getpid()))
         if record is None:  # it has been cancelled, or another keeper has it
             return
@@ -230,8 +232,8 @@ class Keeper:
         progress = None
         with contextlib.suppress(OSError):
             progress = last_report(self._place.reports).get("progress")
-        now = time.time()
-        self._save(lambda: self._store.finish(self._plan.uuid, ending, progress, now))
+        now, duration = time.time(), time.monotonic() - self._began
+        self._save(lambda: self._store.finish(self._plan.uuid, ending, progress, now, duration))
 
     # --- what is done
 

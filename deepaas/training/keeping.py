@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 from deepaas.exceptions import DiskFullError, StorageError
@@ -24,6 +25,7 @@ class Keeper:
     def __init__(self, place: Workplace, process: subprocess.Popen[bytes] | None = None) -> None:
         self._place = place
         self._process = process
+        self._began = time.monotonic()
         self.identity = identity.identity(process.pid) if process else ""
 
     @classmethod
@@ -43,6 +45,11 @@ class Keeper:
             kind = DiskFullError if error.errno in FULL else StorageError
             raise kind(f"The training could not be started: {error}") from error
         return cls(place, process)
+
+    @property
+    def age(self) -> float | None:
+        """For how many seconds it has been there; None if a server before has started it."""
+        return time.monotonic() - self._began if self._process is not None else None
 
     @property
     def lives(self) -> bool:

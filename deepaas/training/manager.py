@@ -21,6 +21,7 @@ from deepaas.exceptions import (
 )
 from deepaas.model.loading import ModelSource
 from deepaas.model.v2.exchange import Call
+from deepaas.training.identity import boot_id
 from deepaas.training.incoming import RETRY_AFTER, Body, Incoming, Places
 from deepaas.training.keeper import server_lives
 from deepaas.training.keeping import Keeper
@@ -372,10 +373,11 @@ class Manager:
 
     def _expired(self) -> list[str]:
         store = self._state.store
+        now = store.note_ages(boot_id(), time.clock_gettime(time.CLOCK_BOOTTIME))
         found: list[Record] = []
         for kind, seconds in self._options.kept.items():
             if seconds:
-                found += store.ended_before(kind, time.time() - seconds)
+                found += store.ended_for(kind, seconds, now)
         return [record.uuid for record in found if record.model in self._sources]
 
     def _abandoned(self) -> list[str]:

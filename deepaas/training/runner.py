@@ -221,10 +221,17 @@ class Runner:
 
     async def find_dead(self, record: Record, why: str) -> None:
         """Record the end of one whose keeper is there no more, and end what it has left."""
+        keeper = self._keepers.get(record.uuid)
+        duration = keeper.age if keeper else None
         await asyncio.to_thread(bury, record.uuid)
         store = self._state.store
-        await self._state.do(store.finish, record.uuid, Ending.because(record.stop or why))
-        await self._state.do(store.linger, record.uuid, False)
+
+        def finish() -> None:
+            ending = Ending.because(record.stop or why)
+            store.finish(record.uuid, ending, duration=duration)
+            store.linger(record.uuid, False)
+
+        await self._state.do(finish)
 
     def begin(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something beside all else."""

@@ -11,6 +11,7 @@ finds that it has been made: a training is claimed by one keeper, and ends once.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
+from deepaas.exceptions import DiskFullError
 from deepaas.training.database import Database, on_full_disk_too
 
 CANCELLED = "cancelled"
@@ -34,6 +36,8 @@ class Record:
     `answer` (the head of a prediction's answer) are JSON. `owner` is the server that sees to it,
     `keeper` the identity of the process that keeps it, `pid` that of the work itself. `stop` is the
     reason for which it is to end. `lingering` says that it has ended and left processes running.
+    `duration` is how many seconds the work took. It was measured, so it is not the difference of
+    the times if the clock was set meanwhile.
     """
 
     number: int
@@ -58,6 +62,7 @@ class Record:
     exit_code: int | None = None
     signal: int | None = None
     lingering: int = 0
+    duration: float | None = None
 
     @property
     def has_ended(self) -> bool:
@@ -121,15 +126,20 @@ class Store(Database):
         """All that have not ended, or have left processes running, oldest first."""
         return self._select(f"WHERE status NOT IN ({_MARKS}) OR lingering ORDER BY number", *ENDED)
 
-    def ended_before(self, kind: str, finished: float) -> list[Record]:
-        """Those that ended before a time and have left nothing running."""
+    def ended_for(self, kind: str, seconds: float, now: float) -> list[Record]:
+        """Those that ended so many seconds before `now`, a time of `note_ages`, or longer ago, and
+        have left nothing running."""
         return self._select(
-            "WHERE kind = ? AND finished < ? AND NOT lingering ORDER BY number", kind, finished
+            "WHERE kind = ? AND ended <= ? AND NOT lingering ORDER BY number", kind, now - seconds
         )
 
     def _select(self, condition: str, *values: object) -> list[Record]:
         with self._explained():
-            cursor = self._db.execute(f"SELECT * FROM records {condition}", values)
+            cursor = self._db.execute(
+                "SELECT records.*, duration FROM records LEFT JOIN measured USING (uuid) "
+                + condition,
+                values,
+            )
             return [Record(*row) for row in cursor]
 
     # --- a record's way
@@ -172,12 +182,22 @@ class Store(Database):
 
     @on_full_disk_too
     def finish(
-        self, uuid: str, ending: Ending, progress: float | None = None, at: float | None = None
+        self,
+        uuid: str,
+        ending: Ending,
+        progress: float | None = None,
+        at: float | None = None,
+        duration: float | None = None,
     ) -> Record | None:
-        """The work has ended, now if not `at` a time before; None if that is known already."""
-        finished = time.time() if at is None else at
+        """The work has ended, now if not `at` a time before, after so many seconds as were
+        measured; None if that is known already."""
         return self._step(
-            uuid, ("starting", "running"), **asdict(ending), progress=progress, finished=finished
+            uuid,
+            ("starting", "running"),
+            duration,
+            **asdict(ending),
+            progress=progress,
+            finished=time.time() if at is None else at,
         )
 
     @on_full_disk_too
@@ -230,9 +250,12 @@ class Store(Database):
             if self._select("WHERE uuid = ?", uuid):
                 return False
             self._db.execute("DELETE FROM notices WHERE uuid = ?", (uuid,))
+            self._db.execute("DELETE FROM measured WHERE uuid = ?", (uuid,))
             return True
 
-    def _step(self, uuid: str, statuses: Sequence[str], **values: Any) -> Record | None:
+    def _step(
+        self, uuid: str, statuses: Sequence[str], duration: float | None = None, **values: Any
+    ) -> Record | None:
         """Change a record that has one of these statuses; None if it has another."""
         marks = ", ".join("?" * len(statuses))
         settings = ", ".join(f"{name} = ?" for name in values)
@@ -243,6 +266,10 @@ class Store(Database):
             ).rowcount
             if not changed:
                 return None
+            if duration is not None:
+                self._db.execute(
+                    "INSERT INTO measured (uuid, duration) VALUES (?, ?)", (uuid, duration)
+                )
             record = self.get(uuid)
             assert record is not None
             if record.callback and "status" in values and record.status != "starting":
@@ -258,6 +285,43 @@ class Store(Database):
             self._db.execute(
                 f"UPDATE records SET {settings} WHERE uuid = ?", (*values.values(), uuid)
             )
+
+    # --- ages
+
+    def note_ages(self, boot: str, up: float) -> float:
+        """Note which records have ended since the last look; the time now, for `ended_for`.
+
+        It is the time of a clock that nobody can set: it counts the seconds for which the machine
+        is up, of which there are `up` since the boot `boot`. It stands still while the machine is
+        off, as nothing but the settable clock could say for how long that was.
+        """
+        with contextlib.suppress(DiskFullError):  # records are removed all the same
+            return self._note_ages(boot, up)
+        return self._clock_base(boot, up) + up
+
+    @on_full_disk_too
+    def _note_ages(self, boot: str, up: float) -> float:
+        with self._writing():
+            base = self._clock_base(boot, up)
+            now = base + up
+            self._db.execute("DELETE FROM clock")
+            self._db.execute("INSERT INTO clock VALUES (?, ?, ?)", (boot, base, now))
+            self._db.execute(
+                "INSERT INTO measured (uuid, ended) SELECT uuid, ? FROM records "
+                "LEFT JOIN measured USING (uuid) "
+                f"WHERE status IN ({_MARKS}) AND ended IS NULL "
+                "ON CONFLICT (uuid) DO UPDATE SET ended = excluded.ended",
+                (now, *ENDED),
+            )
+        return now
+
+    def _clock_base(self, boot: str, up: float) -> float:
+        """What is to be added to `up`."""
+        with self._explained():
+            row = self._db.execute("SELECT boot, base, seen FROM clock").fetchone()
+        known, base, seen = row or ("", 0.0, 0.0)
+        goes_on = known == boot and base + up >= seen
+        return float(base if goes_on else seen - up)
 
     # --- notices
 

@@ -60,7 +60,7 @@ def test_records_of_a_newer_form_are_not_touched(serve: Serve, tmp_path: Path, g
     state = tmp_path / "deepaas"
     state.mkdir()
     with contextlib.closing(sqlite3.connect(state / "trainings.db")) as db:
-        db.execute("PRAGMA user_version=2")
+        db.execute("PRAGMA user_version=3")
         db.execute("CREATE TABLE unknown (what)")
     if given:
         args = ["--state-dir", str(state)]
