@@ -353,6 +353,19 @@ TRAINING = [
         min=1,
         help="How often a callback is tried, at growing intervals of up to 10 minutes.",
     ),
+    cfg.IntOpt(
+        "max-callbacks",
+        default=64,
+        min=1,
+        help="How many callbacks are sent at once, at most half of them to one host.",
+    ),
+    cfg.IntOpt(
+        "max-callbacks-per-receiver",
+        default=4,
+        min=1,
+        help="How many callbacks are sent at once to one port of a host, so that a receiver that "
+        "hangs does not delay the others.",
+    ),
 ]
 
 LOGGING = [

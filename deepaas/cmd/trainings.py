@@ -8,6 +8,7 @@ import logging
 import os
 import pwd
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -137,15 +138,27 @@ def options_of(conf: ConfigOpts, process: log.LogOptions, open_files: int) -> Tr
 
 def callback_options(conf: ConfigOpts) -> CallbackOptions:
     """Raises ConfigurationError if the secret cannot be read."""
-    from deepaas.api.callbacks import CallbackOptions, read_secret
+    from deepaas.api.callbacks import CallbackOptions, NoSecretError, read_secret
 
     hosts = frozenset(host.strip().lower() for host in conf.allow_callbacks if host.strip())
     if not hosts:
         return CallbackOptions()
-    path = Path(conf.callback_secret_file or state_dir(conf) / "callback.secret")
-    return CallbackOptions(
+    options = CallbackOptions(
         hosts=hosts,
-        secret=read_secret(path, make=not conf.callback_secret_file),
         timeout=conf.callback_timeout,
         attempts=conf.callback_attempts,
+        at_once=conf.max_callbacks,
+        per_receiver=conf.max_callbacks_per_receiver,
     )
+    if conf.callback_secret_file:
+        return replace(options, secret=read_secret(Path(conf.callback_secret_file), make=False))
+    try:
+        path = state_dir(conf) / "callback.secret"
+    except StorageError:  # there can be no trainings, as the log says
+        return CallbackOptions()
+    options = replace(options, secret_file=path)
+    try:
+        return replace(options, secret=read_secret(path, make=True))
+    except NoSecretError as error:  # the disk may be full; it is tried again before it is needed
+        logger.warning("Nothing can be called back now: %s", error)
+        return options

@@ -282,9 +282,13 @@ class Manager:
 
         return await self._state.do(due)
 
-    async def delay_notice(self, notice: Notice, seconds: float) -> None:
-        """Sending has failed: try again later."""
-        await self._state.do(self._state.store.delay_notice, notice.number, time.time() + seconds)
+    async def noticed(self, notice: Notice) -> Record | None:
+        """The record as it was when it changed; None if it has been removed."""
+        return await self._state.do(self._state.store.noticed, notice)
+
+    async def count_attempt(self, notice: Notice) -> None:
+        """Sending has failed."""
+        await self._state.do(self._state.store.count_attempt, notice.number)
 
     async def drop_notice(self, notice: Notice) -> None:
         """It has been sent, or is given up."""

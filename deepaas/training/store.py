@@ -71,11 +71,12 @@ class Record:
 
 @dataclass(frozen=True)
 class Notice:
-    """That a record has changed, as it was then: somebody wants to be told at `record.callback`."""
+    """That the record `uuid` has changed, which is to be told at the address `callback`."""
 
     number: int
     attempts: int
-    record: Record
+    uuid: str
+    callback: str
 
 
 @dataclass(frozen=True)
@@ -274,8 +275,8 @@ class Store(Database):
             assert record is not None
             if record.callback and "status" in values and record.status != "starting":
                 self._db.execute(
-                    "INSERT INTO notices (uuid, owner, record, due) VALUES (?, ?, ?, ?)",
-                    (uuid, record.owner, json.dumps(asdict(record)), time.time()),
+                    "INSERT INTO notices (uuid, owner, record, due) VALUES (?, ?, ?, 0)",
+                    (uuid, record.owner, json.dumps(asdict(record))),
                 )
         return record
 
@@ -326,19 +327,22 @@ class Store(Database):
     # --- notices
 
     def notices(self, owner: str) -> list[Notice]:
-        """For each record the oldest of the notices that have not been sent and are due now."""
+        """For each record the oldest of the notices that have not been sent."""
         with self._explained():
             rows = self._db.execute(
-                "SELECT min(number), attempts, record, due FROM notices WHERE owner = ? "
-                "GROUP BY uuid ORDER BY 1",
+                "SELECT min(notices.number), attempts, uuid, callback FROM notices "
+                "JOIN records USING (uuid) WHERE notices.owner = ? GROUP BY uuid ORDER BY 1",
                 (owner,),
             ).fetchall()
-        now = time.time()
-        return [
-            Notice(number, attempts, Record(**json.loads(record)))
-            for number, attempts, record, due in rows
-            if due <= now
-        ]
+        return [Notice(*row) for row in rows]
+
+    def noticed(self, notice: Notice) -> Record | None:
+        """The record as it was when it changed; None if it has been removed meanwhile."""
+        with self._explained():
+            row = self._db.execute(
+                "SELECT record FROM notices WHERE number = ?", (notice.number,)
+            ).fetchone()
+        return Record(**json.loads(row[0])) if row else None
 
     def notice_owners(self) -> list[str]:
         """The servers that have notices to send."""
@@ -353,12 +357,11 @@ class Store(Database):
             self._db.execute("UPDATE notices SET owner = ? WHERE owner = ?", (by, owner))
 
     @on_full_disk_too
-    def delay_notice(self, number: int, due: float) -> None:
-        """Sending has failed; it is to be tried again at this time."""
+    def count_attempt(self, number: int) -> None:
+        """Sending a notice has failed."""
         with self._writing():
             self._db.execute(
-                "UPDATE notices SET attempts = attempts + 1, due = ? WHERE number = ?",
-                (due, number),
+                "UPDATE notices SET attempts = attempts + 1 WHERE number = ?", (number,)
             )
 
     @on_full_disk_too

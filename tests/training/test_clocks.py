@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import wait_until
+from tests.training.test_callbacks import Receiver
 from tests.training.trainings import Site, Trainings, keeper_of, kill_server
 
 LIBRARY = "/usr/lib/*/faketime/libfaketimeMT.so.1"
@@ -152,3 +153,16 @@ def test_age_does_not_change_when_the_clock_is_set(
     for _ in range(2):
         let_records_be_looked_at(trainings)
     assert [one["uuid"] for one in trainings.list()] == [uuid]
+
+
+def test_a_callback_is_tried_again_when_the_clock_is_set_back(clocked: Clocked) -> None:
+    receiver = Receiver(answers=[500, 500])
+    try:
+        trainings = clocked.serve("--allow-callbacks", "127.0.0.1")
+        headers = {"Callback-URL": receiver.url}
+        assert trainings.server.post(trainings.path, headers=headers).status_code == 200
+        wait_until(lambda: receiver.posts, within=20, what="a call")
+        clocked.clock.set(-DAY)
+        receiver.wait_for("queued", "queued", "queued", "running", "done")
+    finally:
+        receiver.close()

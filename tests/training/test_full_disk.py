@@ -17,6 +17,7 @@ import pytest
 
 from tests.conftest import DISK_BYTES, Disk, mounted
 from tests.support import HOST, predictions, wait_until
+from tests.training.test_callbacks import Receiver
 from tests.training.trainings import (
     Place,
     Site,
@@ -356,6 +357,25 @@ def test_without_a_reserve_the_log_says_once_what_is_wrong(
     assert log().count("database or disk is full") == 1
 
 
+def test_without_a_reserve_a_receiver_is_not_called_again_and_again(site: Site, disk: Disk) -> None:
+    """It has been called, and that cannot be written down."""
+    receiver = Receiver(answers=[500])
+    try:
+        trainings = site.serve(*NO_RESERVE, "--allow-callbacks", "127.0.0.1")
+        headers = {"Callback-URL": receiver.url}
+        assert trainings.server.post(trainings.path, headers=headers).status_code == 200
+        wait_until(lambda: receiver.posts, within=20, what="the first call")
+        disk.fill()
+        wait_until(lambda: len(receiver.posts) == 2, within=20, what="the second call")
+        time.sleep(3)
+        assert receiver.statuses == ["queued"] * 2
+        disk.make_room()
+        wait_until(lambda: receiver.told[-1] == "done", within=30, what="the last call")
+        assert len(receiver.posts) <= 4
+    finally:
+        receiver.close()
+
+
 def test_without_a_reserve_a_request_that_was_cut_off_is_forgotten_once_there_is_room(
     site: Site, disk: Disk
 ) -> None:
@@ -439,6 +459,18 @@ def test_a_server_that_finds_no_room_for_its_records_has_them_later(
 def test_a_server_that_never_found_room_stops_well(site: Site, disk: Disk) -> None:
     disk.fill()
     stop_server(site.serve(*NO_RESERVE).server)
+
+
+def test_a_server_makes_the_key_of_callbacks_once_there_is_room(site: Site, disk: Disk) -> None:
+    disk.fill()
+    trainings = site.serve(*NO_RESERVE, "--allow-callbacks", "127.0.0.1")
+    assert_predicts(trainings)
+    assert not (site.state / "callback.secret").exists()
+    disk.make_room()
+    wait_until(lambda: trainings.server.get(trainings.path).status_code == 200, within=20)
+    headers = {"Callback-URL": "http://127.0.0.1:1/"}
+    assert trainings.server.post(trainings.path, headers=headers).status_code == 200
+    wait_until((site.state / "callback.secret").exists, within=20, what="the key")
 
 
 # --- no inode is left ------------------------------------------------------------------------

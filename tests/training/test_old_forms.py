@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sqlite3
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from deepaas.training.store import Ending, Store
 from tests.support import wait_until
+from tests.training.test_callbacks import Receiver
 from tests.training.trainings import Place, Site
 
 # The first form, as version 2.7.0 wrote it until this was changed.
@@ -111,6 +113,24 @@ def test_old_records_are_removed_in_time_and_not_before(state: Path) -> None:
 def value_of(state: Path, query: str) -> object:
     with contextlib.closing(sqlite3.connect(state / "trainings.db")) as db:
         return db.execute(query).fetchone()[0]
+
+
+def test_what_was_to_be_told_is_told(state: Path) -> None:
+    receiver = Receiver()
+    told = {**RECORD, "callback": receiver.url}
+    with contextlib.closing(sqlite3.connect(state / "trainings.db", isolation_level=None)) as db:
+        db.execute("UPDATE records SET callback = ?", (receiver.url,))
+        db.execute(
+            "INSERT INTO notices (uuid, owner, record, due) VALUES (?, '1-2-gone', ?, 1e12)",
+            (DONE, json.dumps(told)),
+        )
+    try:
+        trainings = Site(state).serve("--allow-callbacks", "127.0.0.1")
+        receiver.wait_for("done")
+        assert receiver.posts[0].record["duration"] == "0:00:03.500000"
+        trainings.server.stop()
+    finally:
+        receiver.close()
 
 
 def test_what_has_waited_is_begun(state: Path, place: Place) -> None:

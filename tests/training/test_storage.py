@@ -188,6 +188,16 @@ def test_a_user_without_a_home_can_give_a_state_directory(
     assert record["status"] == "done"
 
 
+def test_callbacks_are_no_reason_not_to_serve_a_user_without_a_home(
+    serve: Serve, stranger: Path
+) -> None:
+    args = ("--allow-callbacks", "127.0.0.1")
+    server = serve(MODELS, *args, executable=stranger, env={"HOME": None})
+    assert predictions(server.predict("trains"))["warmed"] == 1
+    headers = {"Callback-URL": "http://127.0.0.1:1/"}
+    assert server.post("/v2/models/trains/train/", headers=headers).status_code == 507
+
+
 @pytest.mark.parametrize(
     ("home", "state"),
     [("/h", ""), ("/h", "relative"), ("/h", "~/state"), ("", "/s"), ("relative", "/s")],

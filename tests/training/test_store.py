@@ -21,7 +21,7 @@ import pytest
 
 from deepaas.exceptions import StorageError
 from deepaas.training import database
-from deepaas.training.store import CANCELLED, ENDED, STATUSES, Ending, Record, Store
+from deepaas.training.store import CANCELLED, ENDED, STATUSES, Ending, Notice, Record, Store
 
 END_SECONDS = 60.0
 LARGE = json.dumps("x" * 1_000_000)
@@ -262,7 +262,7 @@ def test_record_that_has_ended_can_be_removed_with_its_notices(quick: Store) -> 
     add(quick, "other", "done", callback="http://callback")
     assert quick.remove("u")
     assert quick.get("u") is None
-    assert [notice.record.uuid for notice in quick.notices("me")] == ["other"]
+    assert [notice.uuid for notice in quick.notices("me")] == ["other"]
     assert quick.remove("u")
 
 
@@ -424,35 +424,42 @@ def test_each_status_but_starting_is_told_as_it_was_then_one_by_one(quick: Store
     told = []
     while notices := quick.notices("me"):
         (notice,) = notices
-        told.append((notice.record.status, notice.record.pid, notice.attempts))
+        assert (notice.uuid, notice.callback) == ("u", "http://callback")
+        then = noticed(quick, notice)
+        told.append((then.status, then.pid, notice.attempts))
         quick.drop_notice(notice.number)
     assert told == [("queued", None, 0), ("running", None, 0), ("error", 7, 0)]
+
+
+def noticed(store: Store, notice: Notice) -> Record:
+    found = store.noticed(notice)
+    assert found is not None
+    return found
 
 
 def test_cancelling_what_waits_is_told(quick: Store) -> None:
     add(quick, "u", "queued", callback="http://callback")
     quick.drop_notice(quick.notices("me")[0].number)
     cancelled = quick.stop("u", CANCELLED)
-    assert [notice.record for notice in quick.notices("me")] == [cancelled]
+    assert [noticed(quick, notice) for notice in quick.notices("me")] == [cancelled]
 
 
 def test_notices_are_of_their_owner_in_their_order(quick: Store) -> None:
     for number in range(6):
         add(quick, f"{number}", owner="ab"[number % 2], callback="http://callback")
-    assert [notice.record.uuid for notice in quick.notices("a")] == ["0", "2", "4"]
-    assert [notice.record.uuid for notice in quick.notices("b")] == ["1", "3", "5"]
+    assert [notice.uuid for notice in quick.notices("a")] == ["0", "2", "4"]
+    assert [notice.uuid for notice in quick.notices("b")] == ["1", "3", "5"]
     assert sorted(quick.notice_owners()) == ["a", "b"]
 
 
-def test_notice_that_is_delayed_holds_up_those_of_its_record_alone(quick: Store) -> None:
-    add(quick, "late", "done", callback="http://callback")
-    add(quick, "other", callback="http://callback")
-    number = quick.notices("me")[0].number
-    quick.delay_notice(number, time.time() + 1000)
-    assert [notice.record.uuid for notice in quick.notices("me")] == ["other"]
-    quick.delay_notice(number, time.time() - 1)
-    late = quick.notices("me")[0]
-    assert (late.number, late.attempts, late.record.status) == (number, 2, "queued")
+def test_attempts_to_send_a_notice_are_counted(quick: Store) -> None:
+    add(quick, "u", "done", callback="http://callback")
+    (before,) = quick.notices("me")
+    quick.count_attempt(before.number)
+    quick.count_attempt(before.number)
+    assert quick.notices("me") == [replace(before, attempts=2)]
+    quick.drop_notice(before.number)
+    assert quick.noticed(before) is None
 
 
 def test_notices_of_a_server_that_has_gone_are_taken_over(quick: Store) -> None:
