@@ -61,7 +61,7 @@ run: $(VENV)/.run
 
 # --- tests ------------------------------------------------------------------------------------
 
-test: lint chromium wrk nginx caddy $(VENV)/.test .venv-reference/.ready .venv-lowest/.ready
+test: lint chromium wrk nginx caddy faketime $(VENV)/.test .venv-reference/.ready .venv-lowest/.ready
 	$(PYTEST) tests/compat -n $(JOBS) -q -rfE --deepaas-run .venv-reference/bin/deepaas-run
 	$(LOWEST) tests/compat tests/model $(INSIDE) -n $(JOBS) -q
 	$(PYTEST) -n $(JOBS)
@@ -88,8 +88,8 @@ format: $(VENV)/.test
 
 # System packages: installed when this is root and they are missing. The two variables keep those
 # that are services from being started, by systemd and without it.
-.PHONY: wrk chromium nginx caddy
-wrk chromium nginx caddy:
+.PHONY: wrk chromium nginx caddy faketime
+wrk chromium nginx caddy faketime:
 	@command -v $@ >/dev/null || [ "$$(id -u)" != 0 ] || { apt-get update -qq && \
 	  SYSTEMD_OFFLINE=1 RUNLEVEL=1 apt-get install -y -qq $@ >/dev/null; }
 

@@ -129,7 +129,7 @@ SERVER = [
         "--client-rate-window; a slower one is answered 408. Time in which the server does not "
         "read does not count. 0 is no limit.",
     ),
-    cfg.FloatOpt(
+    _seconds(
         "client-rate-window",
         default=30,
         min=0.1,
@@ -299,6 +299,13 @@ TRAINING = [
         "state directory, ~/.local/state.",
     ),
     cfg.IntOpt(
+        "state-reserve",
+        default=1024 * 1024,
+        min=0,
+        help="Bytes of its disk that the state directory keeps in reserve. When the disk is full, "
+        "trainings can still end and be removed with their help. 0 is no reserve.",
+    ),
+    cfg.IntOpt(
         "max-trainings", default=1, min=1, help="How many trainings run at once; others wait."
     ),
     cfg.IntOpt(
@@ -306,6 +313,13 @@ TRAINING = [
         default=100,
         min=0,
         help="How many trainings may wait for their turn; more are answered 503.",
+    ),
+    cfg.IntOpt(
+        "max-incoming-trainings",
+        default=0,
+        min=0,
+        help="How many requests for trainings may be received and validated at once. More wait, "
+        "and the slowest bodies are answered 503 meanwhile. 0 is as many as may run and wait.",
     ),
     cfg.BoolOpt(
         "train-warm", default=True, help="Call the model's warm() in the process that trains."
@@ -378,7 +392,7 @@ TRAINING = [
         "training-ttl",
         default=0,
         help="Seconds after its end for which a training's record is kept, with its log and files; "
-        "0 is for ever.",
+        "0 is for ever. The seconds are counted while the machine is up, whatever its clock says.",
     ),
     _seconds(
         "sweep-interval",
@@ -399,10 +413,18 @@ TRAINING = [
         min=0,
         help="How many asynchronous predictions may wait; more are answered 503.",
     ),
+    cfg.IntOpt(
+        "max-incoming-jobs",
+        default=0,
+        min=0,
+        help="How many requests for asynchronous predictions may be received and validated at "
+        "once, as with --max-incoming-trainings. 0 is as many as may run and wait.",
+    ),
     _seconds(
         "result-ttl",
         default=86400,
-        help="Seconds for which the result of an asynchronous prediction is kept; 0 is for ever.",
+        help="Seconds for which the result of an asynchronous prediction is kept, counted as with "
+        "--training-ttl; 0 is for ever.",
     ),
     cfg.MultiStrOpt(
         "allow-callbacks",
@@ -422,6 +444,19 @@ TRAINING = [
         default=12,
         min=1,
         help="How often a callback is tried, at growing intervals of up to 10 minutes.",
+    ),
+    cfg.IntOpt(
+        "max-callbacks",
+        default=64,
+        min=1,
+        help="How many callbacks are sent at once, at most half of them to one host.",
+    ),
+    cfg.IntOpt(
+        "max-callbacks-per-receiver",
+        default=4,
+        min=1,
+        help="How many callbacks are sent at once to one port of a host, so that a receiver that "
+        "hangs does not delay the others.",
     ),
 ]
 

@@ -25,6 +25,7 @@ DeepaasError
     ├── CrossSiteError             403
     ├── ForeignHostError           421
     ├── StorageError               507
+    │   └── DiskFullError
     ├── ReloadFailedError          500
     └── WorkerDiedError            500
 """
@@ -176,6 +177,10 @@ class StorageError(RequestError):
 
     status = 507
     code = "storage_failed"
+
+
+class DiskFullError(StorageError):
+    """It cannot be written because the disk is full: it can be when there is room again."""
 
 
 class NotStoppableError(RequestError):

@@ -120,20 +120,25 @@ class Disk:
         (self.path / "ballast").unlink()
 
 
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Disk]:
-    path = tmp_path / "disk"
+@contextlib.contextmanager
+def mounted(path: Path, options: str) -> Iterator[Disk]:
+    """A file system of its own in memory, at this path, with these options of tmpfs."""
     path.mkdir()
-    options = f"size={DISK_BYTES},mode=700"
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", options, "deepaas-test", str(path)],
+    mounting = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"mode=700,{options}", "deepaas-test", str(path)],
         capture_output=True,
         text=True,
         check=False,
     )
-    if mounted.returncode:
-        pytest.skip(f"no file system of its own can be mounted here: {mounted.stderr.strip()}")
+    if mounting.returncode:
+        pytest.skip(f"no file system of its own can be mounted here: {mounting.stderr.strip()}")
     try:
         yield Disk(path)
     finally:
         subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    with mounted(tmp_path / "disk", f"size={DISK_BYTES}") as disk:
+        yield disk

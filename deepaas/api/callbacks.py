@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import collections
 import contextlib
+import functools
 import hashlib
 import hmac
 import logging
@@ -31,7 +33,7 @@ from deepaas.exceptions import (
     StorageError,
 )
 from deepaas.training.request import write_private
-from deepaas.training.store import Notice
+from deepaas.training.store import Notice, Record
 
 if TYPE_CHECKING:
     import aiohttp
@@ -47,7 +49,9 @@ LOOK_SECONDS = 0.3
 
 FIRST_DELAY = 1.0
 MAX_DELAY = 600.0
-AT_ONCE = 8
+UNWRITTEN_DELAY = 5.0
+"""Seconds until a notice is looked at again that the store could not take note of."""
+
 GONE = 410
 """The status with which a receiver says that it wants no more of them."""
 
@@ -57,12 +61,20 @@ SECRET_BYTES = 32
 
 @dataclass(frozen=True)
 class CallbackOptions:
-    """Who may be called (a host, or host:port), with which key, for how long, how often."""
+    """Which receivers may be called (a host, or host:port), with which key, and how.
+
+    `timeout` is in seconds, `attempts` is how often a call is tried. `at_once` calls are made at a
+    time: at most half of them to one host, and at most `per_receiver` to one port of it. Without a
+    `secret` it is read from `secret_file`, or made there, before the first call.
+    """
 
     hosts: frozenset[str] = frozenset()
     secret: bytes = b""
+    secret_file: Path = Path()
     timeout: float = 10
     attempts: int = 12
+    at_once: int = 64
+    per_receiver: int = 4
 
 
 def callback_of(request: web.BaseRequest, hosts: Collection[str]) -> str:
@@ -104,21 +116,31 @@ def _split(url: str) -> SplitResult | None:
 def _is_allowed(parts: SplitResult, hosts: Collection[str]) -> bool:
     host = (parts.hostname or "").lower()
     host = f"[{host}]" if ":" in host else host
-    port = parts.port or {"http": 80, "https": 443}[parts.scheme]
-    return host in hosts or f"{host}:{port}" in hosts
+    return host in hosts or f"{host}:{_port(parts)}" in hosts
+
+
+def _port(parts: SplitResult) -> int:
+    return parts.port or {"http": 80, "https": 443}[parts.scheme]
+
+
+class NoSecretError(ConfigurationError):
+    """The file of a secret cannot be read or made."""
 
 
 def read_secret(path: Path, make: bool) -> bytes:
     """The key in a file; where there is none one is made, if that is wanted.
 
-    The file has the form `whsec_<base64>`. Raises ConfigurationError.
+    The file has the form `whsec_<base64>`. Raises ConfigurationError, and NoSecretError if the file
+    cannot be read or made.
     """
     try:
         if make and not path.exists():
             _make_secret(path)
         text = path.read_text().strip()
         secret = base64.b64decode(text.removeprefix(SECRET_PREFIX), validate=True)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise NoSecretError(f"the secret for callbacks in {path}: {error}") from None
+    except ValueError as error:
         raise ConfigurationError(f"the secret for callbacks in {path}: {error}") from None
     if len(secret) < SECRET_BYTES // 2:
         raise ConfigurationError(
@@ -157,13 +179,48 @@ async def calling_back(app: App, options: CallbackOptions) -> AsyncIterator[None
     import aiohttp
 
     timeout = aiohttp.ClientTimeout(total=options.timeout)
-    async with aiohttp.ClientSession(timeout=timeout) as session:
+    connector = aiohttp.TCPConnector(limit=0)  # the sender has limits of its own
+    async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
         sending = asyncio.create_task(_Sender(app, options, session).run())
         try:
             yield
         finally:
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
+
+
+class Calls:
+    """Counts the calls that are under way, so that one receiver does not delay the others."""
+
+    def __init__(self, at_once: int, per_receiver: int) -> None:
+        self._free = at_once
+        self._per_host = max(1, at_once // 2)
+        self._per_receiver = per_receiver
+        self._counts: collections.Counter[str] = collections.Counter()
+
+    def begin(self, url: str) -> tuple[str, str] | None:
+        """Count a call to an address, and return what is to be given to `end`; None if there may be
+        no further call to it now."""
+        parts = _split(url)
+        host = "" if parts is None else (parts.hostname or "")
+        receiver = "" if parts is None else f"{host}:{_port(parts)}"
+        is_free = (
+            self._free
+            and self._counts[host] < self._per_host
+            and self._counts[receiver] < self._per_receiver
+        )
+        if not is_free:
+            return None
+        self._free -= 1
+        self._counts.update((host, receiver))
+        return host, receiver
+
+    def end(self, call: tuple[str, str], _: object = None) -> None:
+        self._free += 1
+        for name in call:
+            self._counts[name] -= 1
+            if not self._counts[name]:
+                del self._counts[name]
 
 
 class _Sender:
@@ -174,12 +231,21 @@ class _Sender:
         self._options = options
         self._session = session
         self._under_way: dict[str, asyncio.Task[None]] = {}  # by record: one after another
+        self._secret = options.secret
+        self._calls = Calls(options.at_once, options.per_receiver)
+        self._due: dict[int, float] = {}  # when a notice is sent again, in monotonic time
+        self._settled: set[int] = set()  # the notices that are still to be dropped
+        self._complaint = ""  # the last of the store
 
     async def run(self) -> None:
         try:
             while True:
-                with contextlib.suppress(StorageError):  # which is logged where it matters more
+                try:
                     await self._send_what_is_due()
+                except StorageError:  # which is logged where it matters more
+                    pass
+                except Exception:
+                    logger.exception("Calling back failed")
                 await asyncio.sleep(LOOK_SECONDS)
         finally:
             tasks = list(self._under_way.values())
@@ -189,61 +255,91 @@ class _Sender:
 
     async def _send_what_is_due(self) -> None:
         self._under_way = {u: task for u, task in self._under_way.items() if not task.done()}
-        for notice in await self._trainings.notices():
-            if len(self._under_way) >= AT_ONCE:
-                return
-            if notice.record.uuid not in self._under_way:
+        notices = await self._trainings.notices()
+        numbers = {notice.number for notice in notices}
+        self._due = {n: due for n, due in self._due.items() if n in numbers}
+        self._settled &= numbers
+        now = time.monotonic()
+        for notice in notices:
+            if notice.uuid in self._under_way or self._due.get(notice.number, 0) > now:
+                continue
+            if call := self._calls.begin(notice.callback):
                 task = asyncio.create_task(self._send(notice))
-                self._under_way[notice.record.uuid] = task
+                task.add_done_callback(functools.partial(self._calls.end, call))
+                self._under_way[notice.uuid] = task
+
+    def _make_secret(self) -> bytes:
+        try:
+            return read_secret(self._options.secret_file, make=True)
+        except ConfigurationError as error:
+            raise StorageError(str(error)) from None
+
+    def _put_off(self, notice: Notice, error: StorageError) -> None:
+        if str(error) != self._complaint:
+            self._complaint = str(error)
+            logger.error("%s", error)
+        self._due[notice.number] = time.monotonic() + UNWRITTEN_DELAY
 
     async def _send(self, notice: Notice) -> None:
         try:
             await self._try_to_send(notice)
         except StorageError as error:
-            logger.error("%s", error)
+            self._put_off(notice, error)
         except Exception:
-            logger.exception("Calling back for %s failed", notice.record.uuid)
+            logger.exception("Calling back for %s failed", notice.uuid)
+            self._due[notice.number] = time.monotonic() + UNWRITTEN_DELAY
 
     async def _try_to_send(self, notice: Notice) -> None:
-        parts = _split(notice.record.callback)
-        if parts is None or not _is_allowed(parts, self._options.hosts):
-            logger.warning("%s is not called back: not allowed any more", notice.record.uuid)
-            await self._trainings.drop_notice(notice)
+        self._secret = self._secret or await asyncio.to_thread(self._make_secret)
+        record = await self._trainings.noticed(notice)
+        if record is None or notice.number in self._settled:
+            await self._drop(notice)
             return
-        why = await self._post(notice)
+        parts = _split(notice.callback)
+        if parts is None or not _is_allowed(parts, self._options.hosts):
+            logger.warning("%s is not called back: not allowed any more", notice.uuid)
+            await self._drop(notice)
+            return
+        why = await self._post(notice, record)
         if not why:
-            await self._trainings.drop_notice(notice)
+            await self._drop(notice)
         elif why == str(GONE) or notice.attempts + 1 >= self._options.attempts:
             logger.warning(
                 "%s: %s is given up, and has not been told that it is %s: %s",
-                *(notice.record.uuid, parts.hostname, notice.record.status, why),
+                *(notice.uuid, parts.hostname, record.status, why),
             )
-            await self._trainings.drop_notice(notice)
+            await self._drop(notice)
         else:
             delay = min(MAX_DELAY, FIRST_DELAY * 2 ** min(notice.attempts, 30))
             logger.info(
-                "%s: %s is called again in %g s: %s", notice.record.uuid, parts.hostname, delay, why
+                "%s: %s is called again in %g s: %s", notice.uuid, parts.hostname, delay, why
             )
-            await self._trainings.delay_notice(notice, delay)
+            self._due[notice.number] = time.monotonic() + delay
+            await self._trainings.count_attempt(notice)
 
-    async def _post(self, notice: Notice) -> str:
+    async def _drop(self, notice: Notice) -> None:
+        """Be done with a notice; it is not sent again if that cannot be written now."""
+        self._settled.add(notice.number)
+        await self._trainings.drop_notice(notice)
+
+    async def _post(self, notice: Notice, record: Record) -> str:
         """Send it once; why that did not do, or an empty string."""
         from aiohttp import ClientError
 
         from deepaas.api.v2.records import view
 
-        body = orjson.dumps(view(self._app, notice.record))
-        message_id = f"{notice.record.uuid}-{notice.number}"
+        body = orjson.dumps(view(self._app, record))
+        message_id = f"{notice.uuid}-{notice.number}"
         timestamp = int(time.time())
         headers = {
             "Content-Type": "application/json; charset=utf-8",
             "webhook-id": message_id,
             "webhook-timestamp": str(timestamp),
-            "webhook-signature": sign(self._options.secret, message_id, timestamp, body),
+            "webhook-signature": sign(self._secret, message_id, timestamp, body),
         }
         try:
             async with self._session.post(
-                notice.record.callback, data=body, headers=headers, allow_redirects=False
+                notice.callback, data=body, headers=headers, allow_redirects=False
             ) as answer:
                 return "" if 200 <= answer.status < 300 else str(answer.status)
         except (ClientError, OSError, asyncio.TimeoutError, ValueError) as error:

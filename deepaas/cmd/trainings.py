@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import pwd
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import platformdirs
 
 from deepaas import log
 from deepaas.exceptions import (
@@ -75,8 +76,9 @@ async def open_trainings(
     if not (conf.train_endpoint or conf.predict_endpoint):
         return None, "they are switched off"
     workers = Workers(pools, conf.train_exclusive_timeout)
-    manager = Manager(state_dir(conf), options_of(conf, process, open_files), sources, workers)
     try:
+        directory = state_dir(conf)
+        manager = Manager(directory, options_of(conf, process, open_files), sources, workers)
         await manager.open()
     except StorageError as error:
         if conf.state_dir:
@@ -87,17 +89,36 @@ async def open_trainings(
 
 
 def state_dir(conf: ConfigOpts) -> Path:
-    given = Path(conf.state_dir).absolute() if conf.state_dir else None
-    return given or platformdirs.user_state_path("deepaas", appauthor=False).absolute()
+    """The state directory. Raises StorageError if none is given and this user has no home."""
+    return Path(conf.state_dir).absolute() if conf.state_dir else _user_state_dir() / "deepaas"
+
+
+def _user_state_dir() -> Path:
+    """The directory for what programs of this user keep, as the XDG specification has it."""
+    given = os.environ.get("XDG_STATE_HOME", "")
+    if os.path.isabs(given):  # the specification says that another is to be ignored
+        return Path(given)
+    homes = [os.environ.get("HOME", "")]
+    with contextlib.suppress(KeyError):
+        homes.append(pwd.getpwuid(os.getuid()).pw_dir)
+    home = next(filter(os.path.isabs, homes), None)
+    if home is None:
+        raise StorageError(
+            "this user has no home directory for a state directory to be in; give one with "
+            "--state-dir"
+        )
+    return Path(home, ".local", "state")
 
 
 def options_of(conf: ConfigOpts, process: log.LogOptions, open_files: int) -> TrainingOptions:
     return TrainingOptions(
         at_once={"train": conf.max_trainings, "predict": conf.max_jobs},
         max_queued={"train": conf.max_queued_trainings, "predict": conf.max_queued_jobs},
+        max_incoming={"train": conf.max_incoming_trainings, "predict": conf.max_incoming_jobs},
         warm={"train": conf.train_warm, "predict": conf.warm},
         kept={"train": conf.training_ttl, "predict": conf.result_ttl},
         sweep_seconds=conf.sweep_interval,
+        reserve=conf.state_reserve,
         keep_running=conf.keep_trainings,
         exclusive=conf.train_exclusive,
         renew=conf.reload_after_train,
@@ -117,15 +138,27 @@ def options_of(conf: ConfigOpts, process: log.LogOptions, open_files: int) -> Tr
 
 def callback_options(conf: ConfigOpts) -> CallbackOptions:
     """Raises ConfigurationError if the secret cannot be read."""
-    from deepaas.api.callbacks import CallbackOptions, read_secret
+    from deepaas.api.callbacks import CallbackOptions, NoSecretError, read_secret
 
     hosts = frozenset(host.strip().lower() for host in conf.allow_callbacks if host.strip())
     if not hosts:
         return CallbackOptions()
-    path = Path(conf.callback_secret_file or state_dir(conf) / "callback.secret")
-    return CallbackOptions(
+    options = CallbackOptions(
         hosts=hosts,
-        secret=read_secret(path, make=not conf.callback_secret_file),
         timeout=conf.callback_timeout,
         attempts=conf.callback_attempts,
+        at_once=conf.max_callbacks,
+        per_receiver=conf.max_callbacks_per_receiver,
     )
+    if conf.callback_secret_file:
+        return replace(options, secret=read_secret(Path(conf.callback_secret_file), make=False))
+    try:
+        path = state_dir(conf) / "callback.secret"
+    except StorageError:  # there can be no trainings, as the log says
+        return CallbackOptions()
+    options = replace(options, secret_file=path)
+    try:
+        return replace(options, secret=read_secret(path, make=True))
+    except NoSecretError as error:  # the disk may be full; it is tried again before it is needed
+        logger.warning("Nothing can be called back now: %s", error)
+        return options

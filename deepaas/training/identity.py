@@ -73,14 +73,47 @@ def _stat(pid: int) -> list[str]:
         return []
 
 
+def boot_id() -> str:
+    """A name for the time since the machine was started; empty if there is none."""
+    with contextlib.suppress(OSError), open("/proc/sys/kernel/random/boot_id") as file:
+        return file.read().strip()
+    return ""
+
+
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[bool]:
     """Hold the lock of a file while the block runs; False if another process has it."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            is_mine = _lock(fd)
+            if is_mine and not _is_in_place(fd, path):
+                continue  # it was removed before it was locked
+            yield is_mine
+            return
+        finally:
+            os.close(fd)
+
+
+def remove_unlocked(path: Path) -> None:
+    """Remove a file whose lock no process holds. Raises OSError."""
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
-        yield _lock(fd)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _is_in_place(fd, path):
+            os.unlink(path)
+    except BlockingIOError:
+        pass
     finally:
         os.close(fd)
+
+
+def _is_in_place(fd: int, path: Path) -> bool:
+    """Whether a path leads to this very file."""
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _lock(fd: int) -> bool:

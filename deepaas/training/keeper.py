@@ -22,6 +22,7 @@ from pathlib import Path
 from deepaas.exceptions import StorageError
 from deepaas.processes import signal_name
 from deepaas.training import identity
+from deepaas.training.backoff import Backoff
 from deepaas.training.output import LogWriter
 from deepaas.training.plan import ID, Plan, Workplace
 from deepaas.training.reports import DIRECTORY, REPORTS, REPORTS_SIZE, last_report
@@ -30,9 +31,6 @@ from deepaas.training.store import CANCELLED, Ending, Store
 READ_SIZE = 64 * 1024
 LOOK_SECONDS = 1.0
 """How often it is looked whether the training is still wanted."""
-
-RETRY_SECONDS = 1.0
-"""How often a store is tried that cannot be written; without end, as what is to be said is true."""
 
 KILL_SECONDS = 0.1
 CANCEL_SIGNAL = signal.SIGUSR1
@@ -85,13 +83,15 @@ class Keeper:
         self._lingering = False
         self._look_at = 0.0
         self._unsaved: list[Callable[[], object]] = []  # what the store could not take
-        self._retry_at = 0.0
+        self._backoff = Backoff()  # there is no last attempt: an end must not get lost
+        self._began = 0.0
         self._complaint = ""  # the last of the store
         self._told = ""  # by a signal, and not yet done
 
     def run(self) -> None:
         """Claim the training, and keep it to its end."""
         self._listen_to_signals()
+        self._began = time.monotonic()
         record = self._store.claim(self._plan.uuid, identity.identity(os.getpid()))
         if record is None:  # it has been cancelled, or another keeper has it
             return
@@ -232,8 +232,8 @@ class Keeper:
         progress = None
         with contextlib.suppress(OSError):
             progress = last_report(self._place.reports).get("progress")
-        now = time.time()
-        self._save(lambda: self._store.finish(self._plan.uuid, ending, progress, now))
+        now, duration = time.time(), time.monotonic() - self._began
+        self._save(lambda: self._store.finish(self._plan.uuid, ending, progress, now, duration))
 
     # --- what is done
 
@@ -251,6 +251,8 @@ class Keeper:
     def _act(self) -> None:
         """Do what is due."""
         now = time.monotonic()
+        if self._told:
+            self._backoff.hurry()
         if self._told or now >= self._look_at:
             self._look_at = now + LOOK_SECONDS
             self._look()
@@ -259,10 +261,11 @@ class Keeper:
             self._log.write(b"[the process did not end after train had returned, and is killed]\n")
             _send(self._process.pid, signal.SIGKILL)
         if self._kill_at and now >= self._kill_at:
-            self._kill_at = now + KILL_SECONDS
-            for pid in self._leftover():
+            left = self._leftover()
+            self._kill_at = now + KILL_SECONDS if left else 0.0
+            for pid in left:
                 _send(pid, signal.SIGKILL)
-        if self._unsaved and now >= self._retry_at:
+        if self._unsaved and self._backoff.is_due:
             self._try_to_save()
 
     def _look(self) -> None:
@@ -293,6 +296,8 @@ class Keeper:
         if self._unsaved:
             return False
         if self._leftover():
+            if self._stopping and not self._kill_at:  # it had been overlooked
+                self._kill_at = time.monotonic()
             return False
         if self._lingering:
             self._lingering = False
@@ -303,10 +308,18 @@ class Keeper:
 
     def _pause(self) -> float:
         """How long nothing can be due."""
-        if self._kill_at or self._unsaved:
-            return KILL_SECONDS
-        due = min(self._look_at, self._exit_by or self._look_at)
-        return max(0.0, due - time.monotonic())
+        due = [at for at in (self._exit_by, self._kill_at) if at]
+        if self._unsaved:
+            due.append(self._backoff.due)
+        if not self._waits_for_the_store():
+            due.append(self._look_at)
+        return max(0.0, min(due) - time.monotonic())
+
+    def _waits_for_the_store(self) -> bool:
+        """Whether nothing runs any more, and only the end has to be written."""
+        has_exited = self._process is None or self._process.returncode is not None
+        is_quiet = has_exited and not self._lingering and not self._kill_at
+        return bool(self._unsaved) and self._ending is not None and is_quiet
 
     # --- the store
 
@@ -321,8 +334,9 @@ class Keeper:
             while self._unsaved:
                 self._unsaved[0]()
                 del self._unsaved[0]
+            self._backoff.reset()
         except StorageError as error:
-            self._retry_at = time.monotonic() + RETRY_SECONDS
+            self._backoff.fail()
             if str(error) != self._complaint:
                 self._complaint = str(error)
                 with contextlib.suppress(OSError):  # it goes to the same disk

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 
-from deepaas.exceptions import StorageError
+from deepaas.exceptions import DiskFullError, StorageError
 from deepaas.processes import kill_marked
 from deepaas.training import identity
 from deepaas.training.keeper import command
 from deepaas.training.plan import ID, Plan, Workplace
+from deepaas.training.reserve import FULL
 
 MOST_OF_A_REASON = 400
 
@@ -22,6 +25,7 @@ class Keeper:
     def __init__(self, place: Workplace, process: subprocess.Popen[bytes] | None = None) -> None:
         self._place = place
         self._process = process
+        self._began = time.monotonic()
         self.identity = identity.identity(process.pid) if process else ""
 
     @classmethod
@@ -29,7 +33,7 @@ class Keeper:
         """Start the keeper of a training. Raises StorageError if that is not possible."""
         place = Workplace.of(state, plan.uuid)
         try:
-            with open(place.keeper_log, "ab") as errors:
+            with open(place.keeper_log, "ab", opener=_private) as errors:
                 process = subprocess.Popen(
                     command("keeper", str(state), plan.to_json()),
                     stdin=subprocess.DEVNULL,
@@ -38,8 +42,14 @@ class Keeper:
                     start_new_session=True,
                 )
         except OSError as error:
-            raise StorageError(f"The training could not be started: {error}") from error
+            kind = DiskFullError if error.errno in FULL else StorageError
+            raise kind(f"The training could not be started: {error}") from error
         return cls(place, process)
+
+    @property
+    def age(self) -> float | None:
+        """For how many seconds it has been there; None if a server before has started it."""
+        return time.monotonic() - self._began if self._process is not None else None
 
     @property
     def lives(self) -> bool:
@@ -64,6 +74,10 @@ class Keeper:
         """Let the process go on when this one ends."""
         if self._process is not None:
             self._process.returncode = self._process.returncode or 0
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def bury(uuid: str) -> None:

@@ -8,13 +8,21 @@ import logging
 import shutil
 import time
 import uuid as uuids
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
-from deepaas.exceptions import NotFoundError, QueueFullError, StoppingError, StorageError
+from deepaas.exceptions import (
+    DiskFullError,
+    NotFoundError,
+    QueueFullError,
+    StoppingError,
+    StorageError,
+)
 from deepaas.model.loading import ModelSource
 from deepaas.model.v2.exchange import Call
+from deepaas.training.identity import boot_id
+from deepaas.training.incoming import RETRY_AFTER, Body, Incoming, Places
 from deepaas.training.keeper import server_lives
 from deepaas.training.keeping import Keeper
 from deepaas.training.plan import Workplace
@@ -22,6 +30,8 @@ from deepaas.training.request import write_call, write_private
 from deepaas.training.runner import UNSEEN, Runner, Stage, TrainingOptions
 from deepaas.training.state import State
 from deepaas.training.store import CANCELLED, STATUSES, Notice, Record
+
+T = TypeVar("T")
 
 logger = logging.getLogger("deepaas.training")
 
@@ -31,18 +41,10 @@ LOOK_SECONDS = 0.2
 ORPHANS_SECONDS = 5.0
 """How often it is looked whether another server has left something behind."""
 
-RETRY_AFTER = 60
+COMPLAIN_SECONDS = 60.0
+"""How often the same failure is logged."""
 
-
-@dataclass
-class Incoming:
-    """A request whose body is being received into `place`, and that may turn out to be invalid."""
-
-    uuid: str
-    kind: str
-    place: Workplace
-    accepted: bool = False
-    counted: bool = True  # among those that are coming in
+INCOMING_OPTIONS = {"train": "--max-incoming-trainings", "predict": "--max-incoming-jobs"}
 
 
 class Manager:
@@ -58,12 +60,20 @@ class Manager:
         sources: Sequence[ModelSource],
         stage: Stage,
     ) -> None:
-        self._state = State(directory)
+        self._state = State(directory, options.reserve)
         self._options = options
         self._sources = {source.name: source for source in sources}
         self._runner = Runner(self._state, options, self._sources, stage)
-        self._incoming = dict.fromkeys(options.at_once, 0)
+        self._accepted = dict.fromkeys(options.at_once, 0)  # those the runner does not know yet
+        self._places = {
+            kind: Places(
+                options.max_incoming[kind] or options.max_queued[kind] + options.at_once[kind],
+                INCOMING_OPTIONS[kind],
+            )
+            for kind in options.at_once
+        }
         self._watching: asyncio.Task[None] | None = None
+        self._complaints: dict[str, tuple[str, float]] = {}  # by kind of work: the last, and when
 
     def __repr__(self) -> str:
         return f"<Manager {self._state.directory}: {len(self._runner.records)} under way>"
@@ -71,9 +81,18 @@ class Manager:
     # --- its life
 
     async def open(self) -> None:
-        """Open the state directory, and adopt what a server has left that is there no more."""
-        await self._state.open()
-        await self._adopt()
+        """Open the state directory, and adopt what a server has left that is there no more.
+
+        If the disk is too full for that, it is done when there is room.
+        """
+        try:
+            await self._state.open()
+            await self._adopt()
+        except DiskFullError as error:
+            logger.warning("There can be no new trainings until there is room: %s", error)
+        except BaseException:
+            await self._state.close()
+            raise
         await self._runner.clear_for_running()
 
     def begin(self) -> None:
@@ -88,45 +107,51 @@ class Manager:
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
-        try:
+        for places in self._places.values():
+            places.close()
+        if self._state.is_open:
             keep = self._options.keep_running if keep is None else keep
-            await self._runner.stop_all(keep, hurry)
-        except StorageError as error:
-            logger.error("%s", error)
+            try:
+                await self._runner.stop_all(keep, hurry)
+            except StorageError as error:
+                logger.error("%s", error)
         self._runner.let_go()
         await self._state.close()
 
     # --- what is asked of it
 
     @contextlib.asynccontextmanager
-    async def receive(self, kind: str, model: str, callback: str = "") -> AsyncIterator[Incoming]:
+    async def receive(
+        self, kind: str, model: str, body: Body, callback: str = ""
+    ) -> AsyncIterator[Incoming]:
         """Take in a request; unless it is accepted within the block, nothing is left of it.
 
-        Raises QueueFullError if as many wait as may.
+        Raises QueueFullError if as many wait as may, and StoppingError.
         """
+        self._need_turn(kind)
+        uuid = uuids.uuid4().hex
+        incoming = Incoming(uuid, kind, self._state.place(uuid), body)
+        async with self._places[kind].take(incoming):
+            self._need_turn(kind)  # there may have been a wait for the place
+            try:
+                await self._state.do(self._prepare, incoming, model, callback)
+                yield incoming
+            finally:
+                if not incoming.accepted:
+                    self._runner.begin(self._forget(uuid))
+
+    def _need_turn(self, kind: str) -> None:
+        """Raise the error of a request that cannot be queued now."""
         if self._runner.stopping:
             raise StoppingError("The server is about to stop")
-        if not self._runner.has_room(kind, self._incoming[kind]):
+        if not self._runner.has_room(kind, self._accepted[kind]):
             most = self._options.max_queued[kind]
             raise QueueFullError(f"{most} wait for their turn, and no more may", RETRY_AFTER)
-        uuid = uuids.uuid4().hex
-        incoming = Incoming(uuid, kind, self._state.place(uuid))
-        self._incoming[kind] += 1
-        try:
-            await self._state.do(self._prepare, incoming, kind, model, callback)
-            yield incoming
-        finally:
-            self._has_come(incoming)
-            if not incoming.accepted:
-                self._runner.begin(self._forget(uuid))
 
-    def _has_come(self, incoming: Incoming) -> None:
-        """It is not coming in any more: it waits for its turn, or is refused."""
-        self._incoming[incoming.kind] -= incoming.counted
-        incoming.counted = False
-
-    def _prepare(self, incoming: Incoming, kind: str, model: str, callback: str) -> None:
-        self._state.store.add(incoming.uuid, kind, model, self._state.id, callback)
+    def _prepare(self, incoming: Incoming, model: str, callback: str) -> None:
+        store = self._state.store
+        self._state.need_room()
+        store.add(incoming.uuid, incoming.kind, model, self._state.id, callback)
         try:
             incoming.place.make()
         except OSError as error:
@@ -134,7 +159,8 @@ class Manager:
 
     async def accept(self, incoming: Incoming, call: Call, args: str, arguments: bytes) -> Record:
         """Queue a valid request: `args` is what is shown of its arguments, as JSON, `arguments`
-        what the function gets, pickled, or nothing."""
+        what the function gets, pickled, or nothing. Raises QueueFullError as `receive` does."""
+        self._need_turn(incoming.kind)
 
         def accept() -> Record | None:
             try:
@@ -145,16 +171,19 @@ class Manager:
             return self._state.store.accept(incoming.uuid, args)
 
         async def take() -> Record:
-            record = await self._state.do(accept)
-            if record is None:
-                raise StorageError(f"The record of {incoming.uuid} has vanished")
-            incoming.accepted = True
-            self._has_come(incoming)
-            self._runner.take(record)
-            await self._runner.dispatch()
+            try:
+                record = await self._state.do(accept)
+                if record is None:
+                    raise StorageError(f"The record of {incoming.uuid} has vanished")
+                incoming.accepted = True
+                self._runner.take(record)
+            finally:
+                self._accepted[incoming.kind] -= 1
+            await self._attempt("starting", self._runner.dispatch)
             return self._runner.records.get(record.uuid, record)
 
         # Once it is in the store it is to be seen to, also if the client has gone.
+        self._accepted[incoming.kind] += 1
         taking = asyncio.ensure_future(take())
         taking.add_done_callback(lambda done: done.cancelled() or done.exception())
         return await asyncio.shield(taking)
@@ -182,10 +211,8 @@ class Manager:
         """End one that has not ended, or remove the record of one that has; the record then."""
         try:
             stopped = await self._state.do(self._state.store.stop, record.uuid, CANCELLED)
-        except StorageError:  # it may be this very training that has filled the disk
-            if not record.has_ended:
-                await self._runner.end_work(record)
-            raise
+        except StorageError as error:  # it may be this very training that has filled the disk
+            return await self._cancel_unwritten(record, error)
         if stopped is None:
             if record.has_ended:
                 return await self._remove(record)
@@ -195,6 +222,32 @@ class Manager:
             await self._runner.stop_keeper(stopped)
         logger.info("%s of model %s was cancelled", record.uuid, record.model)
         return await self._state.now(stopped)
+
+    async def _cancel_unwritten(self, record: Record, error: StorageError) -> Record:
+        """Cancel one whose record cannot be changed now.
+
+        First its processes are ended: its keeper may then be able to write that down. If not, it is
+        removed as soon as it is cancelled once more, as its files make room for that.
+        """
+        had_ended = not await self._runner.works(record)
+        await self._runner.end_work(record)
+        now = await self._state.now(record)
+        if now.has_ended and not record.has_ended:
+            self._runner.note(now)
+            logger.info("%s of model %s was cancelled", record.uuid, record.model)
+            return now
+        if not (had_ended and isinstance(error, DiskFullError)):
+            raise type(error)(
+                f"{error}; its processes have been ended: delete it once more, and it is removed "
+                "with its files"
+            ) from error
+        await asyncio.to_thread(self.place(record.uuid).clear)
+        stopped = await self._state.do(self._state.store.stop, record.uuid, CANCELLED)
+        record = stopped or await self._state.now(record)
+        await self._runner.stop_keeper(record)
+        if not (await self._state.now(record)).has_ended:
+            await self._runner.find_dead(record, UNSEEN)
+        return await self._remove(record)
 
     async def _remove(self, record: Record) -> Record:
         record = await self._state.now(record)
@@ -229,9 +282,13 @@ class Manager:
 
         return await self._state.do(due)
 
-    async def delay_notice(self, notice: Notice, seconds: float) -> None:
-        """Sending has failed: try again later."""
-        await self._state.do(self._state.store.delay_notice, notice.number, time.time() + seconds)
+    async def noticed(self, notice: Notice) -> Record | None:
+        """The record as it was when it changed; None if it has been removed."""
+        return await self._state.do(self._state.store.noticed, notice)
+
+    async def count_attempt(self, notice: Notice) -> None:
+        """Sending has failed."""
+        await self._state.do(self._state.store.count_attempt, notice.number)
 
     async def drop_notice(self, notice: Notice) -> None:
         """It has been sent, or is given up."""
@@ -243,21 +300,40 @@ class Manager:
         orphans = sweep = time.monotonic()
         while True:
             now = time.monotonic()
-            try:
-                if now >= orphans:
-                    await self._adopt()
-                    orphans = now + ORPHANS_SECONDS
-                await self._runner.step()
+            if now >= orphans:
+                orphans = now + ORPHANS_SECONDS
+                if self._state.is_open:
+                    await self._attempt("looking for room", self._state.look_for_room)
+                    await self._attempt("adopting", self._adopt)
+                else:
+                    await self._attempt("opening", self._open_late)
+            if self._state.is_open:
+                await self._attempt("following", self._runner.step)
                 if now >= sweep:
-                    await self._sweep()
                     sweep = now + self._options.sweep_seconds
-            except StorageError as error:
-                logger.error("%s", error)
-                await asyncio.sleep(1)
-            except Exception:  # such as of too many open files: it is tried again
-                logger.exception("Looking after trainings failed")
-                await asyncio.sleep(1)
+                    await self._attempt("sweeping", self._sweep)
             await asyncio.sleep(LOOK_SECONDS)
+
+    async def _attempt(self, what: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Do some work that is done again soon. The same failure is logged once a minute."""
+        try:
+            await work()
+        except StorageError as error:
+            text, now = str(error), time.monotonic()
+            before, at = self._complaints.get(what, ("", 0.0))
+            if text != before or now > at + COMPLAIN_SECONDS:
+                self._complaints[what] = (text, now)
+                logger.error("%s", text)
+        except Exception:  # such as of too many open files
+            logger.exception("Looking after trainings failed (%s)", what)
+            await asyncio.sleep(1)
+
+    async def _open_late(self) -> None:
+        """Open a state directory for which there was no room before."""
+        await self._state.open()
+        logger.info("There is room for trainings now, in %s", self._state.directory)
+        await self._adopt()
+        await self._runner.clear_for_running()
 
     async def _adopt(self) -> None:
         """Take over what belongs to servers that are there no more."""
@@ -267,8 +343,7 @@ class Manager:
             unfinished = [r for r in store.unfinished() if r.owner != self._state.id]
             return [r for r in unfinished if not server_lives(self._state.directory, r.owner)]
 
-        for record in await self._state.do(look):
-            await self._adopt_one(record)
+        await _each(await self._state.do(look), self._adopt_one)
 
     async def _adopt_one(self, record: Record) -> None:
         keeper = Keeper(self.place(record.uuid))
@@ -290,22 +365,48 @@ class Manager:
 
     async def _sweep(self) -> None:
         """Remove old records, and what nothing is known of."""
-        store = self._state.store
-
-        def expired() -> list[str]:
-            found: list[Record] = []
-            for kind, seconds in self._options.kept.items():
-                if seconds:
-                    found += store.ended_before(kind, time.time() - seconds)
-            return [record.uuid for record in found if record.model in self._sources]
-
-        def strays() -> list[Path]:
-            # Listed before the records are read: what is new has a record.
-            directories = list((self._state.directory / "work").iterdir())
-            return [path for path in directories if store.get(path.name) is None]
-
-        for uuid in await self._state.do(expired):
-            logger.info("The record of %s is removed, it is old", uuid)
-            await self._forget(uuid)
-        for path in await self._state.do(strays):
+        await _each(await self._state.do(self._expired), self._expire)
+        await _each(await self._state.do(self._abandoned), self._forget)
+        for path in await self._state.do(self._strays):
             await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
+        await self._state.do(self._state.forget_dead_servers)
+
+    async def _expire(self, uuid: str) -> None:
+        logger.info("The record of %s is removed, it is old", uuid)
+        await self._forget(uuid)
+
+    def _expired(self) -> list[str]:
+        store = self._state.store
+        now = store.note_ages(boot_id(), time.clock_gettime(time.CLOCK_BOOTTIME))
+        found: list[Record] = []
+        for kind, seconds in self._options.kept.items():
+            if seconds:
+                found += store.ended_for(kind, seconds, now)
+        return [record.uuid for record in found if record.model in self._sources]
+
+    def _abandoned(self) -> list[str]:
+        """Requests of this server that were refused, and could not be removed then."""
+        return [
+            record.uuid
+            for record in self._state.store.unfinished()
+            if record.status == "incoming"
+            and record.owner == self._state.id
+            and not any(record.uuid in places for places in self._places.values())
+        ]
+
+    def _strays(self) -> list[Path]:
+        # Listed before the records are read: what is new has a record.
+        directories = list((self._state.directory / "work").iterdir())
+        return [path for path in directories if self._state.store.get(path.name) is None]
+
+
+async def _each(things: Iterable[T], work: Callable[[T], Awaitable[None]]) -> None:
+    """Do some work for all of these; then raise the first StorageError that there was."""
+    failures = []
+    for thing in things:
+        try:
+            await work(thing)
+        except StorageError as error:  # noqa: PERF203
+            failures.append(error)
+    if failures:
+        raise failures[0]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -72,3 +74,11 @@ class Workplace:
         self.directory.mkdir(mode=0o700, parents=True)
         for directory in (self.uploads, self.artifacts, self.log):
             directory.mkdir(mode=0o700)
+
+    def clear(self) -> None:
+        """Remove all files but those of the keeper, which may still be running."""
+        for directory in (self.artifacts, self.uploads, self.log):
+            shutil.rmtree(directory, ignore_errors=True)
+        for path in (self.result, self.reports, self.call, self.arguments):
+            with contextlib.suppress(OSError):
+                path.unlink()

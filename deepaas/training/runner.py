@@ -10,9 +10,10 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from deepaas.exceptions import NotStoppableError, RequestError, StorageError
+from deepaas.exceptions import DiskFullError, NotStoppableError, RequestError, StorageError
 from deepaas.model.loading import ModelSource
 from deepaas.training import identity
+from deepaas.training.backoff import Backoff
 from deepaas.training.keeper import CANCEL_SIGNAL
 from deepaas.training.keeping import Keeper, bury
 from deepaas.training.plan import Limits, Plan
@@ -24,6 +25,9 @@ logger = logging.getLogger("deepaas.training")
 STOPPED = "stopped with the server"
 UNSEEN = "it ended while no server and no keeper was there to see how"
 
+WRITE_SECONDS = 1.0
+"""How long a keeper may take to write how its training ended."""
+
 KEEPER_SECONDS = 1.5
 """How long a keeper that was told to stop may take beyond the time that its training has."""
 
@@ -32,15 +36,18 @@ KEEPER_SECONDS = 1.5
 class TrainingOptions:
     """How trainings, and asynchronous predictions, are run. Times in seconds; 0 is no limit.
 
-    By kind, "train" and "predict": how many run at once, and may wait; whether the model is warmed
-    before; for how long a record is kept.
+    By kind, "train" and "predict": how many run at once, may wait, and may be coming in (0 is as
+    many as may run and wait); whether the model is warmed before; for how long a record is kept.
+    `reserve` is in bytes.
     """
 
     at_once: Mapping[str, int] = field(default_factory=lambda: {"train": 1, "predict": 1})
     max_queued: Mapping[str, int] = field(default_factory=lambda: {"train": 100, "predict": 100})
+    max_incoming: Mapping[str, int] = field(default_factory=lambda: {"train": 0, "predict": 0})
     warm: Mapping[str, bool] = field(default_factory=lambda: {"train": True, "predict": True})
     kept: Mapping[str, float] = field(default_factory=lambda: {"train": 0, "predict": 86400})
     sweep_seconds: float = 60
+    reserve: int = 1024 * 1024
     keep_running: bool = False
     exclusive: bool = False
     renew: bool = True
@@ -83,6 +90,7 @@ class Runner:
         self._stage = stage
         self._keepers: dict[str, Keeper] = {}
         self._launching: set[str] = set()
+        self._backoffs: dict[str, Backoff] = {}  # of the records that cannot be written
         self._exited: set[str] = set()  # whose work is over, though something is left running
         self._cleared: set[str] = set()  # the models that trainings have for themselves
         self._version = -1
@@ -100,13 +108,14 @@ class Runner:
         """Nothing is to be done for a record any more."""
         for known in (self.records, self._keepers):
             known.pop(uuid, None)
+        self._backoffs.pop(uuid, None)
         self._exited.discard(uuid)
 
-    def has_room(self, kind: str, incoming: int) -> bool:
-        """Whether one more may come, besides those that are coming in."""
+    def has_room(self, kind: str, accepted: int) -> bool:
+        """Whether one more may wait, besides so many that were accepted and are not known yet."""
         waiting = sum(r.kind == kind and r.status == "queued" for r in self.records.values())
         free = max(0, self._options.at_once[kind] - self._busy(kind))
-        return waiting + incoming < self._options.max_queued[kind] + free
+        return waiting + accepted < self._options.max_queued[kind] + free
 
     async def clear_for_running(self) -> None:
         """Make room for the exclusive trainings that run already."""
@@ -115,13 +124,27 @@ class Runner:
                 await self._clear_for(record)
 
     async def step(self) -> None:
-        """Do what is due."""
+        """Do what is due for the records that there are. Raises StorageError in the end if that
+        could not be done for all of them."""
         await self._refresh()
+        failures = []
         for uuid in list(self.records):
-            if record := self.records.get(uuid):  # else it was dropped meanwhile
+            backoff = self._backoffs.get(uuid)
+            record = self.records.get(uuid)  # None if it was dropped meanwhile
+            if record is None or (backoff and not backoff.is_due):
+                continue
+            try:
                 await self._look_after(record)
-        await self.dispatch()
-        self._give_back()
+            except StorageError as error:
+                failures.append(error)
+                self._backoffs.setdefault(uuid, Backoff()).fail()
+        try:
+            await self.dispatch()
+        except StorageError as error:
+            failures.append(error)
+        self._give_back()  # last, as a training that has just been started keeps its device
+        if failures:
+            raise failures[0]
 
     async def stop_all(self, keep: bool, hurry: Callable[[], bool]) -> None:
         """End what runs, unless it is to be kept; what waits is there for the next server.
@@ -181,18 +204,34 @@ class Runner:
         """
         identity.send_signal(record.keeper, CANCEL_SIGNAL)
         deadline = time.monotonic() + self._options.limits.cancel_timeout + KEEPER_SECONDS
-        pid = identity.pid_of(record.keeper)
+        while await self.works(record) and time.monotonic() < deadline:
+            await asyncio.sleep(0.05)
+        deadline = min(deadline, time.monotonic() + WRITE_SECONDS)
         while identity.is_alive(record.keeper) and time.monotonic() < deadline:
-            if not await asyncio.to_thread(identity.descendants, pid):
+            if (await self._state.now(record)).has_ended:
                 return
             await asyncio.sleep(0.05)
 
+    async def works(self, record: Record) -> bool:
+        """Whether a process runs for a record, besides its keeper, or may run out of sight."""
+        if not identity.is_alive(record.keeper):
+            return identity.is_locked(self._state.place(record.uuid).lock)
+        keeper = identity.pid_of(record.keeper)
+        return bool(await asyncio.to_thread(identity.descendants, keeper))
+
     async def find_dead(self, record: Record, why: str) -> None:
         """Record the end of one whose keeper is there no more, and end what it has left."""
+        keeper = self._keepers.get(record.uuid)
+        duration = keeper.age if keeper else None
         await asyncio.to_thread(bury, record.uuid)
         store = self._state.store
-        await self._state.do(store.finish, record.uuid, Ending.because(record.stop or why))
-        await self._state.do(store.linger, record.uuid, False)
+
+        def finish() -> None:
+            ending = Ending.because(record.stop or why)
+            store.finish(record.uuid, ending, duration=duration)
+            store.linger(record.uuid, False)
+
+        await self._state.do(finish)
 
     def begin(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something beside all else."""
@@ -295,8 +334,8 @@ class Runner:
         )
 
     async def dispatch(self) -> None:
-        """Start what waits, in order, as far as that is allowed."""
-        if self.stopping:
+        """Start what waits, in order, as far as that is allowed and the disk has room."""
+        if self.stopping or not self._state.has_room:
             return
         waiting = [
             record
@@ -326,6 +365,10 @@ class Runner:
     async def _start(self, record: Record) -> None:
         self._launching.add(record.uuid)
         try:
+            await self._state.look_for_room()
+            if not self._state.has_room:
+                self._launching.discard(record.uuid)
+                return
             await self._state.do(self._state.store.start, record.uuid)
             self.note(await self._state.now(record))
         except BaseException:
@@ -350,6 +393,10 @@ class Runner:
             keeper = Keeper.start(self._state.directory, self._plan(record))
             self._keepers[record.uuid] = keeper
             logger.info("%s of model %s is started", record.uuid, record.model)
+        except DiskFullError:
+            self._state.has_room = False  # until that is looked for again
+            await self._state.do(store.requeue, record.uuid)
+            self.note(await self._state.now(record))
         except StorageError as error:
             logger.error("%s could not be started: %s", record.uuid, error)
             await self._state.do(store.finish, record.uuid, Ending("error", str(error)))

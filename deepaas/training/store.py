@@ -13,61 +13,19 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
-from deepaas.exceptions import StorageError
-
-BUSY_SECONDS = 30.0
-"""How long another process's write is waited for."""
+from deepaas.exceptions import DiskFullError
+from deepaas.training.database import Database, on_full_disk_too
 
 CANCELLED = "cancelled"
 ENDED = ("done", "error", CANCELLED)
 STATUSES = ("queued", "starting", "running", *ENDED)
-VERSION = 1
-
-_SCHEMA = """
-CREATE TABLE records (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    uuid TEXT NOT NULL UNIQUE,
-    kind TEXT NOT NULL,
-    model TEXT NOT NULL,
-    owner TEXT NOT NULL,
-    status TEXT NOT NULL,
-    date TEXT NOT NULL,
-    args TEXT NOT NULL DEFAULT '{}',
-    callback TEXT NOT NULL DEFAULT '',
-    attempt INTEGER NOT NULL DEFAULT 0,
-    keeper TEXT NOT NULL DEFAULT '',
-    pid INTEGER,
-    started REAL,
-    finished REAL,
-    stop TEXT NOT NULL DEFAULT '',
-    message TEXT NOT NULL DEFAULT '',
-    output TEXT,
-    answer TEXT,
-    progress REAL,
-    exit_code INTEGER,
-    signal INTEGER,
-    lingering INTEGER NOT NULL DEFAULT 0
-);
-CREATE INDEX by_model ON records (model, kind, number);
-CREATE INDEX by_status ON records (status, number);
-CREATE TABLE notices (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    uuid TEXT NOT NULL,
-    owner TEXT NOT NULL,
-    record TEXT NOT NULL,
-    attempts INTEGER NOT NULL DEFAULT 0,
-    due REAL NOT NULL
-);
-"""
+_MARKS = ", ".join("?" * len(ENDED))
 
 
 @dataclass(frozen=True)
@@ -78,6 +36,8 @@ class Record:
     `answer` (the head of a prediction's answer) are JSON. `owner` is the server that sees to it,
     `keeper` the identity of the process that keeps it, `pid` that of the work itself. `stop` is the
     reason for which it is to end. `lingering` says that it has ended and left processes running.
+    `duration` is how many seconds the work took. It was measured, so it is not the difference of
+    the times if the clock was set meanwhile.
     """
 
     number: int
@@ -102,6 +62,7 @@ class Record:
     exit_code: int | None = None
     signal: int | None = None
     lingering: int = 0
+    duration: float | None = None
 
     @property
     def has_ended(self) -> bool:
@@ -110,11 +71,12 @@ class Record:
 
 @dataclass(frozen=True)
 class Notice:
-    """That a record has changed, as it was then: somebody wants to be told at `record.callback`."""
+    """That the record `uuid` has changed, which is to be told at the address `callback`."""
 
     number: int
     attempts: int
-    record: Record
+    uuid: str
+    callback: str
 
 
 @dataclass(frozen=True)
@@ -132,65 +94,18 @@ class Ending:
         return cls(CANCELLED) if reason == CANCELLED else cls("error", reason)
 
 
-class Store:
-    """The records, in `directory`/trainings.db. For one thread at a time.
+class Store(Database):
+    """The records of trainings and of asynchronous predictions.
 
-    Every method raises StorageError if the file or its disk cannot do what is asked.
+    On a full disk what is new is refused; the end of what there is, and its removal, may use the
+    reserve.
     """
-
-    def __init__(self, directory: Path) -> None:
-        path = directory / "trainings.db"
-        with _explained(path):
-            _make_private(path)
-            self._db = sqlite3.connect(
-                path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-            )
-        self._path = path
-        try:
-            self._prepare()
-        except BaseException:
-            self._db.close()
-            raise
-
-    def __repr__(self) -> str:
-        return f"<Store {self._path}>"
-
-    def close(self) -> None:
-        self._db.close()
-
-    def _prepare(self) -> None:
-        with _explained(self._path):
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-        with self._writing():
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version > VERSION:
-                raise StorageError(
-                    f"{self._path} was written by a newer version of deepaas (form {version}, this "
-                    f"one knows {VERSION}): give another --state-dir"
-                )
-            if version == 0:
-                for statement in _SCHEMA.split(";"):
-                    self._db.execute(statement)
-                self._db.execute(f"PRAGMA user_version={VERSION}")
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        with _explained(self._path):
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                with contextlib.suppress(sqlite3.Error):  # a full disk has rolled back by itself
-                    self._db.execute("ROLLBACK")
-                raise
 
     # --- reading
 
     def version(self) -> int:
         """A number that is another one when some other process has written."""
-        with _explained(self._path):
+        with self._explained():
             return int(self._db.execute("PRAGMA data_version").fetchone()[0])
 
     def get(self, uuid: str) -> Record | None:
@@ -210,18 +125,22 @@ class Store:
 
     def unfinished(self) -> list[Record]:
         """All that have not ended, or have left processes running, oldest first."""
-        marks = ", ".join("?" * len(ENDED))
-        return self._select(f"WHERE status NOT IN ({marks}) OR lingering ORDER BY number", *ENDED)
+        return self._select(f"WHERE status NOT IN ({_MARKS}) OR lingering ORDER BY number", *ENDED)
 
-    def ended_before(self, kind: str, finished: float) -> list[Record]:
-        """Those that ended before a time and have left nothing running."""
+    def ended_for(self, kind: str, seconds: float, now: float) -> list[Record]:
+        """Those that ended so many seconds before `now`, a time of `note_ages`, or longer ago, and
+        have left nothing running."""
         return self._select(
-            "WHERE kind = ? AND finished < ? AND NOT lingering ORDER BY number", kind, finished
+            "WHERE kind = ? AND ended <= ? AND NOT lingering ORDER BY number", kind, now - seconds
         )
 
     def _select(self, condition: str, *values: object) -> list[Record]:
-        with _explained(self._path):
-            cursor = self._db.execute(f"SELECT * FROM records {condition}", values)
+        with self._explained():
+            cursor = self._db.execute(
+                "SELECT records.*, duration FROM records LEFT JOIN measured USING (uuid) "
+                + condition,
+                values,
+            )
             return [Record(*row) for row in cursor]
 
     # --- a record's way
@@ -243,6 +162,7 @@ class Store:
         """Its turn has come; a keeper is about to be started."""
         return self._step(uuid, ("queued",), status="starting")
 
+    @on_full_disk_too
     def claim(self, uuid: str, keeper: str) -> Record | None:
         """Let this keeper have it; None if another has, or it is not wanted any more."""
         record = self.get(uuid)
@@ -256,41 +176,62 @@ class Store:
             started=time.time(),
         )
 
+    @on_full_disk_too
     def working(self, uuid: str, pid: int) -> Record | None:
         """The process that does the work has been started."""
         return self._step(uuid, ("running",), pid=pid)
 
+    @on_full_disk_too
     def finish(
-        self, uuid: str, ending: Ending, progress: float | None = None, at: float | None = None
+        self,
+        uuid: str,
+        ending: Ending,
+        progress: float | None = None,
+        at: float | None = None,
+        duration: float | None = None,
     ) -> Record | None:
-        """The work has ended, now if not `at` a time before; None if that is known already."""
-        finished = time.time() if at is None else at
+        """The work has ended, now if not `at` a time before, after so many seconds as were
+        measured; None if that is known already."""
         return self._step(
-            uuid, ("starting", "running"), **asdict(ending), progress=progress, finished=finished
+            uuid,
+            ("starting", "running"),
+            duration,
+            **asdict(ending),
+            progress=progress,
+            finished=time.time() if at is None else at,
         )
 
+    @on_full_disk_too
     def exited(self, uuid: str, exit_code: int | None, signal: int | None) -> None:
         """The process that did the work has ended, with this code or by this signal."""
         self._update(uuid, exit_code=exit_code, signal=signal)
 
+    @on_full_disk_too
     def linger(self, uuid: str, lingering: bool) -> None:
         """Processes that it has started are running still, or not any more."""
         self._update(uuid, lingering=int(lingering))
 
     def stop(self, uuid: str, reason: str) -> Record | None:
         """Note why one that runs is to end: its keeper has to be told. One that waits and is
-        CANCELLED ends at once."""
-        waits = None
-        if reason == CANCELLED:
-            waits = self._step(uuid, ("queued", "starting"), status=CANCELLED, finished=time.time())
+        CANCELLED ends at once.
+
+        The reserve is not released for one that runs, as that may be filling the disk.
+        """
+        waits = self._cancel_waiting(uuid) if reason == CANCELLED else None
         record = self.get(uuid)
         before = record.stop if record else ""  # the first reason is the one that counts
         return waits or self._step(uuid, ("running",), stop=before or reason)
 
+    @on_full_disk_too
+    def _cancel_waiting(self, uuid: str) -> Record | None:
+        return self._step(uuid, ("queued", "starting"), status=CANCELLED, finished=time.time())
+
+    @on_full_disk_too
     def requeue(self, uuid: str) -> Record | None:
         """Its turn had come, but no keeper is going to have it."""
         return self._step(uuid, ("starting",), status="queued")
 
+    @on_full_disk_too
     def adopt(self, uuid: str, owner: str, by: str) -> bool:
         """Take over what another server, which has gone, has seen to; False if that was done."""
         with self._writing():
@@ -299,20 +240,23 @@ class Store:
             ).rowcount
         return bool(changed)
 
+    @on_full_disk_too
     def remove(self, uuid: str) -> bool:
         """Forget a record that has ended, or never was a valid request; False if it is neither."""
-        marks = ", ".join("?" * len(ENDED))
         with self._writing():
             self._db.execute(
-                f"DELETE FROM records WHERE uuid = ? AND status IN ('incoming', {marks})",
+                f"DELETE FROM records WHERE uuid = ? AND status IN ('incoming', {_MARKS})",
                 (uuid, *ENDED),
             )
             if self._select("WHERE uuid = ?", uuid):
                 return False
             self._db.execute("DELETE FROM notices WHERE uuid = ?", (uuid,))
+            self._db.execute("DELETE FROM measured WHERE uuid = ?", (uuid,))
             return True
 
-    def _step(self, uuid: str, statuses: Sequence[str], **values: Any) -> Record | None:
+    def _step(
+        self, uuid: str, statuses: Sequence[str], duration: float | None = None, **values: Any
+    ) -> Record | None:
         """Change a record that has one of these statuses; None if it has another."""
         marks = ", ".join("?" * len(statuses))
         settings = ", ".join(f"{name} = ?" for name in values)
@@ -323,12 +267,16 @@ class Store:
             ).rowcount
             if not changed:
                 return None
+            if duration is not None:
+                self._db.execute(
+                    "INSERT INTO measured (uuid, duration) VALUES (?, ?)", (uuid, duration)
+                )
             record = self.get(uuid)
             assert record is not None
             if record.callback and "status" in values and record.status != "starting":
                 self._db.execute(
-                    "INSERT INTO notices (uuid, owner, record, due) VALUES (?, ?, ?, ?)",
-                    (uuid, record.owner, json.dumps(asdict(record)), time.time()),
+                    "INSERT INTO notices (uuid, owner, record, due) VALUES (?, ?, ?, 0)",
+                    (uuid, record.owner, json.dumps(asdict(record))),
                 )
         return record
 
@@ -339,66 +287,90 @@ class Store:
                 f"UPDATE records SET {settings} WHERE uuid = ?", (*values.values(), uuid)
             )
 
+    # --- ages
+
+    def note_ages(self, boot: str, up: float) -> float:
+        """Note which records have ended since the last look; the time now, for `ended_for`.
+
+        It is the time of a clock that nobody can set: it counts the seconds for which the machine
+        is up, of which there are `up` since the boot `boot`. It stands still while the machine is
+        off, as nothing but the settable clock could say for how long that was.
+        """
+        with contextlib.suppress(DiskFullError):  # records are removed all the same
+            return self._note_ages(boot, up)
+        return self._clock_base(boot, up) + up
+
+    @on_full_disk_too
+    def _note_ages(self, boot: str, up: float) -> float:
+        with self._writing():
+            base = self._clock_base(boot, up)
+            now = base + up
+            self._db.execute("DELETE FROM clock")
+            self._db.execute("INSERT INTO clock VALUES (?, ?, ?)", (boot, base, now))
+            self._db.execute(
+                "INSERT INTO measured (uuid, ended) SELECT uuid, ? FROM records "
+                "LEFT JOIN measured USING (uuid) "
+                f"WHERE status IN ({_MARKS}) AND ended IS NULL "
+                "ON CONFLICT (uuid) DO UPDATE SET ended = excluded.ended",
+                (now, *ENDED),
+            )
+        return now
+
+    def _clock_base(self, boot: str, up: float) -> float:
+        """What is to be added to `up`."""
+        with self._explained():
+            row = self._db.execute("SELECT boot, base, seen FROM clock").fetchone()
+        known, base, seen = row or ("", 0.0, 0.0)
+        goes_on = known == boot and base + up >= seen
+        return float(base if goes_on else seen - up)
+
     # --- notices
 
     def notices(self, owner: str) -> list[Notice]:
-        """For each record the oldest of the notices that have not been sent and are due now."""
-        with _explained(self._path):
+        """For each record the oldest of the notices that have not been sent."""
+        with self._explained():
             rows = self._db.execute(
-                "SELECT min(number), attempts, record, due FROM notices WHERE owner = ? "
-                "GROUP BY uuid ORDER BY 1",
+                "SELECT min(notices.number), attempts, uuid, callback FROM notices "
+                "JOIN records USING (uuid) WHERE notices.owner = ? GROUP BY uuid ORDER BY 1",
                 (owner,),
             ).fetchall()
-        now = time.time()
-        return [
-            Notice(number, attempts, Record(**json.loads(record)))
-            for number, attempts, record, due in rows
-            if due <= now
-        ]
+        return [Notice(*row) for row in rows]
+
+    def noticed(self, notice: Notice) -> Record | None:
+        """The record as it was when it changed; None if it has been removed meanwhile."""
+        with self._explained():
+            row = self._db.execute(
+                "SELECT record FROM notices WHERE number = ?", (notice.number,)
+            ).fetchone()
+        return Record(**json.loads(row[0])) if row else None
 
     def notice_owners(self) -> list[str]:
         """The servers that have notices to send."""
-        with _explained(self._path):
+        with self._explained():
             rows = self._db.execute("SELECT DISTINCT owner FROM notices").fetchall()
         return [owner for (owner,) in rows]
 
+    @on_full_disk_too
     def adopt_notices(self, owner: str, by: str) -> None:
         """Take over the notices of a server that has gone."""
         with self._writing():
             self._db.execute("UPDATE notices SET owner = ? WHERE owner = ?", (by, owner))
 
-    def delay_notice(self, number: int, due: float) -> None:
-        """Sending has failed; it is to be tried again at this time."""
+    @on_full_disk_too
+    def count_attempt(self, number: int) -> None:
+        """Sending a notice has failed."""
         with self._writing():
             self._db.execute(
-                "UPDATE notices SET attempts = attempts + 1, due = ? WHERE number = ?",
-                (due, number),
+                "UPDATE notices SET attempts = attempts + 1 WHERE number = ?", (number,)
             )
 
+    @on_full_disk_too
     def drop_notice(self, number: int) -> None:
         """It has been sent, or is given up."""
         with self._writing():
             self._db.execute("DELETE FROM notices WHERE number = ?", (number,))
 
 
-def _make_private(path: Path) -> None:
-    """Make a file, if there is none, that only this user can read. Raises OSError.
-
-    One that is there is not opened: to close it would end the locks that SQLite has on it.
-    """
-    with contextlib.suppress(FileExistsError):
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        os.close(os.open(path, flags, 0o600))
-
-
 def _storable(value: Any) -> Any:
     """A value without what is no text in a text, such as in the name of a file."""
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
-
-
-@contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (sqlite3.Error, OSError) as error:
-        raise StorageError(f"the record of trainings, {path}, cannot be used: {error}") from error

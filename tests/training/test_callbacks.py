@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import http.server
@@ -17,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from deepaas.api.callbacks import read_secret, sign
+from deepaas.api.callbacks import Calls, read_secret, sign
 from deepaas.exceptions import ConfigurationError
 from tests.conftest import Serve
 from tests.support import Server, wait_until
@@ -46,6 +47,7 @@ class Receiver:
     answers: list[int] = field(default_factory=list)
     seconds: float = 0.0
     posts: list[Post] = field(default_factory=list)
+    host: str = "127.0.0.1"
 
     def __post_init__(self) -> None:
         receiver = self
@@ -65,13 +67,13 @@ class Receiver:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = http.server.ThreadingHTTPServer((self.host, 0), Handler)
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,))
         self.thread.start()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_port}/hook?token=hidden"
+        return f"http://{self.host}:{self.server.server_port}/hook?token=hidden"
 
     def close(self) -> None:
         self.server.shutdown()
@@ -255,6 +257,101 @@ def test_nobody_there_is_no_harm(serve: Serve, receiver: Receiver) -> None:
     began = time.monotonic()
     server.stop()
     assert time.monotonic() - began < 10
+
+
+# --- receivers that hang ---------------------------------------------------------------------
+
+HANGING = ("--callback-timeout", "60", "--max-queued-trainings", "20")
+
+
+@dataclass
+class Mute:
+    """A receiver that takes connections and never answers."""
+
+    host: str = "127.0.0.1"
+
+    def __post_init__(self) -> None:
+        self.listener = socket.create_server((self.host, 0), backlog=100)
+        self.url = f"http://{self.host}:{self.listener.getsockname()[1]}/"
+        self._connections: list[socket.socket] = []
+
+    def count(self) -> int:
+        """How many calls have come."""
+        self.listener.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self._connections.append(self.listener.accept()[0])
+        return len(self._connections)
+
+    def close(self) -> None:
+        for one in (self.listener, *self._connections):
+            one.close()
+
+
+@pytest.fixture
+def mute() -> Iterator[Mute]:
+    mute = Mute()
+    yield mute
+    mute.close()
+
+
+def test_a_receiver_that_hangs_does_not_delay_another(
+    serve: Serve, receiver: Receiver, mute: Mute
+) -> None:
+    server = serve(MODELS, *ALLOW, *HANGING)
+    for _ in range(12):
+        begin(server, mute.url)
+    wait_until(lambda: mute.count() == 4, within=20, what="as many calls as may be made at once")
+    began = time.monotonic()
+    begin(server, receiver.url)
+    receiver.wait_for("queued", "running", "done")
+    assert time.monotonic() - began < 50  # before the first call to the other is given up
+    assert mute.count() == 4
+    began = time.monotonic()
+    server.stop()
+    assert time.monotonic() - began < 10
+
+
+def test_so_many_calls_are_made_to_one_receiver_as_is_said(
+    serve: Serve, receiver: Receiver, mute: Mute
+) -> None:
+    server = serve(MODELS, *ALLOW, *HANGING, "--max-callbacks-per-receiver", "2")
+    for _ in range(5):
+        begin(server, mute.url)
+    begin(server, receiver.url)
+    receiver.wait_for("queued", "running", "done")
+    assert mute.count() == 2
+
+
+def test_a_host_on_which_every_port_hangs_does_not_delay_another_host(serve: Serve) -> None:
+    mutes, receiver = [Mute() for _ in range(6)], Receiver(host="127.0.0.2")
+    try:
+        allow = ("--allow-callbacks", "127.0.0.1", "--allow-callbacks", "127.0.0.2")
+        server = serve(MODELS, *allow, *HANGING, "--max-callbacks", "6")
+        for mute in mutes:
+            begin(server, mute.url)
+        begin(server, receiver.url)
+        receiver.wait_for("queued", "running", "done")
+        assert sum(mute.count() for mute in mutes) == 3
+    finally:
+        receiver.close()
+        for mute in mutes:
+            mute.close()
+
+
+def test_calls_are_counted_for_a_host_and_for_each_of_its_ports() -> None:
+    calls = Calls(at_once=6, per_receiver=2)
+    assert None not in [calls.begin("http://a:1/x"), calls.begin("http://a:1/y")]
+    assert calls.begin("http://a:1/") is None
+    other = calls.begin("http://A:2/")
+    assert other is not None
+    assert calls.begin("http://a:3/") is None  # that would be more than half of all
+    assert [calls.begin("http://b/") is not None for _ in range(3)] == [True, True, False]
+    assert calls.begin("https://b/") is not None
+    assert calls.begin("http://c/") is None  # six are under way
+    calls.end(other)
+    assert calls.begin("http://a:1/") is None
+    assert calls.begin("http://a:3/") is not None
 
 
 # --- what is refused -------------------------------------------------------------------------

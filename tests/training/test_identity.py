@@ -10,8 +10,10 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -24,8 +26,10 @@ from deepaas.training.identity import (
     is_locked,
     locked,
     pid_of,
+    remove_unlocked,
     send_signal,
 )
+from tests.support import wait_until
 
 END_SECONDS = 30.0
 MARK = "DEEPAAS_TEST_MARK"
@@ -356,3 +360,47 @@ def test_who_has_another_mark_lives_on(processes: Processes, name: str, end: str
 
 def test_killing_nobody_is_no_harm() -> None:
     kill_marked(f"{MARK}={os.getpid()}-nobody\0")
+
+
+def test_only_a_file_that_nobody_has_locked_is_removed(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with locked(path) as is_held:
+        assert is_held
+        remove_unlocked(path)
+        assert is_locked(path)
+    remove_unlocked(path)
+    assert not path.exists()
+
+
+def test_lock_of_a_file_that_was_removed_meanwhile_is_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server must not hold the lock of a file that others do not find."""
+    monkeypatch.setattr(identity, "LOCK_SECONDS", END_SECONDS)
+    path = tmp_path / "lock"
+    begun, released = threading.Event(), threading.Event()
+
+    def take() -> bool:
+        begun.set()
+        with locked(path) as is_held:
+            released.wait(10)
+            return is_held and is_locked(path)
+
+    with ThreadPoolExecutor(1) as threads:
+        with locked(path):
+            taking = threads.submit(take)
+            begun.wait(10)
+            wait_until(lambda: opened(path) == 2, within=10, what="a thread that waits")
+            path.unlink()
+        wait_until(path.exists, within=10, what="the lock of the thread")
+        released.set()
+        assert taking.result(10)
+
+
+def opened(path: Path) -> int:
+    """How many descriptors this process has of a file."""
+    count = 0
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # that of the list itself
+            count += os.readlink(f"/proc/self/fd/{fd}") == str(path)
+    return count

@@ -210,3 +210,11 @@ def _begin_and_fail(trainings: Trainings, place: Place) -> None:
         begin(trainings, place)
     except httpx.TransportError:
         pass
+
+
+def test_lock_of_a_server_that_was_killed_is_removed(site: Site) -> None:
+    kill_server(site.serve().server)
+    (before,) = (site.state / "servers").iterdir()
+    site.serve("--sweep-interval", "0.2")
+    wait_until(lambda: not before.exists(), within=10, what="that the lock is removed")
+    assert len(list((site.state / "servers").iterdir())) == 1

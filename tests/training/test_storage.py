@@ -1,159 +1,24 @@
-"""The disk of the state directory is full, or the directory is no good at all."""
+"""Which directories can be state directories, and what becomes of a server without one."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import sqlite3
 import subprocess
-import time
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import DISK_BYTES, Disk, Serve
-from tests.support import predictions, run_program, wait_until
-from tests.training.trainings import Place, Site, Trainings, of_training, stop_server
+from deepaas import config
+from deepaas.cmd.trainings import state_dir
+from tests.conftest import Disk, Serve
+from tests.support import predictions, program, run_program
+from tests.training.trainings import Site, Trainings
 
 MODELS = {"trains": "zoo.trains"}
-
-
-@pytest.fixture
-def site(disk: Disk) -> Iterator[Site]:
-    """The state directory is on the small disk."""
-    site = Site(disk.path / "state")
-    try:
-        yield site
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            disk.make_room()
-        site.close()
-
-
-def test_what_finds_no_room_is_refused_and_predictions_are_answered(site: Site, disk: Disk) -> None:
-    trainings = site.serve()
-    before = trainings.begin()
-    trainings.wait(before)
-    trainings.wait_gone(before)
-    disk.fill()
-    answer = trainings.post()
-    assert answer.status_code == 507
-    assert "full" in answer.text
-    assert predictions(trainings.server.predict("trains"))["warmed"] >= 1
-    assert [one["uuid"] for one in trainings.list()] == [before]
-    disk.make_room()
-    assert trainings.wait(trainings.begin())["status"] == "done"
-    assert len(trainings.list()) == 2
-    known = {one["uuid"] for one in trainings.list()}
-    work = site.state / "work"
-    wait_until(lambda: {path.name for path in work.iterdir()} <= known, within=10)
-
-
-def test_an_upload_that_does_not_fit_leaves_nothing(site: Site) -> None:
-    trainings = site.serve()
-    answer = trainings.server.post(trainings.path, files={"data": ("a", bytes(2 * DISK_BYTES))})
-    assert answer.status_code == 507
-    assert answer.json()["code"] == "storage_failed"
-    assert "space" in answer.json()["message"]
-    work = site.state / "work"
-    wait_until(lambda: not list(work.iterdir()), within=20, what="that all is removed")
-    assert trainings.wait(trainings.begin())["status"] == "done"
-
-
-def test_a_log_that_finds_no_room_says_so(site: Site, disk: Disk, place: Place) -> None:
-    trainings = site.serve()
-    uuid = trainings.begin(place=place, do="print", size=3 * DISK_BYTES)
-    place.wait_for_attempt()
-    reserve = disk.path / "reserve"
-    reserve.write_bytes(bytes(DISK_BYTES // 4))
-    work = int(place.attempts[0])
-    place.open_gate()
-    wait_until(lambda: work not in [one.pid for one in of_training(uuid)], within=30)
-    reserve.unlink()
-    assert trainings.wait(uuid)["status"] == "done"
-    trainings.wait_gone(uuid)
-    assert "bytes of output were lost: No space left on device" in trainings.log(uuid)
-
-
-def test_what_has_ended_while_the_disk_was_full_has_its_true_status(
-    site: Site, disk: Disk, place: Place
-) -> None:
-    trainings = site.serve()
-    uuid = trainings.begin(place=place)
-    place.wait_for_attempt()
-    work = int(place.attempts[0])
-    disk.fill()
-    place.open_gate()
-    wait_until(lambda: work not in [one.pid for one in of_training(uuid)], within=20)
-    assert trainings.get(uuid)["status"] == "running"  # as far as is known, and no lie
-    time.sleep(1.1)  # so that the time of its end is another than that when it is written
-    freed = str(datetime.now())
-    disk.make_room()
-    record = trainings.wait(uuid)
-    assert (record["status"], record["result"]["output"]) == ("done", {"text": "learned"})
-    assert record["finish_date"] < freed
-    wait_until(lambda: trainings.get(uuid)["exit_code"] == 0, within=10)
-    trainings.wait_gone(uuid)
-
-
-def test_what_has_failed_while_the_disk_was_full_has_its_true_status(
-    site: Site, disk: Disk, place: Place
-) -> None:
-    trainings = site.serve()
-    uuid = trainings.begin(place=place, do="raise", text="too cold")
-    place.wait_for_attempt()
-    disk.fill()
-    place.open_gate()
-    work = int(place.attempts[0])
-    wait_until(lambda: work not in [one.pid for one in of_training(uuid)], within=20)
-    disk.make_room()
-    record = trainings.wait(uuid)
-    assert (record["status"], record["message"]) == ("error", "ValueError: too cold")
-
-
-def test_cancelling_ends_the_processes_of_what_has_filled_the_disk(
-    site: Site, disk: Disk, place: Place
-) -> None:
-    trainings = site.serve()
-    uuid = trainings.begin(place=place, do="early children, then wait")
-    place.wait_for_children()
-    disk.fill()
-    answer = trainings.delete(uuid)
-    assert answer.status_code == 507
-    assert place.running_children == []
-    assert int(place.attempts[0]) not in [one.pid for one in of_training(uuid)]
-    disk.make_room()
-    assert trainings.wait(uuid)["status"] == "cancelled"
-    trainings.wait_gone(uuid)
-
-
-def test_a_record_can_be_removed_to_make_room(site: Site, disk: Disk) -> None:
-    trainings = site.serve()
-    uuid = trainings.begin(do="large", size=2_000_000)
-    trainings.wait(uuid)
-    trainings.wait_gone(uuid)
-    disk.fill()
-    assert trainings.delete(uuid).status_code == 200
-    assert trainings.list() == []
-    assert trainings.wait(trainings.begin())["status"] == "done"
-
-
-def test_a_server_that_stops_ends_what_runs_on_a_full_disk(
-    site: Site, disk: Disk, place: Place
-) -> None:
-    trainings = site.serve()
-    uuid = trainings.begin(place=place, do="early children, then wait")
-    place.wait_for_children()
-    disk.fill()
-    stop_server(trainings.server)
-    assert place.running_children == []
-    disk.make_room()
-    site.wait_idle()
-    record = site.serve().get(uuid)
-    assert record["status"] == "error"
-    assert record["message"] == "was told to stop by SIGTERM"
 
 
 def test_a_state_directory_that_was_not_asked_for_is_no_reason_not_to_predict(
@@ -195,7 +60,7 @@ def test_records_of_a_newer_form_are_not_touched(serve: Serve, tmp_path: Path, g
     state = tmp_path / "deepaas"
     state.mkdir()
     with contextlib.closing(sqlite3.connect(state / "trainings.db")) as db:
-        db.execute("PRAGMA user_version=2")
+        db.execute("PRAGMA user_version=3")
         db.execute("CREATE TABLE unknown (what)")
     if given:
         args = ["--state-dir", str(state)]
@@ -222,12 +87,34 @@ def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
     assert "Traceback" not in finished.output
 
 
-def test_a_state_directory_is_made_and_is_private(site: Site) -> None:
+@pytest.fixture
+def careless() -> Iterator[None]:
+    """Let what is started from here make its files open to everybody, unless it says otherwise."""
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+def test_nothing_in_a_state_directory_is_open_to_others(site: Site, careless: None) -> None:
     site.state = site.state / "a" / "b"
-    trainings = site.serve()
-    trainings.wait(trainings.begin())
-    assert site.state.stat().st_mode & 0o777 == 0o700
-    assert (site.state / "trainings.db").stat().st_mode & 0o777 == 0o600
+    args = ("--allow-callbacks", "127.0.0.1", "--train-result-size", "1000")
+    trainings = site.serve(*args)
+    form = {"data": ("a", bytes(3_000_000))}
+    upload = trainings.server.post(trainings.path, params={"do": "report", "size": "9"}, files=form)
+    job = trainings.server.predict("trains", headers={"Prefer": "respond-async"}).json()["uuid"]
+    for uuid in (upload.json()["uuid"], trainings.begin(do="large", size=2000)):
+        assert trainings.wait(uuid)["status"] == "done"
+    Trainings(trainings.server, segment="jobs").wait(job)
+    large = trainings.server.post(trainings.path, json={"text": "x" * 3_000_000})
+    assert trainings.wait(large.json()["uuid"])["status"] == "done"
+    made = {path.relative_to(site.state).parts[-1] for path in site.state.rglob("*")}
+    assert made >= {
+        *("trainings.db", "trainings.db-wal", "trainings.db-shm", "callback.secret"),
+        *("servers", "reserve", "work", "lock", "call", "arguments", "keeper.log", "log"),
+        *("uploads", "artifacts", "reports.jsonl", "result", "output.json"),
+    }
+    paths = [site.state, *site.state.rglob("*")]
+    assert [str(path) for path in paths if path.stat().st_mode & 0o077] == []
 
 
 def test_one_that_is_open_to_others_is_made_private(site: Site) -> None:
@@ -244,3 +131,107 @@ def test_a_relative_state_directory_is_that_of_the_working_directory(
     trainings = site.serve(args=["--state-dir", "kept"], cwd=tmp_path)
     trainings.wait(trainings.begin())
     assert os.path.exists(tmp_path / "kept/trainings.db")
+
+
+# --- users without a home --------------------------------------------------------------------
+
+UNKNOWN_USER = "123456"
+
+
+@pytest.fixture
+def stranger(tmp_path: Path) -> Path:
+    """A program that runs deepaas-run as a user that is in no list of users.
+
+    It may read what root may, so that it finds Python.
+    """
+    powers = "+dac_override,+dac_read_search"
+    command = f"setpriv --reuid {UNKNOWN_USER} --clear-groups --inh-caps={powers} "
+    command += f"--ambient-caps={powers}"
+    tried = subprocess.run([*command.split(), "true"], capture_output=True, text=True, check=False)
+    if tried.returncode:
+        pytest.skip(f"this user cannot run programs as another: {tried.stderr.strip()}")
+    for name, prefix in (("deepaas-run", command), ("python", "")):
+        script = tmp_path / name
+        script.write_text(f'#!/bin/sh\nexec {prefix} "{program().with_name(name)}" "$@"\n')
+        script.chmod(0o755)
+    return tmp_path / "deepaas-run"
+
+
+@pytest.mark.parametrize("home", [None, "", "relative", "~"])
+def test_a_user_without_a_home_is_served_and_told_to_give_a_state_directory(
+    serve: Serve, stranger: Path, home: str | None, tmp_path: Path
+) -> None:
+    cwd = tmp_path / "cwd"
+    cwd.mkdir()
+    server = serve(MODELS, executable=stranger, env={"HOME": home}, cwd=cwd)
+    assert predictions(server.predict("trains"))["warmed"] == 1
+    for answer in (
+        Trainings(server).post(),
+        server.get("/v2/models/trains/train/"),
+        server.predict("trains", headers={"Prefer": "respond-async"}),
+    ):
+        assert answer.status_code == 507
+        assert "no home directory" in answer.text
+        assert "--state-dir" in answer.text
+    assert list(cwd.rglob("deepaas")) == []  # no state directory in a directory called ~
+    assert "ERROR" not in server.log()
+
+
+def test_a_user_without_a_home_can_give_a_state_directory(
+    serve: Serve, stranger: Path, tmp_path: Path
+) -> None:
+    args = ("--state-dir", str(tmp_path / "state"), "--allow-callbacks", "127.0.0.1")
+    server = serve(MODELS, *args, executable=stranger, env={"HOME": None})
+    answer = server.predict("trains", headers={"Prefer": "respond-async"})
+    assert answer.status_code == 202
+    record = Trainings(server, segment="jobs").wait(answer.json()["uuid"])
+    assert record["status"] == "done"
+
+
+def test_callbacks_are_no_reason_not_to_serve_a_user_without_a_home(
+    serve: Serve, stranger: Path
+) -> None:
+    args = ("--allow-callbacks", "127.0.0.1")
+    server = serve(MODELS, *args, executable=stranger, env={"HOME": None})
+    assert predictions(server.predict("trains"))["warmed"] == 1
+    headers = {"Callback-URL": "http://127.0.0.1:1/"}
+    assert server.post("/v2/models/trains/train/", headers=headers).status_code == 507
+
+
+@pytest.mark.parametrize(
+    ("home", "state"),
+    [("/h", ""), ("/h", "relative"), ("/h", "~/state"), ("", "/s"), ("relative", "/s")],
+)
+def test_what_is_no_absolute_path_is_not_where_the_state_directory_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home: str, state: str
+) -> None:
+    """As the XDG specification says of its own variables."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", home)
+    monkeypatch.setenv("XDG_STATE_HOME", state)
+    expected = Path("/s/deepaas") if state == "/s" else Path("/h/.local/state/deepaas")
+    assert state_dir(config.load([])) == expected
+
+
+@pytest.mark.parametrize("home", [None, "", "relative"])
+def test_home_of_the_list_of_users_is_taken_where_the_environment_has_none(
+    monkeypatch: pytest.MonkeyPatch, home: str | None
+) -> None:
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    if home is None:
+        monkeypatch.delenv("HOME", raising=False)
+    else:
+        monkeypatch.setenv("HOME", home)
+    mine = pwd.getpwuid(os.getuid()).pw_dir
+    assert state_dir(config.load([])) == Path(mine, ".local/state/deepaas")
+
+
+def test_a_home_that_cannot_be_written_is_no_reason_not_to_predict(
+    serve: Serve, tmp_path: Path
+) -> None:
+    (tmp_path / "home").write_text("")
+    server = serve(MODELS, env={"HOME": str(tmp_path / "home")})
+    assert predictions(server.predict("trains"))["warmed"] == 1
+    answer = Trainings(server).post()
+    assert answer.status_code == 507
+    assert "--state-dir" in answer.text

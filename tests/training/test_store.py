@@ -20,8 +20,8 @@ from pathlib import Path
 import pytest
 
 from deepaas.exceptions import StorageError
-from deepaas.training import store as stores
-from deepaas.training.store import CANCELLED, ENDED, STATUSES, Ending, Record, Store
+from deepaas.training import database
+from deepaas.training.store import CANCELLED, ENDED, STATUSES, Ending, Notice, Record, Store
 
 END_SECONDS = 60.0
 LARGE = json.dumps("x" * 1_000_000)
@@ -155,7 +155,7 @@ def test_record_goes_its_way(store: Store) -> None:
     )
     assert store.working("u", 9) == replace(claimed, pid=9)
     ending = Ending("done", "well", '{"b": 2}', '{"c": 3}')
-    done = store.finish("u", ending, 0.75)
+    done = store.finish("u", ending, 0.75, duration=1.5)
     assert done is not None
     assert done.finished is not None
     assert claimed.started <= done.finished <= time.time()
@@ -168,6 +168,7 @@ def test_record_goes_its_way(store: Store) -> None:
         answer='{"c": 3}',
         progress=0.75,
         finished=done.finished,
+        duration=1.5,
     )
     assert record(store, "u") == done
     assert done.has_ended
@@ -261,7 +262,7 @@ def test_record_that_has_ended_can_be_removed_with_its_notices(quick: Store) -> 
     add(quick, "other", "done", callback="http://callback")
     assert quick.remove("u")
     assert quick.get("u") is None
-    assert [notice.record.uuid for notice in quick.notices("me")] == ["other"]
+    assert [notice.uuid for notice in quick.notices("me")] == ["other"]
     assert quick.remove("u")
 
 
@@ -347,12 +348,18 @@ def test_what_ended_long_ago_is_found_unless_it_lingers(quick: Store) -> None:
     add(quick, "prediction", "done", kind="predict")
     add(quick, "lingering", "done")
     quick.linger("lingering", True)
-    assert quick.ended_before("train", time.time() - 60) == []
-    assert uuids(quick.ended_before("train", time.time() + 60)) == list(ENDED)
-    assert uuids(quick.ended_before("predict", time.time() + 60)) == ["prediction"]
-    done = record(quick, "done").finished
-    assert done is not None
-    assert "done" not in uuids(quick.ended_before("train", done))
+    assert quick.ended_for("train", 0, quick.note_ages("boot", 1000)) == list_of(quick, *ENDED)
+    assert quick.ended_for("predict", 0, 0) == list_of(quick, "prediction")
+    now = quick.note_ages("boot", 1059)
+    assert quick.ended_for("train", 60, now) == []
+    now = quick.note_ages("boot", 1060)
+    assert quick.ended_for("train", 60, now) == list_of(quick, *ENDED)
+    quick.linger("lingering", False)
+    assert quick.ended_for("train", 60, now) == list_of(quick, *ENDED, "lingering")
+
+
+def list_of(store: Store, *uuids: str) -> list[Record]:
+    return [record(store, uuid) for uuid in uuids]
 
 
 def test_a_thousand_records_are_listed(quick: Store) -> None:
@@ -361,6 +368,43 @@ def test_a_thousand_records_are_listed(quick: Store) -> None:
     assert uuids(quick.find("train", "a")) == [f"{number}" for number in range(0, 1000, 2)]
     assert uuids(quick.find("train", "b", limit=2)) == ["997", "999"]
     assert len(quick.unfinished()) == 1000
+
+
+# --- ages ------------------------------------------------------------------------------------
+
+
+def test_age_goes_on_over_the_end_of_a_process(tmp_path: Path) -> None:
+    with contextlib.closing(Store(tmp_path)) as store:
+        add(store, "u", "done")
+        began = store.note_ages("boot", 1000)
+    with contextlib.closing(Store(tmp_path)) as store:
+        assert store.note_ages("boot", 1500) == began + 500
+
+
+def test_age_stands_still_while_the_machine_is_off(quick: Store) -> None:
+    add(quick, "u", "done")
+    quick.note_ages("first", 1000)
+    before = quick.note_ages("first", 1040)
+    now = quick.note_ages("second", 5)
+    assert now == before
+    assert quick.ended_for("train", 41, now) == []
+    now = quick.note_ages("second", 25)
+    assert now == before + 20
+    assert uuids(quick.ended_for("train", 60, now)) == ["u"]
+
+
+def test_age_never_goes_back(quick: Store) -> None:
+    before = quick.note_ages("boot", 1000)
+    assert quick.note_ages("boot", 10) == before
+    assert quick.note_ages("boot", 30) == before + 20
+
+
+def test_age_of_a_record_that_is_removed_is_forgotten(quick: Store) -> None:
+    add(quick, "u", "running")
+    quick.finish("u", Ending("done"), duration=1)
+    quick.note_ages("boot", 1000)
+    quick.remove("u")
+    assert quick._db.execute("SELECT * FROM measured").fetchall() == []
 
 
 # --- notices ---------------------------------------------------------------------------------
@@ -380,35 +424,42 @@ def test_each_status_but_starting_is_told_as_it_was_then_one_by_one(quick: Store
     told = []
     while notices := quick.notices("me"):
         (notice,) = notices
-        told.append((notice.record.status, notice.record.pid, notice.attempts))
+        assert (notice.uuid, notice.callback) == ("u", "http://callback")
+        then = noticed(quick, notice)
+        told.append((then.status, then.pid, notice.attempts))
         quick.drop_notice(notice.number)
     assert told == [("queued", None, 0), ("running", None, 0), ("error", 7, 0)]
+
+
+def noticed(store: Store, notice: Notice) -> Record:
+    found = store.noticed(notice)
+    assert found is not None
+    return found
 
 
 def test_cancelling_what_waits_is_told(quick: Store) -> None:
     add(quick, "u", "queued", callback="http://callback")
     quick.drop_notice(quick.notices("me")[0].number)
     cancelled = quick.stop("u", CANCELLED)
-    assert [notice.record for notice in quick.notices("me")] == [cancelled]
+    assert [noticed(quick, notice) for notice in quick.notices("me")] == [cancelled]
 
 
 def test_notices_are_of_their_owner_in_their_order(quick: Store) -> None:
     for number in range(6):
         add(quick, f"{number}", owner="ab"[number % 2], callback="http://callback")
-    assert [notice.record.uuid for notice in quick.notices("a")] == ["0", "2", "4"]
-    assert [notice.record.uuid for notice in quick.notices("b")] == ["1", "3", "5"]
+    assert [notice.uuid for notice in quick.notices("a")] == ["0", "2", "4"]
+    assert [notice.uuid for notice in quick.notices("b")] == ["1", "3", "5"]
     assert sorted(quick.notice_owners()) == ["a", "b"]
 
 
-def test_notice_that_is_delayed_holds_up_those_of_its_record_alone(quick: Store) -> None:
-    add(quick, "late", "done", callback="http://callback")
-    add(quick, "other", callback="http://callback")
-    number = quick.notices("me")[0].number
-    quick.delay_notice(number, time.time() + 1000)
-    assert [notice.record.uuid for notice in quick.notices("me")] == ["other"]
-    quick.delay_notice(number, time.time() - 1)
-    late = quick.notices("me")[0]
-    assert (late.number, late.attempts, late.record.status) == (number, 2, "queued")
+def test_attempts_to_send_a_notice_are_counted(quick: Store) -> None:
+    add(quick, "u", "done", callback="http://callback")
+    (before,) = quick.notices("me")
+    quick.count_attempt(before.number)
+    quick.count_attempt(before.number)
+    assert quick.notices("me") == [replace(before, attempts=2)]
+    quick.drop_notice(before.number)
+    assert quick.noticed(before) is None
 
 
 def test_notices_of_a_server_that_has_gone_are_taken_over(quick: Store) -> None:
@@ -543,7 +594,7 @@ def test_change_that_a_killed_process_has_not_finished_is_not_made(
 def test_write_that_takes_another_process_too_long_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stores, "BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.05)
     with (
         contextlib.closing(Store(tmp_path)) as store,
         contextlib.closing(sqlite3.connect(tmp_path / "trainings.db")) as other,
@@ -601,10 +652,10 @@ def test_file_of_a_newer_version_is_refused_and_left_as_it_is(tmp_path: Path) ->
     with contextlib.closing(sqlite3.connect(path)) as newer:
         newer.execute("PRAGMA journal_mode=WAL")
         newer.execute("CREATE TABLE records (other)")
-        newer.execute("PRAGMA user_version=2")
+        newer.execute("PRAGMA user_version=3")
     before = path.read_bytes()
     opened = os.listdir("/proc/self/fd")
-    with pytest.raises(StorageError, match=r"newer version .*form 2, .*knows 1.*--state-dir"):
+    with pytest.raises(StorageError, match=r"newer version .*form 3, .*knows 2.*--state-dir"):
         Store(tmp_path)
     assert path.read_bytes() == before
     assert os.listdir("/proc/self/fd") == opened

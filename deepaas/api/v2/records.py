@@ -163,9 +163,16 @@ def _date(seconds: float | None) -> str | None:
 
 
 def _duration(record: Record) -> str | None:
+    """How long the work took: as it was measured, or else between the times that are shown.
+
+    The times are no measure if the clock was set meanwhile; but nothing else is known if the keeper
+    was killed.
+    """
     if record.started is None or record.finished is None:
         return None
-    # Between the very times that are shown; in UTC, which has no change of the clocks.
+    if record.duration is not None:
+        return str(timedelta(seconds=record.duration))
+    # In UTC, which has no change of the clocks.
     started = datetime.fromtimestamp(record.started, timezone.utc)
     finished = datetime.fromtimestamp(record.finished, timezone.utc)
     return str(max(timedelta(0), finished - started))

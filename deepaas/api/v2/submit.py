@@ -12,8 +12,27 @@ from deepaas.api.body import read_call
 from deepaas.api.callbacks import callback_of
 from deepaas.api.files import RequestFiles
 from deepaas.api.v2.records import trainings_of
+from deepaas.exceptions import RequestError
 from deepaas.serving.pool import Pool
 from deepaas.training.store import Record
+
+
+class _Body:
+    """The body of a request; see `training.incoming.Body`."""
+
+    def __init__(self, request: web.BaseRequest) -> None:
+        self._content = request.content
+
+    @property
+    def is_complete(self) -> bool:
+        return self._content.is_eof()
+
+    @property
+    def received(self) -> int:
+        return self._content.total_bytes
+
+    def refuse(self, error: RequestError) -> None:
+        self._content.set_exception(error)
 
 
 async def submit(
@@ -23,7 +42,7 @@ async def submit(
     trainings = trainings_of(app, kind)
     callback = callback_of(request, app.settings.callback_hosts)
     headers = pool.train_headers if kind == "train" else pool.headers
-    async with trainings.receive(kind, pool.name, callback) as incoming:
+    async with trainings.receive(kind, pool.name, _Body(request), callback) as incoming:
         with RequestFiles(str(incoming.place.uploads)) as files:
             call = await read_call(request, headers, app.settings.limits, files)
             reply = await pool.validate(replace(call, check=kind))

@@ -1,0 +1,168 @@
+"""Durations and ages are measured: the clock of the machine may be set at any time.
+
+The clock is set for the processes under test alone, by libfaketime. Their monotonic clocks go on.
+"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.support import wait_until
+from tests.training.test_callbacks import Receiver
+from tests.training.trainings import Site, Trainings, keeper_of, kill_server
+
+LIBRARY = "/usr/lib/*/faketime/libfaketimeMT.so.1"
+MODELS = {"timed": "zoo.timed"}
+HOUR = 3600
+DAY = 24 * HOUR
+
+
+class Clock:
+    """The settable clock of the processes under test."""
+
+    def __init__(self, file: Path, library: str) -> None:
+        self._file = file
+        self.environment = {
+            "LD_PRELOAD": library,
+            "FAKETIME_TIMESTAMP_FILE": str(file),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+        self.set(0)
+
+    def set(self, seconds: int) -> None:
+        """Set it this much before or after the true time."""
+        fresh = self._file.with_suffix(".new")
+        fresh.write_text(f"{seconds:+d}\n")
+        fresh.rename(self._file)
+
+
+@pytest.fixture
+def clock(tmp_path: Path) -> Clock:
+    libraries = glob.glob(LIBRARY)
+    if not libraries:
+        pytest.skip("libfaketime is not installed (`make faketime`)")
+    return Clock(tmp_path / "clock", libraries[0])
+
+
+class Clocked:
+    """Servers whose clock can be set, and where their trainings wait."""
+
+    def __init__(self, site: Site, clock: Clock, place: Path) -> None:
+        self.clock = clock
+        self._site = site
+        self._place = place
+        place.mkdir()
+
+    def serve(self, *args: str) -> Trainings:
+        return replace(self._site.serve(*args, env=self.clock.environment), model="timed")
+
+    def begin(self, trainings: Trainings) -> str:
+        """Begin a training that waits at the gate, and return when it does."""
+        uuid = trainings.begin(place=self._place)
+        wait_until((self._place / "begun").exists, within=30, what="a training that begins")
+        return uuid
+
+    def open_gate(self) -> None:
+        (self._place / "gate").touch()
+
+
+@pytest.fixture
+def clocked(tmp_path: Path, clock: Clock) -> Iterator[Clocked]:
+    site = Site(tmp_path / "state", MODELS)
+    try:
+        yield Clocked(site, clock, tmp_path / "place")
+    finally:
+        site.close()
+
+
+def seconds(duration: str) -> float:
+    """The seconds of a duration in a record."""
+    days, _, clock = duration.rpartition(", ")
+    hours, minutes, rest = clock.split(":")
+    day = int(days.split()[0]) if days else 0
+    return day * DAY + int(hours) * HOUR + int(minutes) * 60 + float(rest)
+
+
+@pytest.mark.parametrize("jump", [HOUR, -HOUR], ids=["ahead", "back"])
+def test_duration_is_measured_when_the_clock_is_set(clocked: Clocked, jump: int) -> None:
+    trainings = clocked.serve()
+    uuid = clocked.begin(trainings)
+    clocked.clock.set(jump)
+    clocked.open_gate()
+    record = trainings.wait(uuid)
+    began = datetime.fromisoformat(record["start_date"])
+    finished = datetime.fromisoformat(record["finish_date"])
+    assert abs(finished - began - timedelta(seconds=jump)) < timedelta(seconds=60)
+    assert 0.01 < seconds(record["duration"]) < 60
+    assert record["result"]["duration"] == record["duration"]
+
+
+@pytest.mark.parametrize("jump", [HOUR, -HOUR], ids=["ahead", "back"])
+def test_duration_of_what_a_server_has_seen_die_is_measured(clocked: Clocked, jump: int) -> None:
+    trainings = clocked.serve()
+    uuid = clocked.begin(trainings)
+    clocked.clock.set(jump)
+    keeper_of(uuid).kill()
+    assert 0.01 < seconds(trainings.wait(uuid)["duration"]) < 60
+
+
+def test_duration_is_that_of_the_work_when_its_server_was_killed(clocked: Clocked) -> None:
+    trainings = clocked.serve()
+    uuid = clocked.begin(trainings)
+    kill_server(trainings.server)
+    clocked.clock.set(HOUR)
+    clocked.open_gate()
+    assert seconds(clocked.serve().wait(uuid)["duration"]) < 60
+
+
+KEPT = ("--training-ttl", str(HOUR), "--result-ttl", "0.1", "--sweep-interval", "0.1")
+
+
+def let_records_be_looked_at(trainings: Trainings) -> None:
+    """Return when old records have been removed once more: a prediction's, which is old at once."""
+    jobs = replace(trainings, segment="jobs")
+    answer = trainings.server.predict("timed", headers={"Prefer": "respond-async"})
+    assert answer.status_code == 202
+    jobs.wait(answer.json()["uuid"])
+    wait_until(lambda: jobs.list() == [], within=20, what="that an old record is removed")
+
+
+@pytest.mark.parametrize("jump", [400 * DAY, -400 * DAY], ids=["ahead", "back"])
+@pytest.mark.parametrize("restart", [False, True])
+def test_age_does_not_change_when_the_clock_is_set(
+    clocked: Clocked, jump: int, restart: bool
+) -> None:
+    """Neither is a record removed early, nor are old ones kept."""
+    trainings = clocked.serve(*KEPT)
+    uuid = clocked.begin(trainings)
+    clocked.open_gate()
+    trainings.wait(uuid)
+    let_records_be_looked_at(trainings)
+    if restart:
+        kill_server(trainings.server)
+    clocked.clock.set(jump)
+    if restart:
+        trainings = clocked.serve(*KEPT)
+    for _ in range(2):
+        let_records_be_looked_at(trainings)
+    assert [one["uuid"] for one in trainings.list()] == [uuid]
+
+
+def test_a_callback_is_tried_again_when_the_clock_is_set_back(clocked: Clocked) -> None:
+    receiver = Receiver(answers=[500, 500])
+    try:
+        trainings = clocked.serve("--allow-callbacks", "127.0.0.1")
+        headers = {"Callback-URL": receiver.url}
+        assert trainings.server.post(trainings.path, headers=headers).status_code == 200
+        wait_until(lambda: receiver.posts, within=20, what="a call")
+        clocked.clock.set(-DAY)
+        receiver.wait_for("queued", "queued", "queued", "running", "done")
+    finally:
+        receiver.close()

@@ -1,0 +1,345 @@
+"""Requests that are being received: a slow body keeps nobody else from training."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import Coroutine, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deepaas.exceptions import QueueFullError, RequestError, StoppingError
+from deepaas.training import incoming
+from deepaas.training.incoming import Incoming, Places
+from deepaas.training.plan import Workplace
+from tests.support import HOST, Server, wait_until
+from tests.training.trainings import Place, Site, stop_server
+
+LENGTH = 100
+KINDS = {"train": "train", "jobs": "predict"}
+OPTIONS = {"train": "--max-incoming-trainings", "jobs": "--max-incoming-jobs"}
+
+
+class Slow:
+    """A request for a training, or an asynchronous prediction, whose body does not come."""
+
+    def __init__(self, server: Server, segment: str, sent: bytes = b"{") -> None:
+        path = f"/v2/models/trains/{KINDS[segment]}/"
+        prefer = "Prefer: respond-async\r\n" if segment == "jobs" else ""
+        head = f"POST {path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\n{prefer}"
+        self.connection = socket.create_connection((HOST, server.port), timeout=20)
+        self.connection.sendall(f"{head}Content-Length: {LENGTH}\r\n\r\n".encode() + sent)
+        self._left = LENGTH - len(sent)
+
+    def finish(self) -> None:
+        self.connection.sendall(b"}" + b" " * (self._left - 1))
+
+    @property
+    def has_answer(self) -> bool:
+        """Whether an answer has begun to come."""
+        self.connection.setblocking(False)
+        try:
+            return bool(self.connection.recv(1, socket.MSG_PEEK))
+        except BlockingIOError:
+            return False
+        finally:
+            self.connection.settimeout(20)
+
+    def answer(self) -> str:
+        """The beginning of the answer, with its status."""
+        return self.connection.recv(65536).decode()
+
+
+@pytest.fixture
+def slow_ones() -> Iterator[list[Slow]]:
+    slow: list[Slow] = []
+    yield slow
+    for one in slow:
+        one.connection.close()
+
+
+def ask(server: Server, segment: str, **kwargs: Any) -> int:
+    """The status of an honest request."""
+    headers = {"Prefer": "respond-async"} if segment == "jobs" else {}
+    path = f"/v2/models/trains/{KINDS[segment]}/"
+    status = server.post(path, headers=headers, **kwargs).status_code
+    return 200 if status == 202 else status
+
+
+def directories(site: Site) -> int:
+    return len(list((site.state / "work").iterdir()))
+
+
+# --- slow bodies -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("segment", KINDS)
+def test_unfinished_bodies_take_no_place_in_the_queue(
+    site: Site, slow_ones: list[Slow], segment: str
+) -> None:
+    """As many as may run, wait and come in, and some more."""
+    server = site.serve().server
+    slow_ones += [Slow(server, segment) for _ in range(120)]
+    wait_until(lambda: directories(site) == 101, within=20, what="101 requests")
+    for _ in range(3):
+        assert ask(server, segment) == 200
+
+
+@pytest.mark.parametrize("segment", KINDS)
+def test_slow_bodies_make_way_for_a_request_that_needs_a_place(
+    site: Site, slow_ones: list[Slow], segment: str
+) -> None:
+    server = site.serve(OPTIONS[segment], "4").server
+    slow_ones += [Slow(server, segment) for _ in range(4)]
+    wait_until(lambda: directories(site) == 4, within=20, what="four requests")
+    assert ask(server, segment, files={"data": ("a", bytes(3_000_000))}) == 200
+    refused = [one for one in slow_ones if one.has_answer]
+    (answer,) = [one.answer() for one in refused]
+    assert " 503 " in answer.split("\r\n")[0]
+    assert "Retry-After: " in answer
+    assert "queue_full" in answer
+    assert OPTIONS[segment] in answer
+    for one in slow_ones:
+        if one not in refused:
+            one.finish()
+            assert " 20" in one.answer().split("\r\n")[0]
+
+
+def test_no_more_requests_are_received_at_once_than_may(site: Site, slow_ones: list[Slow]) -> None:
+    server = site.serve("--max-incoming-trainings", "3").server
+    slow_ones += [Slow(server, "train") for _ in range(20)]
+    most = 0
+
+    def refused() -> int:
+        nonlocal most
+        most = max(most, directories(site))
+        return sum(one.has_answer for one in slow_ones)
+
+    wait_until(lambda: refused() == 17, within=60, what="that the slow ones are refused")
+    assert most <= 2 * 3  # the directory of one that is refused goes a moment later
+    wait_until(lambda: directories(site) == 3, within=20, what="three requests")
+
+
+def test_an_upload_that_is_quick_enough_is_not_refused(site: Site) -> None:
+    trainings = site.serve("--max-incoming-trainings", "1")
+    size = 400_000
+    head = (
+        f"POST {trainings.path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {size}\r\n"
+        "Content-Type: application/json\r\n\r\n"
+    )
+    with (
+        socket.create_connection((HOST, trainings.server.port), timeout=20) as quick,
+        contextlib.ExitStack() as ends,
+    ):
+        quick.sendall(head.encode() + b"{}")
+        wait_until(lambda: directories(site) == 1, within=20)
+        waiting = Slow(trainings.server, "train", b"{}" + b" " * (LENGTH - 2))
+        ends.callback(waiting.connection.close)
+        began = time.monotonic()
+        left = size - 2
+        while left:  # for longer than a body that does not come may take
+            piece = min(left, 40_000)
+            quick.sendall(b" " * piece)
+            left -= piece
+            time.sleep(0.5)
+        assert time.monotonic() - began > incoming.HEAD_START / incoming.SLOW
+        assert b" 200 " in quick.recv(65536)
+        assert " 200 " in waiting.answer()
+
+
+def test_slow_bodies_leave_nothing(site: Site, slow_ones: list[Slow]) -> None:
+    trainings = site.serve()
+    slow_ones += [Slow(trainings.server, "train") for _ in range(10)]
+    wait_until(lambda: directories(site) == 10, within=20)
+    for one in slow_ones:
+        one.connection.close()
+    wait_until(lambda: directories(site) == 0, within=20, what="that they have left nothing")
+    assert trainings.list() == []
+
+
+# --- the queue -------------------------------------------------------------------------------
+
+
+def test_of_two_bodies_the_one_that_comes_first_has_the_last_place_in_the_queue(
+    site: Site, place: Place, slow_ones: list[Slow]
+) -> None:
+    trainings = site.serve("--max-queued-trainings", "1")
+    trainings.begin(place=place)
+    place.wait_for_attempt()
+    slow_ones += [Slow(trainings.server, "train") for _ in range(2)]
+    wait_until(lambda: directories(site) == 3, within=20)
+    slow_ones[1].finish()
+    assert " 200 " in slow_ones[1].answer()
+    slow_ones[0].finish()
+    answer = slow_ones[0].answer()
+    assert " 503 " in answer.split("\r\n")[0]
+    assert "1 wait for their turn" in answer
+    place.open_gate()
+
+
+def test_a_full_queue_refuses_a_body_before_it_comes(
+    site: Site, place: Place, slow_ones: list[Slow]
+) -> None:
+    trainings = site.serve("--max-queued-trainings", "0")
+    trainings.begin(place=place)
+    slow_ones.append(Slow(trainings.server, "train"))
+    assert " 503 " in slow_ones[0].answer()
+    place.open_gate()
+
+
+def test_invalid_requests_take_no_place_in_the_queue(site: Site, place: Place) -> None:
+    trainings = site.serve("--max-queued-trainings", "1", "--max-incoming-trainings", "2")
+    trainings.begin(place=place)
+    place.wait_for_attempt()
+    for _ in range(5):
+        assert trainings.post(size="no number").status_code == 422
+    assert trainings.post().status_code == 200
+    place.open_gate()
+
+
+def test_requests_that_wait_for_a_place_are_told_of_the_end(
+    site: Site, slow_ones: list[Slow]
+) -> None:
+    trainings = site.serve("--max-incoming-trainings", "1", "--drain-timeout", "0.2")
+    slow_ones += [Slow(trainings.server, "train") for _ in range(2)]
+    wait_until(lambda: directories(site) == 1, within=20)
+    stop_server(trainings.server)
+    for one in slow_ones:
+        assert "server_stopping" in one.answer()
+
+
+# --- places ----------------------------------------------------------------------------------
+
+
+@dataclass
+class Bytes:
+    """A body that has come as far as it says."""
+
+    is_complete: bool = False
+    received: int = 0
+    errors: list[RequestError] = field(default_factory=list)
+
+    def refuse(self, error: RequestError) -> None:
+        self.errors.append(error)
+
+
+def coming(body: Bytes, age: float = 0.0) -> Incoming:
+    place = Workplace(Path("nowhere"))
+    return Incoming("u", "train", place, body, began=time.monotonic() - age)
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(work, 20))
+
+
+async def hold(places: Places, one: Incoming, until: asyncio.Event) -> None:
+    async with places.take(one):
+        await until.wait()
+
+
+async def settle() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def test_the_slowest_of_the_slow_bodies_is_refused() -> None:
+    async def work() -> None:
+        places, end = Places(3, "--option"), asyncio.Event()
+        bodies = [Bytes(received=10_000), Bytes(received=1_000), Bytes(received=10_000_000)]
+        holding = [asyncio.create_task(hold(places, coming(one, 60), end)) for one in bodies]
+        await settle()
+        waiting = asyncio.create_task(hold(places, coming(Bytes()), end))
+        await settle()
+        assert [len(body.errors) for body in bodies] == [0, 1, 0]
+        assert isinstance(bodies[1].errors[0], QueueFullError)
+        assert not waiting.done()
+        end.set()
+        await asyncio.gather(*holding, waiting)
+
+    run(work())
+
+
+def test_a_body_that_has_just_begun_is_not_refused() -> None:
+    async def work() -> None:
+        places, end = Places(1, "--option"), asyncio.Event()
+        body = Bytes()
+        first = asyncio.create_task(hold(places, coming(body), end))
+        await settle()
+        second = asyncio.create_task(hold(places, coming(Bytes()), end))
+        await asyncio.sleep(2 * incoming.LOOK_SECONDS)
+        assert body.errors == []
+        end.set()
+        await asyncio.gather(first, second)
+
+    run(work())
+
+
+def test_a_place_goes_to_a_request_that_has_all_come_first() -> None:
+    async def work() -> None:
+        places, end = Places(1, "--option"), asyncio.Event()
+        ends = [asyncio.Event() for _ in range(3)]
+        first = asyncio.create_task(hold(places, coming(Bytes(True)), end))
+        await settle()
+        bodies = [Bytes(), Bytes(), Bytes(True)]
+        order: list[int] = []
+
+        async def note(number: int) -> None:
+            async with places.take(coming(bodies[number])):
+                order.append(number)
+                await ends[number].wait()
+
+        others = [asyncio.create_task(note(number)) for number in range(3)]
+        await settle()
+        end.set()
+        for one in (ends[2], ends[0], ends[1]):
+            await settle()
+            one.set()
+        await asyncio.gather(first, *others)
+        assert order == [2, 0, 1]
+
+    run(work())
+
+
+@pytest.mark.parametrize("moment", ["waiting", "given"])
+def test_a_request_that_leaves_gives_its_place_to_the_next(moment: str) -> None:
+    async def work() -> None:
+        places, end, last = Places(1, "--option"), asyncio.Event(), asyncio.Event()
+        first = asyncio.create_task(hold(places, coming(Bytes(True)), end))
+        await settle()
+        leaves = asyncio.create_task(hold(places, coming(Bytes(True)), last))
+        await settle()
+        follows = asyncio.create_task(hold(places, coming(Bytes(True)), last))
+        await settle()
+        if moment == "given":
+            end.set()
+            first.cancel()
+            await asyncio.gather(first, return_exceptions=True)
+        leaves.cancel()
+        end.set()
+        last.set()
+        await asyncio.gather(first, leaves, return_exceptions=True)
+        await follows
+        assert repr(places) == "<Places: 0 of 1, 0 wait>"
+
+    run(work())
+
+
+def test_requests_that_wait_are_refused_when_the_places_are_closed() -> None:
+    async def work() -> None:
+        places, end = Places(1, "--option"), asyncio.Event()
+        first = asyncio.create_task(hold(places, coming(Bytes(True)), end))
+        await settle()
+        waiting = asyncio.create_task(hold(places, coming(Bytes(True)), end))
+        await settle()
+        places.close()
+        with pytest.raises(StoppingError):
+            await waiting
+        end.set()
+        await first
+
+    run(work())

@@ -1,0 +1,28 @@
+"""Trains until the file `gate` is there. It does not sleep: libfaketime breaks time.sleep."""
+
+import pathlib
+import threading
+from typing import Any
+
+from webargs import fields
+
+GATE_SECONDS = 60.0
+
+
+def get_train_args() -> dict[str, Any]:
+    return {"place": fields.Str(missing="")}
+
+
+def predict() -> str:
+    return "predicted"
+
+
+def train(place: str) -> str:
+    directory = pathlib.Path(place)
+    if place:
+        (directory / "begun").touch()
+    for _ in range(int(GATE_SECONDS / 0.02)):
+        if not place or (directory / "gate").exists():
+            return "trained"
+        threading.Event().wait(0.02)
+    raise TimeoutError("nobody has opened the gate")
