@@ -47,6 +47,10 @@ def _array(values: list[Any], dtype: str, layout: str) -> Any:
     return LAYOUTS[layout](array)
 
 
+def _series(values: list[str]) -> Any:
+    return pd.Series(pd.to_datetime(values, format="ISO8601"), dtype="datetime64[ns]")
+
+
 LAYOUTS: dict[str, Callable[[Any], Any]] = {
     "plain": lambda array: array,
     "strided": lambda array: np.repeat(array, 2)[::2],
@@ -77,7 +81,7 @@ MAKERS: dict[str, Callable[..., Any]] = {
     "answer": lambda content: Answer(content=make(content)),
     "array": _array,
     "table": lambda values: pd.DataFrame({"number": values, "text": [str(v) for v in values]}),
-    "series": lambda values: pd.Series(pd.to_datetime(values), dtype="datetime64[ns]"),
+    "series": lambda values: _series(values),
     "whole numbers": lambda values: pd.Series(values, dtype="Int64"),
     "nothing": lambda: [pd.NaT, pd.NA, None, np.datetime64("NaT"), float("nan")],
 }
