@@ -52,6 +52,10 @@ class StartError(DeepaasError):
     """A worker could not become ready; the text says what went wrong, and when."""
 
 
+class LostDescriptorsError(DeepaasError):
+    """A worker has sent a file, and the kernel could not hand it over."""
+
+
 class Worker:
     """A worker process: started when made, ended when `exited` is done.
 
@@ -255,12 +259,14 @@ class Worker:
             return False
         try:
             read()
+            return True
+        except LostDescriptorsError as error:
+            logger.error("Worker %s is killed: %s (ulimit -n)", self.name, error)
         except Exception:
             logger.exception("Worker %s sends what cannot be read and is killed", self.name)
-            self._garbled = True
-            self.kill()
-            return False
-        return True
+        self._garbled = True
+        self.kill()
+        return False
 
     def _read_replies(self) -> None:
         try:
@@ -277,6 +283,7 @@ class Worker:
                 self.answered += 1
                 prediction = self.calls.pop(call_id, None)
                 if prediction is None:
+                    message.discard()
                     raise ValueError(f"a reply to call {call_id}, which it does not have")
                 prediction.answer(message)
                 prediction.end()
@@ -395,12 +402,20 @@ _view = memoryview(_buffer)
 
 def _receive(sock: socket.socket) -> tuple[bytes, list[int]]:
     """What has come, and the descriptors that came with it. Quicker than socket.recv_fds, which
-    makes room for as much as could come each time."""
-    size, extra, _, _ = sock.recvmsg_into([_buffer], ANCILLARY, socket.MSG_CMSG_CLOEXEC)
+    makes room for as much as could come each time.
+
+    Raises LostDescriptorsError if not all of the descriptors could be received: then it is not
+    known to which reply the others belong.
+    """
+    size, extra, flags, _ = sock.recvmsg_into([_buffer], ANCILLARY, socket.MSG_CMSG_CLOEXEC)
     fds = array.array("i")
     for level, kind, data in extra:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+    if flags & socket.MSG_CTRUNC:
+        for fd in fds:
+            os.close(fd)
+        raise LostDescriptorsError("the server has no descriptor left for a file it has sent")
     return bytes(_view[:size]), fds.tolist() if fds else []
 
 
