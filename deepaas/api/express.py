@@ -16,6 +16,7 @@ import asyncio
 import logging
 import re
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -127,6 +128,7 @@ class Connection(RequestHandler):
         "_is_logged",
         "_late",
         "_left",
+        "_opened",
         "_remote",
         "_under_way",
         "_used",
@@ -143,6 +145,7 @@ class Connection(RequestHandler):
         self._held = b""  # what came while a request was on the short way
         self._under_way: Journey | None = None
         self._used = 0.0  # when the last one arrived
+        self._opened = self._loop.time()
         self._remote = ""
         self._late: asyncio.TimerHandle | None = None
         self.arrival: Journey | None = None  # to be answered on the long way
@@ -208,6 +211,17 @@ class Connection(RequestHandler):
             and not self._force_close
             and not self._close
         )
+
+    def idle_since(self) -> tuple[bool, float] | None:
+        """Whether the connection has been used, and since when it is idle; None if it is not idle.
+
+        One that has sent a part of a head is idle, too.
+        """
+        if self._under_way is not None or self._held or not self._is_at_rest():
+            return None
+        used = bool(self._used or self._request_count)
+        answered = self._next_keepalive_close_time - self._keepalive_timeout  # on the long way
+        return used, max(self._opened, self._used, answered)
 
     def _begin(self, head: Head, data: bytes, end: int) -> bool:
         """Send a request on its short way; False if it cannot go there now."""
@@ -371,12 +385,30 @@ def _head_of(request: web.BaseRequest) -> bytes:
 
 
 class Server(web.Server):
-    """aiohttp's low-level server, with connections that know the short way."""
+    """aiohttp's low-level server, with connections that know the short way.
+
+    `on_open` and `on_closed` are called when one of them has been made or is closing.
+    """
 
     def __init__(self, app: App, **kwargs: Any) -> None:
         super().__init__(app.handle, **kwargs)
         self.app = app
         self.heads: dict[bytes, Head] = {}
+        self.open: set[Connection] = set()
+        self.on_open: Callable[[Connection], object] = lambda _: None
+        self.on_closed: Callable[[], object] = lambda: None
+
+    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
+        super().connection_made(handler, transport)
+        assert isinstance(handler, Connection)
+        self.open.add(handler)
+        self.on_open(handler)
+
+    def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
+        super().connection_lost(handler, exc)
+        assert isinstance(handler, Connection)
+        self.open.discard(handler)
+        self.on_closed()
 
     def __call__(self) -> Connection:
         return Connection(self, loop=asyncio.get_running_loop(), **self._kwargs)

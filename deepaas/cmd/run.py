@@ -8,7 +8,6 @@ import errno
 import gc
 import logging
 import os
-import resource
 import shutil
 import signal
 import socket
@@ -21,6 +20,7 @@ import uvloop
 
 import deepaas
 from deepaas import config, log
+from deepaas.cmd import descriptors
 from deepaas.cmd.reload import Reloads, watching
 from deepaas.cmd.trainings import callback_options, open_trainings
 from deepaas.cmd.turns import ask_for_short_turns
@@ -45,8 +45,6 @@ SENDING_SECONDS = 1.0
 
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 """The signals that end the server."""
-
-MAX_OPEN_FILES = 65536
 
 TELL_SECONDS = 5.0
 """How often it is said what a server that stops waits for."""
@@ -84,7 +82,7 @@ def run(argv: Sequence[str]) -> int:
     )
     try:
         log.setup(options, tail)
-        open_files = _raise_open_files(conf.queue_size)
+        open_files = descriptors.raise_limit()
         ask_for_short_turns()
         sources = loading.find(conf.model, conf.model_name)
         with contextlib.ExitStack() as resources:
@@ -96,23 +94,6 @@ def run(argv: Sequence[str]) -> int:
             return uvloop.run(server.run(sources, listener, upload_dir))
     except (ConfigurationError, OSError) as error:
         return _refuse(str(error))
-
-
-def _raise_open_files(queue_size: int) -> int:
-    """Let this process have as many connections as it may; the limit there was, for the workers."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
-    if soft != resource.RLIM_INFINITY and most > soft:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    wanted = queue_size + 200
-    if max(soft, most) < wanted and soft != resource.RLIM_INFINITY:
-        logger.warning(
-            "This process may open %d files only; so many requests as --queue-size allows need %d "
-            "(ulimit -n)",
-            max(soft, most),
-            wanted,
-        )
-    return soft
 
 
 def _refuse(message: str) -> int:
@@ -285,11 +266,12 @@ class Server:
         app.no_trainings = self._no_trainings
         return app
 
-    async def _serve(self, app: App, pools: list[Pool], listener: socket.socket) -> None:
+    async def _serve(self, app: App, pools: list[Pool], sock: socket.socket) -> None:
         from aiohttp import web
 
         from deepaas.api.access import AccessLogger
         from deepaas.api.express import Server
+        from deepaas.api.listener import Listener
 
         access_log = logging.getLogger("deepaas.access")
         wanted = self._conf.access_log and access_log.isEnabledFor(logging.INFO)
@@ -310,13 +292,17 @@ class Server:
         await runner.setup()
         gc.collect()
         gc.freeze()
-        # As many connections as the system lets wait (net.core.somaxconn): one more would have to
-        # ask again, a second later.
-        site = web.SockSite(runner, listener, backlog=socket.SOMAXCONN)
+        conf = self._conf
+        most = descriptors.most_connections(
+            conf.max_connections, conf.workers, len(pools), conf.queue_size
+        )
+        listener = Listener(sock, http, most)
         try:
-            await site.start()
-            host, port = listener.getsockname()[:2]
-            if listener.family == socket.AF_INET6:
+            # As many connections as the system lets wait (net.core.somaxconn): one more would have
+            # to ask again, a second later.
+            listener.open(socket.SOMAXCONN)
+            host, port = sock.getsockname()[:2]
+            if sock.family == socket.AF_INET6:
                 host = f"[{host}]"
             url = f"http://{host}:{port}{app.settings.base_path}"
             models = ", ".join(app.pools)
@@ -329,10 +315,11 @@ class Server:
                 self._trainings.begin()
             async with watching(pools if self._conf.reload else []):
                 await self._stop.wait()
-            await site.stop()
+            listener.close()
             await self._drain(app, pools)
             await self._end(pools)
         finally:
+            listener.close()
             if not self._hurry.is_set():
                 await runner.cleanup()
 

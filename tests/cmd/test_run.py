@@ -403,6 +403,7 @@ def test_stop_timeout_is_how_long_a_stop_waits(seconds: str, least: float, most:
 
 def test_each_model_has_a_line_at_the_start(serve: Serve) -> None:
     server = serve({}, "zoo.echo", "zoo.objects:instance", "zoo.bare", "--workers", "2")
+    wait_until(lambda: "Listening on" in server.log(), within=5, what="the line")
     log = server.log()
     for name, target, can in [
         ("echo", "zoo.echo", r"predict\(text, number\)"),
