@@ -8,11 +8,9 @@ import errno
 import gc
 import logging
 import os
-import shutil
 import signal
 import socket
 import sys
-import tempfile
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -21,6 +19,8 @@ import uvloop
 import deepaas
 from deepaas import config, log
 from deepaas.cmd import descriptors
+from deepaas.cmd.orphans import sweep_beside, upload_directory
+from deepaas.cmd.reaper import reaping_orphans
 from deepaas.cmd.reload import Reloads, watching
 from deepaas.cmd.trainings import callback_options, open_trainings
 from deepaas.cmd.turns import ask_for_short_turns
@@ -87,11 +87,10 @@ def run(argv: Sequence[str]) -> int:
         sources = loading.find(conf.model, conf.model_name)
         with contextlib.ExitStack() as resources:
             listener = resources.enter_context(_bind(conf.listen_ip, conf.listen_port))
-            upload_dir = tempfile.mkdtemp(prefix="deepaas-", dir=conf.upload_dir or None)
-            resources.callback(shutil.rmtree, upload_dir, ignore_errors=True)
+            upload_dir = resources.enter_context(upload_directory(conf.upload_dir))
             guard = resources.enter_context(contextlib.closing(Guard(upload_dir)))
             server = Server(conf, options, tail, guard, open_files)
-            return uvloop.run(server.run(sources, listener, upload_dir))
+            return uvloop.run(server.live(sources, listener, upload_dir))
     except (ConfigurationError, OSError) as error:
         return _refuse(str(error))
 
@@ -141,6 +140,14 @@ class Server:
         self._signal = 0  # the one that said to stop
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
+
+    async def live(
+        self, sources: Sequence[loading.ModelSource], listener: socket.socket, upload_dir: str
+    ) -> int:
+        """Do as `run` does, and see to other processes besides: the guard, orphans and remains."""
+        with self._guard.watched(), reaping_orphans():
+            sweep_beside(upload_dir)
+            return await self.run(sources, listener, upload_dir)
 
     async def run(
         self, sources: Sequence[loading.ModelSource], listener: socket.socket, upload_dir: str

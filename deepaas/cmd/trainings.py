@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import platformdirs
 
 from deepaas import log
+from deepaas.cmd.orphans import sweeping_servers
 from deepaas.exceptions import (
     ConfigurationError,
     NotReadyError,
@@ -75,9 +76,11 @@ async def open_trainings(
     if not (conf.train_endpoint or conf.predict_endpoint):
         return None, "they are switched off"
     workers = Workers(pools, conf.train_exclusive_timeout)
-    manager = Manager(state_dir(conf), options_of(conf, process, open_files), sources, workers)
+    directory = state_dir(conf)
+    manager = Manager(directory, options_of(conf, process, open_files), sources, workers)
     try:
-        await manager.open()
+        async with sweeping_servers(directory):
+            await manager.open()
     except StorageError as error:
         if conf.state_dir:
             raise ConfigurationError(str(error)) from None

@@ -10,6 +10,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -17,7 +18,7 @@ from typing import Any
 
 from deepaas.exceptions import DeepaasError
 from deepaas.model.v2.exchange import Calling, Reply
-from deepaas.processes import signal_name
+from deepaas.processes import how_it_ended, own_children
 from deepaas.serving import messages
 from deepaas.serving.guard import MARK, kill_session
 from deepaas.serving.prediction import Prediction, ReplyStream
@@ -41,10 +42,10 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 _BOOTSTRAP = """\
 import sys
 if not getattr(sys.flags, "safe_path", False): del sys.path[0]
-fds = [int(fd) for fd in sys.argv[1:4]]
+fds_and_server = [int(number) for number in sys.argv[1:5]]
 sys.argv[:] = ["deepaas-worker"]
 from deepaas.serving import process
-process.main(*fds)
+process.main(*fds_and_server)
 """
 
 
@@ -138,6 +139,8 @@ class Worker:
                 if output is not None:
                     os.close(output)
             self.pid = self._process.pid
+            own_children.add(self.pid)
+            on_failure.callback(own_children.discard, self.pid)
             on_failure.callback(kill_session, self.pid)
             self._pidfd = os.pidfd_open(self.pid)
             on_failure.pop_all()
@@ -149,10 +152,13 @@ class Worker:
         self._control.send(messages.encode_control(start))
 
     def _spawn(self, ends: list[socket.socket], output: int | None) -> subprocess.Popen[bytes]:
+        if threading.current_thread() is not threading.main_thread():
+            raise RuntimeError("only the main thread may start workers: they end with their thread")
         return subprocess.Popen(
             [
                 *(sys.executable, "-c", _BOOTSTRAP),
                 *(str(end.fileno()) for end in ends),
+                str(os.getpid()),
                 self.name,  # for those who list processes
             ],
             pass_fds=[end.fileno() for end in ends],
@@ -362,7 +368,8 @@ class Worker:
     def _process_ended(self) -> None:
         self._loop.remove_reader(self._pidfd)
         kill_session(self.pid)  # what it has started; before its id can be reused
-        ending = _ending(self._process.wait())
+        ending = how_it_ended(self._process.wait())
+        own_children.discard(self.pid)
         self._drain(self._read_replies, self._replies)
         self._drain(self._read_control, self._control)
         if not self.ready.done():
@@ -461,10 +468,3 @@ def _has_data(sock: socket.socket) -> bool:
         return bool(sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
     except (BlockingIOError, ConnectionResetError):
         return False
-
-
-def _ending(returncode: int) -> str:
-    """How a process ended, for people."""
-    if returncode >= 0:
-        return f"exited with code {returncode}"
-    return f"was ended by signal {-returncode} ({signal_name(-returncode)})"
