@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from deepaas.cmd import descriptors
 from deepaas.cmd.orphans import sweep_beside, upload_directory
 from deepaas.cmd.reaper import reaping_orphans
 from deepaas.cmd.reload import Reloads, watching
+from deepaas.cmd.start import STOPPING
 from deepaas.cmd.trainings import callback_options, open_trainings
 from deepaas.cmd.turns import ask_for_short_turns
 from deepaas.exceptions import ConfigurationError, NoModelError
@@ -43,8 +45,8 @@ logger = logging.getLogger("deepaas")
 SENDING_SECONDS = 1.0
 """How long answers that are on their way may still take when the workers have ended."""
 
-STOPPING = (signal.SIGTERM, signal.SIGINT)
-"""The signals that end the server."""
+HURRY_SECONDS = 5.0
+"""How long the end may take after a second signal."""
 
 TELL_SECONDS = 5.0
 """How often it is said what a server that stops waits for."""
@@ -87,6 +89,8 @@ def run(argv: Sequence[str]) -> int:
         sources = loading.find(conf.model, conf.model_name)
         with contextlib.ExitStack() as resources:
             listener = resources.enter_context(_bind(conf.listen_ip, conf.listen_port))
+            # Until there are handlers: what is made from now on has to be removed.
+            signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
             upload_dir = resources.enter_context(upload_directory(conf.upload_dir))
             guard = resources.enter_context(contextlib.closing(Guard(upload_dir)))
             server = Server(conf, options, tail, guard, open_files)
@@ -157,7 +161,7 @@ class Server:
         self._listen_to_signals(pools)
         opening = open_trainings(self._conf, sources, pools, self._log_options, self._open_files)
         self._trainings, self._no_trainings = await opening
-        starting = asyncio.gather(*(pool.start() for pool in pools))
+        starting = asyncio.gather(*(pool.start() for pool in pools if not self._stop.is_set()))
         stopping = asyncio.create_task(self._stop.wait())
         keep: bool | None = True  # trainings are not to end because this server cannot begin
         try:
@@ -181,7 +185,8 @@ class Server:
             starting.cancel()
             stopping.cancel()
             await asyncio.gather(starting, stopping, return_exceptions=True)
-            _ignore_signals()
+            for signum in STOPPING:  # one that comes now is not to be the reason why this ends
+                signal.signal(signum, signal.SIG_IGN)
         return 128 + self._signal if self._hurry.is_set() else 0
 
     async def _end(self, pools: list[Pool], keep: bool | None = None) -> None:
@@ -198,6 +203,7 @@ class Server:
             if self._stop.is_set():
                 logger.warning("Stopping at once")
                 self._hurry.set()
+                _exit_later(128 + signum)
                 for pool in pools:
                     pool.kill()
             self._signal = signum
@@ -207,6 +213,7 @@ class Server:
             loop.add_signal_handler(signum, stop, signum)
         reloads = Reloads(pools)
         loop.add_signal_handler(signal.SIGHUP, reloads.reload_all)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
 
     def _pool(self, source: loading.ModelSource, upload_dir: str) -> Pool:
         conf = self._conf
@@ -352,12 +359,11 @@ class Server:
             await asyncio.sleep(0.02)
 
 
-def _ignore_signals() -> None:
-    """All has ended: a signal that comes now is not to be the reason for which this ends."""
-    loop = asyncio.get_running_loop()
-    for signum in STOPPING:
-        loop.remove_signal_handler(signum)
-        signal.signal(signum, signal.SIG_IGN)
+def _exit_later(code: int) -> None:
+    """See to the end of this process even if something, such as a disk, keeps it from ending."""
+    timer = threading.Timer(HURRY_SECONDS, os._exit, [code])
+    timer.daemon = True
+    timer.start()
 
 
 def _report(pool: Pool) -> None:
