@@ -162,6 +162,14 @@ SERVER = [
         help="Seconds that a client may let pass without taking more of an answer; then its "
         "connection is cut. 0 is no limit.",
     ),
+    cfg.IntOpt(
+        "max-connections",
+        default=0,
+        min=0,
+        help="Most connections at once. Further clients wait, and idle connections are closed for "
+        "them. 0 is as many as this process has descriptors for (ulimit -n), less those that it "
+        "needs itself; more than that are never accepted.",
+    ),
     _seconds(
         "drain-timeout",
         default=30,

@@ -32,6 +32,9 @@ HOST = "127.0.0.1"
 GROUP = "deepaas.v2.model"
 ZOO = Path(__file__).resolve().parent / "zoo"
 
+UPLOAD_LOCK = ".server-lock"
+"""A file in the directory for uploads, whose lock a living server holds."""
+
 READY_SECONDS = 30.0
 STOP_SECONDS = 15.0
 ANSWER_SECONDS = 20.0
@@ -327,7 +330,8 @@ class Server:
     `env` takes a variable away. Without `cwd` the server runs in a directory of its own. Without
     `port` one is leased; `listen=False` leaves the port to `args`, `env` or `config`. With `stderr`
     only stdout goes to the log, and stderr to that file. `redirect` has the redirections of a shell
-    that it is started with, such as ">&-".
+    that it is started with, such as ">&-". `open_files` limits its descriptors.
+    `launcher` is a command that runs the program whose arguments follow.
     """
 
     models: Mapping[str, str] = field(default_factory=dict)
@@ -339,6 +343,8 @@ class Server:
     listen: bool = True
     executable: Path | None = None
     stderr: Path | None = None
+    open_files: int = 0
+    launcher: Sequence[str] = ()
     ready_seconds: float = READY_SECONDS
     redirect: str = ""
 
@@ -368,7 +374,9 @@ class Server:
         self.home = home
         if not self.port:
             self.port = self._resources.enter_context(leased_port())
-        args = [str(self.executable or program())]
+        args = [*self.launcher, str(self.executable or program())]
+        if self.open_files:
+            args = ["sh", "-c", f'ulimit -n {self.open_files}; exec "$@"', "sh", *args]
         if self.config is not None:
             (home / "given.conf").write_text(self.config)
             args += ["--config-file", str(home / "given.conf")]
@@ -542,8 +550,13 @@ class Server:
         return "\n".join(self.log().splitlines()[-60:])
 
     def temporary_files(self) -> list[Path]:
-        """The files in its temporary directory."""
-        return sorted(path for path in (self.home / "tmp").rglob("*") if path.is_file())
+        """The files in its temporary directory, but for the lock of the one for uploads."""
+        found = (path for path in (self.home / "tmp").rglob("*") if path.is_file())
+        return sorted(path for path in found if path.name != UPLOAD_LOCK)
+
+    def uploads(self) -> list[Path]:
+        """The files in the directories of its temporary directory."""
+        return [path for path in self.temporary_files() if path.parent != self.home / "tmp"]
 
     # Requests
 

@@ -16,6 +16,7 @@ import asyncio
 import logging
 import re
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,8 @@ from deepaas.serving.pool import Pool
 from deepaas.serving.prediction import Prediction
 
 if TYPE_CHECKING:
+    from aiohttp.web_protocol import RequestHandler
+
     from deepaas.api.app import App
 
 logger = logging.getLogger("deepaas.api")
@@ -127,6 +130,7 @@ class Connection(Intake, Watched):
         "_heads",
         "_is_logged",
         "_late",
+        "_opened",
         "_remote",
         "_under_way",
         "_unsent",
@@ -144,6 +148,7 @@ class Connection(Intake, Watched):
         self._head = b""  # of the request that goes the long way now, if it came in one piece
         self._under_way: Journey | None = None
         self._used = 0.0  # when the last one arrived
+        self._opened = self._loop.time()
         self._remote = ""
         self._late: asyncio.TimerHandle | None = None
         self.arrival: Journey | None = None  # to be answered on the long way
@@ -209,6 +214,17 @@ class Connection(Intake, Watched):
             and not self._force_close
             and not self._close
         )
+
+    def idle_since(self) -> tuple[bool, float] | None:
+        """Whether the connection has been used, and since when it is idle; None if it is not idle.
+
+        One that has sent a part of a head is idle, too.
+        """
+        if self._under_way is not None or self._held or not self._is_at_rest():
+            return None
+        used = bool(self._used or self._request_count)
+        answered = self._next_keepalive_close_time - self._keepalive_timeout  # on the long way
+        return used, max(self._opened, self._used, answered)
 
     def _begin(self, head: Head, data: bytes, end: int) -> bool:
         """Send a request on its short way; False if it cannot go there now."""
@@ -395,7 +411,10 @@ def _head_of(request: web.BaseRequest) -> bytes:
 
 
 class Server(web.Server):
-    """aiohttp's low-level server, with connections that know the short way."""
+    """aiohttp's low-level server, with connections that know the short way.
+
+    `on_open` and `on_closed` are called when one of them has been made or is closing.
+    """
 
     def __init__(self, app: App, **kwargs: Any) -> None:
         # api/body.py decompresses bodies, and bounds their size.
@@ -404,6 +423,21 @@ class Server(web.Server):
         self.heads: dict[bytes, Head] = {}
         self.unsent = Unsent(app.settings.max_unsent)
         self.unfinished = UnfinishedHeads(app.settings.limits.heads_memory)
+        self.open: set[Connection] = set()
+        self.on_open: Callable[[Connection], object] = lambda _: None
+        self.on_closed: Callable[[], object] = lambda: None
+
+    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
+        super().connection_made(handler, transport)
+        assert isinstance(handler, Connection)
+        self.open.add(handler)
+        self.on_open(handler)
+
+    def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
+        super().connection_lost(handler, exc)
+        assert isinstance(handler, Connection)
+        self.open.discard(handler)
+        self.on_closed()
 
     def __call__(self) -> Connection:
         return Connection(self, loop=asyncio.get_running_loop(), **self._kwargs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import shutil
 import tempfile
@@ -16,16 +17,17 @@ INLINE = 2 * 1024 * 1024
 BATCH = 1024 * 1024
 """Bytes beyond those that are gathered before a thread is asked to write them."""
 
-MAX_BATCHED = 128
-"""Pieces of that, so that many small files do not hold as many descriptors."""
+MAX_BATCHED = 1000
+"""Pieces of that, so that a thread is not busy for long with many small files."""
 
 
 class SpoolFile:
     """A file that is being received. What is written to it is gathered by its request."""
 
-    def __init__(self, files: RequestFiles, fd: int) -> None:
+    def __init__(self, files: RequestFiles, fd: int, path: str) -> None:
         self._files = files
         self._fd = fd
+        self.path = path
 
     def write(self, data: bytes | memoryview) -> int:
         """Take all of `data`, which must not change any more."""
@@ -37,9 +39,7 @@ class SpoolFile:
         self._files.gather_end(self)
 
     def write_out(self, data: bytes | memoryview) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._fd, view) :]
+        _write_all(self._fd, data)
 
     def release(self) -> None:
         if self._fd >= 0:
@@ -51,14 +51,15 @@ class RequestFiles:
     """The files of one request; leaving the block removes them, wherever it ends.
 
     Large ones are written in a thread, one batch at a time, so that a slow disk holds up this
-    request alone; memory has two batches at the most.
+    request alone; memory has two batches at the most. At most three descriptors are open at a time:
+    those of the first file and of the one that is being received, and one in the thread.
     """
 
     def __init__(self, directory: str) -> None:
         self._directory = directory or None
         self._paths: list[str] = []
         self._files: list[SpoolFile] = []
-        self._batch: list[tuple[SpoolFile, bytes | memoryview | None]] = []
+        self._batch: list[tuple[SpoolFile, bytes | memoryview]] = []
         self._size = 0
         self._total = 0
         self._writing: asyncio.Future[None] | None = None
@@ -69,8 +70,9 @@ class RequestFiles:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._user is not None and not self._user.ended:
+        if self._user is not None and not self._user.ended:  # a worker reads them by their names
             self._user.on_end.append(self._leave)
+            self._release()
         else:
             self._leave()
 
@@ -95,7 +97,7 @@ class RequestFiles:
         """An empty file whose name ends so: its path, and the file open for writing."""
         fd, path = tempfile.mkstemp(extension, dir=self._directory)
         self._paths.append(path)
-        file = SpoolFile(self, fd)
+        file = SpoolFile(self, fd, path)
         self._files.append(file)
         return path, file
 
@@ -110,12 +112,8 @@ class RequestFiles:
     def gather_end(self, file: SpoolFile) -> None:
         """Close a file once it is written. The first is kept open: its name can go at once, and
         its pages when the answer is out."""
-        if file is self._files[0]:
-            return
-        if self._total <= INLINE:
+        if file is not self._files[0]:
             file.release()
-        else:
-            self._batch.append((file, None))
 
     async def flush(self) -> None:
         """Have what was gathered written, if it is enough to be worth it. Raises OSError."""
@@ -152,12 +150,21 @@ class RequestFiles:
             file.release()
 
 
-def _write(batch: list[tuple[SpoolFile, bytes | memoryview | None]]) -> None:
-    for file, data in batch:
-        if data is None:
-            file.release()
-        else:
-            file.write_out(data)
+def _write(batch: list[tuple[SpoolFile, bytes | memoryview]]) -> None:
+    """Write what was gathered. The files are opened anew, as those that are complete are closed."""
+    for file, pieces in itertools.groupby(batch, key=lambda piece: piece[0]):
+        fd = os.open(file.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        try:
+            for _, data in pieces:
+                _write_all(fd, data)
+        finally:
+            os.close(fd)
+
+
+def _write_all(fd: int, data: bytes | memoryview) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
 
 
 def _unlink(path: str) -> None:

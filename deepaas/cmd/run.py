@@ -8,12 +8,10 @@ import errno
 import gc
 import logging
 import os
-import resource
-import shutil
 import signal
 import socket
 import sys
-import tempfile
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -21,7 +19,11 @@ import uvloop
 
 import deepaas
 from deepaas import config, log, stdio
+from deepaas.cmd import descriptors
+from deepaas.cmd.orphans import sweep_beside, upload_directory
+from deepaas.cmd.reaper import reaping_orphans
 from deepaas.cmd.reload import Reloads, watching
+from deepaas.cmd.start import STOPPING
 from deepaas.cmd.trainings import callback_options, open_trainings
 from deepaas.cmd.turns import ask_for_short_turns
 from deepaas.exceptions import ConfigurationError, NoModelError
@@ -43,10 +45,8 @@ logger = logging.getLogger("deepaas")
 SENDING_SECONDS = 1.0
 """How long answers that are on their way may still take when the workers have ended."""
 
-STOPPING = (signal.SIGTERM, signal.SIGINT)
-"""The signals that end the server."""
-
-MAX_OPEN_FILES = 65536
+HURRY_SECONDS = 5.0
+"""How long the end may take after a second signal."""
 
 TELL_SECONDS = 5.0
 """How often it is said what a server that stops waits for."""
@@ -86,35 +86,19 @@ def run(argv: Sequence[str]) -> int:
     )
     try:
         log.setup(options, tail)
-        open_files = _raise_open_files(conf.queue_size)
+        open_files = descriptors.raise_limit()
         ask_for_short_turns()
         sources = loading.find(conf.model, conf.model_name)
         with contextlib.ExitStack() as resources:
             listener = resources.enter_context(_bind(conf.listen_ip, conf.listen_port))
-            upload_dir = tempfile.mkdtemp(prefix="deepaas-", dir=conf.upload_dir or None)
-            resources.callback(shutil.rmtree, upload_dir, ignore_errors=True)
+            # Until there are handlers: what is made from now on has to be removed.
+            signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+            upload_dir = resources.enter_context(upload_directory(conf.upload_dir))
             guard = resources.enter_context(contextlib.closing(Guard(upload_dir)))
             server = Server(conf, options, tail, guard, open_files)
-            return uvloop.run(server.run(sources, listener, upload_dir))
+            return uvloop.run(server.live(sources, listener, upload_dir))
     except (ConfigurationError, OSError) as error:
         return _refuse(str(error))
-
-
-def _raise_open_files(queue_size: int) -> int:
-    """Let this process have as many connections as it may; the limit there was, for the workers."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
-    if soft != resource.RLIM_INFINITY and most > soft:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    wanted = queue_size + 200
-    if max(soft, most) < wanted and soft != resource.RLIM_INFINITY:
-        logger.warning(
-            "This process may open %d files only; so many requests as --queue-size allows need %d "
-            "(ulimit -n)",
-            max(soft, most),
-            wanted,
-        )
-    return soft
 
 
 def _refuse(message: str) -> int:
@@ -163,6 +147,14 @@ class Server:
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
 
+    async def live(
+        self, sources: Sequence[loading.ModelSource], listener: socket.socket, upload_dir: str
+    ) -> int:
+        """Do as `run` does, and see to other processes besides: the guard, orphans and remains."""
+        with self._guard.watched(), reaping_orphans():
+            sweep_beside(upload_dir)
+            return await self.run(sources, listener, upload_dir)
+
     async def run(
         self, sources: Sequence[loading.ModelSource], listener: socket.socket, upload_dir: str
     ) -> int:
@@ -171,7 +163,7 @@ class Server:
         self._listen_to_signals(pools)
         opening = open_trainings(self._conf, sources, pools, self._log_options, self._open_files)
         self._trainings, self._no_trainings = await opening
-        starting = asyncio.gather(*(pool.start() for pool in pools))
+        starting = asyncio.gather(*(pool.start() for pool in pools if not self._stop.is_set()))
         stopping = asyncio.create_task(self._stop.wait())
         keep: bool | None = True  # trainings are not to end because this server cannot begin
         try:
@@ -195,7 +187,8 @@ class Server:
             starting.cancel()
             stopping.cancel()
             await asyncio.gather(starting, stopping, return_exceptions=True)
-            _ignore_signals()
+            for signum in STOPPING:  # one that comes now is not to be the reason why this ends
+                signal.signal(signum, signal.SIG_IGN)
         return 128 + self._signal if self._hurry.is_set() else 0
 
     async def _end(self, pools: list[Pool], keep: bool | None = None) -> None:
@@ -212,6 +205,7 @@ class Server:
             if self._stop.is_set():
                 logger.warning("Stopping at once")
                 self._hurry.set()
+                _exit_later(128 + signum)
                 for pool in pools:
                     pool.kill()
             self._signal = signum
@@ -221,6 +215,7 @@ class Server:
             loop.add_signal_handler(signum, stop, signum)
         reloads = Reloads(pools)
         loop.add_signal_handler(signal.SIGHUP, reloads.reload_all)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
 
     def _pool(self, source: loading.ModelSource, upload_dir: str) -> Pool:
         conf = self._conf
@@ -303,11 +298,12 @@ class Server:
         app.no_trainings = self._no_trainings
         return app
 
-    async def _serve(self, app: App, pools: list[Pool], listener: socket.socket) -> None:
+    async def _serve(self, app: App, pools: list[Pool], sock: socket.socket) -> None:
         from aiohttp import web
 
         from deepaas.api.access import AccessLogger
         from deepaas.api.express import Server
+        from deepaas.api.listener import Listener
 
         access_log = logging.getLogger("deepaas.access")
         wanted = self._conf.access_log and access_log.isEnabledFor(logging.INFO)
@@ -328,13 +324,17 @@ class Server:
         await runner.setup()
         gc.collect()
         gc.freeze()
-        # As many connections as the system lets wait (net.core.somaxconn): one more would have to
-        # ask again, a second later.
-        site = web.SockSite(runner, listener, backlog=socket.SOMAXCONN)
+        conf = self._conf
+        most = descriptors.most_connections(
+            conf.max_connections, conf.workers, len(pools), conf.queue_size
+        )
+        listener = Listener(sock, http, most)
         try:
-            await site.start()
-            host, port = listener.getsockname()[:2]
-            if listener.family == socket.AF_INET6:
+            # As many connections as the system lets wait (net.core.somaxconn): one more would have
+            # to ask again, a second later.
+            listener.open(socket.SOMAXCONN)
+            host, port = sock.getsockname()[:2]
+            if sock.family == socket.AF_INET6:
                 host = f"[{host}]"
             url = f"http://{host}:{port}{app.settings.base_path}"
             models = ", ".join(app.pools)
@@ -342,15 +342,16 @@ class Server:
                 banner = _BANNER.format(version=deepaas.__version__, models=models, url=url)
                 print(banner, flush=True)
             logger.info("Listening on %s", url)
-            _warn_of_strangers(self._conf, listener)
+            _warn_of_strangers(self._conf, sock)
             if self._trainings is not None:
                 self._trainings.begin()
             async with watching(pools if self._conf.reload else []):
                 await self._stop.wait()
-            await site.stop()
+            listener.close()
             await self._drain(app, pools)
             await self._end(pools)
         finally:
+            listener.close()
             if not self._hurry.is_set():
                 await runner.cleanup()
 
@@ -395,12 +396,11 @@ def _warn_of_strangers(conf: ConfigOpts, listener: socket.socket) -> None:
     )
 
 
-def _ignore_signals() -> None:
-    """All has ended: a signal that comes now is not to be the reason for which this ends."""
-    loop = asyncio.get_running_loop()
-    for signum in STOPPING:
-        loop.remove_signal_handler(signum)
-        signal.signal(signum, signal.SIG_IGN)
+def _exit_later(code: int) -> None:
+    """See to the end of this process even if something, such as a disk, keeps it from ending."""
+    timer = threading.Timer(HURRY_SECONDS, os._exit, [code])
+    timer.daemon = True
+    timer.start()
 
 
 def _report(pool: Pool) -> None:

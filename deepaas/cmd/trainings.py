@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deepaas import log
+from deepaas.cmd.orphans import sweeping_servers
 from deepaas.exceptions import (
     ConfigurationError,
     NotReadyError,
@@ -79,7 +80,8 @@ async def open_trainings(
     try:
         directory = state_dir(conf)
         manager = Manager(directory, options_of(conf, process, open_files), sources, workers)
-        await manager.open()
+        async with sweeping_servers(directory):
+            await manager.open()
     except StorageError as error:
         if conf.state_dir:
             raise ConfigurationError(str(error)) from None

@@ -243,6 +243,8 @@ class Crew:
         )
 
     def _new_worker(self, index: int) -> Worker:
+        if self._stopping:
+            raise StartError("was not started, as the server stops")
         if self._suspended:
             raise StartError("was not started, as its model is suspended")
         worker = self._spawn(

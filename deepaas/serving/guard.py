@@ -1,20 +1,29 @@
-"""Ends what workers leave behind: their children, and all of it when the server was killed.
+"""The guard, as the server sees it: a small process that cleans up when the server was killed.
 
-The guard is a small process that the server tells, through a pipe, of every worker that starts and
-ends. When the pipe closes it kills the workers that are left, whatever they are
-doing, with all they have started, and removes the uploads. A worker could not see to that itself:
-one that is stuck in native code does nothing else.
+See `deepaas.serving.guard_process` for what it does. A guard that has ended is replaced by another
+one. In the meantime the kernel would end the workers with their server, but not what they have
+started.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
-import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from deepaas.processes import kill_marked
+from deepaas.processes import how_it_ended, own_children
+from deepaas.serving.guard_process import MARK, kill_session
+
+if TYPE_CHECKING:
+    import asyncio
+
+__all__ = ["MARK", "Guard", "kill_session"]
+
+logger = logging.getLogger("deepaas.serving")
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -22,12 +31,20 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__
 _BOOTSTRAP = """\
 import sys
 sys.path.append(sys.argv[1])
-from deepaas.serving.guard import watch
+from deepaas.serving.guard_process import watch
 watch(sys.argv[2])
 """
 
-MARK = "DEEPAAS_WORKER"
-"""The variable by which the processes that a worker has started are known, in any session."""
+
+CLOSE_SECONDS = 5.0
+"""How long a guard may take to end when it is told to; then it is killed."""
+
+FIRST_DELAY = 0.5
+MAX_DELAY = 60.0
+"""Seconds before a new guard is started, when the last ones have ended in a row."""
+
+STEADY_SECONDS = 10.0
+"""After so long it was not the start that failed: the next guard is started at once."""
 
 
 class Guard:
@@ -39,54 +56,120 @@ class Guard:
     def __init__(self, directory: str) -> None:
         """Start the process; it will remove `directory`, whose name is the token."""
         self.token = os.path.basename(directory)
-        self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _BOOTSTRAP, _ROOT, directory],
+        self._directory = directory
+        self._sessions: set[int] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None  # which sees when the process ends
+        self._started_at = 0.0
+        self._delay = 0.0
+        self._retry: asyncio.TimerHandle | None = None
+        self._start()
+
+    def _start(self) -> None:
+        """Start a process. Raises OSError if the system has no process or descriptor for it."""
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _BOOTSTRAP, _ROOT, self._directory],
             stdin=subprocess.PIPE,
+            bufsize=0,
             start_new_session=True,  # out of reach of what kills the server's group
         )
+        assert process.stdin is not None
+        try:
+            self._pidfd = os.pidfd_open(process.pid)
+        except OSError:
+            process.kill()  # before its pipe is closed: it would kill all workers then
+            process.wait()
+            raise
+        own_children.add(process.pid)
+        os.set_blocking(process.stdin.fileno(), False)  # a guard that is stopped reads nothing
+        self._process = process
 
     def add(self, session: int) -> None:
         """A worker has started, the leader of its session."""
+        self._sessions.add(session)
         self._say(f"+{session}\n")
 
     def remove(self, session: int) -> None:
         """A worker and its session have ended."""
+        self._sessions.discard(session)
         self._say(f"-{session}\n")
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Replace the process whenever it ends, as long as the block runs."""
+        import asyncio  # which the process itself does not need
+
+        self._loop = asyncio.get_running_loop()
+        self._watch()
+        try:
+            yield
+        finally:
+            if self._pidfd >= 0:
+                self._loop.remove_reader(self._pidfd)
+            if self._retry is not None:
+                self._retry.cancel()
+
+    def _watch(self) -> None:
+        assert self._loop is not None
+        self._started_at = self._loop.time()
+        self._loop.add_reader(self._pidfd, self._has_ended)
 
     def close(self) -> None:
         """Let the process end; what is left of workers ends with it."""
         assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()
-        self._process.wait()
+        self._process.stdin.close()
+        try:
+            self._process.wait(CLOSE_SECONDS)
+        except subprocess.TimeoutExpired:  # it is stopped, or waits for a disk
+            self._process.kill()
+            self._process.wait()
+        own_children.discard(self._process.pid)
+        self._close_pidfd()
+
+    def _close_pidfd(self) -> None:
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+    def _has_ended(self) -> None:
+        assert self._loop is not None
+        assert self._process.stdin is not None
+        self._loop.remove_reader(self._pidfd)
+        self._close_pidfd()
+        self._process.stdin.close()
+        ending = how_it_ended(self._process.wait())
+        own_children.discard(self._process.pid)
+        logger.warning("The guard (pid %d) %s; another one is started", self._process.pid, ending)
+        if self._loop.time() - self._started_at >= STEADY_SECONDS:
+            self._delay = 0.0
+            self._restart()
+        else:
+            self._restart_later()
+
+    def _restart_later(self) -> None:
+        assert self._loop is not None
+        self._delay = min(MAX_DELAY, max(FIRST_DELAY, 2 * self._delay))
+        self._retry = self._loop.call_later(self._delay, self._restart)
+
+    def _restart(self) -> None:
+        """Start a new process, and tell it of all workers."""
+        assert self._loop is not None
+        try:
+            self._start()
+        except OSError as error:
+            logger.error("No guard can be started: %s", error)
+            self._restart_later()
+            return
+        self._watch()
+        for session in self._sessions:
+            self._say(f"+{session}\n")
 
     def _say(self, line: str) -> None:
         assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # someone has killed it
-            self._process.stdin.write(line.encode())
-            self._process.stdin.flush()
-
-
-def kill_session(session: int) -> None:
-    """Kill a worker and those of its children that are in its session still."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(session, signal.SIGKILL)
-
-
-def watch(directory: str) -> None:
-    """The process itself: read until the server has gone, then clean up."""
-    import shutil
-
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(signum, signal.SIG_IGN)
-    sessions = set()
-    for line in sys.stdin:
-        session = int(line[1:])
-        if line[0] == "+":
-            sessions.add(session)
-        else:
-            sessions.discard(session)
-    for session in sessions:
-        kill_session(session)
-    kill_marked(f"{MARK}={os.path.basename(directory)}/")
-    shutil.rmtree(directory, ignore_errors=True)
+        if self._process.stdin.closed:
+            return  # the next guard is told of all workers
+        try:
+            os.write(self._process.stdin.fileno(), line.encode())
+        except BrokenPipeError:  # it has ended
+            pass
+        except BlockingIOError:  # it reads no more: another one is started when it has ended
+            self._process.kill()

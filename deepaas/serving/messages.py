@@ -168,7 +168,11 @@ class ReplyReader:
         self._fds: list[int] = []
 
     def feed(self, data: bytes, fds: list[int]) -> Iterator[tuple[int, ReplyMessage]]:
-        """Yield each whole message and its call's id. Descriptors are the caller's to close."""
+        """Yield each whole message and its call's id. Descriptors are the caller's to close.
+
+        Raises ValueError for what no worker sends. A descriptor that belongs to no reply is such a
+        thing: the next reply would take it for its own.
+        """
         if fds:
             self._fds += fds
         if self._buffer:
@@ -198,6 +202,8 @@ class ReplyReader:
             fd = self._fds.pop(0) if has_fd else -1
             yield call_id, Reply(status, data[body:position], headers, reason, code, fd)
         self._buffer = data[position:]
+        if self._fds and (not self._buffer or len(self._fds) > 1):
+            raise ValueError("a descriptor that belongs to no reply")
 
     def take_fds(self) -> list[int]:
         """Descriptors that came without their reply, when the worker has died in between."""

@@ -13,6 +13,7 @@ import sys
 
 from deepaas import log, stdio
 from deepaas.model.v2.failures import describe, let_go
+from deepaas.processes import end_with_parent
 from deepaas.serving import messages
 from deepaas.serving.host import Host
 from deepaas.serving.outlet import Control, Outlet
@@ -20,8 +21,9 @@ from deepaas.serving.outlet import Control, Outlet
 logger = log.get_logger("deepaas.worker")
 
 
-def main(request_fd: int, reply_fd: int, control_fd: int) -> None:
-    """Run a worker on the three sockets that the server has passed on."""
+def main(request_fd: int, reply_fd: int, control_fd: int, server: int) -> None:
+    """Run a worker on the three sockets that the server, whose pid is given, has passed on."""
+    end_with_parent(server)
     sockets = [socket.socket(fileno=fd) for fd in (request_fd, reply_fd, control_fd)]
     for sock in sockets:
         sock.set_inheritable(False)

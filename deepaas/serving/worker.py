@@ -10,6 +10,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -17,7 +18,7 @@ from typing import Any
 
 from deepaas.exceptions import DeepaasError
 from deepaas.model.v2.exchange import Calling, Reply
-from deepaas.processes import signal_name
+from deepaas.processes import how_it_ended, own_children
 from deepaas.serving import messages
 from deepaas.serving.guard import MARK, kill_session
 from deepaas.serving.prediction import Prediction, ReplyStream
@@ -41,15 +42,19 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 _BOOTSTRAP = """\
 import sys
 if not getattr(sys.flags, "safe_path", False): del sys.path[0]
-fds = [int(fd) for fd in sys.argv[1:4]]
+fds_and_server = [int(number) for number in sys.argv[1:5]]
 sys.argv[:] = ["deepaas-worker"]
 from deepaas.serving import process
-process.main(*fds)
+process.main(*fds_and_server)
 """
 
 
 class StartError(DeepaasError):
     """A worker could not become ready; the text says what went wrong, and when."""
+
+
+class LostDescriptorsError(DeepaasError):
+    """A worker has sent a file, and the kernel could not hand it over."""
 
 
 class Worker:
@@ -134,6 +139,8 @@ class Worker:
                 if output is not None:
                     os.close(output)
             self.pid = self._process.pid
+            own_children.add(self.pid)
+            on_failure.callback(own_children.discard, self.pid)
             on_failure.callback(kill_session, self.pid)
             self._pidfd = os.pidfd_open(self.pid)
             on_failure.pop_all()
@@ -145,10 +152,13 @@ class Worker:
         self._control.send(messages.encode_control(start))
 
     def _spawn(self, ends: list[socket.socket], output: int | None) -> subprocess.Popen[bytes]:
+        if threading.current_thread() is not threading.main_thread():
+            raise RuntimeError("only the main thread may start workers: they end with their thread")
         return subprocess.Popen(
             [
                 *(sys.executable, "-c", _BOOTSTRAP),
                 *(str(end.fileno()) for end in ends),
+                str(os.getpid()),
                 self.name,  # for those who list processes
             ],
             pass_fds=[end.fileno() for end in ends],
@@ -255,12 +265,14 @@ class Worker:
             return False
         try:
             read()
+            return True
+        except LostDescriptorsError as error:
+            logger.error("Worker %s is killed: %s (ulimit -n)", self.name, error)
         except Exception:
             logger.exception("Worker %s sends what cannot be read and is killed", self.name)
-            self._garbled = True
-            self.kill()
-            return False
-        return True
+        self._garbled = True
+        self.kill()
+        return False
 
     def _read_replies(self) -> None:
         try:
@@ -277,6 +289,7 @@ class Worker:
                 self.answered += 1
                 prediction = self.calls.pop(call_id, None)
                 if prediction is None:
+                    message.discard()
                     raise ValueError(f"a reply to call {call_id}, which it does not have")
                 prediction.answer(message)
                 prediction.end()
@@ -355,7 +368,8 @@ class Worker:
     def _process_ended(self) -> None:
         self._loop.remove_reader(self._pidfd)
         kill_session(self.pid)  # what it has started; before its id can be reused
-        ending = _ending(self._process.wait())
+        ending = how_it_ended(self._process.wait())
+        own_children.discard(self.pid)
         self._drain(self._read_replies, self._replies)
         self._drain(self._read_control, self._control)
         if not self.ready.done():
@@ -395,12 +409,20 @@ _view = memoryview(_buffer)
 
 def _receive(sock: socket.socket) -> tuple[bytes, list[int]]:
     """What has come, and the descriptors that came with it. Quicker than socket.recv_fds, which
-    makes room for as much as could come each time."""
-    size, extra, _, _ = sock.recvmsg_into([_buffer], ANCILLARY, socket.MSG_CMSG_CLOEXEC)
+    makes room for as much as could come each time.
+
+    Raises LostDescriptorsError if not all of the descriptors could be received: then it is not
+    known to which reply the others belong.
+    """
+    size, extra, flags, _ = sock.recvmsg_into([_buffer], ANCILLARY, socket.MSG_CMSG_CLOEXEC)
     fds = array.array("i")
     for level, kind, data in extra:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+    if flags & socket.MSG_CTRUNC:
+        for fd in fds:
+            os.close(fd)
+        raise LostDescriptorsError("the server has no descriptor left for a file it has sent")
     return bytes(_view[:size]), fds.tolist() if fds else []
 
 
@@ -446,10 +468,3 @@ def _has_data(sock: socket.socket) -> bool:
         return bool(sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
     except (BlockingIOError, ConnectionResetError):
         return False
-
-
-def _ending(returncode: int) -> str:
-    """How a process ended, for people."""
-    if returncode >= 0:
-        return f"exited with code {returncode}"
-    return f"was ended by signal {-returncode} ({signal_name(-returncode)})"

@@ -214,11 +214,11 @@ class Keeper:
             self._read_report()
         self._drain()
         self._exit_by = 0.0
+        exit_code, signum = (None, -code) if code < 0 else (code, None)
+        self._save(lambda: self._store.exited(self._plan.uuid, exit_code, signum))
         if self._ending is None:
             self._log.write(f"[{_ending(code)}]\n".encode())
             self._end(Ending("error", _ending(code)))
-        exit_code, signum = (None, -code) if code < 0 else (code, None)
-        self._save(lambda: self._store.exited(self._plan.uuid, exit_code, signum))
         if self._ending is None or self._ending.status != "done":
             self._stop_all("its process has ended")
         elif self._leftover():

@@ -18,7 +18,7 @@ import pytest
 
 from tests.conftest import Serve
 from tests.serving.processes import MEGABYTE, Growth, pids
-from tests.support import HOST, Part, Server, multipart, predictions, wait_until
+from tests.support import HOST, UPLOAD_LOCK, Part, Server, multipart, predictions, wait_until
 
 SIZE = 50 * MEGABYTE
 MOST_GROWTH = 20 * MEGABYTE
@@ -42,7 +42,7 @@ def content() -> bytes:
 
 
 def uploads(server: Server) -> list[Path]:
-    return [path for path in (server.home / "tmp").rglob("*") if path.is_file()]
+    return server.temporary_files()
 
 
 @pytest.fixture(autouse=True)
@@ -212,7 +212,7 @@ def test_module_may_do_with_its_files_what_it_likes(server: Server, do: str) -> 
     form = multipart(Part("data", b"one", "a.bin"), Part("files", b"two", "b.bin"))
     assert predictions(server.predict("sized", params={"do": do}, **form)) == do
     for directory in (server.home / "tmp").iterdir():
-        assert not list(directory.rglob("*"))
+        assert [path.name for path in directory.rglob("*")] == [UPLOAD_LOCK]
 
 
 def test_upload_is_in_a_directory_for_the_server_alone(server: Server) -> None:

@@ -457,7 +457,7 @@ def form(text: str) -> dict[str, Any]:
 
 
 def uploads(server: Server) -> list[Path]:
-    return [path for path in (server.home / "tmp").rglob("*/*") if path.is_file()]
+    return server.uploads()
 
 
 def test_uploads_are_each_calls_own_and_are_removed(desk: Desk) -> None:

@@ -407,7 +407,7 @@ def form(size: int) -> dict[str, Any]:
 
 
 def uploads(server: Server) -> list[Path]:
-    return [path for path in (server.home / "tmp").rglob("*/*") if path.is_file()]
+    return server.uploads()
 
 
 def test_uploads_come_together_and_are_removed(queue: Queue) -> None:

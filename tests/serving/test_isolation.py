@@ -345,8 +345,7 @@ def test_server_killed_in_the_middle_of_an_upload_leaves_nothing(serve: Serve) -
 
 
 def uploads(server: Server) -> list[Path]:
-    """The files below the directories in the server's temporary directory."""
-    return [path for path in (server.home / "tmp").rglob("*/*") if path.is_file()]
+    return server.uploads()
 
 
 def test_every_process_but_the_workers_may_be_killed(serve: Serve) -> None:

@@ -317,6 +317,23 @@ def test_descriptors_go_to_their_replies_however_the_stream_is_cut(
     assert reader.take_fds() == []
 
 
+@pytest.mark.parametrize(
+    ("packet", "descriptors"),
+    [
+        (encode_reply(1, Reply(body=b"abc")), [1001]),
+        (encode_reply(1, Reply(fd=5)), [1001, 1002]),
+        (encode_reply(1, Reply(fd=5))[:-1], [1001, 1002]),
+    ],
+)
+def test_descriptor_that_belongs_to_no_reply_is_an_error(
+    packet: bytes, descriptors: list[int]
+) -> None:
+    """It would be taken for that of the next reply."""
+    reader = ReplyReader()
+    with pytest.raises(ValueError, match="belongs to no reply"):
+        list(reader.feed(packet, descriptors))
+
+
 def test_length_that_no_reply_has_is_an_error() -> None:
     reader = ReplyReader()
     largest = encode_stream(1, Part(b"x" * MAX_REPLY))

@@ -813,7 +813,7 @@ def test_upload_is_removed_after_the_client_has_left(stage: Stage, model: str) -
 
 
 def uploads(server: Server) -> list[Path]:
-    return [path for path in (server.home / "tmp").rglob("*/*") if path.is_file()]
+    return server.uploads()
 
 
 def test_stream_is_one_call_at_a_time(stage: Stage) -> None:

@@ -1,0 +1,30 @@
+"""Leaves processes without a parent, as shells and libraries do that start something."""
+
+import os
+import time
+from typing import Any
+
+from webargs import fields
+
+
+def get_predict_args() -> dict[str, Any]:
+    return {"do": fields.Str(load_default="orphan"), "code": fields.Int(load_default=0)}
+
+
+def _leave_orphan(*, leads: bool) -> None:
+    """Leave a process that ends a little later than its parent."""
+    child = os.fork()
+    if child == 0:
+        if os.fork() == 0:
+            if leads:
+                os.setsid()
+            time.sleep(0.2)
+        os._exit(0)
+    os.waitpid(child, 0)
+
+
+def predict(do: str, code: int) -> Any:
+    if do == "exit":
+        os._exit(code)
+    _leave_orphan(leads=do == "leader")
+    return os.getpid()
