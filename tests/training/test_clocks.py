@@ -1,6 +1,7 @@
 """Durations and ages are measured: the clock of the machine may be set at any time.
 
 The clock is set for the processes under test alone, by libfaketime. Their monotonic clocks go on.
+It breaks the system call that time.sleep uses from Python 3.11 on, so they sleep by another one.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import wait_until
+from tests.support import install_models, wait_until
 from tests.training.test_callbacks import Receiver
 from tests.training.trainings import Site, Trainings, keeper_of, kill_server
 
@@ -22,15 +23,25 @@ MODELS = {"timed": "zoo.timed"}
 HOUR = 3600
 DAY = 24 * HOUR
 
+SLEEP = """\
+import select
+import time
+
+time.sleep = lambda seconds: select.select([], [], [], seconds) and None
+"""
+
 
 class Clock:
     """The settable clock of the processes under test."""
 
-    def __init__(self, file: Path, library: str) -> None:
-        self._file = file
+    def __init__(self, directory: Path, library: str) -> None:
+        self._file = directory / "clock"
+        site = install_models(directory / "site", MODELS)
+        (site / "sitecustomize.py").write_text(SLEEP)
         self.environment = {
+            "PYTHONPATH": str(site),
             "LD_PRELOAD": library,
-            "FAKETIME_TIMESTAMP_FILE": str(file),
+            "FAKETIME_TIMESTAMP_FILE": str(self._file),
             "FAKETIME_NO_CACHE": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         }
@@ -48,7 +59,9 @@ def clock(tmp_path: Path) -> Clock:
     libraries = glob.glob(LIBRARY)
     if not libraries:
         pytest.skip("libfaketime is not installed (`make faketime`)")
-    return Clock(tmp_path / "clock", libraries[0])
+    directory = tmp_path / "clocked"
+    directory.mkdir()
+    return Clock(directory, libraries[0])
 
 
 class Clocked:

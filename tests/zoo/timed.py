@@ -1,7 +1,7 @@
-"""Trains until the file `gate` is there. It does not sleep: libfaketime breaks time.sleep."""
+"""Trains until the file `gate` is there."""
 
 import pathlib
-import threading
+import time
 from typing import Any
 
 from webargs import fields
@@ -24,5 +24,5 @@ def train(place: str) -> str:
     for _ in range(int(GATE_SECONDS / 0.02)):
         if not place or (directory / "gate").exists():
             return "trained"
-        threading.Event().wait(0.02)
+        time.sleep(0.02)
     raise TimeoutError("nobody has opened the gate")
