@@ -26,21 +26,32 @@ from tests.serving.processes import answers, killed_at_the_end, lives, pids, wai
 from tests.support import Server, wait_until
 
 
-def guard_of(server: Server) -> int:
-    """The process of the guard; 0 if there is none."""
+def guards_of(server: Server) -> list[int]:
+    """The processes that are its guards: one, or none while another one is being started."""
+    found = []
     for process in psutil.Process(server.pid).children():
         with contextlib.suppress(psutil.NoSuchProcess):
             if "deepaas.serving.guard" in " ".join(process.cmdline()):
-                return process.pid
-    return 0
+                found.append(process.pid)
+    return found
 
 
-def replace_guard(server: Server) -> int:
-    """Kill the guard and wait for the next one; its process."""
+def guard_of(server: Server) -> int:
+    (guard,) = guards_of(server)
+    return guard
+
+
+def wait_for_another(server: Server, guard: int) -> None:
+    wait_until(
+        lambda: guards_of(server) not in ([], [guard]), within=15, what=f"a guard after {guard}"
+    )
+
+
+def replace_guard(server: Server) -> None:
+    """Kill the guard and wait for the next one."""
     guard = guard_of(server)
     os.kill(guard, signal.SIGKILL)
-    wait_until(lambda: guard_of(server) not in (0, guard), within=15, what="another guard")
-    return guard_of(server)
+    wait_for_another(server, guard)
 
 
 @contextlib.contextmanager
@@ -97,7 +108,7 @@ def test_guard_is_started_once_there_is_a_descriptor_for_it(serve: Serve) -> Non
         )
     finally:
         resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (soft, hard))
-    wait_until(lambda: guard_of(server) not in (0, guard), within=15, what="another guard")
+    wait_for_another(server, guard)
 
 
 def test_worker_ends_with_its_server_also_without_a_guard(serve: Serve, tmp_path: Path) -> None:
