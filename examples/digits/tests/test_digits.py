@@ -139,8 +139,8 @@ def test_a_bad_picture_is_refused_with_the_reason(
 
 def test_text_in_place_of_the_picture_is_refused(server: Server) -> None:
     answer = server.predict("digits", data={"image": "3"}, files={"other": b"x"})
-    assert answer.status_code == 400
-    assert answer.json()["message"] == "image must be sent as a file"
+    assert answer.status_code == 422
+    assert "-F image=@file" in answer.json()["image"][0]
 
 
 def test_a_missing_picture_is_named(server: Server) -> None:

@@ -89,8 +89,8 @@ def test_an_empty_file_is_called_so(server: Server) -> None:
 
 def test_text_in_place_of_the_file_is_refused(server: Server) -> None:
     answer = server.predict("filetype", data={"file": "print(1)"}, files={"other": b"x"})
-    assert answer.status_code == 400
-    assert answer.json()["message"] == "file must be sent as a file"
+    assert answer.status_code == 422
+    assert "-F file=@file" in answer.json()["file"][0]
 
 
 def test_the_description_shows_the_schema(server: Server) -> None:

@@ -190,8 +190,8 @@ def test_a_bad_recording_is_refused_with_the_reason(
 
 def test_text_in_place_of_the_recording_is_refused(server: Server) -> None:
     answer = server.predict("speech", data={"audio": "Hello"}, files={"other": b"x"})
-    assert answer.status_code == 400
-    assert answer.json()["message"] == "audio must be sent as a file"
+    assert answer.status_code == 422
+    assert "-F audio=@file" in answer.json()["audio"][0]
 
 
 @pytest.mark.parametrize(
