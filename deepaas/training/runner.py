@@ -113,7 +113,10 @@ class Runner:
 
     def has_room(self, kind: str, accepted: int) -> bool:
         """Whether one more may wait, besides so many that were accepted and are not known yet."""
-        waiting = sum(r.kind == kind and r.status == "queued" for r in self.records.values())
+        waiting = sum(
+            r.kind == kind and r.status == "queued" and not self._runs(r)  # nor is being started
+            for r in self.records.values()
+        )
         free = max(0, self._options.at_once[kind] - self._busy(kind))
         return waiting + accepted < self._options.max_queued[kind] + free
 
