@@ -95,19 +95,6 @@ def locked(path: Path) -> Iterator[bool]:
             os.close(fd)
 
 
-def remove_unlocked(path: Path) -> None:
-    """Remove a file whose lock no process holds. Raises OSError."""
-    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if _is_in_place(fd, path):
-            os.unlink(path)
-    except BlockingIOError:
-        pass
-    finally:
-        os.close(fd)
-
-
 def _is_in_place(fd: int, path: Path) -> bool:
     """Whether a path leads to this very file."""
     try:

@@ -369,7 +369,6 @@ class Manager:
         await _each(await self._state.do(self._abandoned), self._forget)
         for path in await self._state.do(self._strays):
             await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
-        await self._state.do(self._state.forget_dead_servers)
 
     async def _expire(self, uuid: str) -> None:
         logger.info("The record of %s is removed, it is old", uuid)

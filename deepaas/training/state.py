@@ -123,13 +123,6 @@ class State:
     def _full(self) -> str:
         return f"The disk of the state directory {self.directory} is full"
 
-    def forget_dead_servers(self) -> None:
-        """Remove the locks of servers that were killed. Raises OSError."""
-        for lock in (self.directory / "servers").iterdir():
-            if lock.name != self.id:
-                with contextlib.suppress(FileNotFoundError):  # another server has done that
-                    identity.remove_unlocked(lock)
-
     async def do(self, function: Callable[..., T], *arguments: Any) -> T:
         """Use the store, or the disk, in the one thread for that; it is done in any case."""
         loop = asyncio.get_running_loop()

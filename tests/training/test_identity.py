@@ -26,7 +26,6 @@ from deepaas.training.identity import (
     is_locked,
     locked,
     pid_of,
-    remove_unlocked,
     send_signal,
 )
 from tests.support import wait_until
@@ -360,16 +359,6 @@ def test_who_has_another_mark_lives_on(processes: Processes, name: str, end: str
 
 def test_killing_nobody_is_no_harm() -> None:
     kill_marked(f"{MARK}={os.getpid()}-nobody\0")
-
-
-def test_only_a_file_that_nobody_has_locked_is_removed(tmp_path: Path) -> None:
-    path = tmp_path / "lock"
-    with locked(path) as is_held:
-        assert is_held
-        remove_unlocked(path)
-        assert is_locked(path)
-    remove_unlocked(path)
-    assert not path.exists()
 
 
 def test_lock_of_a_file_that_was_removed_meanwhile_is_no_lock(
