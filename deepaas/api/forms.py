@@ -29,6 +29,9 @@ MAX_CONTENT_TYPE = 1000
 MAX_PART_HEADERS = 16 * 1024
 """Bytes of all the headers of one part; the parser allows 4 KiB for each of them."""
 
+LOOKED_AT = 4096
+"""Bytes of a chunk that tell whether it may have many parts; --client-max-parts bounds the rest."""
+
 PARTS_AT_ONCE = 8
 """How many parts are read without a pause."""
 
@@ -100,6 +103,9 @@ class Form:
 
     def pieces(self, data: bytes) -> Iterator[bytes]:
         """Cut the next bytes of the body so that each piece has few parts."""
+        if data.count(self._line, 0, LOOKED_AT) < 2:  # to search all of a file would take long
+            yield data
+            return
         start = 0
         while start < len(data):
             end = start
