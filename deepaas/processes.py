@@ -75,13 +75,13 @@ def zombies() -> dict[int, int]:
     found = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit():
-            fields = _stat(int(entry))
+            fields = stat_of(int(entry))
             if fields and fields[0] == "Z" and fields[1] == parent:
                 found[int(entry)] = int(fields[3])
     return found
 
 
-def _stat(pid: int) -> list[str]:
+def stat_of(pid: int) -> list[str]:
     """The fields of /proc/<pid>/stat from the state on; empty if there is no such process."""
     try:
         with open(f"/proc/{pid}/stat", errors="replace") as file:  # a name may be no text

@@ -10,20 +10,22 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from deepaas.processes import stat_of
+
 LOCK_SECONDS = 2.0
 """How long a lock is tried for: whoever looks whether it is held has it for a moment."""
 
 
 def identity(pid: int) -> str:
     """The process that has this pid now, as text; empty if there is none."""
-    fields = _stat(pid)
+    fields = stat_of(pid)
     return f"{pid}:{fields[19]}" if fields else ""
 
 
 def is_alive(process: str) -> bool:
     """Whether the process runs; a zombie does not."""
     pid, _, started = process.partition(":")
-    fields = _stat(int(pid or 0))
+    fields = stat_of(int(pid or 0))
     return bool(fields) and fields[19] == started and fields[0] != "Z"
 
 
@@ -53,7 +55,7 @@ def descendants(pid: int) -> list[int]:
     """The processes that a process has started, and those that these have, without zombies."""
     children: dict[int, list[int]] = {}
     for entry in os.listdir("/proc"):
-        if entry.isdigit() and (fields := _stat(int(entry))) and fields[0] != "Z":
+        if entry.isdigit() and (fields := stat_of(int(entry))) and fields[0] != "Z":
             children.setdefault(int(fields[1]), []).append(int(entry))
     found = []
     wanted = [pid]
@@ -62,15 +64,6 @@ def descendants(pid: int) -> list[int]:
         found += more
         wanted += more
     return found
-
-
-def _stat(pid: int) -> list[str]:
-    """The fields of /proc/<pid>/stat from the state on; empty if there is no such process."""
-    try:
-        with open(f"/proc/{pid}/stat", errors="replace") as file:  # a name may be no text
-            return file.read().rpartition(")")[2].split()
-    except OSError:
-        return []
 
 
 def boot_id() -> str:

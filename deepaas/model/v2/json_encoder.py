@@ -251,7 +251,7 @@ def _of_another_library(value: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class _Simplifier:
-    """Makes types of JSON of a value: `default` of what is none, `text` of each text."""
+    """Turns a value into types of JSON. `default` simplifies other types, `text` each string."""
 
     default: Callable[[Any], Any]
     text: Callable[[Any], str]
