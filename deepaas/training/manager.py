@@ -319,14 +319,20 @@ class Manager:
         try:
             await work()
         except StorageError as error:
-            text, now = str(error), time.monotonic()
-            before, at = self._complaints.get(what, ("", 0.0))
-            if text != before or now > at + COMPLAIN_SECONDS:
-                self._complaints[what] = (text, now)
-                logger.error("%s", text)
-        except Exception:  # such as of too many open files
+            self._complain(what, str(error))
+        except OSError as error:  # such as of too many open files
+            self._complain(what, f"Looking after trainings failed ({what}): {error}")
+            await asyncio.sleep(1)
+        except Exception:
             logger.exception("Looking after trainings failed (%s)", what)
             await asyncio.sleep(1)
+
+    def _complain(self, what: str, text: str) -> None:
+        now = time.monotonic()
+        before, at = self._complaints.get(what, ("", 0.0))
+        if text != before or now > at + COMPLAIN_SECONDS:
+            self._complaints[what] = (text, now)
+            logger.error("%s", text)
 
     async def _open_late(self) -> None:
         """Open a state directory for which there was no room before."""

@@ -446,7 +446,7 @@ class Runner:
 async def _guarded(work: Coroutine[Any, Any, None]) -> None:
     try:
         await work
-    except RequestError as error:
+    except (RequestError, OSError) as error:
         logger.error("%s", error)
     except Exception:
         logger.exception("Something went wrong beside a training")
