@@ -50,6 +50,16 @@ class LogOptions:
         return asdict(self)
 
 
+class Lines:
+    """Messages that are logged in one record, each in a line of its own."""
+
+    def __init__(self, lines: list[str]) -> None:
+        self.lines = lines
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
+
+
 class LineFormatter(logging.Formatter):
     """One line a record; the time of day is made anew only when the second has changed."""
 
@@ -60,7 +70,13 @@ class LineFormatter(logging.Formatter):
         self._time = ""
 
     def format(self, record: logging.LogRecord) -> str:
-        line = super().format(record)
+        if isinstance(record.msg, Lines):
+            record.message = ""
+            record.asctime = self.formatTime(record, self.datefmt)
+            start = self.formatMessage(record)
+            line = "\n".join([start + message for message in record.msg.lines])
+        else:
+            line = super().format(record)
         return line if line.isascii() else line.encode("utf-8", "backslashreplace").decode()
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
@@ -84,14 +100,20 @@ class JSONFormatter(logging.Formatter):
             "process": record.process,
             "levelname": record.levelname,
             "name": record.name,
-            "message": record.getMessage(),
+            "message": "",
         }
         if record.exc_info:
             entry["traceback"] = _traceback(record.exc_info)
-        try:
-            return orjson.dumps(entry, default=repr).decode()
-        except TypeError:  # a text with lone surrogates
-            return json.dumps(entry, default=repr)
+        message: object = record.msg
+        messages = message.lines if isinstance(message, Lines) else [record.getMessage()]
+        return "\n".join([_json({**entry, "message": message}) for message in messages])
+
+
+def _json(entry: dict[str, object]) -> str:
+    try:
+        return orjson.dumps(entry, default=repr).decode()
+    except TypeError:  # a text with lone surrogates
+        return json.dumps(entry, default=repr)
 
 
 def _traceback(info: ExceptionInfo) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections.abc import Iterable, Mapping
@@ -10,6 +11,8 @@ from urllib.parse import unquote_plus
 
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractAccessLogger
+
+from deepaas.log import Lines
 
 MASK = "********"
 _SHOWN: Any = "deepaas.target"
@@ -107,11 +110,40 @@ def shown_target(request: web.BaseRequest) -> str:
     return target
 
 
+class AccessLog:
+    """Writes the lines of all requests that are answered in one turn of the event loop at once.
+
+    To make a record and to write it takes longer than all else that a small request needs.
+    """
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+        self._lines: list[str] = []
+
+    def add(self, line: str) -> None:
+        self._lines.append(line)
+        if len(self._lines) == 1:
+            asyncio.get_running_loop().call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Write the lines that wait."""
+        if not self._lines:
+            return
+        lines, self._lines = Lines(self._lines), []
+        # Not logger.info(), which would search the stack for where it was called.
+        name = self._logger.name
+        self._logger.handle(logging.LogRecord(name, logging.INFO, "", 0, lines, (), None))
+
+
 class AccessLogger(AbstractAccessLogger):
-    """Logs who asked what, the status, the bytes of the answer, the seconds, and with what.
+    """Logs the client, the request, the status, the bytes of the answer's body, and the seconds.
 
     Made for speed: at ten thousand requests a second aiohttp's own costs more than the answers.
     """
+
+    def __init__(self, log: AccessLog, log_format: str) -> None:
+        """A logger for one connection. aiohttp makes it, and gives a format, which is not used."""
+        self._log = log
 
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
         self.write(
@@ -119,7 +151,7 @@ class AccessLogger(AbstractAccessLogger):
             request.method,
             shown_target(request),
             response.status,
-            response.body_length,
+            _body_length(request, response),
             time,
             request.headers.get(hdrs.USER_AGENT, "-"),
         )
@@ -135,7 +167,17 @@ class AccessLogger(AbstractAccessLogger):
         agent: str,
     ) -> None:
         """Log one line."""
-        line = f'{remote} "{method} {target} HTTP/1.1" {status} {length} {seconds:.6f} "{agent}"'
-        # Not logger.info(), which would search the stack for where it was called.
-        record = self.logger.makeRecord(self.logger.name, logging.INFO, "", 0, line, (), None)
-        self.logger.handle(record)
+        self._log.add(
+            f'{remote} "{method} {target} HTTP/1.1" {status} {length} {seconds:.6f} "{agent}"'
+        )
+
+
+def _body_length(request: web.BaseRequest, response: web.StreamResponse) -> int:
+    """The bytes of the body that were sent, without the head, which aiohttp would count, too."""
+    if request.method == hdrs.METH_HEAD:
+        return 0
+    if isinstance(response, web.FileResponse):
+        return response.content_length or 0
+    if isinstance(response, web.Response):
+        return len(response.body) if isinstance(response.body, bytes) else 0
+    return response.body_length

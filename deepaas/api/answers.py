@@ -144,12 +144,18 @@ class WholeAnswer(web.StreamResponse):
     def __init__(self, body: bytes, status: int, headers: Mapping[str, str]) -> None:
         super().__init__(status=status, headers=headers)
         self._whole = body
+        self._sent = 0
         self.content_length = len(body)
+
+    @property
+    def body_length(self) -> int:
+        return self._sent
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         writer = await super().prepare(request)
         body, self._whole = self._whole, b""
         if request.method != hdrs.METH_HEAD:
+            self._sent = len(body)
             await _write(request, body)
         return writer
 
@@ -205,7 +211,12 @@ class FileAnswer(web.StreamResponse):
         super().__init__(status=status, headers=headers)
         add_common_headers(self.headers)
         self._file = io.FileIO(fd, "rb")
+        self._sent = 0
         self.content_length = os.fstat(fd).st_size
+
+    @property
+    def body_length(self) -> int:
+        return self._sent
 
     async def send(self, request: web.BaseRequest, timeout: float) -> None:
         """Send the whole answer. The file is read beside the event loop, and never all of it.
@@ -230,6 +241,7 @@ class FileAnswer(web.StreamResponse):
                 patience.end()
                 position += len(chunk)
                 left -= len(chunk)
+                self._sent = position
             patience.begin()
             await self.write_eof()
         finally:
@@ -244,7 +256,12 @@ class StreamAnswer(web.StreamResponse):
         super().__init__(headers=headers)
         add_common_headers(self.headers)
         self._stream = stream
+        self._sent = 0
         self._media_type = headers["Content-Type"]
+
+    @property
+    def body_length(self) -> int:
+        return self._sent
 
     async def send(self, request: web.BaseRequest, timeout: float) -> None:
         """Send the stream to its end; if that is an error, it ends with that.
@@ -260,6 +277,7 @@ class StreamAnswer(web.StreamResponse):
                     patience.begin()
                     await self.write(data)
                     patience.end()
+                    self._sent += len(data)
             except StreamFailedError as error:
                 frame = error_frame(self._media_type, error.code, str(error))
                 if frame is None:
@@ -267,5 +285,6 @@ class StreamAnswer(web.StreamResponse):
                     raise ConnectionResetError("the stream failed midway") from None
                 patience.begin()
                 await self.write(frame)
+                self._sent += len(frame)
             patience.begin()
             await self.write_eof()

@@ -130,6 +130,11 @@ class Form:
 
     def _after_preamble(self, data: bytes) -> bytes:
         """The bytes after the first boundary; those before it have no meaning."""
+        first = self._line[1:]
+        if data.startswith(first + b"\r\n") and len(self._preamble) == 1:
+            self._preamble = b""
+            self._has_begun = True
+            return data  # not cut, as that would copy it; most forms begin in this way
         if self._preamble:
             data = self._preamble + data
             start = data.find(self._line)
@@ -137,7 +142,7 @@ class Form:
                 self._preamble = data[1 - len(self._line) :]
                 return b""
             self._preamble = b""
-            self._parser.write(self._line[1:])
+            self._parser.write(first)
             data = data[start + len(self._line) :]
         data = data.lstrip(b" \t")
         self._has_begun = bool(data)

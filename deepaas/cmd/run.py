@@ -301,12 +301,13 @@ class Server:
     async def _serve(self, app: App, pools: list[Pool], sock: socket.socket) -> None:
         from aiohttp import web
 
-        from deepaas.api.access import AccessLogger
+        from deepaas.api.access import AccessLog, AccessLogger
         from deepaas.api.express import Server
         from deepaas.api.listener import Listener
 
-        access_log = logging.getLogger("deepaas.access")
-        wanted = self._conf.access_log and access_log.isEnabledFor(logging.INFO)
+        access_logger = logging.getLogger("deepaas.access")
+        wanted = self._conf.access_log and access_logger.isEnabledFor(logging.INFO)
+        access_log = AccessLog(access_logger)
         protocol_log = logging.getLogger("deepaas.http")
         if not self._conf.debug:
             protocol_log.setLevel(logging.CRITICAL)  # what clients do wrong is no error here
@@ -354,6 +355,7 @@ class Server:
             listener.close()
             if not self._hurry.is_set():
                 await runner.cleanup()
+            access_log.flush()
 
     async def _drain(self, app: App, pools: list[Pool]) -> None:
         """Let the requests that have come finish, in the time there is for it; say how it goes."""

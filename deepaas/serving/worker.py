@@ -403,6 +403,7 @@ class Worker:
             os.close(fd)
 
 
+_CUT = int(socket.MSG_CTRUNC)  # an operation on the enum takes as long as receiving
 _buffer = bytearray(READ_SIZE)  # for all workers: nothing else runs while it is used
 _view = memoryview(_buffer)
 
@@ -419,7 +420,7 @@ def _receive(sock: socket.socket) -> tuple[bytes, list[int]]:
     for level, kind, data in extra:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
-    if flags & socket.MSG_CTRUNC:
+    if flags & _CUT:
         for fd in fds:
             os.close(fd)
         raise LostDescriptorsError("the server has no descriptor left for a file it has sent")
