@@ -155,6 +155,7 @@ async def _read_form(
                     await asyncio.sleep(0)
                 form.feed(piece)
                 await files.flush()
+            chunk = piece = b""  # its memory is used again for the next one
         call.form = form.finish()
 
 
@@ -232,6 +233,7 @@ async def _chunks(request: web.BaseRequest, limits: BodyLimits) -> AsyncGenerato
                     raise _too_large(limits)
                 if chunk:
                     yield chunk
+                    chunk = b""
                 elif not more:
                     return
                 if is_small:

@@ -20,6 +20,7 @@ import uvloop
 import deepaas
 from deepaas import config, log, stdio
 from deepaas.cmd import descriptors
+from deepaas.cmd.memory import keep_free_memory
 from deepaas.cmd.orphans import sweep_beside, upload_directory
 from deepaas.cmd.reaper import reaping_orphans
 from deepaas.cmd.reload import Reloads, watching
@@ -88,6 +89,7 @@ def run(argv: Sequence[str]) -> int:
         log.setup(options, tail)
         open_files = descriptors.raise_limit()
         ask_for_short_turns()
+        keep_free_memory()
         sources = loading.find(conf.model, conf.model_name)
         with contextlib.ExitStack() as resources:
             listener = resources.enter_context(_bind(conf.listen_ip, conf.listen_port))
