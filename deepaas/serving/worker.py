@@ -416,6 +416,8 @@ def _receive(sock: socket.socket) -> tuple[bytes, list[int]]:
     known to which reply the others belong.
     """
     size, extra, flags, _ = sock.recvmsg_into([_buffer], ANCILLARY, socket.MSG_CMSG_CLOEXEC)
+    if not extra and not flags & _CUT:  # as most have none
+        return bytes(_view[:size]), []
     fds = array.array("i")
     for level, kind, data in extra:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
@@ -424,7 +426,7 @@ def _receive(sock: socket.socket) -> tuple[bytes, list[int]]:
         for fd in fds:
             os.close(fd)
         raise LostDescriptorsError("the server has no descriptor left for a file it has sent")
-    return bytes(_view[:size]), fds.tolist() if fds else []
+    return bytes(_view[:size]), fds.tolist()
 
 
 class Company:
