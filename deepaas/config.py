@@ -92,7 +92,8 @@ SERVER = [
         default=4 * 1024 * 1024,
         min=1,
         help="Most bytes that the texts of a multipart form may have together, as they are held in "
-        "memory; more are answered 413. Files are not limited by it.",
+        "memory; more are answered 413. The same holds for its parts of other types that are no "
+        "files for their argument (422). Files are not limited by it.",
     ),
     cfg.IntOpt(
         "client-max-line",
@@ -119,7 +120,8 @@ SERVER = [
         default=0,
         min=0,
         help="Largest request body in bytes that is JSON or an urlencoded form, after it is "
-        "decompressed; a worker holds it in memory. A larger one is answered 413. 0 is no limit.",
+        "decompressed; a worker holds it in memory. A larger one is answered 413. The same holds "
+        "for the parts of a form that are JSON, together (422). 0 is no limit.",
     ),
     cfg.IntOpt(
         "client-min-rate",

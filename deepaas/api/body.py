@@ -147,7 +147,7 @@ def _is_here(request: web.BaseRequest) -> bool:
 async def _read_form(
     data: AsyncGenerator[bytes], limits: BodyLimits, files: RequestFiles, call: Call
 ) -> None:
-    form = Form(call.content_type, limits.parts, limits.text, files.new)
+    form = Form(call.content_type, limits.parts, limits.text, files.new, limits.json)
     with contextlib.closing(form):
         async for chunk in data:
             for number, piece in enumerate(form.pieces(chunk)):

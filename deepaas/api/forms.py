@@ -59,6 +59,7 @@ class _Part:
     content_type: str
     charset: str
     decoder: PartDecoder | None
+    max_in_memory: int = 0
     path: str = ""
     file: Writable | None = None
     text: bytearray = field(default_factory=bytearray)
@@ -67,9 +68,17 @@ class _Part:
 class Form:
     """A multipart form that is being read. Raises BadRequestError where it is malformed."""
 
-    def __init__(self, content_type: str, max_parts: int, max_text: int, new_file: NewFile) -> None:
+    def __init__(
+        self,
+        content_type: str,
+        max_parts: int,
+        max_text: int,
+        new_file: NewFile,
+        max_json: int = 0,
+    ) -> None:
         self._max_parts = max_parts
         self._max_text = max_text
+        self._max_json = max_json
         self._new_file = new_file
         self._parts: list[_Part] = []
         self._header_name = bytearray()
@@ -201,6 +210,7 @@ class Form:
         if not filename and kind[:5] in ("", "text/") and not is_charset(charset):
             raise BadRequestError(f"Unknown charset {charset[:40]!r} in the form")
         if filename is not None or kind not in ("", "text/plain"):
+            part.max_in_memory = self._max_json if _is_json(kind) else self._max_text
             part.path, part.file = self._new_file(extension(part.filename))
         self._parts.append(part)
 
@@ -269,7 +279,8 @@ def _write_all(file: Writable, view: memoryview) -> None:
 def _value(part: _Part) -> str | FilePart:
     if part.path:
         default = "application/octet-stream" if part.filename else ""
-        return FilePart(part.path, part.content_type or default, part.filename)
+        content_type = part.content_type or default
+        return FilePart(part.path, content_type, part.filename, part.max_in_memory)
     try:
         text = part.text.decode(part.charset)
         if part.charset.lower() != "utf-8":
@@ -280,6 +291,10 @@ def _value(part: _Part) -> str | FilePart:
             "name its charset in its Content-Type, or send it as a file"
         ) from None
     return text
+
+
+def _is_json(media_type: str) -> bool:
+    return media_type == "application/json" or media_type.endswith("+json")
 
 
 @functools.lru_cache(maxsize=256)  # most forms have the same few headers

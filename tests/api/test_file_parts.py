@@ -193,6 +193,31 @@ def test_file_without_a_name_is_not_bound_as_text_is(serve: Serve) -> None:
     assert "more than 1000 bytes" in response.json()["message"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "option"),
+    [
+        ("text/html", "text"),
+        ("image/png", "text"),
+        ("application/json", "json"),
+        ("a/b+json", "json"),
+    ],
+)
+def test_parts_that_are_values_are_bound_together(serve: Serve, kind: str, option: str) -> None:
+    """A worker holds them in memory, unless they are for an argument that takes files."""
+    server = serve({"sources": "zoo.sources"}, f"--client-max-{option}", "1000")
+    half, more = (Part("texts", b'"%b"' % (b"x" * size), None, kind) for size in (498, 499))
+    file = Part("files", b"x" * 1001, None, kind)
+    assert server.predict("sources", **multipart(half, half, file)).status_code == 200
+    response = server.predict("sources", **multipart(half, more))
+    assert response.status_code == 422
+    assert response.json() == {
+        "texts": [
+            "The values of the form have more than 1000 bytes. "
+            "Send less, or send it to an argument that takes a file."
+        ]
+    }
+
+
 @pytest.mark.parametrize("where", ["preamble", "epilogue"])
 def test_preamble_and_epilogue_are_not_held_in_memory(server: Server, where: str) -> None:
     form = multipart(Part("text", b"x"))

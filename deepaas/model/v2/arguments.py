@@ -21,7 +21,13 @@ from deepaas.model.v2.charsets import is_charset
 from deepaas.model.v2.exchange import Call
 from deepaas.model.v2.headers import ImpossibleHeaderError
 from deepaas.model.v2.media import ANY, JSON, best_match, is_media_type
-from deepaas.model.v2.parts import UnusableValueError, takes_files, value_for, with_files_only
+from deepaas.model.v2.parts import (
+    PartReader,
+    UnusableValueError,
+    takes_files,
+    value_for,
+    with_files_only,
+)
 
 FieldLike = fields.Field
 Values = Mapping[str, Any]
@@ -230,6 +236,7 @@ class _Sources:
         self._call = call
         self._with_digits = with_digits
         self._read: dict[str, Values] = {}
+        self._parts = PartReader()
 
     def find(self, argument: Argument) -> Any:
         """The first hit, or `missing`."""
@@ -245,7 +252,7 @@ class _Sources:
                 continue
             found = values.get(argument.name)
             if found:
-                return value_for(argument, found)
+                return value_for(argument, found, self._parts)
         return missing
 
     def _values(self, location: str) -> Values:

@@ -20,12 +20,15 @@ class FilePart:
     """A part of a form that the server has put into a file, with the client's name and type for it.
 
     `filename` is empty if the client gave no name, or an empty one; then it depends on the argument
-    whether the part is a file. `content_type` is empty if the client gave no type.
+    whether the part is a file. `content_type` is empty if the client gave no type. A part that is
+    no file is held in memory; `max_in_memory` bounds the bytes of all such parts of a form, and 0
+    is no limit.
     """
 
     path: str
     content_type: str
     filename: str
+    max_in_memory: int = 0
 
 
 @dataclass(slots=True)

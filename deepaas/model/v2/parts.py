@@ -41,27 +41,45 @@ def takes_json(field: fields.Field) -> bool:
 # --- from the request to the field
 
 
-def value_for(argument: Argument, found: Sequence[str | FilePart]) -> Any:
+class PartReader:
+    """Reads the parts of one form that are not files, as far as the memory for them suffices."""
+
+    def __init__(self) -> None:
+        self._size = 0
+
+    def read(self, part: FilePart) -> bytes:
+        """All of a part. Raises UnusableValueError."""
+        if part.max_in_memory:
+            self._size += os.path.getsize(part.path)
+            if self._size > part.max_in_memory:
+                raise UnusableValueError(
+                    f"The values of the form have more than {part.max_in_memory} bytes. "
+                    "Send less, or send it to an argument that takes a file."
+                )
+        with open(part.path, "rb") as file:
+            return file.read()
+
+
+def value_for(argument: Argument, found: Sequence[str | FilePart], reader: PartReader) -> Any:
     """The value for the argument's field; `found` are all values under its name.
 
     Raises UnusableValueError. A list gets all of them, unless the only one is a JSON list.
     """
     if not argument.multiple:
         one = found[0]
-        return one if type(one) is str and one.isascii() else _value(argument, one)
-    values = [_value(argument, one) for one in found]
+        return one if type(one) is str and one.isascii() else _value(argument, one, reader)
+    values = [_value(argument, one, reader) for one in found]
     if len(values) == 1 and (values[0] is None or isinstance(values[0], list)):
         return values[0]
     return values
 
 
-def _value(argument: Argument, found: str | FilePart) -> Any:
+def _value(argument: Argument, found: str | FilePart, reader: PartReader) -> Any:
     if isinstance(found, str):
         return _checked(found)
     if found.filename or argument.takes_files:
         return _file(argument.name, found)
-    with open(found.path, "rb") as file:
-        data = file.read()
+    data = reader.read(found)
     media_type = found.content_type.partition(";")[0].strip().lower()
     if media_type == "application/json" or media_type.endswith("+json"):
         if takes_json(argument.field):
