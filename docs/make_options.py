@@ -1,4 +1,4 @@
-"""Prints docs/options.md, from the declarations in deepaas/config.py."""
+"""Prints docs/options.md, from the declarations in deepaas/config/."""
 
 from __future__ import annotations
 
@@ -31,11 +31,7 @@ def _default(option: cfg.Opt) -> str:
 
 def main() -> None:
     print(_HEAD)
-    for title, options in (
-        ("Models", config.MODELS),
-        ("Server", config.SERVER),
-        ("Logging", config.LOGGING),
-    ):
+    for title, options in config.GROUPS.items():
         print(f"## {title}\n\n| option | default | |\n|---|---|---|")
         for option in options:
             print(f"| {_flag(option)} | {_default(option)} | {option.help} |")
