@@ -18,10 +18,7 @@ MAX_INTEGER = 2**63 - 1
 
 
 class Seconds(types.Float):
-    """A finite number of seconds. A time of nan or inf seconds would never be over.
-
-    When a value is wrong oslo.config shows the `repr` of this type, and not the text of the error.
-    """
+    """A finite number of seconds. A time of nan or inf seconds would never be over."""
 
     def __init__(self, min: float) -> None:
         super().__init__(min=min, max=MAX_SECONDS, type_name="number of seconds")
@@ -32,10 +29,7 @@ class Seconds(types.Float):
             raise ValueError(f"Should be a number of seconds, and not {value}")
         return seconds
 
-    def __repr__(self) -> str:
-        return f"number of seconds (from {self.min:g} to {self.max})"
-
 
 def seconds(name: str, *, default: float, help: str, min: float = 0) -> cfg.Opt:
     """An option in seconds."""
-    return cfg.Opt(name, type=Seconds(min), default=default, help=help)
+    return cfg.Opt(name, type=Seconds(min), metavar="SECONDS", default=default, help=help)

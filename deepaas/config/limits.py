@@ -9,12 +9,14 @@ from deepaas.config.kinds import seconds
 LIMITS = [
     cfg.IntOpt(
         "client-max-size",
+        metavar="BYTES",
         default=0,
         min=0,
         help="Largest request body in bytes; a larger one is answered 413. 0 is no limit.",
     ),
     cfg.IntOpt(
         "client-max-decompressed",
+        metavar="BYTES",
         default=256 * 1024 * 1024,
         min=0,
         help="Most bytes that a compressed request body may become; a larger one is answered 413. "
@@ -22,6 +24,7 @@ LIMITS = [
     ),
     cfg.IntOpt(
         "client-max-json",
+        metavar="BYTES",
         default=0,
         min=0,
         help="Largest request body in bytes that is JSON or an urlencoded form, after it is "
@@ -29,12 +32,14 @@ LIMITS = [
     ),
     cfg.IntOpt(
         "client-max-parts",
+        metavar="N",
         default=1000,
         min=1,
         help="Most parts a multipart form may have; more are answered 413.",
     ),
     cfg.IntOpt(
         "client-max-text",
+        metavar="BYTES",
         default=4 * 1024 * 1024,
         min=1,
         help="Most bytes that the texts of a multipart form may have together, as they are held in "
@@ -42,12 +47,14 @@ LIMITS = [
     ),
     cfg.IntOpt(
         "client-max-line",
+        metavar="BYTES",
         default=64 * 1024,
         min=1024,
         help="Most bytes of a request line with its query, and of a header; more are answered 400.",
     ),
     cfg.IntOpt(
         "client-max-head",
+        metavar="BYTES",
         default=64 * 1024,
         min=0,
         help="Most bytes of the head of a request: its request line and all its headers; more are "
@@ -55,6 +62,7 @@ LIMITS = [
     ),
     cfg.IntOpt(
         "max-heads-memory",
+        metavar="BYTES",
         default=64 * 1024 * 1024,
         min=0,
         help="Most bytes that the heads of requests take together while they arrive; beyond it the "
@@ -62,6 +70,7 @@ LIMITS = [
     ),
     cfg.IntOpt(
         "client-min-rate",
+        metavar="BYTES/S",
         default=1024,
         min=0,
         help="Bytes per second that a client has to send of a request body, on average over "
@@ -89,6 +98,7 @@ LIMITS = [
     ),
     cfg.IntOpt(
         "max-unsent",
+        metavar="BYTES",
         default=256 * 1024 * 1024,
         min=0,
         help="Most bytes of answers that the server holds in memory for clients that do not read "
@@ -97,6 +107,7 @@ LIMITS = [
     ),
     cfg.IntOpt(
         "max-connections",
+        metavar="N",
         default=0,
         min=0,
         help="Most connections at once. Further clients wait, and idle connections are closed for "

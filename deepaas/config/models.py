@@ -11,6 +11,7 @@ from deepaas.config.kinds import seconds
 MODELS = [
     cfg.StrOpt(
         "model-name",
+        metavar="NAME",
         default=os.environ.get("DEEPAAS_V2_MODEL", ""),
         sample_default="$DEEPAAS_V2_MODEL",
         help="Serve only this model, by the name of its entry point. With a model given as an "
@@ -18,6 +19,7 @@ MODELS = [
     ),
     cfg.IntOpt(
         "workers",
+        metavar="N",
         short="p",
         default=1,
         min=1,
@@ -33,18 +35,21 @@ MODELS = [
     ),
     cfg.IntOpt(
         "restart-delay-max",
+        metavar="SECONDS",
         default=60,
         min=1,
         help="Longest wait in seconds before a worker that keeps dying is started again.",
     ),
     cfg.IntOpt(
         "worker-max-requests",
+        metavar="N",
         default=0,
         min=0,
         help="Replace a worker after this many predictions; 0 is never.",
     ),
     cfg.IntOpt(
         "worker-max-memory",
+        metavar="MB",
         default=0,
         min=0,
         help="Replace a worker whose process has more memory than this, in MB; 0 is never.",

@@ -9,6 +9,7 @@ from deepaas.config.kinds import MAX_MILLISECONDS, seconds
 PREDICTIONS = [
     cfg.IntOpt(
         "queue-size",
+        metavar="N",
         default=1000,
         min=0,
         help="How many calls may wait for a model's workers; more are answered 503.",
@@ -28,6 +29,7 @@ PREDICTIONS = [
     ),
     cfg.IntOpt(
         "max-batch-size",
+        metavar="N",
         default=0,
         min=0,
         help="Most calls in a batch, for models with predict_batch; 0 is what the model says, 1 is "
@@ -35,6 +37,7 @@ PREDICTIONS = [
     ),
     cfg.IntOpt(
         "max-batch-wait-ms",
+        metavar="MILLISECONDS",
         default=-1,
         min=-1,
         max=MAX_MILLISECONDS,
@@ -43,6 +46,7 @@ PREDICTIONS = [
     ),
     cfg.IntOpt(
         "max-concurrency",
+        metavar="N",
         default=0,
         min=0,
         help="Most calls at once in a worker, for models whose predict is async; 0 is what the "
@@ -50,6 +54,7 @@ PREDICTIONS = [
     ),
     cfg.IntOpt(
         "stream-buffer",
+        metavar="BYTES",
         default=64 * 1024,
         min=1,
         help="Bytes of a streamed answer that may be on their way to a client that reads slowly; "
@@ -57,6 +62,7 @@ PREDICTIONS = [
     ),
     cfg.IntOpt(
         "max-jobs",
+        metavar="N",
         default=1,
         min=1,
         help="How many asynchronous predictions run at once, each in a process of its own; others "
@@ -64,12 +70,14 @@ PREDICTIONS = [
     ),
     cfg.IntOpt(
         "max-queued-jobs",
+        metavar="N",
         default=100,
         min=0,
         help="How many asynchronous predictions may wait; more are answered 503.",
     ),
     cfg.IntOpt(
         "max-incoming-jobs",
+        metavar="N",
         default=0,
         min=0,
         help="How many requests for asynchronous predictions may be received and validated at "

@@ -8,11 +8,22 @@ from deepaas.config.kinds import seconds
 
 SERVER = [
     cfg.HostAddressOpt(
-        "listen-ip", default="127.0.0.1", help="Address to listen on; 0.0.0.0 is every address."
+        "listen-ip",
+        metavar="ADDRESS",
+        default="127.0.0.1",
+        help="Address to listen on; 0.0.0.0 is every address.",
     ),
-    cfg.PortOpt("listen-port", default=5000, help="TCP port to listen on; 0 takes a free one."),
+    cfg.PortOpt(
+        "listen-port",
+        metavar="PORT",
+        default=5000,
+        help="TCP port to listen on; 0 takes a free one.",
+    ),
     cfg.StrOpt(
-        "base-path", default="", help="Path below which everything is served, such as /models/x."
+        "base-path",
+        metavar="PATH",
+        default="",
+        help="Path below which everything is served, such as /models/x.",
     ),
     cfg.BoolOpt("predict-endpoint", default=True, help="Offer prediction."),
     cfg.BoolOpt("train-endpoint", default=True, help="Offer training."),
@@ -25,6 +36,7 @@ SERVER = [
     ),
     cfg.IntOpt(
         "debug-size",
+        metavar="BYTES",
         default=256 * 1024,
         min=1024,
         help="How many bytes of output /v2/debug/ shows at most: the newest.",
@@ -36,6 +48,7 @@ SERVER = [
     ),
     cfg.MultiStrOpt(
         "allow-origins",
+        metavar="ORIGIN",
         default=[],
         help="Origin of a web site, such as https://a.example:8443, whose pages may send requests "
         "to this server. A request that a browser sends for any other site is answered 403, unless "
@@ -43,6 +56,7 @@ SERVER = [
     ),
     cfg.MultiStrOpt(
         "allow-hosts",
+        metavar="HOST",
         default=[],
         help="A host, or host:port, that requests may have in their Host header; * is any. "
         "Requests with another one are answered 421. Without this option, that is so only while "
@@ -51,6 +65,7 @@ SERVER = [
     ),
     cfg.StrOpt(
         "upload-dir",
+        metavar="DIRECTORY",
         default="",
         help="Directory for uploads while they are worked on; the default is the system's "
         "temporary directory.",

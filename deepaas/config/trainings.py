@@ -9,6 +9,7 @@ from deepaas.config.kinds import seconds
 TRAININGS = [
     cfg.StrOpt(
         "state-dir",
+        metavar="DIRECTORY",
         default="",
         help="Directory for the records, logs and files of trainings and of asynchronous "
         "predictions. Servers on one machine may share it. The default is `deepaas` in the user's "
@@ -16,22 +17,29 @@ TRAININGS = [
     ),
     cfg.IntOpt(
         "state-reserve",
+        metavar="BYTES",
         default=1024 * 1024,
         min=0,
         help="Bytes of its disk that the state directory keeps in reserve. When the disk is full, "
         "trainings can still end and be removed with their help. 0 is no reserve.",
     ),
     cfg.IntOpt(
-        "max-trainings", default=1, min=1, help="How many trainings run at once; others wait."
+        "max-trainings",
+        metavar="N",
+        default=1,
+        min=1,
+        help="How many trainings run at once; others wait.",
     ),
     cfg.IntOpt(
         "max-queued-trainings",
+        metavar="N",
         default=100,
         min=0,
         help="How many trainings may wait for their turn; more are answered 503.",
     ),
     cfg.IntOpt(
         "max-incoming-trainings",
+        metavar="N",
         default=0,
         min=0,
         help="How many requests for trainings may be received and validated at once. More wait, "
@@ -65,6 +73,7 @@ TRAININGS = [
     ),
     cfg.IntOpt(
         "train-nice",
+        metavar="N",
         default=5,
         min=0,
         max=19,
@@ -86,12 +95,14 @@ TRAININGS = [
     ),
     cfg.IntOpt(
         "train-log-size",
+        metavar="BYTES",
         default=100 * 1024 * 1024,
         min=0,
         help="Most bytes of output that are kept of a training: the newest. 0 is no limit.",
     ),
     cfg.IntOpt(
         "train-metrics-size",
+        metavar="BYTES",
         default=1024 * 1024,
         min=1024,
         help="Most bytes that the metrics of a training may have; beyond it every second report of "
@@ -99,6 +110,7 @@ TRAININGS = [
     ),
     cfg.IntOpt(
         "train-result-size",
+        metavar="BYTES",
         default=64 * 1024,
         min=0,
         help="Most bytes of JSON of what train() returned that the record holds; a larger one "
@@ -121,12 +133,14 @@ TRAININGS = [
 CALLBACKS = [
     cfg.MultiStrOpt(
         "allow-callbacks",
+        metavar="HOST",
         default=[],
         help="A host, or host:port, that the server may call when the status of a training "
         "changes, if the request has a Callback-URL there. May be given several times.",
     ),
     cfg.StrOpt(
         "callback-secret-file",
+        metavar="FILE",
         default="",
         help="File with the key that callbacks are signed with, whsec_<base64>; the default is "
         "callback.secret in the state directory, which is made when it is first needed.",
@@ -134,18 +148,21 @@ CALLBACKS = [
     seconds("callback-timeout", default=10, min=0.1, help="Seconds that a callback may take."),
     cfg.IntOpt(
         "callback-attempts",
+        metavar="N",
         default=12,
         min=1,
         help="How often a callback is tried, at growing intervals of up to 10 minutes.",
     ),
     cfg.IntOpt(
         "max-callbacks",
+        metavar="N",
         default=64,
         min=1,
         help="How many callbacks are sent at once, at most half of them to one host.",
     ),
     cfg.IntOpt(
         "max-callbacks-per-receiver",
+        metavar="N",
         default=4,
         min=1,
         help="How many callbacks are sent at once to one port of a host, so that a receiver that "
