@@ -1,46 +1,42 @@
-"""Prints docs/options.md, from the declarations in deepaas/config.py."""
+"""Prints docs/options.md, from the declarations in deepaas/config/."""
 
 from __future__ import annotations
 
 from oslo_config import cfg
 
 from deepaas import config
+from deepaas.config import describing
 
 _HEAD = """\
 # Options of `deepaas-run`
 
-Flags of the command line, or keys (with underscores) in the `[DEFAULT]` section of `deepaas.conf`,
-which is looked for in `~/.deepaas/`, `~/`, `/etc/deepaas/` and `/etc/`, or named by
-`--config-file`. A flag wins over a file. Keys that are not options are ignored. `make docs` writes
-this page.
+Each option is a flag of the command line, a key in `deepaas.conf` (with underscores, such as
+`listen_port`), and a variable of the environment (`DEEPAAS_LISTEN_PORT`).
+[Configuration](configuration.md) says which of them counts. `--[no]warm` stands for two flags,
+`--warm` and `--nowarm`. `make docs` writes this page.
 
-Besides these, each argument that is no flag names a model that is not installed:
-`module:attribute` or `path/to/file.py[:attribute]`.
+Besides these, each argument that is not a flag names a model that is not installed:
+`module:attribute` or `path/to/file.py[:attribute]`. `--config-file FILE` and
+`--config-dir DIRECTORY` name files of configuration; `--help` and `--version` end the program.
 """
 
 
-def _flag(option: cfg.Opt) -> str:
-    flag = f"--[no]{option.name}" if isinstance(option, cfg.BoolOpt) else f"--{option.name}"
-    return f"`{flag}`" + (f", `-{option.short}`" if option.short else "")
+def page() -> str:
+    """The whole page."""
+    parts = [_HEAD]
+    for title, options in config.GROUPS.items():
+        parts.append(f"## {title}\n\n| option | default | |\n|---|---|---|")
+        parts += [_row(option) for option in options]
+        parts.append("")
+    return "\n".join(parts)
 
 
-def _default(option: cfg.Opt) -> str:
-    value = option.default if option.sample_default is None else option.sample_default
-    return "" if value == "" else f"`{value}`"
-
-
-def main() -> None:
-    print(_HEAD)
-    for title, options in (
-        ("Models", config.MODELS),
-        ("Server", config.SERVER),
-        ("Logging", config.LOGGING),
-    ):
-        print(f"## {title}\n\n| option | default | |\n|---|---|---|")
-        for option in options:
-            print(f"| {_flag(option)} | {_default(option)} | {option.help} |")
-        print()
+def _row(option: cfg.Opt) -> str:
+    flags = ", ".join(f"`{flag}`" for flag in describing.flags(option).split(", "))
+    usual = describing.default(option)
+    text = str(option.help).replace("|", "\\|")
+    return f"| {flags} | {usual and f'`{usual}`'} | {text} |"
 
 
 if __name__ == "__main__":
-    main()
+    print(page(), end="")

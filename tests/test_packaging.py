@@ -12,6 +12,7 @@ from pathlib import Path
 
 import deepaas
 from deepaas import config
+from deepaas.config import describing
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -60,6 +61,17 @@ def test_files_that_the_architecture_names_exist() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text()
     for name in re.findall(r"`(deepaas/[\w/.]+)`", text):
         assert (ROOT / name).exists(), name
+
+
+def test_page_of_options_is_what_the_declarations_say() -> None:
+    made = subprocess.run(
+        [sys.executable, "docs/make_options.py"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert made.stderr == ""
+    page = (ROOT / "docs" / "options.md").read_text()
+    assert page == made.stdout, "run `make docs`"
+    for option in config.ALL:
+        assert page.count(f"| `{describing.flag(option)}`") == 1, option.name
 
 
 def test_every_option_says_what_it_does() -> None:

@@ -139,9 +139,14 @@ def read_secret(path: Path, make: bool) -> bytes:
         text = path.read_text().strip()
         secret = base64.b64decode(text.removeprefix(SECRET_PREFIX), validate=True)
     except OSError as error:
-        raise NoSecretError(f"the secret for callbacks in {path}: {error}") from None
+        raise NoSecretError(
+            f"the secret for callbacks in {path} cannot be read or made: {error.strerror}; "
+            "give another file with --callback-secret-file"
+        ) from None
     except ValueError as error:
-        raise ConfigurationError(f"the secret for callbacks in {path}: {error}") from None
+        raise ConfigurationError(
+            f"the secret for callbacks in {path} is not {SECRET_PREFIX} and base64: {error}"
+        ) from None
     if len(secret) < SECRET_BYTES // 2:
         raise ConfigurationError(
             f"the secret for callbacks in {path} must be {SECRET_PREFIX} and the base64 of at "

@@ -21,6 +21,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+from deepaas.exceptions import ConfigurationError
 from deepaas.processes import kill_marked
 from deepaas.serving.guard import MARK
 
@@ -43,9 +44,16 @@ _MADE_BY_US = re.compile(re.escape(PREFIX) + r"[a-z0-9_]{8}")
 def upload_directory(parent: str) -> Iterator[str]:
     """A new directory in `parent`, the system's temporary one if that is empty.
 
-    It is removed when the block ends. Raises OSError.
+    It is removed when the block ends. Raises ConfigurationError.
     """
-    directory = tempfile.mkdtemp(prefix=PREFIX, dir=parent or None)
+    try:
+        directory = tempfile.mkdtemp(prefix=PREFIX, dir=parent or None)
+    except OSError as error:
+        place = parent or tempfile.gettempdir()
+        raise ConfigurationError(
+            f"no directory for uploads can be made in {place}: {error.strerror}; "
+            "give another place with --upload-dir"
+        ) from None
     with contextlib.ExitStack() as resources:
         resources.callback(shutil.rmtree, directory, ignore_errors=True)
         try:

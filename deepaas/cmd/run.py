@@ -73,11 +73,9 @@ def main() -> None:
 
 def run(argv: Sequence[str]) -> int:
     """Run the server with these arguments; returns the program's exit code."""
-    from oslo_config import cfg
-
     try:
         conf = config.load(argv)
-    except cfg.Error as error:
+    except ConfigurationError as error:
         return _refuse(str(error))
     tail = log.Tail(conf.debug_size) if conf.debug_endpoint else None
     options = log.LogOptions(
@@ -86,7 +84,8 @@ def run(argv: Sequence[str]) -> int:
         json=conf.use_json,
     )
     try:
-        log.setup(options, tail)
+        _open_log(options, tail)
+        _report_sources(conf)
         open_files = descriptors.raise_limit()
         ask_for_short_turns()
         keep_free_memory()
@@ -101,6 +100,24 @@ def run(argv: Sequence[str]) -> int:
             return uvloop.run(server.live(sources, listener, upload_dir))
     except (ConfigurationError, OSError) as error:
         return _refuse(str(error))
+
+
+def _open_log(options: log.LogOptions, tail: log.Tail | None) -> None:
+    try:
+        log.setup(options, tail)
+    except OSError as error:
+        raise ConfigurationError(
+            f"the log file {options.file} cannot be written: {error.strerror}; "
+            "give another one with --log-file"
+        ) from None
+
+
+def _report_sources(conf: config.Options) -> None:
+    """Log which configuration files have been read, and what in them has no effect."""
+    if conf.files:
+        logger.info("Options are read from %s", ", ".join(conf.files))
+    for remark in conf.remarks:
+        logger.warning("%s", remark)
 
 
 def _refuse(message: str) -> int:

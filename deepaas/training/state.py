@@ -23,6 +23,14 @@ logger = logging.getLogger("deepaas.training")
 T = TypeVar("T")
 
 
+def _reason(error: OSError, directory: Path) -> str:
+    """Why a directory cannot be used, and the file in it that the trouble is with."""
+    if error.filename in (None, str(directory), directory):
+        is_file = isinstance(error, FileExistsError | NotADirectoryError)
+        return "it is not a directory" if is_file else str(error.strerror)
+    return f"{error.strerror}: {error.filename}"
+
+
 class State:
     """A directory with the records and the files of trainings, private to the user.
 
@@ -89,8 +97,8 @@ class State:
             except OSError as error:
                 kind = DiskFullError if error.errno in FULL else StorageError
                 raise kind(
-                    f"the state directory {self.directory} cannot be used: {error}; "
-                    "give another one with --state-dir"
+                    f"the state directory {self.directory} cannot be used: "
+                    f"{_reason(error, self.directory)}; give another one with --state-dir"
                 ) from error
             store = Store(self.directory)
             resources.callback(store.close)

@@ -58,7 +58,6 @@ def refused(directory: Path, *args: str, code: int = 1, **kwargs: Any) -> Finish
 def test_unknown_option_ends_with_2(tmp_path: Path) -> None:
     finished = refused(tmp_path, "--no-such-option", "zoo.echo", code=2)
     assert "--no-such-option" in finished.stderr
-    assert "usage: deepaas-run" in finished.stderr
 
 
 @pytest.mark.parametrize(
@@ -90,12 +89,13 @@ def test_value_that_cannot_be_is_named(tmp_path: Path, option: str, value: str) 
 @pytest.mark.parametrize("option", ["--workers", "--predict-timeout", "--listen-port"])
 def test_empty_number_is_told(tmp_path: Path, option: str) -> None:
     finished = refused(tmp_path, option, "", "zoo.echo")
-    assert f"{option} is empty, but needs a value: " in finished.stderr
+    assert f"{option} is empty, but must be " in finished.stderr
 
 
 def test_number_that_is_too_large_is_told(tmp_path: Path) -> None:
     finished = refused(tmp_path, "--client-max-line", str(2**63), "zoo.echo")
-    assert f"--client-max-line is {2**63}, but must be at most {2**63 - 1}" in finished.stderr
+    wanted = f"--client-max-line must be at most {2**63 - 1}, and not '{2**63}'"
+    assert wanted in finished.stderr
 
 
 def test_port_in_use_is_told_with_a_way_out(tmp_path: Path) -> None:
@@ -512,7 +512,7 @@ def test_access_log_is_switched(serve: Serve, flags: list[str]) -> None:
     [
         ([], {"INFO"}),
         (["--debug"], {"INFO", "DEBUG"}),
-        (["-d", "--log-level", "ERROR"], {"INFO", "DEBUG"}),
+        (["-d", "--log-level", "ERROR"], {"INFO", "DEBUG", "WARNING"}),
         (["--log-level", "debug"], {"INFO", "DEBUG"}),
         (["--log-level", "WARNING"], set()),
     ],

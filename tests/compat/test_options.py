@@ -41,8 +41,9 @@ FLAGS = """
 def test_help_lists_every_flag(tmp_path: Path) -> None:
     finished = run_program(tmp_path, ["--help"])
     assert finished.code == 0
+    text = re.sub(r"--\[no\]([\w-]+)", r"--\1 --no\1", finished.stdout)
     for flag in FLAGS.split():
-        assert re.search(rf"(^|[\s\[]){re.escape(flag)}\b", finished.stdout), flag
+        assert re.search(rf"(^|[\s\[]){re.escape(flag)}\b", text), flag
 
 
 def test_unknown_flag_ends_with_2(tmp_path: Path) -> None:

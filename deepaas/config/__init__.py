@@ -1,0 +1,55 @@
+"""Every option of the server, declared once: flags, `deepaas.conf`, defaults and help.
+
+Each module of this package declares the options of one or two groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from oslo_config import cfg, types
+
+from deepaas.config import reading
+from deepaas.config.kinds import Seconds
+from deepaas.config.limits import LIMITS
+from deepaas.config.logs import LOGGING
+from deepaas.config.models import MODELS
+from deepaas.config.predictions import PREDICTIONS
+from deepaas.config.reading import Options
+from deepaas.config.server import SERVER
+from deepaas.config.trainings import CALLBACKS, TRAININGS
+
+__all__ = ["ALL", "ARGUMENTS", "GROUPS", "Options", "Seconds", "list_opts", "load"]
+
+GROUPS = {
+    "Server": SERVER,
+    "Models": MODELS,
+    "Predictions": PREDICTIONS,
+    "Trainings": TRAININGS,
+    "Callbacks": CALLBACKS,
+    "Limits": LIMITS,
+    "Logging": LOGGING,
+}
+"""The options by the group in which people look for them."""
+
+ARGUMENTS = [
+    cfg.MultiOpt(
+        "model",
+        item_type=types.String(),
+        positional=True,
+        default=[],
+        help="A model that is not installed: module:attribute or path/to/file.py[:attribute].",
+    ),
+]
+
+ALL = [option for options in GROUPS.values() for option in options]
+
+
+def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
+    """The options by group, for oslo.config's sample generator."""
+    return [("DEFAULT", ALL)]
+
+
+def load(argv: Sequence[str]) -> Options:
+    """Read the options; see `reading.load`."""
+    return reading.load(argv, GROUPS, ARGUMENTS)
