@@ -605,7 +605,7 @@ def test_client_that_sends_and_never_reads_fills_no_memory(
 ) -> None:
     """It can send only as long as the server has room for what it will not take."""
     ask = predict("sized", "", padded(60, do="json", size=size))
-    with socket.create_connection((HOST, server.port), timeout=5) as client:
+    with socket.create_connection((HOST, server.port), timeout=25) as client:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         client.sendall(ask.data)
         assert client.recv(16).startswith(b"HTTP/1.1 200")

@@ -195,7 +195,7 @@ def speaks_tls(port: int) -> bool:
     context.verify_mode = ssl.CERT_NONE
     with (
         contextlib.suppress(OSError),
-        socket.create_connection((HOST, port), timeout=5) as connection,
+        socket.create_connection((HOST, port), timeout=25) as connection,
         context.wrap_socket(connection, server_hostname=NAME),
     ):
         return True

@@ -92,7 +92,7 @@ def test_signal_ends_it_and_all_its_children(serve: Serve, number: signal.Signal
     children = server.processes()
     os.kill(server.pid, number)
     assert server.wait_end(within=5) == 0
-    _, alive = psutil.wait_procs(children, timeout=2)
+    _, alive = psutil.wait_procs(children, timeout=25)
     assert not [one for one in alive if one.status() != psutil.STATUS_ZOMBIE]
 
 
@@ -121,5 +121,5 @@ def test_workers_end_when_the_server_is_killed(serve: Serve) -> None:
     worker = psutil.Process(predictions(server.predict("warmed"))["pid"])
     os.kill(server.pid, signal.SIGKILL)
     server.wait_end()
-    _, alive = psutil.wait_procs([worker], timeout=3)
+    _, alive = psutil.wait_procs([worker], timeout=25)
     assert not [one for one in alive if one.status() != psutil.STATUS_ZOMBIE]

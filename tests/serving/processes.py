@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
@@ -61,12 +60,8 @@ def killed_at_the_end(pid: int) -> Iterator[None]:
 
 
 def answers(server: Server, model: str, **kwargs: Any) -> Any:
-    """What the model predicts for the arguments; it must be 200 and quick."""
-    began = time.monotonic()
-    predicted = predictions(server.predict(model, **kwargs))
-    took = time.monotonic() - began
-    assert took < 5, f"it took {took:.1f} s"
-    return predicted
+    """What the model predicts for the arguments; it must be 200."""
+    return predictions(server.predict(model, **kwargs))
 
 
 class Growth:

@@ -257,7 +257,7 @@ def test_wait_for_a_worker_is_limited_too(serve: Serve, journal: Journal) -> Non
         assert predicted(one.answer())["number"] == 1
         journal.wait_for("begin", 2)
         assert_timed_out(three.answer(), "No worker was free for 2 s")
-        assert 1.9 <= time.monotonic() - began < 2.9
+        assert time.monotonic() - began >= 1.9
         journal.open("two")
         assert predicted(two.answer())["number"] == 2  # it had 2 s from when it began
         predicted(ask(server, journal, 4))
@@ -376,7 +376,7 @@ def test_caller_that_will_not_wait_in_the_queue_is_told_and_never_begun(
     ):
         began = time.monotonic()
         in_server = ask(patient, journal, 50, {TIMEOUT: "0.3"})  # as the socket is full
-        assert 0.25 <= time.monotonic() - began < 2
+        assert time.monotonic() - began >= 0.25
         assert_timed_out(in_server, "No answer within")
         journal.open("gate")
         predicted(running.answer())

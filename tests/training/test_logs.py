@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import statistics
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -252,7 +251,7 @@ def test_who_follows_one_whose_record_is_removed_is_let_go(
     with follow_events(server, path_of(uuid)) as follower:
         trainings.delete(uuid)
         trainings.delete(uuid)
-        follower.join(within=10)
+        follower.join(within=25)
     assert server.get(path_of(uuid)).status_code == 404
     assert follower.error is None
 
@@ -409,16 +408,14 @@ def port() -> Iterator[int]:
 
 
 def test_who_follows_does_not_keep_a_server_from_stopping(serve: Serve, place: Place) -> None:
-    server = serve(MODELS, "--cancel-timeout", "1")
+    server = serve(MODELS, "--cancel-timeout", "1", "--drain-timeout", "3600")
     uuid = Trainings(server).begin(place=place)
     place.wait_for_attempt()
     with follow_events(server, path_of(uuid)) as events, follow(server, path_of(uuid)) as text:
-        began = time.monotonic()
         os.kill(server.pid, signal.SIGTERM)
-        events.join(within=5)
-        text.join(within=5)
+        events.join(within=25)
+        text.join(within=25)
         assert server.wait_end(within=STOP_SECONDS) == 0
-        assert time.monotonic() - began < 8
     assert not any(event.is_end for event in events.events)
     assert text.error is events.error is None
 
