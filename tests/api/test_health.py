@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Serve
-from tests.serving.processes import answers, health, pids, wait_ready
-from tests.support import Server, predictions, wait_until
+from tests.serving.processes import answers, both_work, health, pids, wait_ready
+from tests.support import Server, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -38,11 +38,9 @@ def test_ready_is_200_when_every_model_is(server: Server) -> None:
         assert len(set(described["pids"])) == 2
 
 
-def test_processes_are_those_that_predict(server: Server) -> None:
+def test_processes_are_those_that_predict(server: Server, tmp_path: Path) -> None:
     wait_ready(server, "dies", 2)
-    with ThreadPoolExecutor(2) as executor:
-        calls = [executor.submit(server.predict, "dies", params={"seconds": 0.3}) for _ in range(2)]
-        seen = {predictions(call.result())["pid"] for call in calls}
+    seen = {one["pid"] for one in both_work(server, "dies", tmp_path)}
     assert seen == set(pids(server, "dies"))
 
 

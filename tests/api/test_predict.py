@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from tests.conftest import Serve
-from tests.serving.processes import MEGABYTE, pids, wait_ready
+from tests.serving.processes import MEGABYTE, both_work, pids, wait_ready
 from tests.support import HOST, Server, predictions, wait_until
 
 BINARY = {"accept": "application/octet-stream"}
@@ -135,20 +135,7 @@ def test_short_calls_do_not_wait_for_a_long_one(pair: Server, tmp_path: Path) ->
 
 def test_two_workers_predict_at_the_same_time(pair: Server, tmp_path: Path) -> None:
     wait_ready(pair, "dies", 2)
-    gate = tmp_path / "gate"
-    notes = [tmp_path / f"note-{number}" for number in range(2)]
-    with ThreadPoolExecutor(2) as executor:
-        calls = [
-            executor.submit(pair.predict, "dies", params={"gate": str(gate), "note": str(note)})
-            for note in notes
-        ]
-        try:
-            for note in notes:
-                wait_until(note.exists, within=5, what="both calls")
-        finally:
-            gate.touch()
-        seen = [predictions(call.result())["pid"] for call in calls]
-    assert len(set(seen)) == 2
+    assert len({one["pid"] for one in both_work(pair, "dies", tmp_path)}) == 2
 
 
 # --- several models
@@ -159,15 +146,18 @@ def test_models_are_separate(server: Server, tmp_path: Path) -> None:
     processes = {pid for model in ("echo", "sized", "dies") for pid in pids(server, model)}
     assert len(processes) == 3
     assert predictions(server.predict("echo", params={"do": "bytes"})) == {}
-    note = tmp_path / "note"
+    note, gate = tmp_path / "note", tmp_path / "gate"
     with ThreadPoolExecutor(1) as executor:
-        sent = {"seconds": 1, "note": str(note)}
+        sent = {"gate": str(gate), "note": str(note)}
         long_one = executor.submit(server.predict, "dies", params=sent)
-        wait_until(note.exists, within=5, what="the prediction")
-        for number in range(20):
-            answer = predictions(server.predict("echo", json={"number": number}))
-            assert answer == {"number": ["int", number]}
-        assert not long_one.done()
+        try:
+            wait_until(note.exists, within=5, what="the prediction")
+            for number in range(20):
+                answer = predictions(server.predict("echo", json={"number": number}))
+                assert answer == {"number": ["int", number]}
+            assert not long_one.done()
+        finally:
+            gate.touch()
         assert long_one.result().status_code == 200
 
 

@@ -8,7 +8,6 @@ import re
 import signal
 import socket
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import pytest
 
 from deepaas import config
 from tests.conftest import Serve
-from tests.serving.processes import answers, pids, wait_ready
+from tests.serving.processes import answers, both_work, pids, wait_ready
 from tests.support import (
     HOST,
     Finished,
@@ -371,13 +370,11 @@ def test_upload_dir_is_where_uploads_go(serve: Serve, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("flag", ["--workers", "-p"])
-def test_workers_are_so_many_processes(serve: Serve, flag: str) -> None:
+def test_workers_are_so_many_processes(serve: Serve, tmp_path: Path, flag: str) -> None:
     server = serve({}, "zoo.dies", flag, "2")
     workers = pids(server, "dies")
     assert len(set(workers)) == 2
-    with ThreadPoolExecutor(2) as executor:
-        calls = [executor.submit(server.predict, "dies", params={"seconds": 0.3}) for _ in range(2)]
-        seen = [predictions(call.result()) for call in calls]
+    seen = both_work(server, "dies", tmp_path)
     assert {one["pid"] for one in seen} == set(workers)
     assert all(one["warmed"] == [one["pid"]] for one in seen)
 

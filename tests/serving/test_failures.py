@@ -398,16 +398,20 @@ def pair(serve_all: Serve) -> Server:
 
 def test_death_of_one_worker_harms_no_request_of_the_other(pair: Server, tmp_path: Path) -> None:
     workers = wait_ready(pair, "dies", 2)
-    notes = [tmp_path / "one", tmp_path / "two"]
+    notes, gate = [tmp_path / "one", tmp_path / "two"], tmp_path / "gate"
     with ThreadPoolExecutor(2) as executor:
         running: list[Future[httpx.Response]] = []
-        for note in notes:
-            sent = {"seconds": 0.7, "note": str(note)}
-            running.append(executor.submit(pair.predict, "dies", params=sent))
-            wait_for(note)
-        both = [int(note.read_text()) for note in notes]
-        assert sorted(both) == sorted(workers)
-        os.kill(both[0], signal.SIGKILL)
+        try:
+            for note in notes:
+                sent = {"gate": str(gate), "note": str(note)}
+                running.append(executor.submit(pair.predict, "dies", params=sent))
+                wait_for(note)
+            both = [int(note.read_text()) for note in notes]
+            assert sorted(both) == sorted(workers)
+            os.kill(both[0], signal.SIGKILL)
+            assert running[0].result(timeout=25).status_code == 500
+        finally:
+            gate.touch()
         killed, other = (one.result(timeout=25) for one in running)
     assert killed.json()["code"] == "worker_died"
     assert predictions(other)["pid"] == both[1]
@@ -419,20 +423,24 @@ def test_calls_that_were_handed_over_but_not_begun_are_answered(
 ) -> None:
     server = pair if workers == 2 else serve_all({}, "zoo.dies")
     wait_ready(server, "dies", workers)
-    notes = tmp_path / "notes"
+    notes, gate = tmp_path / "notes", tmp_path / "gate"
     notes.mkdir()
     with ThreadPoolExecutor(10) as executor:
         running = [
             executor.submit(
                 server.predict,
                 "dies",
-                params={"seconds": 0.1, "number": number, "note": str(notes / str(number))},
+                params={"gate": str(gate), "number": number, "note": str(notes / str(number))},
             )
             for number in range(10)
         ]
-        wait_until(lambda: len(list(notes.iterdir())) >= 3, within=5, what="the third call")
-        victim = pids(server, "dies")[0]
-        os.kill(victim, signal.SIGKILL)
+        try:
+            wait_until(lambda: len(list(notes.iterdir())) == workers, within=5, what="the calls")
+            victim = pids(server, "dies")[0]
+            os.kill(victim, signal.SIGKILL)
+            wait_until(lambda: any(one.done() for one in running), within=5, what="the death")
+        finally:
+            gate.touch()
         responses = [one.result(timeout=25) for one in running]
     failed = [one for one in responses if one.status_code != 200]
     assert [one.json()["code"] for one in failed] == ["worker_died"]
