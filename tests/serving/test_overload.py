@@ -152,7 +152,7 @@ def check_refusals(refused: list[Seen]) -> None:
 # --- a short queue
 
 
-def test_server_goes_on_answering_under_ten_times_the_load(serve: Serve) -> None:
+async def test_server_goes_on_answering_under_ten_times_the_load(serve: Serve) -> None:
     server = serve({}, "zoo.turmoil:plain", "--model-name", "plain", "--queue-size", str(QUEUE))
 
     async def run() -> None:
@@ -167,7 +167,7 @@ def test_server_goes_on_answering_under_ten_times_the_load(serve: Serve) -> None
         assert used / sent < SECONDS_OF_WORK
 
     senders = Senders(server.port, MILLISECONDS)
-    asyncio.run(finished(senders, run))
+    await finished(senders, run)
     check_no_traces(server)
 
 
@@ -201,7 +201,7 @@ def check_no_traces(server: Server) -> None:
 # --- memory
 
 
-def test_ten_thousand_refusals_cost_nothing_that_stays(serve: Serve) -> None:
+async def test_ten_thousand_refusals_cost_nothing_that_stays(serve: Serve) -> None:
     server = serve({}, "zoo.turmoil:plain", "--model-name", "plain", "--queue-size", str(QUEUE))
 
     async def run() -> None:
@@ -212,7 +212,7 @@ def test_ten_thousand_refusals_cost_nothing_that_stays(serve: Serve) -> None:
         assert set(Counter(one.answer.status for one in senders.seen)) == {200, 503}
 
     senders = Senders(server.port, SHORT)
-    asyncio.run(finished(senders, run))
+    await finished(senders, run)
     check_no_traces(server)
 
 
@@ -227,7 +227,7 @@ async def flood(senders: Senders, refusals: int) -> None:
     await asyncio.gather(*(caller() for _ in range(50)))
 
 
-def test_default_queue_holds_a_thousand(serve: Serve) -> None:
+async def test_default_queue_holds_a_thousand(serve: Serve) -> None:
     """Those beyond are refused at once; when all have gone the server is idle at once."""
     server = serve({}, "zoo.turmoil:plain", "--model-name", "plain")
 
@@ -243,7 +243,7 @@ def test_default_queue_holds_a_thousand(serve: Serve) -> None:
         assert senders.seen[-1].answer.status == 200
 
     senders = Senders(server.port, LONG)
-    asyncio.run(finished(senders, run))
+    await finished(senders, run)
     check_no_traces(server)
 
 
@@ -283,7 +283,7 @@ async def is_live(connection: Connection) -> bool:
     return answer.status == 200
 
 
-def test_usual_limit_of_descriptors_leaves_no_one_without_an_answer(serve: Serve) -> None:
+async def test_usual_limit_of_descriptors_leaves_no_one_without_an_answer(serve: Serve) -> None:
     """The default queue is as long as the limit of descriptors that most shells give."""
     with soft_limit(1024):
         server = serve({}, "zoo.turmoil:plain", "--model-name", "plain")
@@ -300,7 +300,7 @@ def test_usual_limit_of_descriptors_leaves_no_one_without_an_answer(serve: Serve
         assert senders.waiting > 900
 
     senders = Senders(server.port, LONG)
-    asyncio.run(finished(senders, run))
+    await finished(senders, run)
     check_no_traces(server)
 
 
