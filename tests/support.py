@@ -39,7 +39,7 @@ UPLOAD_LOCK = ".server-lock"
 # busy. Those for events are below 30 s, for which a server that drains waits unless told otherwise.
 READY_SECONDS = 120.0
 STOP_SECONDS = 25.0
-ANSWER_SECONDS = 40.0
+ANSWER_SECONDS = 60.0
 LEAST_GUARD_SECONDS = 25.0
 
 # Below the ports that the kernel hands out, so that no client's socket takes one of them.

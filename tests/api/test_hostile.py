@@ -13,6 +13,7 @@ import pytest
 
 from tests.conftest import Serve
 from tests.serving.processes import MEGABYTE, Growth, answers, pids
+from tests.serving.traces import seconds_of_work
 from tests.support import HOST, RawAnswer, Server, predictions, wait_until
 
 MODELS = ["zoo.echo", "zoo.files", "zoo.rich", "zoo.media_free"]
@@ -167,15 +168,9 @@ def test_long_header_of_a_form_holds_up_nobody(server: Server, where: str, fille
         if where == "content type"
         else form(part(NAMED + tail[:15_000]))
     )
-    before = seconds_of_work(server)
+    before = seconds_of_work(server, workers=True)
     outcome(server, data)
-    assert seconds_of_work(server) - before < 1
-
-
-def seconds_of_work(server: Server) -> float:
-    """How long the server and its workers have used a core, which others do not make longer."""
-    times = [process.cpu_times() for process in server.processes()]
-    return sum(one.user + one.system for one in times)
+    assert seconds_of_work(server, workers=True) - before < 1
 
 
 # --- the length of the body

@@ -19,11 +19,9 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 
-import psutil
-
 from tests.conftest import Serve
 from tests.serving.processes import MEGABYTE
-from tests.serving.traces import memory, traces, wait_for_traces
+from tests.serving.traces import memory, seconds_of_work, traces, wait_for_traces
 from tests.serving.wire import Answer, Connection, request
 from tests.support import HOST, Server
 
@@ -169,12 +167,6 @@ async def test_server_goes_on_answering_under_ten_times_the_load(serve: Serve) -
     senders = Senders(server.port, MILLISECONDS)
     await finished(senders, run)
     check_no_traces(server)
-
-
-def seconds_of_work(server: Server) -> float:
-    """How long the server's process has used a core, which others do not make longer."""
-    times = psutil.Process(server.pid).cpu_times()
-    return times.user + times.system
 
 
 async def finished(senders: Senders, run: Callable[[], Awaitable[None]]) -> None:
