@@ -5,19 +5,26 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-JOBS   ?= 2
+# Most of the time a test waits for another process, so there are more of them than cores.
+JOBS   ?= 4
 PYTEST := $(BIN)/python -m pytest
 # webargs 5.5 is older than the end of distutils.
 LOWEST := .venv-lowest/bin/python -m pytest -W "ignore:distutils Version:DeprecationWarning"
 # What leans on the insides of aiohttp is tried with the oldest one too.
 INSIDE := tests/api/test_express.py tests/api/test_express_inside.py tests/api/test_intake.py
 
+# The fast tests: they start few processes.
+UNIT   := tests/model tests/test_log.py tests/test_stdio.py tests/test_config.py tests/test_exact_json.py \
+  tests/serving/test_messages.py tests/serving/test_slot.py tests/serving/test_prediction.py \
+  tests/api/test_forms.py tests/api/test_form_parts.py tests/api/test_routing.py tests/api/test_answers.py
+
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help run test test-unit test-compat lint format bench bench-before bench-peers bench-training docs clean
+.PHONY: help run environments test test-busy test-reference test-lowest test-all test-unit test-compat lint format bench bench-before bench-peers bench-training docs clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+# make test-busy    all tests three times, while other processes keep the cores busy
 # make test-unit    the fast tests, for while you work
 # make test-compat  the behaviour that existing modules and clients rely on, on three environments
 # make lint         ruff and mypy
@@ -47,8 +54,9 @@ $(VENV)/.test: $(VENV)/.run $(wildcard examples/*/pyproject.toml)
 	.venv-reference/bin/python -m pip --quiet --disable-pip-version-check install -r $<
 	touch $@
 
-# This package with the oldest dependencies it allows; modules in the field pin some of them.
-.venv-lowest/.ready: tests/compat/requirements-lowest.txt pyproject.toml setup.cfg
+# This package with the oldest dependencies it allows; modules in the field pin some of them. It is
+# made after the other one, as both build this package in the same directory.
+.venv-lowest/.ready: tests/compat/requirements-lowest.txt pyproject.toml setup.cfg | $(VENV)/.test
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip --quiet --disable-pip-version-check install --upgrade pip wheel
 	.venv-lowest/bin/python -m pip --quiet --disable-pip-version-check install -c $< -r $< -e .
@@ -61,17 +69,35 @@ run: $(VENV)/.run
 
 # --- tests ------------------------------------------------------------------------------------
 
-test: lint chromium wrk nginx caddy faketime $(VENV)/.test .venv-reference/.ready .venv-lowest/.ready
+# All of these run; the first that fails decides the exit code.
+STAGES := lint test-reference test-lowest test-all
+
+test: environments
+	@first=0; failed=; for stage in $(STAGES); do \
+	  echo "--- $$stage"; $(MAKE) --no-print-directory $$stage; code=$$?; \
+	  if [ $$code != 0 ]; then failed="$$failed $$stage"; [ $$first != 0 ] || first=$$code; fi; \
+	done; [ -z "$$failed" ] || echo "Failed:$$failed"; exit $$first
+
+# Made at the same time. What cannot be made is tried again by the stage that needs it, and fails it.
+environments:
+	-@$(MAKE) --no-print-directory --keep-going -j 3 $(VENV)/.test .venv-reference/.ready .venv-lowest/.ready
+
+test-busy: stress-ng
+	tests/beside_stress.sh 3 $(MAKE) --no-print-directory test
+
+test-reference: $(VENV)/.test .venv-reference/.ready
 	$(PYTEST) tests/compat -n $(JOBS) -q -rfE --deepaas-run .venv-reference/bin/deepaas-run
+
+test-lowest: .venv-lowest/.ready
 	$(LOWEST) tests/compat tests/model $(INSIDE) -n $(JOBS) -q
+
+test-all: chromium wrk nginx caddy faketime $(VENV)/.test
 	$(PYTEST) -n $(JOBS)
 
 test-unit: $(VENV)/.test
-	$(PYTEST) tests/model tests/test_log.py tests/test_stdio.py tests/test_config.py tests/serving/test_messages.py \
-	  tests/api/test_forms.py tests/api/test_routing.py tests/api/test_answers.py -n $(JOBS) -q
+	$(PYTEST) $(UNIT) -n $(JOBS) -q
 
-test-compat: $(VENV)/.test .venv-reference/.ready .venv-lowest/.ready
-	$(PYTEST) tests/compat -n $(JOBS) -q -rfE --deepaas-run .venv-reference/bin/deepaas-run
+test-compat: test-reference $(VENV)/.test .venv-lowest/.ready
 	$(LOWEST) tests/compat -n $(JOBS) -q
 	$(PYTEST) tests/compat -n $(JOBS) -q
 
@@ -88,8 +114,8 @@ format: $(VENV)/.test
 
 # System packages: installed when this is root and they are missing. The two variables keep those
 # that are services from being started, by systemd and without it.
-.PHONY: wrk chromium nginx caddy faketime
-wrk chromium nginx caddy faketime:
+.PHONY: wrk chromium nginx caddy faketime stress-ng
+wrk chromium nginx caddy faketime stress-ng:
 	@command -v $@ >/dev/null || [ "$$(id -u)" != 0 ] || { apt-get update -qq && \
 	  SYSTEMD_OFFLINE=1 RUNLEVEL=1 apt-get install -y -qq $@ >/dev/null; }
 

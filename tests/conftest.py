@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
+import inspect
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests import support
 
 REFERENCE = "2.6.0"
+
+# No test of a property fails because other processes keep the cores busy.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -36,6 +43,24 @@ def pytest_configure(config: pytest.Config) -> None:
 def version_under_test() -> str:
     """The last word that `deepaas-run --version` prints."""
     return support.version()
+
+
+COROUTINE_SECONDS = 120.0
+"""A test that is a coroutine and takes longer hangs. This says nothing about speed."""
+
+
+def _bounded(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Any]:
+    @functools.wraps(test)
+    async def bounded(*args: Any, **kwargs: Any) -> None:
+        await asyncio.wait_for(test(*args, **kwargs), COROUTINE_SECONDS)
+
+    return bounded
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Let no coroutine hang."""
+    if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
+        item.obj = _bounded(item.obj)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

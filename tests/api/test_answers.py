@@ -208,7 +208,7 @@ def test_headers_of_one_answer_are_not_those_of_the_next() -> None:
 
 
 @pytest.mark.parametrize(("status", "size"), [(200, 5), (201, 5), (200, 200_000), (201, 200_000)])
-def test_answer_to_the_old_protocol(status: int, size: int) -> None:
+async def test_answer_to_the_old_protocol(status: int, size: int) -> None:
     """Kept open only if the client asks for it."""
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
@@ -229,7 +229,7 @@ def test_answer_to_the_old_protocol(status: int, size: int) -> None:
                 found.append(head.lower())
             return found
 
-    closed, kept = asyncio.run(ask())
+    closed, kept = await ask()
     assert b"connection: keep-alive" not in closed
     assert b"\r\nconnection: keep-alive\r\n" in kept
     for head in (closed, kept):
@@ -295,7 +295,7 @@ def test_file_that_becomes_shorter_breaks_the_answer_off(tmp_path: Path) -> None
     assert not is_open(fd)
 
 
-def test_file_is_closed_when_it_cannot_be_sent(
+async def test_file_is_closed_when_it_cannot_be_sent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_bytes(b"abc")
@@ -310,7 +310,7 @@ def test_file_is_closed_when_it_cannot_be_sent(
         await answer.send(make_mocked_request("GET", "/"), 30)
 
     with pytest.raises(ConnectionResetError):
-        asyncio.run(send())
+        await send()
     assert not is_open(fd)
 
 
@@ -350,7 +350,7 @@ def test_stream_of_nothing() -> None:
     assert (status, body, headers["Content-Type"]) == (200, b"", EVENTS)
 
 
-def test_parts_are_sent_as_they_come() -> None:
+async def test_parts_are_sent_as_they_come() -> None:
     more = asyncio.Event()
 
     async def slow() -> AsyncIterator[bytes]:
@@ -364,17 +364,14 @@ def test_parts_are_sent_as_they_come() -> None:
         await answer.send(request, 30)
         return answer
 
-    async def ask() -> None:
-        async with (
-            RawTestServer(handle) as server,
-            aiohttp.ClientSession() as session,
-            session.get(server.make_url("/")) as response,
-        ):
-            assert await asyncio.wait_for(response.content.readany(), 10) == b"first"
-            more.set()
-            assert await asyncio.wait_for(response.content.read(), 10) == b"second"
-
-    asyncio.run(ask())
+    async with (
+        RawTestServer(handle) as server,
+        aiohttp.ClientSession() as session,
+        session.get(server.make_url("/")) as response,
+    ):
+        assert await asyncio.wait_for(response.content.readany(), 10) == b"first"
+        more.set()
+        assert await asyncio.wait_for(response.content.read(), 10) == b"second"
 
 
 FAILED = StreamFailedError("two\nlines", "some_code")
@@ -425,11 +422,9 @@ async def _endless() -> AsyncIterator[bytes]:
         yield b"x" * 10_000
 
 
-def test_client_that_takes_nothing_of_a_stream_is_cut_off() -> None:
-    error = asyncio.run(
-        _of_a_client_that_does_not_read(
-            lambda: StreamAnswer(_endless(), {"Content-Type": "text/plain"}), 0.3
-        )
+async def test_client_that_takes_nothing_of_a_stream_is_cut_off() -> None:
+    error = await _of_a_client_that_does_not_read(
+        lambda: StreamAnswer(_endless(), {"Content-Type": "text/plain"}), 0.3
     )
     assert isinstance(error, ConnectionError | asyncio.CancelledError)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -47,35 +46,35 @@ async def evaluate(home: Path, url: str, script: str) -> Any:
 
 
 @pytest.mark.parametrize("base", ["", "/models/x"])
-def test_prediction_can_be_tried_on_the_page(tmp_path: Path, base: str) -> None:
+async def test_prediction_can_be_tried_on_the_page(tmp_path: Path, base: str) -> None:
     args = ["--base-path", base] if base else []
     with Server({"echo": "zoo.echo"}, args) as server:
         url = f"http://127.0.0.1:{server.port}{base}/api"
-        seen = asyncio.run(evaluate(tmp_path, url, predict()))
+        seen = await evaluate(tmp_path, url, predict())
     assert seen["answer"].split() == ["{", '"status":', '"OK",', '"predictions":', "{}", "}"]
     assert seen["outside"] == []
     assert seen["refused"] == []
 
 
-def test_predicted_picture_is_shown_on_the_page(tmp_path: Path, serve: Serve) -> None:
+async def test_predicted_picture_is_shown_on_the_page(tmp_path: Path, serve: Serve) -> None:
     server = serve({}, "zoo.picture")
-    seen = asyncio.run(evaluate(tmp_path, f"{server.url}/api", predict("img")))
+    seen = await evaluate(tmp_path, f"{server.url}/api", predict("img"))
     assert seen["width"] == 2
     assert seen["refused"] == []
 
 
-def test_page_runs_no_other_script_and_calls_nobody(tmp_path: Path, serve: Serve) -> None:
+async def test_page_runs_no_other_script_and_calls_nobody(tmp_path: Path, serve: Serve) -> None:
     server = serve({}, "zoo.echo")
-    seen = asyncio.run(evaluate(tmp_path, f"{server.url}/api", INTRUDE))
+    seen = await evaluate(tmp_path, f"{server.url}/api", INTRUDE)
     assert seen["intruder"] is False
     assert seen["outside"] == "refused"
     refused = {line.split()[0] for line in seen["refused"]}
     assert refused == {"script-src-elem", "connect-src", "frame-src"}
 
 
-def test_page_is_not_shown_in_a_frame(tmp_path: Path, serve: Serve) -> None:
+async def test_page_is_not_shown_in_a_frame(tmp_path: Path, serve: Serve) -> None:
     """Not even on a page of the same server, which could otherwise read its title."""
     server = serve({}, "zoo.echo")
     script = FRAMED.replace("ADDRESS", f"{server.url}/api")
     url = f"{server.url}/v2/models/"
-    assert asyncio.run(evaluate(tmp_path, url, script)) == "an error page"
+    assert await evaluate(tmp_path, url, script) == "an error page"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 
 import pytest
@@ -156,16 +155,13 @@ def test_answer_to_what_is_no_request_has_the_headers(server: Server, data: byte
     check(answer.headers)
 
 
-def test_answers_on_the_short_way_have_the_headers(server: Server) -> None:
-    async def asking() -> None:
-        async with Line(server.port) as line:
-            for _ in range(3):
-                seen = await line.ask(predict("sized", "", padded(40, text="a")))
-                assert seen.status == 200
-                check(list(seen.headers))
-            check(list((await line.ask(get("/v2/health/live"))).headers))
-
-    asyncio.run(asking())
+async def test_answers_on_the_short_way_have_the_headers(server: Server) -> None:
+    async with Line(server.port) as line:
+        for _ in range(3):
+            seen = await line.ask(predict("sized", "", padded(40, text="a")))
+            assert seen.status == 200
+            check(list(seen.headers))
+        check(list((await line.ask(get("/v2/health/live"))).headers))
 
 
 @pytest.mark.parametrize("base", ["", "/x"])

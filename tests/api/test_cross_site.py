@@ -6,7 +6,6 @@ test_proxies.py.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import subprocess
 from pathlib import Path
@@ -452,17 +451,14 @@ def changed(*fields: str) -> Ask:
     ],
     ids=["origin", "site", "both", "host"],
 )
-def test_refused_request_is_refused_however_often_it_comes(
+async def test_refused_request_is_refused_however_often_it_comes(
     server: Server, refused: Ask, status: int
 ) -> None:
     """Also between requests whose heads the server knows, byte for byte."""
 
-    async def speaking() -> None:
-        async with Line(server.port) as line:
-            for _ in range(5):
-                assert (await line.ask(KNOWN)).status == 200
-                assert (await line.ask(refused)).status == status
-            await line.send((KNOWN.data + refused.data) * 2)
-            assert [(await line.answer()).status for _ in range(4)] == [200, status] * 2
-
-    asyncio.run(asyncio.wait_for(speaking(), 60))
+    async with Line(server.port) as line:
+        for _ in range(5):
+            assert (await line.ask(KNOWN)).status == 200
+            assert (await line.ask(refused)).status == status
+        await line.send((KNOWN.data + refused.data) * 2)
+        assert [(await line.answer()).status for _ in range(4)] == [200, status] * 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import threading
 from collections.abc import Iterator
@@ -126,7 +125,7 @@ async def attack(page: Page, action: str, answers: Answers, other: int) -> list[
 
 @pytest.mark.parametrize("name", ["evil.test", "localhost", HOST], ids=["site", "name", "port"])
 @pytest.mark.parametrize("called", [HOST, "model.test"], ids=["trusted", "not trusted"])
-def test_page_of_another_origin_starts_no_training(
+async def test_page_of_another_origin_starts_no_training(
     server: Server, port: int, tmp_path: Path, name: str, called: str
 ) -> None:
     """A browser sends `Sec-Fetch-Site` to an address that it trusts, and else `Origin` alone."""
@@ -137,11 +136,11 @@ def test_page_of_another_origin_starts_no_training(
             await page.open(f"http://{name}:{port}/")
             return await attack(page, f"http://{called}:{server.port}{TRAIN}", answers, port)
 
-    assert asyncio.run(visit()) == ["403"] * 3
+    assert await visit() == ["403"] * 3
     assert server.get(TRAIN).json() == []
 
 
-def test_redirect_by_another_site_starts_no_training(
+async def test_redirect_by_another_site_starts_no_training(
     server: Server, port: int, tmp_path: Path
 ) -> None:
     answers = Answers(server)
@@ -153,11 +152,11 @@ def test_redirect_by_another_site_starts_no_training(
             await page.run(FORM.replace("ACTION", action))
             return answers.wait(1)
 
-    assert asyncio.run(visit()) == ["403"]
+    assert await visit() == ["403"]
     assert server.get(TRAIN).json() == []
 
 
-def test_page_of_another_site_cannot_read_answers(
+async def test_page_of_another_site_cannot_read_answers(
     server: Server, port: int, tmp_path: Path
 ) -> None:
     """Its requests that change nothing are answered, and the browser keeps the answers from it."""
@@ -182,10 +181,10 @@ def test_page_of_another_site_cannot_read_answers(
             await page.open(f"http://evil.test:{port}/")
             return await page.run(script.replace("URL", url))
 
-    assert asyncio.run(visit()) == ["not to be read", "", "not run"]
+    assert await visit() == ["not to be read", "", "not run"]
 
 
-def test_page_whose_name_is_rebound_reads_nothing(server: Server, tmp_path: Path) -> None:
+async def test_page_whose_name_is_rebound_reads_nothing(server: Server, tmp_path: Path) -> None:
     """For the browser the server then is the page's own site."""
     read = f'fetch("{TRAIN}").then(async (answer) => [answer.status, await answer.text()])'
 
@@ -194,13 +193,13 @@ def test_page_whose_name_is_rebound_reads_nothing(server: Server, tmp_path: Path
             await page.open(f"http://evil.test:{server.port}/api")
             return await page.run(read)
 
-    status, text = asyncio.run(visit())
+    status, text = await visit()
     assert status == 421
     assert "--allow-hosts" in text
 
 
 @pytest.mark.parametrize("name", [HOST, "localhost", "model.test", "a.localhost"])
-def test_own_page_works_by_every_name_of_the_server(
+async def test_own_page_works_by_every_name_of_the_server(
     server: Server, tmp_path: Path, name: str
 ) -> None:
     async def visit() -> Any:
@@ -208,10 +207,10 @@ def test_own_page_works_by_every_name_of_the_server(
             await page.open(f"http://{name}:{server.port}/api")
             return await page.run(predict())
 
-    assert '"status": "OK"' in asyncio.run(visit())["answer"]
+    assert '"status": "OK"' in (await visit())["answer"]
 
 
-def test_page_of_an_allowed_origin_starts_a_training(
+async def test_page_of_an_allowed_origin_starts_a_training(
     serve: Serve, port: int, tmp_path: Path
 ) -> None:
     server = serve({}, "zoo.trains", "--allow-origins", f"http://good.test:{port}")
@@ -227,5 +226,5 @@ def test_page_of_an_allowed_origin_starts_a_training(
                 assert await page.run(read) == "not to be read"
             return answers.wait(2)
 
-    assert asyncio.run(visit()) == ["200", "403"]
+    assert await visit() == ["200", "403"]
     assert len(server.get(TRAIN).json()) == 1

@@ -456,22 +456,19 @@ def test_known_head_with_a_longer_body_takes_the_next_request_in(server: Server)
 
 
 @pytest.mark.parametrize("missing", [1, 20, 59])
-def test_known_head_with_less_of_its_body_takes_the_next_bytes(
+async def test_known_head_with_less_of_its_body_takes_the_next_bytes(
     server: Server, missing: int
 ) -> None:
     """Even if they are a known request. What is left of that is no request."""
 
-    async def speaking() -> None:
-        async with Line(server.port) as line:
-            speaker = Speaker(server, line)
-            await speaker.prepare()
-            await speaker.say(KNOWN.data[:-missing], KNOWN.data)
-            assert (await line.answer()).json() == {"json": ["Invalid JSON body."]}
-            refusal = await line.answer()
-            assert refusal.status_line.startswith("HTTP/1.0 400 The request is malformed: ")
-            assert await line.rest() == b""
-
-    run(speaking())
+    async with Line(server.port) as line:
+        speaker = Speaker(server, line)
+        await speaker.prepare()
+        await speaker.say(KNOWN.data[:-missing], KNOWN.data)
+        assert (await line.answer()).json() == {"json": ["Invalid JSON body."]}
+        refusal = await line.answer()
+        assert refusal.status_line.startswith("HTTP/1.0 400 The request is malformed: ")
+        assert await line.rest() == b""
 
 
 @pytest.mark.parametrize("size", [1, 2, 40, len(END.head), len(END.head) + 1, len(END.data)])
@@ -495,17 +492,14 @@ def test_line_ends_behind_a_known_request_are_nothing(server: Server) -> None:
 
 
 @pytest.mark.parametrize("fields", [["Content-Length: 60"], ["Content-Length: 0"]])
-def test_known_body_with_two_lengths_is_refused(server: Server, fields: list[str]) -> None:
+async def test_known_body_with_two_lengths_is_refused(server: Server, fields: list[str]) -> None:
     ask = predict("echo", "", KNOWN.body, *fields)
 
-    async def speaking() -> None:
-        async with Line(server.port) as line:
-            await Speaker(server, line).prepare()
-            await line.send(ask.data, KNOWN.data)
-            assert (await line.answer()).status == 400
-            assert b"HTTP/1.1" not in await line.rest()
-
-    run(speaking())
+    async with Line(server.port) as line:
+        await Speaker(server, line).prepare()
+        await line.send(ask.data, KNOWN.data)
+        assert (await line.answer()).status == 400
+        assert b"HTTP/1.1" not in await line.rest()
 
 
 # --- what a head means is what it meant, and nothing that came with it
@@ -530,62 +524,55 @@ class Mix:
 
 
 @pytest.mark.parametrize("name", ["slow-prediction", "slow-file"])
-def test_head_is_not_taken_for_that_of_the_request_before_it(server: Server, name: str) -> None:
+async def test_head_is_not_taken_for_that_of_the_request_before_it(
+    server: Server, name: str
+) -> None:
     """They wait, each read by itself, while the connection is busy with something else. The known
     ones among them wait too."""
     size = {"slow-prediction": MEGABYTE, "slow-file": 64 * MEGABYTE}[name]
     busy = predict("sized", "", padded(90, do="file", size=size, accept="application/octet-stream"))
     mix = Mix(server, name)
 
-    async def speaking() -> None:
-        async with Line(server.port) as line:
-            speaker = Speaker(server, line)
-            await speaker.prepare()
-            asks = [KNOWN, *mix.asks.values(), KNOWN]
-            await speaker.say(busy.marked(), *aligned(asks))
-            assert len((await line.answer(busy)).body) == size
-            assert (await line.answer()).predicted == echoed("known")
-            for text, ask in mix.asks.items():
-                assert (await line.answer(ask)).predicted == echoed(text, 7)
-            assert (await line.answer()).predicted == echoed("known")
-        await mix.check()
-
-    run(speaking())
+    async with Line(server.port) as line:
+        speaker = Speaker(server, line)
+        await speaker.prepare()
+        asks = [KNOWN, *mix.asks.values(), KNOWN]
+        await speaker.say(busy.marked(), *aligned(asks))
+        assert len((await line.answer(busy)).body) == size
+        assert (await line.answer()).predicted == echoed("known")
+        for text, ask in mix.asks.items():
+            assert (await line.answer(ask)).predicted == echoed(text, 7)
+        assert (await line.answer()).predicted == echoed("known")
+    await mix.check()
 
 
-def test_head_is_not_taken_for_that_of_a_request_just_before_it(server: Server) -> None:
+async def test_head_is_not_taken_for_that_of_a_request_just_before_it(server: Server) -> None:
     """One behind the other, without a wait: again and again, as it is a matter of luck."""
 
-    async def speaking() -> None:
-        async with Line(server.port) as line:
-            await Speaker(server, line).prepare()
-            for number in range(150):
-                mix = Mix(server, f"{number:03d}")
-                await line.send(*aligned(mix.asks.values()))
-                for text, ask in mix.asks.items():
-                    assert (await line.answer(ask)).predicted == echoed(text, 7)
-                for text, ask in mix.asks.items():
-                    assert (await line.ask(ask)).predicted == echoed(text, 7)
-
-    run(speaking())
+    async with Line(server.port) as line:
+        await Speaker(server, line).prepare()
+        for number in range(150):
+            mix = Mix(server, f"{number:03d}")
+            await line.send(*aligned(mix.asks.values()))
+            for text, ask in mix.asks.items():
+                assert (await line.answer(ask)).predicted == echoed(text, 7)
+            for text, ask in mix.asks.items():
+                assert (await line.ask(ask)).predicted == echoed(text, 7)
 
 
 @pytest.mark.parametrize(
     "other", [get("/v2/health/live"), predict("nobody"), predict("echo", "", b"[")]
 )
-def test_head_is_not_learned_from_what_came_before(server: Server, other: Ask) -> None:
+async def test_head_is_not_learned_from_what_came_before(server: Server, other: Ask) -> None:
     mix = Mix(server, f"other-{len(other.data)}-{other.head[5:9].hex()}")
 
-    async def speaking() -> None:
-        async with Line(server.port) as line:
-            await Speaker(server, line).prepare()
-            asks = [other, *mix.asks.values(), other, *mix.asks.values()]
-            await line.send(*aligned(asks))
-            for ask in asks:
-                await line.answer(ask)
-        await mix.check()
-
-    run(speaking())
+    async with Line(server.port) as line:
+        await Speaker(server, line).prepare()
+        asks = [other, *mix.asks.values(), other, *mix.asks.values()]
+        await line.send(*aligned(asks))
+        for ask in asks:
+            await line.answer(ask)
+    await mix.check()
 
 
 # --- a client that takes nothing
@@ -605,7 +592,7 @@ def test_client_that_sends_and_never_reads_fills_no_memory(
 ) -> None:
     """It can send only as long as the server has room for what it will not take."""
     ask = predict("sized", "", padded(60, do="json", size=size))
-    with socket.create_connection((HOST, server.port), timeout=5) as client:
+    with socket.create_connection((HOST, server.port), timeout=25) as client:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         client.sendall(ask.data)
         assert client.recv(16).startswith(b"HTTP/1.1 200")

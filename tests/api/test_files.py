@@ -21,7 +21,7 @@ def contents(directory: Path) -> list[bytes]:
 
 @pytest.mark.parametrize("size", [1, 2 * INLINE // 300])
 @pytest.mark.parametrize("together", [1, 50])
-def test_many_files_take_few_descriptors(tmp_path: Path, size: int, together: int) -> None:
+async def test_many_files_take_few_descriptors(tmp_path: Path, size: int, together: int) -> None:
     """Also if many of them come in one piece of the body."""
 
     async def receive() -> int:
@@ -47,7 +47,7 @@ def test_many_files_take_few_descriptors(tmp_path: Path, size: int, together: in
         await asyncio.to_thread(int)  # the threads and their descriptors are there already
         return await receive()
 
-    assert asyncio.run(warmed()) <= 3
+    assert await warmed() <= 3
 
 
 class CountedFiles(RequestFiles):
@@ -60,7 +60,7 @@ class CountedFiles(RequestFiles):
         return super().new(extension)
 
 
-def test_many_small_parts_take_few_descriptors(tmp_path: Path) -> None:
+async def test_many_small_parts_take_few_descriptors(tmp_path: Path) -> None:
     """They come in one piece, and after a file so large that a thread writes them."""
     small = part("name=a", b"x", "Content-Type: image/png") * 900
     large = part("name=b; filename=f", b"y" * (2 * INLINE))
@@ -82,10 +82,10 @@ def test_many_small_parts_take_few_descriptors(tmp_path: Path) -> None:
             assert contents(tmp_path) == [b"x"] * 900 + [b"y" * (2 * INLINE)]
         return counted.most - before
 
-    assert asyncio.run(receive()) < 350
+    assert await receive() < 350
 
 
-def test_other_work_runs_while_many_parts_are_read(tmp_path: Path) -> None:
+async def test_other_work_runs_while_many_parts_are_read(tmp_path: Path) -> None:
     runs = 0
 
     async def others() -> None:
@@ -103,5 +103,5 @@ def test_other_work_runs_while_many_parts_are_read(tmp_path: Path) -> None:
             await _read_form(data(), BodyLimits(), files, Call(content_type=CONTENT_TYPE))
         other.cancel()
 
-    asyncio.run(receive())
+    await receive()
     assert runs >= 640 // 16

@@ -72,38 +72,32 @@ whole = pytest.mark.parametrize(("status", "make"), WHOLE.values(), ids=list(WHO
 
 
 @whole
-def test_answer_with_a_length_keeps_the_connection_if_that_is_asked(
+async def test_answer_with_a_length_keeps_the_connection_if_that_is_asked(
     place: Place, status: int, make: Make
 ) -> None:
     ask = version_of("HTTP/1.0", make(*KEEP))
 
-    async def converse() -> None:
-        async with Line(place.server.port) as line:
-            for _ in range(3):
-                seen = await line.ask(ask)
-                assert seen.status == status
-                assert seen.header("Connection") == "keep-alive"
-                assert seen.header("Transfer-Encoding") is None
-                assert seen.header("Content-Length") is not None
-
-    asyncio.run(converse())
+    async with Line(place.server.port) as line:
+        for _ in range(3):
+            seen = await line.ask(ask)
+            assert seen.status == status
+            assert seen.header("Connection") == "keep-alive"
+            assert seen.header("Transfer-Encoding") is None
+            assert seen.header("Content-Length") is not None
 
 
 @whole
 @pytest.mark.parametrize(("version", "fields"), [("HTTP/1.0", ()), ("HTTP/1.1", CLOSE)])
-def test_answer_ends_the_connection_otherwise(
+async def test_answer_ends_the_connection_otherwise(
     place: Place, status: int, make: Make, version: str, fields: tuple[str, ...]
 ) -> None:
     ask = version_of(version, make(*fields))
 
-    async def converse() -> None:
-        async with Line(place.server.port) as line:
-            seen = await line.ask(ask)
-            assert seen.status == status
-            assert seen.header("Content-Length") is not None
-            assert await line.rest() == b""
-
-    asyncio.run(converse())
+    async with Line(place.server.port) as line:
+        seen = await line.ask(ask)
+        assert seen.status == status
+        assert seen.header("Content-Length") is not None
+        assert await line.rest() == b""
 
 
 STREAMS: dict[str, tuple[Callable[[Place], Ask], bytes]] = {
@@ -131,51 +125,42 @@ def with_fields(ask: Ask, *fields: str) -> Ask:
 
 @streams
 @pytest.mark.parametrize("fields", [(), KEEP], ids=["alone", "keep-alive"])
-def test_answer_without_a_length_ends_with_the_connection(
+async def test_answer_without_a_length_ends_with_the_connection(
     place: Place, make: Callable[[Place], Ask], end: bytes, fields: tuple[str, ...]
 ) -> None:
     ask = version_of("HTTP/1.0", with_fields(make(place), *fields))
 
-    async def converse() -> None:
-        async with Line(place.server.port) as line:
-            seen = await line.ask(ask)  # which is read to the end of the connection
-            assert seen.status == 200
-            assert seen.header("Connection") in (None, "close")
-            assert seen.header("Transfer-Encoding") is None
-            assert seen.body.endswith(end)
-
-    asyncio.run(converse())
+    async with Line(place.server.port) as line:
+        seen = await line.ask(ask)  # which is read to the end of the connection
+        assert seen.status == 200
+        assert seen.header("Connection") in (None, "close")
+        assert seen.header("Transfer-Encoding") is None
+        assert seen.body.endswith(end)
 
 
-def test_text_that_fails_midway_is_cut_off(place: Place) -> None:
+async def test_text_that_fails_midway_is_cut_off(place: Place) -> None:
     """The end of a connection would look like the end of the text, so it is a reset."""
     ask = predict("plain", "?end=raise&kind=texts&accept=text/plain", b"{}", *KEEP)
 
-    async def converse() -> None:
-        async with Line(place.server.port) as line:
-            await line.send(version_of("HTTP/1.0", ask).data)
-            with pytest.raises(ConnectionResetError):
-                await asyncio.wait_for(line.reader.read(), SECONDS)
-
-    asyncio.run(converse())
+    async with Line(place.server.port) as line:
+        await line.send(version_of("HTTP/1.0", ask).data)
+        with pytest.raises(ConnectionResetError):
+            await asyncio.wait_for(line.reader.read(), SECONDS)
 
 
 @streams
 @pytest.mark.parametrize("fields", [(), CLOSE], ids=["keep-alive", "close"])
-def test_answer_in_chunks_keeps_the_connection_unless_told_to_close(
+async def test_answer_in_chunks_keeps_the_connection_unless_told_to_close(
     place: Place, make: Callable[[Place], Ask], end: bytes, fields: tuple[str, ...]
 ) -> None:
     ask = with_fields(make(place), *fields)
 
-    async def converse() -> None:
-        async with Line(place.server.port) as line:
-            for _ in range(1 if fields else 2):
-                seen = await line.ask(ask)
-                assert (seen.status, seen.whole) == (200, True)
-                assert seen.header("Transfer-Encoding") == "chunked"
-                assert seen.header("Connection") == ("close" if fields else None)
-                assert seen.body.endswith(end)
-            if fields:
-                assert await line.rest() == b""
-
-    asyncio.run(converse())
+    async with Line(place.server.port) as line:
+        for _ in range(1 if fields else 2):
+            seen = await line.ask(ask)
+            assert (seen.status, seen.whole) == (200, True)
+            assert seen.header("Transfer-Encoding") == "chunked"
+            assert seen.header("Connection") == ("close" if fields else None)
+            assert seen.body.endswith(end)
+        if fields:
+            assert await line.rest() == b""

@@ -23,7 +23,7 @@ def test_unfinished_heads_may_take_as_many_bytes_as_the_option_says(serve: Serve
     server = serve({"bare": "zoo.bare"}, "--max-heads-memory", "5000")
     with contextlib.ExitStack() as connections:
         first, second = (
-            connections.enter_context(socket.create_connection((HOST, server.port), timeout=10))
+            connections.enter_context(socket.create_connection((HOST, server.port), timeout=25))
             for _ in range(2)
         )
         first.sendall(HEAD + b"X: " + b"x" * 3000)

@@ -5,7 +5,6 @@ Only addresses and the places of certificates are replaced, so that they can run
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import re
@@ -195,7 +194,7 @@ def speaks_tls(port: int) -> bool:
     context.verify_mode = ssl.CERT_NONE
     with (
         contextlib.suppress(OSError),
-        socket.create_connection((HOST, port), timeout=5) as connection,
+        socket.create_connection((HOST, port), timeout=25) as connection,
         context.wrap_socket(connection, server_hostname=NAME),
     ):
         return True
@@ -218,19 +217,19 @@ def behind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @needs_chromium
-def test_own_page_works_in_a_browser(behind: Proxied, tmp_path: Path) -> None:
+async def test_own_page_works_in_a_browser(behind: Proxied, tmp_path: Path) -> None:
     async def visit() -> Any:
         async with browsing(tmp_path, behind.resolve, "--ignore-certificate-errors") as page:
             await page.open(f"https://{NAME}/api")
             return await page.run(predict())
 
-    seen = asyncio.run(visit())
+    seen = await visit()
     assert '"status": "OK"' in seen["answer"]
     assert seen["refused"] == []
 
 
 @needs_chromium
-def test_page_of_another_site_starts_no_training(behind: Proxied, tmp_path: Path) -> None:
+async def test_page_of_another_site_starts_no_training(behind: Proxied, tmp_path: Path) -> None:
     path = "/v2/models/trains/train/"
     fetch = FETCH.replace("ACTION", f"https://{NAME}{path}").replace("METHOD", "POST")
 
@@ -240,7 +239,7 @@ def test_page_of_another_site_starts_no_training(behind: Proxied, tmp_path: Path
                 await page.open(f"http://evil.test:{port}/")
                 assert await page.run(fetch) == "opaque"
 
-    asyncio.run(visit())
+    await visit()
     wait_until(lambda: f'"POST {path} HTTP/1.1" 403 ' in behind.server.log(), within=10)
     assert behind.server.get(path).json() == []
 

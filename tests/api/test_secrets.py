@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from urllib.parse import quote, unquote_plus
 
@@ -186,7 +185,7 @@ def test_model_that_has_not_described_itself_hides_every_value(serve: Serve) -> 
     assert '/predict/?text=SHOWN HTTP/1.1" 200 ' in line
 
 
-def test_request_on_the_short_way_hides_its_secrets(server: Server) -> None:
+async def test_request_on_the_short_way_hides_its_secrets(server: Server) -> None:
     ask = predict("guarded", f"?token={SECRET}&text=short", b"{}")
 
     async def asking() -> None:
@@ -194,7 +193,7 @@ def test_request_on_the_short_way_hides_its_secrets(server: Server) -> None:
             for _ in range(3):
                 assert (await line.ask(ask)).predicted == {"length": len(SECRET)}
 
-    asyncio.run(asking())
+    await asking()
     shown = f'predict/?token={MASK}&text=short HTTP/1.1" 200 '
     wait_until(lambda: server.log().count(shown) == 3, within=5, what="three lines")
     assert SECRET not in server.log()

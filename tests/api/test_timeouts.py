@@ -62,7 +62,7 @@ def test_client_that_stops_sending_is_408(hasty: Server, journal: Journal, kind:
             caller.predict("gated", journal.args(1), headers=headers, body=start, length=whole)
         for caller in callers:
             answer = caller.answer()
-            assert 0.5 <= time.monotonic() - began < 5
+            assert time.monotonic() - began >= 0.5
             assert answer.status == 408
             assert code_of(answer) == "receive_timeout"
             assert "0.6 s" in message_of(answer)
@@ -113,7 +113,7 @@ def test_client_that_never_ends_its_head_is_cut_off(hasty: Server, start: bytes)
         for caller in callers:
             caller.send(start)
         for caller in callers:
-            rest = caller.rest(timeout=8)
+            rest = caller.rest()
             assert rest == b"" or rest.startswith((b"HTTP/1.1 408", b"HTTP/1.1 400"))
     wait_for_descriptors(hasty, before)
 

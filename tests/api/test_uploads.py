@@ -134,7 +134,7 @@ def form_start(filename: str) -> bytes:
 
 def break_off(server: Server, number: int) -> None:
     """Send part of an upload and leave, rudely or not."""
-    with socket.create_connection((HOST, server.port), timeout=10) as connection:
+    with socket.create_connection((HOST, server.port), timeout=25) as connection:
         if number % 2:
             no_farewell = b"\x01\x00\x00\x00\x00\x00\x00\x00"
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, no_farewell)
@@ -282,7 +282,7 @@ def test_body_beyond_the_limit_is_413(limited: Server, kind: str, chunked: bool)
 
 
 def test_too_large_a_body_is_refused_before_it_has_come(limited: Server) -> None:
-    answer = limited.raw(request_head(content_length=10**12), timeout=3)
+    answer = limited.raw(request_head(content_length=10**12), timeout=25)
     assert answer.status == 413
 
 
@@ -320,7 +320,7 @@ def upload_in_two_steps(server: Server, *, expect: bytes) -> tuple[bytes, bytes]
     """What came before the body was sent, and after."""
     body = form_start("a.bin") + b"content\r\n--" + BOUNDARY + b"--\r\n"
     head = request_head(content_length=len(body), headers=b"Expect: " + expect + b"\r\n")
-    with socket.create_connection((HOST, server.port), timeout=5) as connection:
+    with socket.create_connection((HOST, server.port), timeout=25) as connection:
         connection.sendall(head)
         first = read_until(connection, b"\r\n\r\n")
         if not first.startswith(b"HTTP/1.1 100"):
@@ -340,9 +340,9 @@ def test_expected_continue_is_said(server: Server, expect: bytes) -> None:
 
 def test_continue_is_not_said_to_what_is_refused(limited: Server) -> None:
     head = request_head(content_length=150_000, headers=b"Expect: 100-continue\r\n")
-    assert limited.raw(head, timeout=3).status == 413
+    assert limited.raw(head, timeout=25).status == 413
     unknown = head.replace(b"/sized/", b"/nobody/")
-    assert limited.raw(unknown, timeout=3).status == 404
+    assert limited.raw(unknown, timeout=25).status == 404
 
 
 def test_answer_after_continue_is_the_same_on_a_kept_connection(server: Server) -> None:
@@ -351,7 +351,7 @@ def test_answer_after_continue_is_the_same_on_a_kept_connection(server: Server) 
         b"POST /v2/models/sized/predict/ HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n"
         b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
     )
-    with socket.create_connection((HOST, server.port), timeout=5) as connection:
+    with socket.create_connection((HOST, server.port), timeout=25) as connection:
         for _ in range(3):
             connection.sendall(head)
             assert read_until(connection, b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -380,7 +380,7 @@ def test_form_that_comes_in_small_pieces_is_the_same(server: Server, step: int) 
     file = b"\r\n--" + BOUNDARY[:-1] + b"\r\n\r\n--\r"
     body = form_start("a.bin") + file + b"\r\n--" + BOUNDARY + b"--\r\n"
     data = request_head(content_length=len(body)) + body
-    with socket.create_connection((HOST, server.port), timeout=10) as connection:
+    with socket.create_connection((HOST, server.port), timeout=25) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for start in range(0, len(data), step):
             connection.sendall(data[start : start + step])
@@ -392,7 +392,7 @@ def test_form_that_comes_in_small_pieces_is_the_same(server: Server, step: int) 
 def test_client_that_leaves_before_the_answer_leaves_nothing(server: Server) -> None:
     body = form_start("a.bin") + b"x" * 200_000 + b"\r\n--" + BOUNDARY + b"--\r\n"
     for _ in range(20):
-        with socket.create_connection((HOST, server.port), timeout=10) as connection:
+        with socket.create_connection((HOST, server.port), timeout=25) as connection:
             connection.sendall(request_head(content_length=len(body)) + body)
     assert predictions(server.predict("sized"))["files"] == []
 
@@ -414,7 +414,7 @@ def test_result_file_that_becomes_shorter_breaks_the_answer_off(server: Server) 
     query = b"?do=shrink&size=20971520&accept=application/octet-stream"
     with socket.socket() as slow:
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        slow.settimeout(5)
+        slow.settimeout(25)
         slow.connect((HOST, server.port))
         slow.sendall(request_head(query=query, content_length=0).replace(b"close", b"keep-alive"))
         received = slow.recv(500)

@@ -92,18 +92,22 @@ def test_signal_ends_it_and_all_its_children(serve: Serve, number: signal.Signal
     children = server.processes()
     os.kill(server.pid, number)
     assert server.wait_end(within=5) == 0
-    _, alive = psutil.wait_procs(children, timeout=2)
+    _, alive = psutil.wait_procs(children, timeout=25)
     assert not [one for one in alive if one.status() != psutil.STATUS_ZOMBIE]
 
 
 def test_prediction_that_runs_is_answered_before_the_end(serve: Serve, tmp_path: Path) -> None:
     server = serve(WARMED)
-    note = tmp_path / "begun"
+    note, gate = tmp_path / "begun", tmp_path / "gate"
     with ThreadPoolExecutor(1) as executor:
-        sent = {"seconds": "1", "note": str(note)}
+        sent = {"gate": str(gate), "note": str(note)}
         running = executor.submit(server.predict, "warmed", params=sent)
-        wait_until(note.exists, within=10, what="the prediction")
-        os.kill(server.pid, signal.SIGTERM)
+        try:
+            wait_until(note.exists, within=10, what="the prediction")
+            os.kill(server.pid, signal.SIGTERM)
+            wait_until(lambda: not server.is_open(), within=10, what="the closed port")
+        finally:
+            gate.touch()
         assert running.result().status_code == 200
     assert server.wait_end(within=10) == 0
 
@@ -121,5 +125,5 @@ def test_workers_end_when_the_server_is_killed(serve: Serve) -> None:
     worker = psutil.Process(predictions(server.predict("warmed"))["pid"])
     os.kill(server.pid, signal.SIGKILL)
     server.wait_end()
-    _, alive = psutil.wait_procs([worker], timeout=3)
+    _, alive = psutil.wait_procs([worker], timeout=25)
     assert not [one for one in alive if one.status() != psutil.STATUS_ZOMBIE]

@@ -107,14 +107,23 @@ def test_nowarm_leaves_it_cold(serve: Serve) -> None:
     assert predictions(server.predict("warmed"))["warmed"] == 0
 
 
-def test_every_one_of_several_workers_is_warmed_and_used(serve: Serve) -> None:
+def test_every_one_of_several_workers_is_warmed_and_used(serve: Serve, tmp_path: Path) -> None:
     server = serve({"warmed": "zoo.warmed"}, "-p", "2")
+    gate = tmp_path / "gate"
+    notes = [tmp_path / f"note-{number}" for number in range(2)]
 
-    def predict(_: int) -> Any:
-        return predictions(server.predict("warmed", params={"seconds": "0.5"}))
+    def predict(note: Path) -> Any:
+        sent = {"note": str(note), "gate": str(gate)}
+        return predictions(server.predict("warmed", params=sent))
 
     with ThreadPoolExecutor(2) as executor:
-        got = list(executor.map(predict, range(2)))
+        running = executor.map(predict, notes)
+        try:
+            for note in notes:
+                wait_until(note.exists, within=10, what="both predictions")
+        finally:
+            gate.touch()
+        got = list(running)
     assert got[0]["pid"] != got[1]["pid"]
     assert [one["warmed"] for one in got] == [1, 1]
     assert [one["in"] for one in got] == [one["pid"] for one in got]
@@ -132,15 +141,18 @@ def test_one_worker_takes_one_request_at_a_time(server: Server) -> None:
 
 
 def test_other_paths_answer_while_a_model_predicts(server: Server, tmp_path: Path) -> None:
-    note = tmp_path / "begun"
+    note, gate = tmp_path / "begun", tmp_path / "gate"
     with ThreadPoolExecutor(1) as executor:
-        sent = {"seconds": "1.5", "note": str(note)}
+        sent = {"gate": str(gate), "note": str(note)}
         running = executor.submit(server.predict, "warmed", params=sent)
-        wait_until(note.exists, within=10, what="the prediction")
-        assert server.get("/v2/models/").status_code == 200
-        assert server.get("/swagger.json").status_code == 200
-        assert server.predict("module").status_code == 200
-        assert not running.done()
+        try:
+            wait_until(note.exists, within=10, what="the prediction")
+            assert server.get("/v2/models/").status_code == 200
+            assert server.get("/swagger.json").status_code == 200
+            assert server.predict("module").status_code == 200
+            assert not running.done()
+        finally:
+            gate.touch()
         assert running.result().status_code == 200
 
 

@@ -112,32 +112,22 @@ class Server:
                 end.close()
 
 
-def run(scene: Callable[[], Any]) -> None:
-    async def bounded() -> None:
-        await asyncio.wait_for(scene(), 3 * SECONDS)
-
-    asyncio.run(bounded())
-
-
 async def _forever() -> None:
     await asyncio.sleep(3600)
 
 
-def test_call_is_answered() -> None:
+async def test_call_is_answered() -> None:
     async def predict() -> int:
         return 5
 
-    async def scene() -> None:
-        async with Server(predict) as server:
-            server.call(1, 2)
-            server.serve()
-            await server.receive(lambda: server.ended(1, 2))
-            assert server.of(1) == [Reply(body=b'{"status":"OK","predictions":5}')]
-
-    run(scene)
+    async with Server(predict) as server:
+        server.call(1, 2)
+        server.serve()
+        await server.receive(lambda: server.ended(1, 2))
+        assert server.of(1) == [Reply(body=b'{"status":"OK","predictions":5}')]
 
 
-def test_running_call_that_is_cancelled_is_answered() -> None:
+async def test_running_call_that_is_cancelled_is_answered() -> None:
     """Otherwise the server would take it for running for ever."""
     began = []
 
@@ -145,16 +135,13 @@ def test_running_call_that_is_cancelled_is_answered() -> None:
         began.append(1)
         await _forever()
 
-    async def scene() -> None:
-        async with Server(predict) as server:
-            server.call(1)
-            server.serve()
-            while not began:
-                await asyncio.sleep(0)
-            server.tell(Cancel(1))
-            await server.receive(lambda: server.ended(1))
-
-    run(scene)
+    async with Server(predict) as server:
+        server.call(1)
+        server.serve()
+        while not began:
+            await asyncio.sleep(0)
+        server.tell(Cancel(1))
+        await server.receive(lambda: server.ended(1))
 
 
 async def _cancelled_at_once(server: Server, *call_ids: int) -> None:
@@ -170,45 +157,36 @@ async def _cancelled_at_once(server: Server, *call_ids: int) -> None:
     server.tell(Cancel(call_ids[0]))
 
 
-def test_call_that_is_cancelled_before_its_first_step_is_answered() -> None:
+async def test_call_that_is_cancelled_before_its_first_step_is_answered() -> None:
     """Otherwise the server would take it for running for ever."""
 
-    async def scene() -> None:
-        async with Server(_forever) as server:
-            await _cancelled_at_once(server, 1)
-            await server.receive(lambda: server.ended(1))
-
-    run(scene)
+    async with Server(_forever) as server:
+        await _cancelled_at_once(server, 1)
+        await server.receive(lambda: server.ended(1))
 
 
-def test_place_of_a_call_that_is_cancelled_before_its_first_step_is_free() -> None:
+async def test_place_of_a_call_that_is_cancelled_before_its_first_step_is_free() -> None:
     async def predict() -> int:
         return 5
 
-    async def scene() -> None:
-        async with Server(predict, at_once=1) as server:
-            await _cancelled_at_once(server, 1, 2)
-            await server.receive(lambda: server.ended(2))
-
-    run(scene)
+    async with Server(predict, at_once=1) as server:
+        await _cancelled_at_once(server, 1, 2)
+        await server.receive(lambda: server.ended(2))
 
 
-def test_cancel_of_an_unknown_call_is_nothing() -> None:
+async def test_cancel_of_an_unknown_call_is_nothing() -> None:
     async def predict() -> int:
         return 5
 
-    async def scene() -> None:
-        async with Server(predict) as server:
-            server.tell(Cancel(9))
-            server.tell(Taken(9, 100))
-            server.call(1)
-            server.serve()
-            await server.receive(lambda: server.ended(1))
-
-    run(scene)
+    async with Server(predict) as server:
+        server.tell(Cancel(9))
+        server.tell(Taken(9, 100))
+        server.call(1)
+        server.serve()
+        await server.receive(lambda: server.ended(1))
 
 
-def test_calls_beyond_the_most_are_left_in_the_socket() -> None:
+async def test_calls_beyond_the_most_are_left_in_the_socket() -> None:
     events: list[asyncio.Event] = []
 
     async def predict() -> int:
@@ -216,29 +194,26 @@ def test_calls_beyond_the_most_are_left_in_the_socket() -> None:
         await events[-1].wait()
         return 5
 
-    async def scene() -> None:
-        async with Server(predict, at_once=2) as server:
-            server.call(1, 2, 3)
-            server.serve()
-            while len(events) < 2:
+    async with Server(predict, at_once=2) as server:
+        server.call(1, 2, 3)
+        server.serve()
+        while len(events) < 2:
+            await asyncio.sleep(0)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert len(events) == 2
+        for number in range(3):
+            while len(events) <= number:
                 await asyncio.sleep(0)
-            for _ in range(20):
-                await asyncio.sleep(0)
-            assert len(events) == 2
-            for number in range(3):
-                while len(events) <= number:
-                    await asyncio.sleep(0)
-                events[number].set()
-            await server.receive(lambda: server.ended(1, 2, 3))
-
-    run(scene)
+            events[number].set()
+        await server.receive(lambda: server.ended(1, 2, 3))
 
 
 def parts(messages: list[ReplyMessage]) -> bytes:
     return b"".join(one.data for one in messages if isinstance(one, Part))
 
 
-def test_stream_waits_for_room() -> None:
+async def test_stream_waits_for_room() -> None:
     yielded: list[int] = []
 
     async def predict() -> AsyncIterator[str]:
@@ -246,28 +221,25 @@ def test_stream_waits_for_room() -> None:
             yielded.append(number)
             yield "x" * 40  # a line of 43 bytes; 100 may be under way, and be exceeded by one part
 
-    async def scene() -> None:
-        async with Server(predict) as server:
-            server.call(1)
-            server.serve()
-            await server.receive(lambda: len(parts(server.of(1))) == 3 * 43)
-            for _ in range(20):
-                await asyncio.sleep(0)
-            assert len(yielded) == 4
-            while not server.ended(1):
-                before = len(server.of(1))
-                server.tell(Taken(1, 43))
-                await server.receive(lambda: len(server.of(1)) > before)  # noqa: B023
-            assert parts(server.of(1)) == b'"' + b'"\n"'.join([b"x" * 40] * 10) + b'"\n'
-            first, *_, last = server.of(1)
-            assert first == Opened({"Content-Type": "application/x-ndjson"})
-            assert last == Closed()
-
-    run(scene)
+    async with Server(predict) as server:
+        server.call(1)
+        server.serve()
+        await server.receive(lambda: len(parts(server.of(1))) == 3 * 43)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert len(yielded) == 4
+        while not server.ended(1):
+            before = len(server.of(1))
+            server.tell(Taken(1, 43))
+            await server.receive(lambda: len(server.of(1)) > before)  # noqa: B023
+        assert parts(server.of(1)) == b'"' + b'"\n"'.join([b"x" * 40] * 10) + b'"\n'
+        first, *_, last = server.of(1)
+        assert first == Opened({"Content-Type": "application/x-ndjson"})
+        assert last == Closed()
 
 
 @pytest.mark.parametrize("where", ["waiting", "without room"])
-def test_stream_that_is_cancelled_runs_its_finally_and_is_closed(where: str) -> None:
+async def test_stream_that_is_cancelled_runs_its_finally_and_is_closed(where: str) -> None:
     ended: list[str] = []
 
     async def predict() -> AsyncIterator[str]:
@@ -279,19 +251,16 @@ def test_stream_that_is_cancelled_runs_its_finally_and_is_closed(where: str) -> 
         finally:
             ended.append(where)
 
-    async def scene() -> None:
-        async with Server(predict) as server:
-            server.call(1)
-            server.serve()
-            await server.receive(lambda: len(server.of(1)) == 2)
-            server.tell(Cancel(1))
-            await server.receive(lambda: server.ended(1))
-            assert ended == [where]
-
-    run(scene)
+    async with Server(predict) as server:
+        server.call(1)
+        server.serve()
+        await server.receive(lambda: len(server.of(1)) == 2)
+        server.tell(Cancel(1))
+        await server.receive(lambda: server.ended(1))
+        assert ended == [where]
 
 
-def test_stream_that_swallows_its_cancellation_is_ended_all_the_same() -> None:
+async def test_stream_that_swallows_its_cancellation_is_ended_all_the_same() -> None:
     """Nobody takes what it yields any more: it would wait for room for ever."""
     ended: list[int] = []
     swallowed: list[int] = []
@@ -307,13 +276,10 @@ def test_stream_that_swallows_its_cancellation_is_ended_all_the_same() -> None:
         finally:
             ended.append(1)
 
-    async def scene() -> None:
-        async with Server(predict) as server:
-            server.call(1)
-            server.serve()
-            await server.receive(lambda: len(server.of(1)) == 2)
-            server.tell(Cancel(1))
-            await server.receive(lambda: server.ended(1))
-            assert (swallowed, ended) == ([1], [1])
-
-    run(scene)
+    async with Server(predict) as server:
+        server.call(1)
+        server.serve()
+        await server.receive(lambda: len(server.of(1)) == 2)
+        server.tell(Cancel(1))
+        await server.receive(lambda: server.ended(1))
+        assert (swallowed, ended) == ([1], [1])

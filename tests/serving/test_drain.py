@@ -370,14 +370,14 @@ def test_worker_that_does_not_end_is_killed_after_the_stop_timeout(
 def test_second_signal_ends_it_at_once(
     started: Any, journal: Journal, first: signal.Signals, second: signal.Signals, code: int
 ) -> None:
-    ending: Ending = started("zoo.gated")
+    ending: Ending = started("zoo.gated", "--drain-timeout", "3600")
     with (
         begin(ending, journal, 0, "never") as running,
         queue(ending.server, "gated", journal, range(1, 3)) as waiting,
     ):
         ending.tell(first)
         os.kill(ending.server.pid, second)
-        ending.assert_ends(code, within=2)
+        ending.assert_ends(code)
         for caller in [running, *waiting]:
             rest = caller.rest()
             assert rest == b"" or rest.startswith((b"HTTP/1.1 503", b"HTTP/1.1 500"))
@@ -386,12 +386,11 @@ def test_second_signal_ends_it_at_once(
 
 
 def test_second_signal_while_workers_end_is_heeded(started: Any) -> None:
-    ending: Ending = started("zoo.gated", "--stop-timeout", "60")
+    ending: Ending = started("zoo.gated", "--stop-timeout", "3600")
     os.kill(pids(ending.server, "gated")[0], signal.SIGSTOP)
     ending.tell()
-    time.sleep(0.3)  # there is nothing to drain: it waits for the worker now
     os.kill(ending.server.pid, signal.SIGTERM)
-    ending.assert_ends(143, within=3)
+    ending.assert_ends(143)
 
 
 @pytest.mark.parametrize("where", ["import", "warm"])
@@ -434,7 +433,7 @@ def test_under_load_everyone_who_was_heard_is_answered(
 
     url = ending.server.url
     with (
-        httpx.Client(base_url=url, trust_env=False, timeout=15, limits=limits) as client,
+        httpx.Client(base_url=url, trust_env=False, timeout=25, limits=limits) as client,
         Load(call, threads=6).running() as load,
     ):
         load.wait_for_more(30)

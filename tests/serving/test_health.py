@@ -122,7 +122,7 @@ def test_dead_worker_makes_a_model_unready_until_the_next_is_warm(
         assert state(server)["ready"] is False
         assert "exited with code 3" in server.get("/v2/models/mortal/").json()["problem"]
         (folder / "cold").unlink()
-        new = predictions(waiting.result(timeout=15))
+        new = predictions(waiting.result(timeout=25))
     assert new != worker
     described = state(server)
     assert described == {
@@ -189,7 +189,7 @@ def test_calls_that_wait_are_refused_when_the_model_cannot_be_started_again(
         (folder / "mortal.py").write_text("raise RuntimeError('the weights have gone')\n")
         assert not waiting.done()
         os.kill(first_child(server), signal.SIGKILL)
-        response = waiting.result(timeout=15)
+        response = waiting.result(timeout=25)
     assert (response.status_code, response.json()["code"]) == (503, "model_not_ready")
     assert int(response.headers["Retry-After"]) >= 1
     described = state(server)

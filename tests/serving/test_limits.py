@@ -27,7 +27,7 @@ from tests.serving.callers import (
     settle,
     wait_no_files,
 )
-from tests.serving.processes import lives, pids, wait_gone, wait_ready
+from tests.serving.processes import lives, pids, wait_gone, wait_ready, wait_replaced
 from tests.support import Part, RawAnswer, Server, multipart, predictions, wait_until
 
 LARGE = 1024**3
@@ -98,8 +98,8 @@ def test_each_worker_may_work_while_none_may_wait(serve: Serve, journal: Journal
     assert journal.numbers("begin") == [1, 2]
 
 
-def test_queue_takes_a_thousand_unless_told_otherwise(serve: Serve, journal: Journal) -> None:
-    server = serve({}, "zoo.gated")
+def test_queue_takes_a_thousand_unless_told_otherwise(patient: Server, journal: Journal) -> None:
+    server = patient
     with begin(server, journal, 0, "gate") as running, ThreadPoolExecutor(60) as executor:
         calls = [
             executor.submit(server.predict, "gated", params=journal.args(n)) for n in range(1, 61)
@@ -175,6 +175,28 @@ def test_body_that_comes_while_the_last_place_is_taken_is_refused(
 # --- --predict-timeout
 
 
+@pytest.fixture(scope="module")
+def hasty_server(serve_all: Serve) -> Server:
+    return serve_all({}, "zoo.gated", "--predict-timeout", "2")
+
+
+ROOM = 3.0
+"""Seconds by which one limit is over before the next, for a machine that is busy meanwhile."""
+
+
+@pytest.fixture(scope="module")
+def steady(serve_all: Serve) -> Server:
+    """A prediction may take so long that there is room before and after another begins."""
+    return serve_all({}, "zoo.gated", "--predict-timeout", str(2 * ROOM))
+
+
+@pytest.fixture
+def hasty(hasty_server: Server) -> Server:
+    """A prediction may take two seconds. There is one worker, and it is ready."""
+    wait_ready(hasty_server, "gated")
+    return hasty_server
+
+
 def assert_timed_out(answer: RawAnswer, message: str) -> None:
     assert answer.status == 504
     assert code_of(answer) == "timeout"
@@ -183,21 +205,22 @@ def assert_timed_out(answer: RawAnswer, message: str) -> None:
 
 @EITHER_WAY
 def test_prediction_that_takes_too_long_ends_and_its_worker_is_replaced(
-    serve: Serve, journal: Journal
+    hasty: Server, journal: Journal
 ) -> None:
-    server = serve({}, "zoo.gated", "--predict-timeout", "0.6")
+    server = hasty
+    before = len(server.log())
     journal.prepare(server, "gated")
     for number in range(3):  # as often as it happens: these are no deaths that make it wait
         worker = wait_ready(server, "gated")[0]
         assert_timed_out(
-            ask(server, journal, number, gate="never"), "The prediction took longer than 0.6 s"
+            ask(server, journal, number, gate="never"), "The prediction took longer than 2 s"
         )
         wait_gone([worker])
-        wait_ready(server, "gated")
+        wait_replaced(server, "gated", [worker])
         answer = predicted(ask(server, journal, 100 + number))
         assert answer["pid"] != worker
         assert answer["warmed"] == [answer["pid"]]
-    assert server.log().count("takes more than 0.6 s and is killed") == 3
+    assert server.log()[before:].count("takes more than 2 s and is killed") == 3
     assert journal.numbers("end") == [100, 101, 102]
 
 
@@ -208,22 +231,23 @@ def test_prediction_that_hangs_ends(serve: Serve, how: str) -> None:
     response = server.predict("hangs", params={"how": how})
     assert (response.status_code, response.json()["code"]) == (504, "timeout")
     wait_gone([worker])
-    assert predictions(server.predict("hangs")) != worker
+    [successor] = wait_replaced(server, "hangs", [worker])  # as to wait for it is limited too
+    assert predictions(server.predict("hangs")) == successor
 
 
 @EITHER_WAY
 def test_what_waits_in_the_socket_of_a_killed_worker_is_begun_once(
-    serve: Serve, journal: Journal
+    steady: Server, journal: Journal
 ) -> None:
     """Also what waits in the server, as the socket takes only some."""
-    server = serve({}, "zoo.gated", "--predict-timeout", "2")
+    server = steady
     journal.prepare(server, "gated")
     worker = wait_ready(server, "gated")[0]
     with begin(server, journal, 0, "never") as running:
-        time.sleep(1.2)  # or the others would have waited too long when the worker is killed
+        time.sleep(ROOM)  # or the others would have waited too long when the worker is killed
         with queue(server, "gated", journal, range(1, 25)) as waiting:
             assert journal.numbers("begin") == [0]
-            assert_timed_out(running.answer(), "took longer than 2 s")
+            assert_timed_out(running.answer(), "took longer than 6 s")
             answers = [predicted(caller.answer()) for caller in waiting]
     assert [one["number"] for one in answers] == list(range(1, 25))
     assert {one["pid"] for one in answers} == set(pids(server, "gated"))
@@ -234,56 +258,57 @@ def test_what_waits_in_the_socket_of_a_killed_worker_is_begun_once(
 def test_worker_that_is_killed_harms_no_prediction_of_another(
     serve: Serve, journal: Journal
 ) -> None:
-    server = serve({}, "zoo.gated", "--workers", "2", "--predict-timeout", "2")
+    server = serve({}, "zoo.gated", "--workers", "2", "--predict-timeout", str(2 * ROOM))
     wait_ready(server, "gated", 2)
     with begin(server, journal, 1, "never") as one:
-        time.sleep(1)
+        time.sleep(ROOM)
         with begin(server, journal, 2, "gate") as two:
-            assert_timed_out(one.answer(), "took longer than 2 s")
+            assert_timed_out(one.answer(), "took longer than 6 s")
             journal.open("gate")
             assert predicted(two.answer())["pid"] == journal.wait_for("begin", 2).pid
     wait_ready(server, "gated", 2)
 
 
-def test_wait_for_a_worker_is_limited_too(serve: Serve, journal: Journal) -> None:
-    server = serve({}, "zoo.gated", "--predict-timeout", "2")
+def test_wait_for_a_worker_is_limited_too(steady: Server, journal: Journal) -> None:
+    server = steady
     with begin(server, journal, 1, "one") as one, Caller(server) as two, Caller(server) as three:
         two.predict("gated", journal.args(2, gate="two"))
         settle(server)
         three.predict("gated", journal.args(3))
         began = time.monotonic()
-        time.sleep(1)
+        time.sleep(ROOM)
         journal.open("one")
         assert predicted(one.answer())["number"] == 1
         journal.wait_for("begin", 2)
-        assert_timed_out(three.answer(), "No worker was free for 2 s")
-        assert 1.9 <= time.monotonic() - began < 2.9
+        assert_timed_out(three.answer(), "No worker was free for 6 s")
+        assert time.monotonic() - began >= 2 * ROOM - 0.1
         journal.open("two")
-        assert predicted(two.answer())["number"] == 2  # it had 2 s from when it began
+        assert predicted(two.answer())["number"] == 2  # it had 6 s from when it began
         predicted(ask(server, journal, 4))
     assert journal.numbers("begin") == [1, 2, 4]
 
 
-def test_upload_of_what_takes_too_long_goes_with_its_worker(serve: Serve, journal: Journal) -> None:
-    server = serve({}, "zoo.gated", "--predict-timeout", "0.8")
+def test_upload_of_what_takes_too_long_goes_with_its_worker(
+    hasty: Server, journal: Journal
+) -> None:
     form = multipart(Part("data", b"x" * 200_000, "a.bin"))
-    response = server.predict("gated", params=journal.args(1, gate="never"), **form)
+    response = hasty.predict("gated", params=journal.args(1, gate="never"), **form)
     assert response.status_code == 504
-    wait_no_files(server)
+    wait_no_files(hasty)
 
 
 def test_async_prediction_that_takes_too_long_is_cancelled_alone(
     serve: Serve, journal: Journal
 ) -> None:
-    server = serve({}, "zoo.gated_async", "--predict-timeout", "1.5")
+    server = serve({}, "zoo.gated_async", "--predict-timeout", str(2 * ROOM))
     worker = pids(server, "gated_async")
     with Caller(server) as one, Caller(server) as two:
         one.predict("gated_async", journal.args(1, gate="never"))
         journal.wait_for("begin", 1)
-        time.sleep(0.7)
+        time.sleep(ROOM)
         two.predict("gated_async", journal.args(2, gate="gate"))
         journal.wait_for("begin", 2)
-        assert_timed_out(one.answer(), "took longer than 1.5 s")
+        assert_timed_out(one.answer(), "took longer than 6 s")
         journal.wait_for("cancelled", 1)
         journal.open("gate")
         assert predicted(two.answer())["pid"] == worker[0]
@@ -376,7 +401,7 @@ def test_caller_that_will_not_wait_in_the_queue_is_told_and_never_begun(
     ):
         began = time.monotonic()
         in_server = ask(patient, journal, 50, {TIMEOUT: "0.3"})  # as the socket is full
-        assert 0.25 <= time.monotonic() - began < 2
+        assert time.monotonic() - began >= 0.25
         assert_timed_out(in_server, "No answer within")
         journal.open("gate")
         predicted(running.answer())
@@ -431,22 +456,22 @@ def test_timeouts_with_cancel_running_replace_the_worker(serve: Serve, journal: 
     assert journal.numbers("end") == [2]
 
 
-def test_caller_cannot_extend_the_servers_limit(serve: Serve, journal: Journal) -> None:
-    server = serve({}, "zoo.gated", "--predict-timeout", "0.8")
-    worker = pids(server, "gated")[0]
-    answer = ask(server, journal, 1, {TIMEOUT: "100"}, gate="never")
-    assert_timed_out(answer, "The prediction took longer than 0.8 s")
+def test_caller_cannot_extend_the_servers_limit(hasty: Server, journal: Journal) -> None:
+    worker = pids(hasty, "gated")[0]
+    answer = ask(hasty, journal, 1, {TIMEOUT: "100"}, gate="never")
+    assert_timed_out(answer, "The prediction took longer than 2 s")
     wait_gone([worker])
 
 
-def test_servers_limit_holds_for_what_nobody_waits_for(serve: Serve, journal: Journal) -> None:
-    server = serve({}, "zoo.gated", "--predict-timeout", "1.2")
+def test_servers_limit_holds_for_what_nobody_waits_for(hasty: Server, journal: Journal) -> None:
+    server = hasty
     worker = pids(server, "gated")[0]
     answer = ask(server, journal, 1, {TIMEOUT: "0.3"}, gate="never")
     assert_timed_out(answer, "No answer within")
     assert lives(worker)
     wait_gone([worker], within=5)
-    assert predicted(ask(server, journal, 2))["pid"] != worker
+    [successor] = wait_replaced(server, "gated", [worker])
+    assert predicted(ask(server, journal, 2))["pid"] == successor
 
 
 # --- all of it at once
@@ -505,11 +530,12 @@ def test_nothing_is_begun_for_who_has_gone_and_nothing_is_done_twice_at_once(
     wait_ready(server, "gated", 2)
 
 
-def test_worker_that_is_stopped_cannot_hold_its_callers(serve: Serve, journal: Journal) -> None:
+def test_worker_that_is_stopped_cannot_hold_its_callers(hasty: Server, journal: Journal) -> None:
     """Whatever a worker is stuck in: with a time limit everyone gets an answer."""
-    server = serve({}, "zoo.gated", "--predict-timeout", "1")
+    server = hasty
     worker = pids(server, "gated")[0]
     os.kill(worker, signal.SIGSTOP)
     assert ask(server, journal, 1).status == 504
     wait_gone([worker])
+    wait_replaced(server, "gated", [worker])
     assert predicted(ask(server, journal, 2))["number"] == 2

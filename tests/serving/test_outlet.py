@@ -92,7 +92,7 @@ def test_flow_never_has_more_under_way_than_a_part_beyond_its_limit(
 @pytest.fixture
 def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
     ours, theirs = socket.socketpair()
-    ours.settimeout(5)
+    ours.settimeout(25)
     with ours, theirs:
         yield ours, theirs
 

@@ -1,8 +1,8 @@
 """Ten times more requests than the model can answer: it goes on answering as many as it can.
 
-The model sleeps, so what it can do depends little on the machine, and the senders have little to
-do. Other work on the machine may still disturb a measurement, so the best of a few counts: a server
-that gives way under load fails in each.
+No claim is about speed, as other work may keep the cores busy. Load is relative to what the model
+answers, waiting is counted in answers of the model, and work in the time that the server has used
+a core.
 """
 
 from __future__ import annotations
@@ -15,39 +15,43 @@ import resource
 import signal
 import socket
 import statistics
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 
 from tests.conftest import Serve
 from tests.serving.processes import MEGABYTE
-from tests.serving.traces import memory, traces, wait_for_traces
+from tests.serving.traces import memory, seconds_of_work, traces, wait_for_traces
 from tests.serving.wire import Answer, Connection, request
 from tests.support import HOST, Server
 
-MILLISECONDS = 50
-"""How long the model takes: it can answer 20 requests a second."""
-
 SHORT = 5
-"""Milliseconds that it takes where many requests are to be refused soon."""
+"""Milliseconds that the model takes where many requests are to be refused soon."""
 
-OFFERED = 200
-SECONDS = 4.0
-ATTEMPTS = 4
-PATIENCE = 20.0
+MILLISECONDS = 20
+"""Milliseconds that it takes under ten times its load."""
+
+LONG = 500
+"""Milliseconds that it takes where a queue is to be filled: it takes minutes for a full one."""
+
+TIMES = 10
+ANSWERS = 100
+PATIENCE = 240.0
+"""Seconds after which a request hangs. A thousand that take `LONG` need more than twice as long."""
 QUEUE = 10
+SECONDS_OF_WORK = 0.002
+"""Seconds of a core that the server may use for a request, most of which are refused."""
+
 BURST = 400
 PATH = "/v2/models/plain/predict/"
 
 
 @dataclass
 class Seen:
-    """One answer: when it came, and how long it took."""
+    """One answer, and how many others the model has given between its request and it."""
 
     answer: Answer
-    at: float
-    seconds: float
+    others: int
 
 
 @dataclass
@@ -55,9 +59,11 @@ class Senders:
     """Connections that are used again when they are free."""
 
     port: int
-    milliseconds: int = MILLISECONDS
+    milliseconds: int
     seen: list[Seen] = field(default_factory=list)
     refused: int = 0
+    answered: int = 0
+    news: asyncio.Event = field(default_factory=asyncio.Event)
     _free: list[Connection] = field(default_factory=list)
     _busy: dict[asyncio.Task[None], Connection] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1_000_000))
@@ -69,15 +75,16 @@ class Senders:
 
     async def _send(self, connection: Connection) -> None:
         number = next(self._numbers)
-        began = time.monotonic()
+        before = self.answered
         body = b'{"id": %d, "ms": %d}' % (number, self.milliseconds)
         await connection.send(request(PATH, body))
         answer = await asyncio.wait_for(connection.read_answer(), PATIENCE)
-        now = time.monotonic()
+        self.seen.append(Seen(answer, self.answered - before))
         if answer.status == 200:
             assert answer.content["predictions"]["id"] == number
-        self.seen.append(Seen(answer, now, now - began))
+            self.answered += 1
         self.refused += answer.code == "queue_full"
+        self.news.set()
         self._free.append(connection)
 
     def begin(self) -> None:
@@ -119,82 +126,46 @@ class Senders:
         return [one for one in self.seen if one.answer.code == code]
 
 
-async def capacity(port: int) -> float:
-    """Answers a second to two callers who ask again when they are answered."""
-    senders = Senders(port)
-    began = time.monotonic()
-
-    async def caller() -> None:
-        while time.monotonic() < began + SECONDS / 2:
-            await senders.send()
-
-    await asyncio.gather(caller(), caller())
-    took = time.monotonic() - began
-    await senders.leave()
-    assert {one.answer.status for one in senders.seen} == {200}
-    return len(senders.seen) / took
-
-
-async def offer(senders: Senders, rate: float, seconds: float) -> None:
-    """Send that many requests a second, whether or not they are answered."""
-    began = time.monotonic()
-    for number in range(int(rate * seconds)):
-        pause = began + number / rate - time.monotonic()
-        if pause > 0:
-            await asyncio.sleep(pause)
-        senders.begin()
-
-
-async def goodput(senders: Senders) -> float:
-    """Predictions a second while ten times as many are asked for."""
-    began = time.monotonic()
-    await offer(senders, OFFERED, SECONDS + 0.5)
-    assert time.monotonic() - began < 2 * SECONDS, "the senders are too slow"
-    inside = [one for one in senders.of_code("") if began + 0.5 <= one.at < began + 0.5 + SECONDS]
-    return len(inside) / SECONDS
-
-
-async def best_of(attempts: int, measure: Callable[[], Awaitable[float]]) -> float:
-    """The first share that is at least 0.9, or the best there is."""
-    best = 0.0
-    for _ in range(attempts):
-        best = max(best, await measure())
-        if best >= 0.9:
-            break
-    return best
+async def offer(senders: Senders) -> int:
+    """Send ten requests for each that the model has answered; how many were sent in all."""
+    sent = 0
+    while senders.answered < ANSWERS:
+        for _ in range((senders.answered + 1) * TIMES + QUEUE - sent):
+            senders.begin()
+            sent += 1
+        senders.news.clear()
+        await senders.news.wait()
+    return sent
 
 
 def check_refusals(refused: list[Seen]) -> None:
-    """They come at once, and say when to come again."""
-    assert len(refused) > OFFERED * SECONDS / 2
+    """They do not wait for the model, and say when to come again."""
     for one in refused:
         assert one.answer.status == 503
         assert 1 <= int(one.answer.headers["retry-after"]) <= 3600
         assert "wait for model plain" in one.answer.content["message"]
-    assert statistics.median(one.seconds for one in refused) < 0.010
+    assert statistics.median(one.others for one in refused) == 0
 
 
 # --- a short queue
 
 
-def test_goodput_stays_under_ten_times_the_load(serve: Serve) -> None:
+async def test_server_goes_on_answering_under_ten_times_the_load(serve: Serve) -> None:
     server = serve({}, "zoo.turmoil:plain", "--model-name", "plain", "--queue-size", str(QUEUE))
 
     async def run() -> None:
-        best = await best_of(ATTEMPTS, measure)
-        assert best >= 0.9
-        check_refusals(senders.of_code("queue_full"))
-
-    async def measure() -> float:
-        able = await capacity(server.port)
-        senders.seen.clear()
-        offered = await goodput(senders)
+        before = seconds_of_work(server)
+        sent = await offer(senders)
         await senders.all_answered()
-        check_everyone(senders.seen)
-        return offered / able
+        used = seconds_of_work(server) - before
+        check_everyone(senders.seen, sent)
+        refused = senders.of_code("queue_full")
+        assert len(refused) > sent / 2
+        check_refusals(refused)
+        assert used / sent < SECONDS_OF_WORK
 
-    senders = Senders(server.port)
-    asyncio.run(finished(senders, run))
+    senders = Senders(server.port, MILLISECONDS)
+    await finished(senders, run)
     check_no_traces(server)
 
 
@@ -205,29 +176,24 @@ async def finished(senders: Senders, run: Callable[[], Awaitable[None]]) -> None
         await senders.leave()
 
 
-def check_everyone(seen: list[Seen]) -> None:
-    """Each has an answer of one of two kinds, and none of the accepted has waited for long."""
-    assert len(seen) == int(OFFERED * (SECONDS + 0.5))
+def check_everyone(seen: list[Seen], sent: int) -> None:
+    """Each has an answer of one of two kinds, and no accepted one was overtaken."""
+    assert len(seen) == sent
     assert set(Counter(one.answer.code for one in seen)) == {"", "queue_full"}
-    accepted = [one.seconds for one in seen if one.answer.status == 200]
-    longest = (QUEUE + 2) * MILLISECONDS / 1000
-    assert statistics.median(accepted) < 2 * longest
-    assert max(accepted) < 5 * longest
+    assert max(one.others for one in seen if one.answer.status == 200) <= QUEUE + 2
 
 
 def check_no_traces(server: Server) -> None:
-    """No connection is left, and the server answers at once."""
+    """No connection is left, and the server answers."""
     wait_for_traces(server, traces(server))
-    began = time.monotonic()
     assert server.predict("plain", params={"id": 1}).status_code == 200
-    assert time.monotonic() - began < 2
     assert server.get("/v2/health/ready").status_code == 200
 
 
 # --- memory
 
 
-def test_ten_thousand_refusals_cost_nothing_that_stays(serve: Serve) -> None:
+async def test_ten_thousand_refusals_cost_nothing_that_stays(serve: Serve) -> None:
     server = serve({}, "zoo.turmoil:plain", "--model-name", "plain", "--queue-size", str(QUEUE))
 
     async def run() -> None:
@@ -238,7 +204,7 @@ def test_ten_thousand_refusals_cost_nothing_that_stays(serve: Serve) -> None:
         assert set(Counter(one.answer.status for one in senders.seen)) == {200, 503}
 
     senders = Senders(server.port, SHORT)
-    asyncio.run(finished(senders, run))
+    await finished(senders, run)
     check_no_traces(server)
 
 
@@ -253,39 +219,40 @@ async def flood(senders: Senders, refusals: int) -> None:
     await asyncio.gather(*(caller() for _ in range(50)))
 
 
-def test_default_queue_holds_a_thousand(serve: Serve) -> None:
+async def test_default_queue_holds_a_thousand(serve: Serve) -> None:
     """Those beyond are refused at once; when all have gone the server is idle at once."""
     server = serve({}, "zoo.turmoil:plain", "--model-name", "plain")
 
     async def run() -> None:
         size = memory(server)
-        for _ in range(1100):
-            senders.begin()
-            await asyncio.sleep(0.0005)
-        await offer(senders, OFFERED, 2.0)
-        refused = senders.of_code("queue_full")
-        check_refusals_of_full_queue(refused)
+        await fill(senders, 300)
         assert 950 <= senders.waiting <= 1010
+        check_refusals(senders.of_code("queue_full"))
+        check_hints(senders.of_code("queue_full")[-200:])
         assert memory(server) - size < 60 * MEGABYTE
-        began = time.monotonic()
         await senders.leave()
-        await senders.send()
+        await senders.send()  # fails if the thousand calls before it are not withdrawn
         assert senders.seen[-1].answer.status == 200
-        assert time.monotonic() - began < 5  # and not fifty, for a thousand calls
 
-    senders = Senders(server.port)
-    asyncio.run(finished(senders, run))
+    senders = Senders(server.port, LONG)
+    await finished(senders, run)
     check_no_traces(server)
 
 
-def check_refusals_of_full_queue(refused: list[Seen]) -> None:
-    assert len(refused) > 300
-    assert all(one.answer.status == 503 for one in refused)
-    last = refused[-200:]
-    # A thousand calls of 50 ms: that is what the client is told.
-    told = [int(one.answer.headers["retry-after"]) for one in last]
-    assert 20 <= statistics.median(told) <= 120
-    assert statistics.median(one.seconds for one in last) < 0.010
+async def fill(senders: Senders, refusals: int) -> None:
+    """Send until so many have been refused; return when only those wait that were accepted."""
+    while senders.refused < refusals:
+        senders.begin()
+        await asyncio.sleep(0.0005)
+    while senders.waiting > 1010:
+        senders.news.clear()
+        await senders.news.wait()
+
+
+def check_hints(refused: list[Seen]) -> None:
+    """A thousand calls of half a second wait: that is what the client is told."""
+    told = [int(one.answer.headers["retry-after"]) for one in refused]
+    assert 200 <= statistics.median(told) <= 3600
 
 
 # --- descriptors
@@ -308,7 +275,7 @@ async def is_live(connection: Connection) -> bool:
     return answer.status == 200
 
 
-def test_usual_limit_of_descriptors_leaves_no_one_without_an_answer(serve: Serve) -> None:
+async def test_usual_limit_of_descriptors_leaves_no_one_without_an_answer(serve: Serve) -> None:
     """The default queue is as long as the limit of descriptors that most shells give."""
     with soft_limit(1024):
         server = serve({}, "zoo.turmoil:plain", "--model-name", "plain")
@@ -317,18 +284,15 @@ def test_usual_limit_of_descriptors_leaves_no_one_without_an_answer(serve: Serve
         kept = [Connection(server.port) for _ in range(100)]
         for connection in kept:
             assert await is_live(connection)
-        for _ in range(1200):
-            senders.begin()
-            await asyncio.sleep(0.0005)
+        await fill(senders, 150)
         kept.append(Connection(server.port))
         for connection in kept:
             assert await is_live(connection)
             await connection.close()
-        assert len(senders.of_code("queue_full")) > 100
-        assert senders.waiting > 950
+        assert senders.waiting > 900
 
-    senders = Senders(server.port)
-    asyncio.run(finished(senders, run))
+    senders = Senders(server.port, LONG)
+    await finished(senders, run)
     check_no_traces(server)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -61,66 +61,53 @@ class Place:
         return self.started[number - 1]
 
 
-def run(work: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(work, 10))
-
-
 @pytest.mark.parametrize("turns", range(-4, 5))
-def test_two_that_are_ready_at_once_leave_one(turns: int) -> None:
+async def test_two_that_are_ready_at_once_leave_one(turns: int) -> None:
     """The worker that is replaced has died meanwhile: it has a successor and a replacement."""
 
-    async def check() -> None:
-        place = Place()
-        place.slot.fill()
-        present = await place.until_started(1)
-        present.ready.set_result(None)
-        await place.slot.settled.wait()
-        replacing = asyncio.create_task(place.slot.replace())
-        replacement = await place.until_started(2)
-        present.kill()
-        place.slot.lost(cast(Worker, present))
-        successor = await place.until_started(3)
-        both = [replacement, successor]
-        first, second = both if turns >= 0 else reversed(both)
-        first.ready.set_result(None)
-        for _ in range(abs(turns)):
-            await asyncio.sleep(0)
-        second.ready.set_result(None)
-        await replacing
-        await place.slot.close()
-        assert place.slot.worker is replacement  # type: ignore[comparison-overlap]
-        assert place.seated[-1] is replacement
-        assert successor.exited.done() or place.vacated == [successor]
-
-    run(check())
+    place = Place()
+    place.slot.fill()
+    present = await place.until_started(1)
+    present.ready.set_result(None)
+    await place.slot.settled.wait()
+    replacing = asyncio.create_task(place.slot.replace())
+    replacement = await place.until_started(2)
+    present.kill()
+    place.slot.lost(cast(Worker, present))
+    successor = await place.until_started(3)
+    both = [replacement, successor]
+    first, second = both if turns >= 0 else reversed(both)
+    first.ready.set_result(None)
+    for _ in range(abs(turns)):
+        await asyncio.sleep(0)
+    second.ready.set_result(None)
+    await replacing
+    await place.slot.close()
+    assert place.slot.worker is replacement  # type: ignore[comparison-overlap]
+    assert place.seated[-1] is replacement
+    assert successor.exited.done() or place.vacated == [successor]
 
 
-def test_one_that_ends_as_soon_as_it_is_ready_has_a_successor() -> None:
-    async def check() -> None:
-        place = Place()
-        place.slot.fill()
-        dying = await place.until_started(1)
-        dying.ready.set_result(None)
-        dying.exited.set_result("exited with code 7")
-        successor = await place.until_started(2)
-        assert place.failed == ["exited with code 7 as soon as it was ready", ""]
-        successor.ready.set_result(None)
-        while not place.seated:
-            await asyncio.sleep(0)
-        assert place.seated == [successor]
-
-    run(check())
+async def test_one_that_ends_as_soon_as_it_is_ready_has_a_successor() -> None:
+    place = Place()
+    place.slot.fill()
+    dying = await place.until_started(1)
+    dying.ready.set_result(None)
+    dying.exited.set_result("exited with code 7")
+    successor = await place.until_started(2)
+    assert place.failed == ["exited with code 7 as soon as it was ready", ""]
+    successor.ready.set_result(None)
+    while not place.seated:
+        await asyncio.sleep(0)
+    assert place.seated == [successor]
 
 
-def test_one_that_is_not_ready_in_time_is_ended() -> None:
-    async def check() -> None:
-        place = Place(start_timeout=0.05)
-        with pytest.raises(StartError, match=r"was not ready in 0\.05 s, and is warming still"):
-            await place.slot.replace()
-        assert place.started[0].exited.done()
-        assert place.slot.worker is None
-
-    run(check())
+async def test_one_that_is_not_ready_in_time_is_ended() -> None:
+    place = Place(start_timeout=0.05)
+    with pytest.raises(StartError, match=r"was not ready in 0\.05 s, and is warming still"):
+        await place.slot.replace()
+    assert place.started[0].exited.done()
+    assert place.slot.worker is None
 
 
 # --- emptied, and filled again
@@ -145,130 +132,106 @@ async def some_turns() -> None:
         await asyncio.sleep(0)
 
 
-def test_empty_place_has_no_worker_and_does_not_end_the_one_it_had() -> None:
-    async def check() -> None:
-        place = Place()
-        place.slot.refill()
-        present = await seated(place, 1)
-        place.slot.empty()
-        assert place.slot.worker is None
-        assert place.slot.settled.is_set()
-        assert not present.exited.done()
-        assert place.vacated == []
-
-    run(check())
+async def test_empty_place_has_no_worker_and_does_not_end_the_one_it_had() -> None:
+    place = Place()
+    place.slot.refill()
+    present = await seated(place, 1)
+    place.slot.empty()
+    assert place.slot.worker is None
+    assert place.slot.settled.is_set()
+    assert not present.exited.done()
+    assert place.vacated == []
 
 
-def test_one_that_ends_after_its_place_was_emptied_has_no_successor() -> None:
-    async def check() -> None:
-        place = Place()
-        place.slot.refill()
-        present = await seated(place, 1)
-        place.slot.empty()
-        place.slot.release(cast(Worker, present))
-        lose(place, present)
-        await some_turns()
-        assert place.started == [present]
-
-    run(check())
+async def test_one_that_ends_after_its_place_was_emptied_has_no_successor() -> None:
+    place = Place()
+    place.slot.refill()
+    present = await seated(place, 1)
+    place.slot.empty()
+    place.slot.release(cast(Worker, present))
+    lose(place, present)
+    await some_turns()
+    assert place.started == [present]
 
 
-def test_one_that_starts_is_ended_when_its_place_is_emptied() -> None:
-    async def check() -> None:
-        place = Place()
-        place.slot.refill()
-        starting = await place.until_started(1)
-        assert not place.slot.settled.is_set()
-        place.slot.empty()
-        await asyncio.wait([starting.exited])
-        await some_turns()
-        assert place.slot.settled.is_set()
-        assert (place.started, place.seated, place.failed) == ([starting], [], [])
-
-    run(check())
+async def test_one_that_starts_is_ended_when_its_place_is_emptied() -> None:
+    place = Place()
+    place.slot.refill()
+    starting = await place.until_started(1)
+    assert not place.slot.settled.is_set()
+    place.slot.empty()
+    await asyncio.wait([starting.exited])
+    await some_turns()
+    assert place.slot.settled.is_set()
+    assert (place.started, place.seated, place.failed) == ([starting], [], [])
 
 
 @pytest.mark.parametrize("turns", range(4))
-def test_one_that_is_ready_as_its_place_is_emptied_does_not_take_it(turns: int) -> None:
-    async def check() -> None:
-        place = Place()
-        place.slot.refill()
-        starting = await place.until_started(1)
-        starting.ready.set_result(None)
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        was_seated = bool(place.seated)
-        place.slot.empty()
-        await some_turns()
-        assert place.slot.worker is None
-        assert bool(place.seated) is was_seated
-        assert starting.exited.done() is not was_seated
-
-    run(check())
+async def test_one_that_is_ready_as_its_place_is_emptied_does_not_take_it(turns: int) -> None:
+    place = Place()
+    place.slot.refill()
+    starting = await place.until_started(1)
+    starting.ready.set_result(None)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    was_seated = bool(place.seated)
+    place.slot.empty()
+    await some_turns()
+    assert place.slot.worker is None
+    assert bool(place.seated) is was_seated
+    assert starting.exited.done() is not was_seated
 
 
-def test_place_is_filled_again() -> None:
-    async def check() -> None:
-        place = Place()
-        place.slot.refill()
-        await seated(place, 1)
-        place.slot.empty()
-        place.slot.refill()
-        assert not place.slot.settled.is_set()
-        second = await seated(place, 2)
-        assert place.slot.settled.is_set()
-        assert place.slot.worker is second  # type: ignore[comparison-overlap]
-        lose(place, second)
-        await seated(place, 3)
-
-    run(check())
+async def test_place_is_filled_again() -> None:
+    place = Place()
+    place.slot.refill()
+    await seated(place, 1)
+    place.slot.empty()
+    place.slot.refill()
+    assert not place.slot.settled.is_set()
+    second = await seated(place, 2)
+    assert place.slot.settled.is_set()
+    assert place.slot.worker is second  # type: ignore[comparison-overlap]
+    lose(place, second)
+    await seated(place, 3)
 
 
-def test_place_that_is_emptied_and_filled_at_once_has_the_newer_one() -> None:
-    async def check() -> None:
-        place = Place()
-        place.slot.refill()
-        first = await place.until_started(1)
-        place.slot.empty()
-        place.slot.refill()
-        second = await seated(place, 2)
-        await some_turns()
-        assert first.exited.done()
-        assert place.seated == [second]
-        assert place.failed == []
-
-    run(check())
+async def test_place_that_is_emptied_and_filled_at_once_has_the_newer_one() -> None:
+    place = Place()
+    place.slot.refill()
+    first = await place.until_started(1)
+    place.slot.empty()
+    place.slot.refill()
+    second = await seated(place, 2)
+    await some_turns()
+    assert first.exited.done()
+    assert place.seated == [second]
+    assert place.failed == []
 
 
-def test_place_is_filled_again_without_a_back_off() -> None:
-    async def check() -> None:
-        place = Place()
-        place.slot._restart_delay_max = 60
-        place.slot.refill()
-        failing = await place.until_started(1)
-        failing.ready.set_exception(StartError("failed while importing: no"))
-        while place.slot.promising:
-            await asyncio.sleep(0)
-        assert place.slot.retry_at > 0
-        place.slot.empty()
-        assert place.slot.promising
-        assert place.slot.retry_at == 0
-        place.slot.refill()
-        await seated(place, 2)
-
-    run(check())
+async def test_place_is_filled_again_without_a_back_off() -> None:
+    place = Place()
+    place.slot._restart_delay_max = 60
+    place.slot.refill()
+    failing = await place.until_started(1)
+    failing.ready.set_exception(StartError("failed while importing: no"))
+    while place.slot.promising:
+        await asyncio.sleep(0)
+    assert place.slot.retry_at > 0
+    place.slot.empty()
+    assert place.slot.promising
+    assert place.slot.retry_at == 0
+    place.slot.refill()
+    await seated(place, 2)
 
 
-def test_place_can_be_emptied_before_it_was_filled_and_twice() -> None:
-    async def check() -> None:
-        place = Place()
-        place.slot.empty()
-        place.slot.empty()
-        await place.slot.settled.wait()
-        await place.slot.close()
-        assert place.started == []
-
-    run(check())
+async def test_place_can_be_emptied_before_it_was_filled_and_twice() -> None:
+    place = Place()
+    place.slot.empty()
+    place.slot.empty()
+    await place.slot.settled.wait()
+    await place.slot.close()
+    assert place.started == []
 
 
 # --- one start
@@ -286,34 +249,25 @@ def refuse() -> Worker:
     ("start", "why"),
     [(never, "could not be started: .*temporarily unavailable"), (refuse, "was not started")],
 )
-def test_one_that_cannot_be_started_is_told(start: Callable[[], Worker], why: str) -> None:
-    async def check() -> None:
-        with pytest.raises(StartError, match=why):
-            await launch(start, 60)
-
-    run(check())
+async def test_one_that_cannot_be_started_is_told(start: Callable[[], Worker], why: str) -> None:
+    with pytest.raises(StartError, match=why):
+        await launch(start, 60)
 
 
-def test_one_that_is_ready_is_returned() -> None:
-    async def check() -> None:
-        started = Started()
-        started.ready.set_result(None)
-        assert await launch(lambda: cast(Worker, started), 0) is cast(Worker, started)
-        assert (started.doom, started.exited.done()) == ("", False)
-
-    run(check())
+async def test_one_that_is_ready_is_returned() -> None:
+    started = Started()
+    started.ready.set_result(None)
+    assert await launch(lambda: cast(Worker, started), 0) is cast(Worker, started)
+    assert (started.doom, started.exited.done()) == ("", False)
 
 
-def test_one_that_was_doomed_meanwhile_is_ended() -> None:
-    async def check() -> None:
-        started = Started()
-        started.ready.set_result(None)
-        started.doom = "is being trained"
-        with pytest.raises(StartError, match="as soon as it was ready: it is being trained"):
-            await launch(lambda: cast(Worker, started), 60)
-        assert started.exited.done()
-
-    run(check())
+async def test_one_that_was_doomed_meanwhile_is_ended() -> None:
+    started = Started()
+    started.ready.set_result(None)
+    started.doom = "is being trained"
+    with pytest.raises(StartError, match="as soon as it was ready: it is being trained"):
+        await launch(lambda: cast(Worker, started), 60)
+    assert started.exited.done()
 
 
 class Slow(Started):
@@ -324,15 +278,12 @@ class Slow(Started):
             asyncio.get_running_loop().call_later(0.02, super().kill)
 
 
-def test_start_that_is_cancelled_returns_when_the_process_has_ended() -> None:
-    async def check() -> None:
-        started = Slow()
-        launching = asyncio.create_task(launch(lambda: cast(Worker, started), 60))
-        await asyncio.sleep(0)
-        launching.cancel()
-        await asyncio.wait([launching])
-        assert launching.cancelled()
-        assert started.exited.done()
-        assert started.doom == "did not become ready"
-
-    run(check())
+async def test_start_that_is_cancelled_returns_when_the_process_has_ended() -> None:
+    started = Slow()
+    launching = asyncio.create_task(launch(lambda: cast(Worker, started), 60))
+    await asyncio.sleep(0)
+    launching.cancel()
+    await asyncio.wait([launching])
+    assert launching.cancelled()
+    assert started.exited.done()
+    assert started.doom == "did not become ready"

@@ -727,7 +727,7 @@ def test_connection_is_kept_after_a_stream(
     server: Server, model: str, parameters: dict[str, Any], status: int, expected: bytes
 ) -> None:
     """And the same request on it is answered the same."""
-    connection = http.client.HTTPConnection(HOST, server.port, timeout=10)
+    connection = http.client.HTTPConnection(HOST, server.port, timeout=25)
     answers = []
     for _ in range(4):
         connection.request("POST", f"/v2/models/{model}/predict/?{urlencode(parameters)}")
@@ -747,7 +747,7 @@ def test_client_that_leaves_a_repeated_stream(stage: Stage, model: str) -> None:
     path = f"/v2/models/{model}/predict/?"
     path += urlencode({"kind": "gated", "note": stage.note, "gate": stage.gate})
     stage.gate.touch()
-    connection = http.client.HTTPConnection(HOST, stage.server.port, timeout=10)
+    connection = http.client.HTTPConnection(HOST, stage.server.port, timeout=25)
     for _ in range(2):
         connection.request("POST", path)
         assert connection.getresponse().read() == b'"first"\n"second"\n'
@@ -783,7 +783,7 @@ def test_old_protocol_is_cut_by_a_failure(stage: Stage, model: str) -> None:
 def test_common_client_reads_lines_as_they_come(stage: Stage) -> None:
     parameters = {"kind": "gated", "gate": str(stage.gate)}
     url = f"{stage.server.url}/v2/models/plain/predict/"
-    with httpx.stream("POST", url, params=parameters, trust_env=False, timeout=10) as response:
+    with httpx.stream("POST", url, params=parameters, trust_env=False, timeout=25) as response:
         rows = response.iter_lines()
         assert next(rows) == '"first"'
         stage.gate.touch()

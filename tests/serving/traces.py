@@ -61,6 +61,16 @@ def wait_for_traces(server: Server, wanted: Traces, *, within: float = 10) -> No
         raise AssertionError(f"{error}: {found[0]}, not {wanted}") from None
 
 
+def seconds_of_work(server: Server, *, workers: bool = False) -> float:
+    """How long its process has used a core, which other work on the machine does not make longer.
+
+    With `workers`, the time of all its processes.
+    """
+    counted = server.processes() if workers else [psutil.Process(server.pid)]
+    times = [process.cpu_times() for process in counted]
+    return sum(one.user + one.system for one in times)
+
+
 def memory(server: Server) -> int:
     """Bytes of memory that the server's process has."""
     return int(psutil.Process(server.pid).memory_info().rss)

@@ -121,7 +121,7 @@ class Follower:
         if kind is None:
             self.join()
 
-    def join(self, within: float = 40.0) -> Follower:
+    def join(self, within: float = 120.0) -> Follower:
         """Wait until the log has ended, or the connection has."""
         self._thread.join(within)
         assert not self._thread.is_alive(), f"still follows {self.path}"

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -233,10 +233,6 @@ def coming(body: Bytes, age: float = 0.0) -> Incoming:
     return Incoming("u", "train", place, body, began=time.monotonic() - age)
 
 
-def run(work: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(work, 20))
-
-
 async def hold(places: Places, one: Incoming, until: asyncio.Event) -> None:
     async with places.take(one):
         await until.wait()
@@ -247,99 +243,84 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-def test_the_slowest_of_the_slow_bodies_is_refused() -> None:
-    async def work() -> None:
-        places, end = Places(3, "--option"), asyncio.Event()
-        bodies = [Bytes(received=10_000), Bytes(received=1_000), Bytes(received=10_000_000)]
-        holding = [asyncio.create_task(hold(places, coming(one, 60), end)) for one in bodies]
+async def test_the_slowest_of_the_slow_bodies_is_refused() -> None:
+    places, end = Places(3, "--option"), asyncio.Event()
+    bodies = [Bytes(received=10_000), Bytes(received=1_000), Bytes(received=10_000_000)]
+    holding = [asyncio.create_task(hold(places, coming(one, 60), end)) for one in bodies]
+    await settle()
+    waiting = asyncio.create_task(hold(places, coming(Bytes()), end))
+    await settle()
+    assert [len(body.errors) for body in bodies] == [0, 1, 0]
+    assert isinstance(bodies[1].errors[0], QueueFullError)
+    assert not waiting.done()
+    end.set()
+    await asyncio.gather(*holding, waiting)
+
+
+async def test_a_body_that_has_just_begun_is_not_refused() -> None:
+    places, end = Places(1, "--option"), asyncio.Event()
+    body = Bytes()
+    first = asyncio.create_task(hold(places, coming(body), end))
+    await settle()
+    second = asyncio.create_task(hold(places, coming(Bytes()), end))
+    await asyncio.sleep(2 * incoming.LOOK_SECONDS)
+    assert body.errors == []
+    end.set()
+    await asyncio.gather(first, second)
+
+
+async def test_a_place_goes_to_a_request_that_has_all_come_first() -> None:
+    places, end = Places(1, "--option"), asyncio.Event()
+    ends = [asyncio.Event() for _ in range(3)]
+    first = asyncio.create_task(hold(places, coming(Bytes(True)), end))
+    await settle()
+    bodies = [Bytes(), Bytes(), Bytes(True)]
+    order: list[int] = []
+
+    async def note(number: int) -> None:
+        async with places.take(coming(bodies[number])):
+            order.append(number)
+            await ends[number].wait()
+
+    others = [asyncio.create_task(note(number)) for number in range(3)]
+    await settle()
+    end.set()
+    for one in (ends[2], ends[0], ends[1]):
         await settle()
-        waiting = asyncio.create_task(hold(places, coming(Bytes()), end))
-        await settle()
-        assert [len(body.errors) for body in bodies] == [0, 1, 0]
-        assert isinstance(bodies[1].errors[0], QueueFullError)
-        assert not waiting.done()
-        end.set()
-        await asyncio.gather(*holding, waiting)
-
-    run(work())
-
-
-def test_a_body_that_has_just_begun_is_not_refused() -> None:
-    async def work() -> None:
-        places, end = Places(1, "--option"), asyncio.Event()
-        body = Bytes()
-        first = asyncio.create_task(hold(places, coming(body), end))
-        await settle()
-        second = asyncio.create_task(hold(places, coming(Bytes()), end))
-        await asyncio.sleep(2 * incoming.LOOK_SECONDS)
-        assert body.errors == []
-        end.set()
-        await asyncio.gather(first, second)
-
-    run(work())
-
-
-def test_a_place_goes_to_a_request_that_has_all_come_first() -> None:
-    async def work() -> None:
-        places, end = Places(1, "--option"), asyncio.Event()
-        ends = [asyncio.Event() for _ in range(3)]
-        first = asyncio.create_task(hold(places, coming(Bytes(True)), end))
-        await settle()
-        bodies = [Bytes(), Bytes(), Bytes(True)]
-        order: list[int] = []
-
-        async def note(number: int) -> None:
-            async with places.take(coming(bodies[number])):
-                order.append(number)
-                await ends[number].wait()
-
-        others = [asyncio.create_task(note(number)) for number in range(3)]
-        await settle()
-        end.set()
-        for one in (ends[2], ends[0], ends[1]):
-            await settle()
-            one.set()
-        await asyncio.gather(first, *others)
-        assert order == [2, 0, 1]
-
-    run(work())
+        one.set()
+    await asyncio.gather(first, *others)
+    assert order == [2, 0, 1]
 
 
 @pytest.mark.parametrize("moment", ["waiting", "given"])
-def test_a_request_that_leaves_gives_its_place_to_the_next(moment: str) -> None:
-    async def work() -> None:
-        places, end, last = Places(1, "--option"), asyncio.Event(), asyncio.Event()
-        first = asyncio.create_task(hold(places, coming(Bytes(True)), end))
-        await settle()
-        leaves = asyncio.create_task(hold(places, coming(Bytes(True)), last))
-        await settle()
-        follows = asyncio.create_task(hold(places, coming(Bytes(True)), last))
-        await settle()
-        if moment == "given":
-            end.set()
-            first.cancel()
-            await asyncio.gather(first, return_exceptions=True)
-        leaves.cancel()
+async def test_a_request_that_leaves_gives_its_place_to_the_next(moment: str) -> None:
+    places, end, last = Places(1, "--option"), asyncio.Event(), asyncio.Event()
+    first = asyncio.create_task(hold(places, coming(Bytes(True)), end))
+    await settle()
+    leaves = asyncio.create_task(hold(places, coming(Bytes(True)), last))
+    await settle()
+    follows = asyncio.create_task(hold(places, coming(Bytes(True)), last))
+    await settle()
+    if moment == "given":
         end.set()
-        last.set()
-        await asyncio.gather(first, leaves, return_exceptions=True)
-        await follows
-        assert repr(places) == "<Places: 0 of 1, 0 wait>"
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+    leaves.cancel()
+    end.set()
+    last.set()
+    await asyncio.gather(first, leaves, return_exceptions=True)
+    await follows
+    assert repr(places) == "<Places: 0 of 1, 0 wait>"
 
-    run(work())
 
-
-def test_requests_that_wait_are_refused_when_the_places_are_closed() -> None:
-    async def work() -> None:
-        places, end = Places(1, "--option"), asyncio.Event()
-        first = asyncio.create_task(hold(places, coming(Bytes(True)), end))
-        await settle()
-        waiting = asyncio.create_task(hold(places, coming(Bytes(True)), end))
-        await settle()
-        places.close()
-        with pytest.raises(StoppingError):
-            await waiting
-        end.set()
-        await first
-
-    run(work())
+async def test_requests_that_wait_are_refused_when_the_places_are_closed() -> None:
+    places, end = Places(1, "--option"), asyncio.Event()
+    first = asyncio.create_task(hold(places, coming(Bytes(True)), end))
+    await settle()
+    waiting = asyncio.create_task(hold(places, coming(Bytes(True)), end))
+    await settle()
+    places.close()
+    with pytest.raises(StoppingError):
+        await waiting
+    end.set()
+    await first

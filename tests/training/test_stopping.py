@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tests.support import wait_until
 from tests.training.trainings import (
     Place,
     Site,
@@ -71,13 +72,13 @@ def test_what_is_deaf_ends_with_the_server(site: Site, place: Place) -> None:
 
 
 def test_a_server_that_stops_at_once_leaves_a_true_record(site: Site, place: Place) -> None:
-    trainings = site.serve()
+    trainings = site.serve("--cancel-timeout", "3600")
     uuid = trainings.begin(place=place, do="early deaf")
     place.wait_until_deaf()
     os.kill(trainings.server.pid, signal.SIGTERM)
-    time.sleep(0.3)
+    wait_until(lambda: not trainings.server.is_open(), within=5, what="the closed port")
     os.kill(trainings.server.pid, signal.SIGTERM)
-    assert trainings.server.wait_end(within=3) == 128 + signal.SIGTERM
+    assert trainings.server.wait_end() == 128 + signal.SIGTERM
     record = site.serve().wait(uuid)
     assert (record["status"], record["message"]) == ("error", STOPPED)
     site.wait_idle()

@@ -17,7 +17,8 @@ import psutil
 from tests.support import Server, wait_until
 
 ENDED = ("done", "error", "cancelled")
-END_SECONDS = 30.0
+END_SECONDS = 120.0
+"""Seconds after which a training hangs: it starts processes one after another."""
 
 
 @dataclass

@@ -25,6 +25,7 @@ def get_predict_args() -> dict[str, Any]:
         "seconds": fields.Float(missing=0.0),
         "number": fields.Int(missing=0),
         "note": fields.Str(),
+        "gate": fields.Str(),
     }
 
 
@@ -98,6 +99,8 @@ def predict(**kwargs: Any) -> Any:
         NOTE.append(pathlib.Path(kwargs["note"]))
         NOTE[-1].write_text(str(os.getpid()))
     time.sleep(kwargs["seconds"])
+    while "gate" in kwargs and not os.path.exists(kwargs["gate"]):
+        time.sleep(0.005)
     HOW[kwargs["how"]]()
     return {
         "pid": os.getpid(),

@@ -22,6 +22,7 @@ def get_predict_args() -> dict[str, Any]:
         "seconds": fields.Float(missing=0.0),
         "exit": fields.Bool(missing=False),
         "note": fields.Str(),
+        "gate": fields.Str(),
     }
 
 
@@ -31,6 +32,8 @@ def predict(**kwargs: Any) -> Any:
     if kwargs["exit"]:
         os._exit(3)
     time.sleep(kwargs["seconds"])
+    while "gate" in kwargs and not os.path.exists(kwargs["gate"]):
+        time.sleep(0.005)
     return {
         **STATE,
         "pid": os.getpid(),
