@@ -306,6 +306,13 @@ TRAINING = [
         "predictions. Servers on one machine may share it. The default is `deepaas` in the user's "
         "state directory, ~/.local/state.",
     ),
+    cfg.StrOpt(
+        "weights-dir",
+        default="",
+        help="Directory for the trained weights of models, each in a directory of its own that the "
+        "model gets from deepaas.training.weights_directory(). The default is `weights` in the "
+        "state directory.",
+    ),
     cfg.IntOpt(
         "state-reserve",
         default=1024 * 1024,
