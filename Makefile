@@ -34,9 +34,14 @@ help:
 # make bench-peers  measure against other servers of models, and under a steady load
 # make bench-training  what trainings cost predictions, and what following them costs
 # make docs         write docs/options.md from the options
-# make clean        remove the environments
+# make clean        remove all that make has made: environments, caches, the state of make run
+
+# What `make run` downloads and keeps lies here and not in the home directory.
+RUN := $(CURDIR)/.run
 
 # --- environments -----------------------------------------------------------------------------
+
+$(VENV)/.run: export PIP_CACHE_DIR := $(or $(PIP_CACHE_DIR),$(RUN)/pip)
 
 $(VENV)/.run: pyproject.toml setup.cfg examples/digits/pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -65,7 +70,8 @@ $(VENV)/.test: $(VENV)/.run $(wildcard examples/*/pyproject.toml)
 # --- serving ----------------------------------------------------------------------------------
 
 run: $(VENV)/.run
-	$(BIN)/deepaas-run --model-name digits
+	XDG_CACHE_HOME=$(RUN)/cache MPLCONFIGDIR=$(RUN)/matplotlib \
+	  $(BIN)/deepaas-run --model-name digits --state-dir $(RUN)/state
 
 # --- tests ------------------------------------------------------------------------------------
 
@@ -149,4 +155,7 @@ docs: $(VENV)/.test
 	$(BIN)/python docs/make_options.py > docs/options.md
 
 clean:
-	rm -rf .venv .venv-reference .venv-lowest .venv-before $(PEERS:%=.venv-%)
+	rm -rf $(VENV) .venv-reference .venv-lowest .venv-before $(PEERS:%=.venv-%) $(RUN)
+	rm -rf build dist *.egg-info examples/*/build examples/*/*.egg-info
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

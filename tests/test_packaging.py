@@ -7,33 +7,104 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
+from email import message_from_string
+from email.message import Message
 from pathlib import Path
+
+import pytest
 
 import deepaas
 from deepaas import config
 from deepaas.config import describing
 
 ROOT = Path(__file__).resolve().parent.parent
+GENERATED = {"__pycache__", "deepaas.egg-info", "PKG-INFO", ".pytest_cache", ".hypothesis"}
 
 
-def test_wheel_has_all_of_the_package_and_nothing_else(tmp_path: Path) -> None:
-    copy = tmp_path / "source"  # building leaves files behind
-    shutil.copytree(ROOT / "deepaas", copy / "deepaas")
-    for name in ("pyproject.toml", "setup.cfg", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, copy)
-    wheels = tmp_path / "wheels"
-    subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check"]
-        + ["--no-deps", "--no-build-isolation", "--wheel-dir", str(wheels), str(copy)],
-        check=True,
-        timeout=120,
-    )
-    (wheel,) = wheels.iterdir()
-    assert wheel.name == "deepaas-2.7.0-py3-none-any.whl"
-    packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+def files_of_the_project() -> set[str]:
+    """What is in the checkout, but for what git ignores; all there is if this is no checkout."""
+    if (ROOT / ".git").exists():
+        listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+        names = subprocess.run(listing, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+        return {name for name in names.splitlines() if (ROOT / name).is_file()}
+    files = (path.relative_to(ROOT) for path in ROOT.rglob("*") if path.is_file())
+    return {str(path) for path in files if not GENERATED & set(path.parts)}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the source distribution, and the wheel that is built from it."""
+    source = tmp_path_factory.mktemp("source")  # building leaves files behind
+    for name in files_of_the_project():
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, source / name)
+    made = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(made)]
+    subprocess.run([*command, str(source)], check=True, timeout=120, stdout=subprocess.DEVNULL)
+    return made
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> zipfile.ZipFile:
+    (path,) = built.glob("*.whl")
+    assert path.name == "deepaas-2.7.0-py3-none-any.whl"
+    return zipfile.ZipFile(path)
+
+
+@pytest.fixture(scope="module")
+def metadata(wheel: zipfile.ZipFile) -> Message:
+    text = wheel.read("deepaas-2.7.0.dist-info/METADATA").decode()
+    return message_from_string(text)
+
+
+def test_wheel_has_all_of_the_package_and_nothing_else(wheel: zipfile.ZipFile) -> None:
+    packed = {name for name in wheel.namelist() if ".dist-info/" not in name}
     sources = {str(path.relative_to(ROOT)) for path in (ROOT / "deepaas").rglob("*.py")}
     assert packed == sources | {"deepaas/py.typed"}
+
+
+def test_wheel_says_who_has_written_it_and_where_it_is_from(metadata: Message) -> None:
+    assert metadata["Author"] == "The DEEPaaS authors"
+    urls = dict(line.split(", ") for line in metadata.get_all("Project-URL", []))
+    assert set(urls) == {"Repository", "Documentation", "Changelog", "Issues"}
+    assert all(url.startswith("https://") for url in urls.values())
+
+
+def test_wheel_and_readme_say_the_same_of_the_project(metadata: Message) -> None:
+    assert (
+        metadata["Summary"] == "Serve a trained model over REST: add one entry point to its package"
+    )
+    readme = (ROOT / "README.md").read_text()
+    assert f"{metadata['Summary']}.\n" in readme
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert str(metadata.get_payload()).strip() == readme.strip()
+
+
+def test_long_description_renders_on_a_package_index(built: Path) -> None:
+    packages = [str(path) for path in built.iterdir()]
+    assert len(packages) == 2
+    subprocess.run(
+        [sys.executable, "-m", "twine", "check", "--strict", *packages], check=True, timeout=120
+    )
+
+
+def test_source_distribution_has_the_whole_project(built: Path) -> None:
+    (path,) = built.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        names = {member.name for member in archive.getmembers() if member.isfile()}
+    packed = {name.removeprefix("deepaas-2.7.0/") for name in names}
+    generated = {name for name in packed if name == "PKG-INFO" or ".egg-info/" in name}
+    left_out = {name for name in files_of_the_project() if name.startswith(".")}
+    assert packed - generated == files_of_the_project() - left_out
+    for name in (
+        "CHANGELOG.md",
+        "docs/models.md",
+        "examples/digits/samples/3.png",
+        "tests/support.py",
+    ):
+        assert name in packed
 
 
 def test_version_is_plain_and_the_same_everywhere() -> None:

@@ -25,6 +25,7 @@ from deepaas.cmd.orphans import sweep_beside, upload_directory
 from deepaas.cmd.reaper import reaping_orphans
 from deepaas.cmd.reload import Reloads, watching
 from deepaas.cmd.start import STOPPING
+from deepaas.cmd.state import weights_variables
 from deepaas.cmd.trainings import callback_options, open_trainings
 from deepaas.cmd.turns import ask_for_short_turns
 from deepaas.exceptions import ConfigurationError, NoModelError
@@ -255,6 +256,7 @@ class Server:
             log=self._log_options.as_dict(),
             open_files=self._open_files,
             result_dir=upload_dir,
+            variables=weights_variables(conf, source),
         )
         options = PoolOptions(
             queue_size=conf.queue_size,

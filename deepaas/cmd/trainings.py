@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
-import pwd
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from deepaas import log
 from deepaas.cmd.orphans import sweeping_servers
+from deepaas.cmd.state import state_dir, weights_variables
 from deepaas.exceptions import (
     ConfigurationError,
     NotReadyError,
@@ -79,7 +78,11 @@ async def open_trainings(
     workers = Workers(pools, conf.train_exclusive_timeout)
     try:
         directory = state_dir(conf)
-        manager = Manager(directory, options_of(conf, process, open_files), sources, workers)
+        options = replace(
+            options_of(conf, process, open_files),
+            variables={source.name: weights_variables(conf, source) for source in sources},
+        )
+        manager = Manager(directory, options, sources, workers)
         async with sweeping_servers(directory):
             await manager.open()
     except StorageError as error:
@@ -88,28 +91,6 @@ async def open_trainings(
         logger.warning("There can be no trainings: %s", error)
         return None, str(error)
     return manager, ""
-
-
-def state_dir(conf: ConfigOpts) -> Path:
-    """The state directory. Raises StorageError if none is given and this user has no home."""
-    return Path(conf.state_dir).absolute() if conf.state_dir else _user_state_dir() / "deepaas"
-
-
-def _user_state_dir() -> Path:
-    """The directory for what programs of this user keep, as the XDG specification has it."""
-    given = os.environ.get("XDG_STATE_HOME", "")
-    if os.path.isabs(given):  # the specification says that another is to be ignored
-        return Path(given)
-    homes = [os.environ.get("HOME", "")]
-    with contextlib.suppress(KeyError):
-        homes.append(pwd.getpwuid(os.getuid()).pw_dir)
-    home = next(filter(os.path.isabs, homes), None)
-    if home is None:
-        raise StorageError(
-            "this user has no home directory for a state directory to be in; give one with "
-            "--state-dir"
-        )
-    return Path(home, ".local", "state")
 
 
 def options_of(conf: ConfigOpts, process: log.LogOptions, open_files: int) -> TrainingOptions:

@@ -15,6 +15,14 @@ TRAININGS = [
         "predictions. Servers on one machine may share it. The default is `deepaas` in the user's "
         "state directory, ~/.local/state.",
     ),
+    cfg.StrOpt(
+        "weights-dir",
+        metavar="DIRECTORY",
+        default="",
+        help="Directory for the trained weights of models, each in a directory of its own that the "
+        "model gets from deepaas.training.weights_directory(). The default is `weights` in the "
+        "state directory.",
+    ),
     cfg.IntOpt(
         "state-reserve",
         metavar="BYTES",

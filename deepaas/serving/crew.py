@@ -41,6 +41,7 @@ class CrewOptions:
     log: dict[str, object] = field(default_factory=dict)
     result_dir: str = ""  # for large results; empty: the system's directory for temporary files
     open_files: int = 0  # most files that the process may have open; 0: as many as the server
+    variables: dict[str, str] = field(default_factory=dict)  # added to the environment
 
 
 class Employer(Protocol):
@@ -288,6 +289,7 @@ class Crew:
             limits=vars(self._options.limits),
             open_files=self._options.open_files,
             result_dir=self._options.result_dir,
+            variables=self._options.variables,
         )
         mark = f"{self._guard.token}/{self._source.name}/{next(self._numbers)}/"
         worker = Worker(start, mark, on_room, on_disconnected, self._on_output)

@@ -234,6 +234,7 @@ class Start:
     limits: dict[str, int] = field(default_factory=dict)  # the fields of `Limits`
     open_files: int = 0  # what the process is limited to; 0: as it is
     result_dir: str = ""  # for large results; empty: the system's directory for temporary files
+    variables: dict[str, str] = field(default_factory=dict)  # added to its environment
 
     @property
     def worker(self) -> str:

@@ -132,7 +132,9 @@ class Worker:
                 on_failure.callback(os.close, self._output)
                 os.set_blocking(self._output, False)
             try:
-                self._process = self._spawn([self._unread, replies, control], output)
+                self._process = self._spawn(
+                    [self._unread, replies, control], output, start.variables
+                )
             finally:
                 replies.close()
                 control.close()
@@ -151,7 +153,9 @@ class Worker:
         self._loop.add_reader(self._control, self._guarded, self._read_control)
         self._control.send(messages.encode_control(start))
 
-    def _spawn(self, ends: list[socket.socket], output: int | None) -> subprocess.Popen[bytes]:
+    def _spawn(
+        self, ends: list[socket.socket], output: int | None, variables: dict[str, str]
+    ) -> subprocess.Popen[bytes]:
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError("only the main thread may start workers: they end with their thread")
         return subprocess.Popen(
@@ -165,7 +169,7 @@ class Worker:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            env=os.environ | {MARK: self.mark},
+            env=os.environ | variables | {MARK: self.mark},
             start_new_session=True,
         )
 

@@ -6,11 +6,13 @@
         for epoch in range(epochs):
             loss = ...
             training.report(progress=(epoch + 1) / epochs, epoch=epoch, loss=loss)
-        model.save(training.directory() / "model.bin")
+        plot.save(training.directory() / "loss.png")  # an artefact of this training
+        model.save(training.weights_directory() / "model.bin")  # what warm() loads from now on
 
-Both work outside of a training, too, so that the same code runs in a script.
+`report` and `directory` work outside of a training, too, so that the same code runs in a script.
 """
 
 from deepaas.training.reports import directory, report
+from deepaas.training.weights import weights_directory
 
-__all__ = ["directory", "report"]
+__all__ = ["directory", "report", "weights_directory"]

@@ -140,7 +140,7 @@ class Keeper:
                 stdout=output,
                 stderr=output,
                 pass_fds=[report],
-                env=os.environ | self._variables(),
+                env=os.environ | self._plan.variables | self._variables(),
                 start_new_session=True,
             )
         finally:

@@ -39,6 +39,7 @@ class Plan:
     log: Mapping[str, object] = field(default_factory=dict)
     open_files: int = 0  # what the process is limited to; 0: as it is
     limits: Limits = field(default_factory=Limits)
+    variables: Mapping[str, str] = field(default_factory=dict)  # added to the environment
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))

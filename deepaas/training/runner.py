@@ -54,6 +54,7 @@ class TrainingOptions:
     log: Mapping[str, object] = field(default_factory=dict)
     open_files: int = 0
     limits: Limits = field(default_factory=Limits)
+    variables: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # by model
 
 
 class Stage(Protocol):
@@ -418,6 +419,7 @@ class Runner:
             log=self._options.log,
             open_files=self._options.open_files,
             limits=self._options.limits,
+            variables=self._options.variables.get(record.model, {}),
         )
 
     async def _end_leftovers(self, model: str) -> None:

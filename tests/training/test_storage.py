@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from deepaas import config
-from deepaas.cmd.trainings import state_dir
+from deepaas.cmd.state import state_dir
 from tests.conftest import Disk, Serve
 from tests.support import predictions, program, run_program
 from tests.training.trainings import Site, Trainings
@@ -186,6 +186,21 @@ def test_a_user_without_a_home_can_give_a_state_directory(
     assert answer.status_code == 202
     record = Trainings(server, segment="jobs").wait(answer.json()["uuid"])
     assert record["status"] == "done"
+
+
+def test_weights_without_a_home_are_an_error_that_names_the_options(
+    serve: Serve, stranger: Path, tmp_path: Path
+) -> None:
+    models = {"asks": "zoo.asks_for_weights"}
+    server = serve(models, executable=stranger, env={"HOME": None})
+    answer = server.predict("asks")
+    assert answer.status_code == 500
+    assert "no directory for trained weights" in answer.json()["message"]
+    assert "--weights-dir or --state-dir" in answer.json()["message"]
+    (tmp_path / "weights").mkdir(mode=0o777)
+    args = ("--weights-dir", str(tmp_path / "weights"))
+    given = serve(models, *args, executable=stranger, env={"HOME": None})
+    assert predictions(given.predict("asks")).startswith(str(tmp_path / "weights"))
 
 
 def test_callbacks_are_no_reason_not_to_serve_a_user_without_a_home(

@@ -10,6 +10,8 @@ from uuid import uuid4
 
 import numpy as np
 
+from deepaas.training import weights_directory
+
 from .picture import SIDE, Array
 
 logger = logging.getLogger(__name__)
@@ -78,35 +80,29 @@ def read(path: Path) -> Network:
     return network
 
 
-def folder() -> Path:
-    """Where the weights lie: $DIGITS_HOME, or else `deepaas-digits` among the user's data.
-
-    Raises RuntimeError if there is no home directory to be found.
-    """
-    if own := os.environ.get("DIGITS_HOME"):
-        return Path(own)
-    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(data) / "deepaas-digits"
-
-
 def load() -> Network | None:
     """The network that the last training has installed, or None if there is none to be used."""
     try:
-        return read(folder() / FILE)
+        place = weights_directory() / FILE
+    except RuntimeError as error:
+        logger.warning("The built-in classifier is used: %s", error)
+        return None
+    try:
+        return read(place)
     except FileNotFoundError:
         return None
     except Exception as error:  # a damaged file makes numpy and zipfile raise all kinds
-        logger.warning("Trained weights are there but of no use, so it is the built-in: %s", error)
+        logger.warning("The built-in classifier is used, as %s cannot be read: %s", place, error)
         return None
 
 
 def prepare() -> None:
-    """Make the folder, and see to it before the work of a training that its fruit can be kept.
+    """Make sure, before the work of a training begins, that its weights can be kept.
 
-    Raises OSError if it cannot. What a killed training has left there is removed.
+    Raises RuntimeError if there is no directory for them, and OSError if nothing can be written
+    there. Removes the unfinished files of trainings that were killed.
     """
-    there = folder()
-    there.mkdir(parents=True, exist_ok=True)
+    there = weights_directory()
     if not os.access(there, os.W_OK | os.X_OK):
         raise PermissionError(f"{there}, where the weights go, cannot be written to")
     for left in there.glob(UNFINISHED):
@@ -116,7 +112,7 @@ def prepare() -> None:
 
 def install(data: bytes) -> None:
     """Put the bytes of a network where `load` looks: all of them at once, or, killed, none."""
-    place = folder() / FILE
+    place = weights_directory() / FILE
     unfinished = place.with_name(UNFINISHED.replace("*", uuid4().hex))
     try:
         with unfinished.open("xb") as file:

@@ -21,7 +21,7 @@ HELD_OUT = range(0, 1797, 45)  # 40 of the digits that the classifier was not tr
 def run(*args: str) -> Server:
     """A server of the installed package: off PYTHONPATH is the directory that would hide it."""
     args = ("--model-name", "digits", *args)
-    env = {"PYTHONPATH": None, "DIGITS_HOME": None}  # so weights go to a home of its own
+    env = {"PYTHONPATH": None}
     return Server(args=args, env=env, ready_seconds=60)
 
 

@@ -28,7 +28,7 @@ SHORT = DEFAULTS | {"epochs": 2}
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty place for weights, and an API that has not been warmed."""
-    monkeypatch.setenv("DIGITS_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("DEEPAAS_MODEL_WEIGHTS", str(tmp_path / "home"))
     monkeypatch.delenv("DEEPAAS_TRAINING_DIR", raising=False)
     monkeypatch.setattr(api, "_classifier", None)
     artefacts = tmp_path / "artefacts"
@@ -132,26 +132,23 @@ def test_the_metadata_tell_of_the_training(home: Path) -> None:
     assert before_warm["accuracy"] == figures["accuracy"]
 
 
-@pytest.mark.parametrize(
-    ("variables", "place"),
-    [
-        ({"DIGITS_HOME": "/own", "XDG_DATA_HOME": "/data"}, "/own"),
-        ({"XDG_DATA_HOME": "/data"}, "/data/deepaas-digits"),
-        ({"HOME": "/me"}, "/me/.local/share/deepaas-digits"),
-        (
-            {"HOME": "/me", "DIGITS_HOME": "", "XDG_DATA_HOME": ""},
-            "/me/.local/share/deepaas-digits",
-        ),
-    ],
-)
-def test_where_the_weights_lie(
-    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], place: str
+def test_without_a_directory_for_weights_it_is_the_built_in_classifier(
+    home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for name in ("DIGITS_HOME", "XDG_DATA_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    assert weights.folder() == Path(place)
+    monkeypatch.delenv("DEEPAAS_MODEL_WEIGHTS")
+    with caplog.at_level(logging.WARNING):
+        api.warm()
+    assert "DEEPAAS_MODEL_WEIGHTS is not set" in caplog.text
+    assert api.get_metadata()["weights"] == "built-in"
+
+
+def test_without_a_directory_for_weights_no_training_begins(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DEEPAAS_MODEL_WEIGHTS")
+    with pytest.raises(RuntimeError, match="no directory for trained weights"):
+        api.train(**DEFAULTS)
+    assert list(Path.cwd().iterdir()) == []
 
 
 def npz(**changes: Any) -> bytes:
@@ -268,32 +265,82 @@ def test_a_training_that_is_stopped_leaves_the_old_weights(
 
 
 INSTALLS = """
-import itertools, numpy as np
+import os, resource, signal, sys
+import numpy as np
 from deepaas_digits import weights
+
 def filled(value):
-    shapes = (64, 5000), (5000,), (5000, 10), (10,)
-    return weights.Network(*(np.full(shape, value) for shape in shapes), "", value, 0.5)
-both = [weights.to_bytes(filled(value)) for value in (1, 2)]
-print("begun", flush=True)
-for data in itertools.cycle(both):
-    weights.install(data)
+    shapes = (64, 500), (500,), (500, 10), (10,)
+    return weights.to_bytes(
+        weights.Network(*(np.full(shape, value) for shape in shapes), "", value, 0.5)
+    )
+
+def kill_before_step(number):
+    steps = iter(range(number))
+    def trace(frame, event, argument):
+        if frame.f_code.co_filename != weights.__file__:
+            return None
+        if event == "line" and next(steps, None) is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return trace
+    sys.settrace(trace)
+
+def kill_in_write_beyond(size):
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+def installs(prepare, number):
+    "Install new weights in a child that is killed; the signal, and which weights are there now."
+    weights.install(old)
+    child = os.fork()
+    if not child:
+        prepare(number)
+        weights.install(new)
+        os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    read = weights.read(weights.weights_directory() / weights.FILE)
+    assert all((array == read.epochs).all() for array in read[:4])
+    return os.WTERMSIG(status), read.epochs
+
+old, new = filled(1), filled(2)
 """
 
 
-def test_whole_weights_are_there_whenever_an_installation_is_killed(home: Path) -> None:
-    weights.prepare()
-    found = set()
-    for step in range(10):
-        with child(INSTALLS) as installs:
-            assert installs.stdout is not None
-            assert installs.stdout.readline() == "begun\n"
-            wait_until((home / "weights.npz").exists, within=20, what="the first weights")
-            time.sleep(0.003 * step)
-            installs.kill()
-        learned = weights.read(home / "weights.npz")
-        assert all((array == learned.epochs).all() for array in learned[:4])
-        found.add(learned.epochs)
-    assert found == {1, 2}
+def results(code: str) -> list[tuple[int, int]]:
+    """What the child prints: for each killed installation the signal and the weights."""
+    with child(INSTALLS + code) as process:
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    return [(int(number), int(epochs)) for number, epochs in map(str.split, output.splitlines())]
+
+
+def test_whole_weights_are_there_whichever_step_of_an_installation_is_killed(home: Path) -> None:
+    """The child is killed before its first line of code, then before its second, and so on."""
+    found = results("""
+number = 0
+killed = True
+while killed:
+    killed, epochs = installs(kill_before_step, number)
+    print(killed, epochs)
+    number += 1
+""")
+    *killed, finished = found
+    assert finished == (0, 2)
+    assert {number for number, _ in killed} == {signal.SIGKILL}
+    epochs = [value for _, value in killed]
+    assert epochs == sorted(epochs)
+    assert epochs.count(1) >= 6
+    assert epochs.count(2) >= 3
+
+
+def test_whole_weights_are_there_wherever_the_write_of_an_installation_is_cut_off(
+    home: Path,
+) -> None:
+    found = results("""
+for size in (0, 1, 4096, len(new) // 2, len(new) - 1):
+    print(*installs(kill_in_write_beyond, size))
+""")
+    assert found == [(signal.SIGXFSZ, 1)] * 5
 
 
 def test_what_a_killed_installation_has_left_is_removed_in_time(home: Path) -> None:

@@ -1,0 +1,92 @@
+"""Directories that outlive the server: for its state, and for the weights of each model."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import os
+import pwd
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deepaas.exceptions import StorageError
+from deepaas.model.loading import ModelSource
+from deepaas.training.weights import WEIGHTS
+
+if TYPE_CHECKING:
+    from oslo_config.cfg import ConfigOpts
+
+_FILE = re.compile(r"\.py(:.*)?$", re.DOTALL)
+
+MAX_NAME = 100
+"""Characters of the name of a directory, before the digest."""
+
+
+def state_dir(conf: ConfigOpts) -> Path:
+    """The state directory. Raises StorageError if none is given and this user has no home."""
+    return Path(conf.state_dir).absolute() if conf.state_dir else _user_state_dir() / "deepaas"
+
+
+def _user_state_dir() -> Path:
+    """The directory for what programs of this user keep, as the XDG specification has it."""
+    given = os.environ.get("XDG_STATE_HOME", "")
+    if os.path.isabs(given):  # the specification says that another is to be ignored
+        return Path(given)
+    homes = [os.environ.get("HOME", "")]
+    with contextlib.suppress(KeyError):
+        homes.append(pwd.getpwuid(os.getuid()).pw_dir)
+    home = next(filter(os.path.isabs, homes), None)
+    if home is None:
+        raise StorageError(
+            "this user has no home directory for a state directory to be in; give one with "
+            "--state-dir"
+        )
+    return Path(home, ".local", "state")
+
+
+def weights_variables(conf: ConfigOpts, source: ModelSource) -> dict[str, str]:
+    """The environment variable by which the processes of a model know the directory.
+
+    Its value is empty if there is none, so that the processes do not inherit a directory that is
+    not theirs.
+    """
+    try:
+        base = (
+            Path(conf.weights_dir).absolute() if conf.weights_dir else state_dir(conf) / "weights"
+        )
+    except StorageError:
+        return {WEIGHTS: ""}
+    return {WEIGHTS: str(base / directory_name(source))}
+
+
+def directory_name(source: ModelSource) -> str:
+    """A file name for this model: its name and where it comes from.
+
+    For an installed model it does not depend on where the package is installed. Another model of
+    the same name gets another directory, such as `model.py` in another folder. The name consists of
+    letters, digits and `._@-`, and is bounded. Where that loses something, a digest follows.
+    """
+    whole = shown = f"{source.name}@{source.target}"
+    if _FILE.search(source.target):
+        whole = f"{source.name}@{os.path.abspath(os.path.join(source.folder, source.target))}"
+        shown = f"{source.name}@{os.path.basename(source.target)}"
+    elif not _is_installed(source.target):
+        whole += f"@{os.path.abspath(source.folder)}"
+    safe = re.sub(r"^[^A-Za-z0-9]|[^A-Za-z0-9._@-]", "_", shown)[:MAX_NAME]
+    if safe == whole:
+        return safe
+    return f"{safe}-{hashlib.sha256(os.fsencode(whole)).hexdigest()[:12]}"
+
+
+def _is_installed(target: str) -> bool:
+    """Whether the package of a module is found without the folder in which the server runs.
+
+    Nothing is imported for this: only the place of the top-level package is looked for.
+    """
+    top = target.partition(":")[0].partition(".")[0]
+    try:
+        return importlib.util.find_spec(top) is not None
+    except (ImportError, ValueError):
+        return False
