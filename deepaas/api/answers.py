@@ -21,6 +21,7 @@ from multidict import CIMultiDict
 
 from deepaas import exact_json
 from deepaas.api.patience import Patience
+from deepaas.api.unknown import warn
 from deepaas.api.unsent import PIECE, Watched
 from deepaas.exceptions import NotFoundError, NotImplementedByModelError, RequestError
 from deepaas.model.v2.exchange import Reply
@@ -48,6 +49,13 @@ def json_answer(value: object, status: int = 200) -> web.Response:
 
 def reply_answer(reply: Reply) -> web.StreamResponse:
     """The answer that a worker's reply stands for."""
+    answer = _answer_of(reply)
+    if reply.unknown is not None:
+        warn(answer, reply.unknown)
+    return answer
+
+
+def _answer_of(reply: Reply) -> web.StreamResponse:
     if reply.code:
         return error_answer(reply.status, reply.code, reply.reason, reply.headers)
     if reply.fd >= 0:

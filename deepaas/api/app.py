@@ -23,6 +23,7 @@ from deepaas.api.answers import (
 from deepaas.api.body import WRONG_CODING, BodyLimits, is_plainly_chunked, stop_receiving
 from deepaas.api.cross_site import SiteRules
 from deepaas.api.routing import Handler, Router
+from deepaas.api.unknown import UnknownArguments
 from deepaas.exceptions import BadRequestError, RequestError, StoppingError, StorageError
 from deepaas.log import Tail
 from deepaas.serving.pool import Pool
@@ -46,6 +47,7 @@ class Settings:
     send_timeout: float = 60  # seconds that a client may take nothing of an answer; 0: no limit
     max_unsent: int = 256 * 1024 * 1024  # bytes of answers that are held for clients; 0: no limit
     limits: BodyLimits = field(default_factory=BodyLimits)
+    log_unknown_arguments: int = 100  # names, for each function of a model
     callback_hosts: frozenset[str] = frozenset()  # a host, or host:port
     sites: SiteRules = field(default_factory=SiteRules)
 
@@ -66,6 +68,7 @@ class App:
         self.trainings: Manager | None = None
         self.no_trainings = "they are switched off"
         self.draining = False
+        self.unknown = UnknownArguments(settings.log_unknown_arguments)
         self.active = 0  # requests that are being answered
         self._router = router
 

@@ -298,6 +298,7 @@ class Server:
             admin=conf.admin_endpoint,
             send_timeout=conf.send_timeout,
             max_unsent=conf.max_unsent,
+            log_unknown_arguments=conf.log_unknown_arguments,
             limits=BodyLimits(
                 head=conf.client_max_head,
                 heads_memory=conf.max_heads_memory,

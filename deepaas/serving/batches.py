@@ -125,7 +125,7 @@ class Batches:
         """The call, validated; None if it is not valid, which is then its answer, or if to check
         that was all it asked for."""
         if received.call.check:
-            self._outlet.send(received.id, self._host.check(received.call))
+            self._send(received, self._host.check(received.call))
             return None
         try:
             arguments, media_type = self._host.arguments.load(received.call)
@@ -159,10 +159,12 @@ class Batches:
         try:
             if isinstance(result, BaseException):
                 raise result
-            return self._host.encode(result, member.media_type)
+            reply = self._host.encode(result, member.media_type)
         except BaseException as error:
             self._host.recover(error)
-            return self._host.failed(error)
+            reply = self._host.failed(error)
+        reply.unknown = member.received.call.unknown
+        return reply
 
     def _predict(self, arguments: list[dict[str, Any]]) -> list[Any]:
         predict_batch = self._host.model.function("predict_batch")
@@ -172,4 +174,8 @@ class Batches:
         return batch_results(self._host.run(predict_batch(arguments)), size)
 
     def _fail(self, received: _Received, error: BaseException) -> None:
-        self._outlet.send(received.id, self._host.failed(error))
+        self._send(received, self._host.failed(error))
+
+    def _send(self, received: _Received, reply: Reply) -> None:
+        reply.unknown = received.call.unknown
+        self._outlet.send(received.id, reply)

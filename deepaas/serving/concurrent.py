@@ -10,7 +10,7 @@ from functools import partial
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any
 
-from deepaas.model.v2.exchange import Call, Reply
+from deepaas.model.v2.exchange import Call, Reply, Unknown
 from deepaas.model.v2.results import encode_item
 from deepaas.model.v2.streams import stream_headers
 from deepaas.serving import messages
@@ -67,6 +67,7 @@ class Concurrent:
     async def _work(self, call_id: int, call: Call) -> None:
         reply = await self._answer(call_id, call)
         if reply is not None:
+            reply.unknown = call.unknown
             self._outlet.send(call_id, reply)
 
     def _done(self, call_id: int, task: asyncio.Task[None]) -> None:
@@ -103,7 +104,8 @@ class Concurrent:
             if isinstance(value, GeneratorType):
                 value = _stepwise(value)
             if isinstance(value, AsyncGeneratorType):
-                return await self._stream(call_id, value, host.stream_type(call, media_type))
+                stream = self._open(call_id, call, media_type)
+                return await self._stream(call_id, stream, value)
             host.recover()
             return host.encode(value, media_type)
         except BaseException as error:
@@ -115,11 +117,14 @@ class Concurrent:
             return _cancelled()
         return self._host.failed(error)
 
+    def _open(self, call_id: int, call: Call, media_type: str) -> _Stream:
+        media_type = self._host.stream_type(call, media_type)
+        return _Stream(self._host, self._outlet, call_id, media_type, call.unknown)
+
     async def _stream(
-        self, call_id: int, items: AsyncGeneratorType[Any, None], media_type: str
+        self, call_id: int, stream: _Stream, items: AsyncGeneratorType[Any, None]
     ) -> Reply | None:
         """Send what is yielded; a reply is returned if it fails before the first item."""
-        stream = _Stream(self._host, self._outlet, call_id, media_type)
         self._streams[call_id] = stream
         try:
             async with contextlib.aclosing(items):
@@ -157,11 +162,19 @@ def _cancelled() -> Reply:
 class _Stream:
     """The way out of what one call yields."""
 
-    def __init__(self, host: Host, outlet: Outlet, call_id: int, media_type: str) -> None:
+    def __init__(
+        self,
+        host: Host,
+        outlet: Outlet,
+        call_id: int,
+        media_type: str,
+        unknown: Unknown | None = None,
+    ) -> None:
         self._host = host
         self._outlet = outlet
         self._id = call_id
         self._media_type = media_type
+        self._unknown = unknown
         self._flow = Flow(host.limits.stream_buffer)
         self._room = asyncio.Event()
         self._gave_way = host.loop.time()
@@ -194,7 +207,7 @@ class _Stream:
         if not self.opened:
             self.opened = True
             headers = stream_headers(self._media_type)
-            self._outlet.send_stream(self._id, messages.Opened(headers))
+            self._outlet.send_stream(self._id, messages.Opened(headers, self._unknown))
 
     def taken(self, size: int) -> None:
         self._flow.taken(size)

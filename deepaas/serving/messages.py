@@ -27,7 +27,7 @@ from typing import Any
 import orjson
 
 from deepaas import exact_json
-from deepaas.model.v2.exchange import Call, FilePart, Reply
+from deepaas.model.v2.exchange import Call, FilePart, Reply, Unknown
 
 MAX_PACKET = 128 * 1024
 MAX_INLINE = 1024 * 1024
@@ -52,6 +52,7 @@ class Opened:
     """The head of a streamed reply: 200, and these headers."""
 
     headers: Mapping[str, str]
+    unknown: Unknown | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,10 +140,11 @@ def decode_call(packet: memoryview) -> tuple[int, Call]:
 
 def encode_reply(call_id: int, reply: Reply) -> bytes:
     """The bytes of a reply; its descriptor, if it has one, must go along with them."""
-    if reply.headers is None and not reply.code and reply.fd < 0:
+    if reply.headers is None and not reply.code and reply.fd < 0 and reply.unknown is None:
         meta = b""
     else:
-        meta = orjson.dumps([reply.headers, reply.reason, reply.code, reply.fd >= 0])
+        parts = [reply.headers, reply.reason, reply.code, reply.fd >= 0]
+        meta = orjson.dumps(parts if reply.unknown is None else [*parts, list(reply.unknown)])
     length = len(meta) + len(reply.body)
     return b"".join((_REPLY.pack(length, call_id, reply.status, len(meta)), meta, reply.body))
 
@@ -155,9 +157,17 @@ def encode_stream(call_id: int, message: Opened | Part | Closed) -> bytes:
         case Closed(reason, code):
             meta = orjson.dumps([reason, code])
             return _REPLY.pack(len(meta), call_id, _CLOSED, len(meta)) + meta
-        case Opened(headers):
-            meta = orjson.dumps([headers])
+        case Opened(headers, unknown):
+            meta = orjson.dumps([headers] if unknown is None else [headers, list(unknown)])
             return _REPLY.pack(len(meta), call_id, 200, len(meta)) + meta
+
+
+_OF_OPENED = 2
+"""The most parts that the meta data of an Opened have; those of a Reply have more."""
+
+
+def _unknown(parts: list[list[Any]]) -> Unknown | None:
+    return Unknown(*parts[0]) if parts else None
 
 
 class ReplyReader:
@@ -195,12 +205,14 @@ class ReplyReader:
             if status == _CLOSED:
                 yield call_id, Closed(*meta)
                 continue
-            if len(meta) == 1:
-                yield call_id, Opened(*meta)
+            if len(meta) <= _OF_OPENED:
+                yield call_id, Opened(meta[0], _unknown(meta[1:]))
                 continue
-            headers, reason, code, has_fd = meta
+            headers, reason, code, has_fd, *unknown = meta
             fd = self._fds.pop(0) if has_fd else -1
-            yield call_id, Reply(status, data[body:position], headers, reason, code, fd)
+            reply = Reply(status, data[body:position], headers, reason, code, fd)
+            reply.unknown = _unknown(unknown)
+            yield call_id, reply
         self._buffer = data[position:]
         if self._fds and (not self._buffer or len(self._fds) > 1):
             raise ValueError("a descriptor that belongs to no reply")

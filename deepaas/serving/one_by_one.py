@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from deepaas.model.v2.exchange import Reply
+from deepaas.model.v2.exchange import Reply, Unknown
 from deepaas.serving import messages
 from deepaas.serving.host import Host, Stream
 from deepaas.serving.outlet import Control, Flow, Outlet, pieces
@@ -26,13 +26,14 @@ class OneByOne:
             call_id, call = messages.decode_call(view[:size])
             reply = self._host.answer(call)
             if type(reply) is Reply:
+                reply.unknown = call.unknown
                 self._outlet.send(call_id, reply)
             elif isinstance(reply, Stream):
-                self._send(call_id, reply)
+                self._send(call_id, reply, call.unknown)
 
-    def _send(self, call_id: int, stream: Stream) -> None:
+    def _send(self, call_id: int, stream: Stream, unknown: Unknown | None) -> None:
         """Send a stream to its end, unless its reader goes before."""
-        self._outlet.send_stream(call_id, messages.Opened(stream.headers))
+        self._outlet.send_stream(call_id, messages.Opened(stream.headers, unknown))
         end = messages.Closed()
         flow = Flow(self._host.limits.stream_buffer)
         try:

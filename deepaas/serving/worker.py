@@ -304,11 +304,11 @@ class Worker:
     def _read_stream(self, prediction: Prediction, message: messages.ReplyMessage) -> None:
         prediction.since = self.progress
         match message:
-            case messages.Opened(headers):
+            case messages.Opened(headers, unknown):
                 prediction.stream = ReplyStream(
                     partial(self._taken, prediction), self._stream_buffer
                 )
-                prediction.answer(Reply(headers=headers, stream=prediction.stream))
+                prediction.answer(Reply(headers=headers, stream=prediction.stream, unknown=unknown))
                 if prediction.abandoned:
                     self.cancel(prediction)
             case messages.Part(data) if prediction.stream is not None:

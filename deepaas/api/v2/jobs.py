@@ -19,13 +19,13 @@ from deepaas.api.answers import (
     reply_answer,
 )
 from deepaas.api.app import App
+from deepaas.api.unknown import warn
 from deepaas.api.v2.records import record_url, trainings_of, view
-from deepaas.api.v2.submit import submit
+from deepaas.api.v2.submit import Accepted, submit
 from deepaas.exceptions import NotFinishedError, NotFoundError, WorkerDiedError
 from deepaas.model.v2.exchange import Reply
 from deepaas.serving.pool import Pool
 from deepaas.serving.prediction import StreamFailedError
-from deepaas.training.store import Record
 
 KIND = "predict"
 PREFERENCE = "respond-async"
@@ -40,11 +40,12 @@ def is_preferred(request: web.BaseRequest) -> bool:
 async def begin(request: web.BaseRequest, app: App, pool: Pool) -> web.StreamResponse:
     """Begin a prediction, or let it wait for its turn: 202, and where its record is."""
     accepted = await submit(request, app, pool, KIND)
-    if not isinstance(accepted, Record):
+    if not isinstance(accepted, Accepted):
         return accepted
-    answer = json_answer(view(app, accepted), 202)
-    answer.headers["Location"] = record_url(app, accepted)
+    answer = json_answer(view(app, accepted.record), 202)
+    answer.headers["Location"] = record_url(app, accepted.record)
     answer.headers["Preference-Applied"] = PREFERENCE
+    warn(answer, accepted.unknown)
     return answer
 
 

@@ -29,7 +29,7 @@ TIMEOUT_HEADER = "X-Request-Timeout"
 async def predict(request: web.BaseRequest, app: App, pool: Pool) -> web.StreamResponse:
     arrival = _arrival(request)
     if arrival is not None:
-        return await _answer(request, app, arrival)
+        return await _answer(request, app, pool, arrival)
     if not app.settings.predict:
         raise DisabledError("Prediction is switched off on this server")
     if "predict" not in pool.description.get("has", ["predict"]):
@@ -46,12 +46,16 @@ async def predict(request: web.BaseRequest, app: App, pool: Pool) -> web.StreamR
             files.keep_for(prediction)
         elif isinstance(request.protocol, Connection):
             request.protocol.learn(request, pool, call, patience)
-        return await _answer(request, app, prediction)
+        return await _answer(request, app, pool, prediction)
 
 
-async def _answer(request: web.BaseRequest, app: App, prediction: Prediction) -> web.StreamResponse:
+async def _answer(
+    request: web.BaseRequest, app: App, pool: Pool, prediction: Prediction
+) -> web.StreamResponse:
     with prediction:
-        answer = reply_answer(await prediction.reply())
+        reply = await prediction.reply()
+        app.unknown.note(pool.name, "predict", reply.unknown)
+        answer = reply_answer(reply)
         if isinstance(answer, FileAnswer | StreamAnswer):
             await answer.send(request, app.settings.send_timeout)
         return answer

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from aiohttp import web
 
@@ -13,6 +13,7 @@ from deepaas.api.callbacks import callback_of
 from deepaas.api.files import RequestFiles
 from deepaas.api.v2.records import trainings_of
 from deepaas.exceptions import RequestError
+from deepaas.model.v2.exchange import Unknown
 from deepaas.serving.pool import Pool
 from deepaas.training.store import Record
 
@@ -35,9 +36,17 @@ class _Body:
         self._content.set_exception(error)
 
 
+@dataclass(frozen=True)
+class Accepted:
+    """A request that was taken in: its record, and which of its arguments are ignored."""
+
+    record: Record
+    unknown: Unknown | None
+
+
 async def submit(
     request: web.BaseRequest, app: App, pool: Pool, kind: str
-) -> Record | web.StreamResponse:
+) -> Accepted | web.StreamResponse:
     """The record of the request if it is valid, else the answer that says why it is not."""
     trainings = trainings_of(app, kind)
     callback = callback_of(request, app.settings.callback_hosts)
@@ -46,10 +55,12 @@ async def submit(
         with RequestFiles(str(incoming.place.uploads)) as files:
             call = await read_call(request, headers, app.settings.limits, files)
             reply = await pool.validate(replace(call, check=kind))
+            app.unknown.note(pool.name, kind, reply.unknown)
             if reply.status != 200:
                 return reply_answer(reply)
             shown, _, arguments = reply.body.partition(b"\n")
             # Cut out, as parsing a large one would hold up every other request.
             args = shown.removeprefix(b'{"args":').removesuffix(b"}").decode()
             files.keep()  # for as long as there is a record
-            return await trainings.accept(incoming, call, args, arguments)
+            record = await trainings.accept(incoming, call, args, arguments)
+            return Accepted(record, reply.unknown)

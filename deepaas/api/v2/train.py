@@ -6,12 +6,12 @@ from aiohttp import web
 
 from deepaas.api.answers import json_answer
 from deepaas.api.app import App
+from deepaas.api.unknown import warn
 from deepaas.api.v2.records import view
-from deepaas.api.v2.submit import submit
+from deepaas.api.v2.submit import Accepted, submit
 from deepaas.exceptions import DisabledError, NotImplementedByModelError
 from deepaas.model.v2.exchange import NOT_IMPLEMENTED
 from deepaas.serving.pool import Pool
-from deepaas.training.store import Record
 
 
 async def train(request: web.BaseRequest, app: App, pool: Pool) -> web.StreamResponse:
@@ -21,4 +21,8 @@ async def train(request: web.BaseRequest, app: App, pool: Pool) -> web.StreamRes
     if "train" not in pool.description.get("has", ["train"]):
         raise NotImplementedByModelError(f"{NOT_IMPLEMENTED} (loaded {pool.name!r})")
     accepted = await submit(request, app, pool, "train")
-    return json_answer(view(app, accepted)) if isinstance(accepted, Record) else accepted
+    if not isinstance(accepted, Accepted):
+        return accepted
+    answer = json_answer(view(app, accepted.record))
+    warn(answer, accepted.unknown)
+    return answer

@@ -5,10 +5,11 @@ Validation is marshmallow's own: the fields that the model gives are loaded in a
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
@@ -28,6 +29,7 @@ from deepaas.model.v2.parts import (
     value_for,
     with_files_only,
 )
+from deepaas.model.v2.unknown import Place, is_worth_reading, unknown_in
 
 FieldLike = fields.Field
 Values = Mapping[str, Any]
@@ -108,6 +110,7 @@ class Arguments:
                 self._schema.load_fields[name] = with_files_only(field, argument.name)
         self._with_digits = [a.name for a in self._arguments if _keeps_digits(a.field)]
         self._are_anywhere = all(a.locations == ANYWHERE for a in self._arguments)
+        self._known = {p: {a.name for a in self._arguments if p in a.locations} for p in ANYWHERE}
         self._simple = _simple_fields(self._schema, declared, {a.name for a in self._arguments})
         accept = next((a for a in self._arguments if a.name == "accept"), None)
         self._accept = accept
@@ -154,6 +157,8 @@ class Arguments:
             for argument in self._arguments:
                 if argument.name in values:
                     gathered[argument.name] = _json_value(argument, values)
+            if len(values) != len(gathered):
+                call.unknown = unknown_in([Place("json", values, self._known["json"])], call)
             return gathered
         sources = _Sources(call, self._with_digits)
         for argument in self._arguments:
@@ -164,6 +169,8 @@ class Arguments:
                 continue
             if value is not missing:
                 gathered[argument.name] = value
+        if places := sources.places(self._known):
+            call.unknown = unknown_in(places, call)
         return gathered
 
     def _load_by_schema(
@@ -225,8 +232,7 @@ class Arguments:
 
 def _by_argument(error: ValidationError) -> Any:
     """The messages by argument; those of the whole go under `_schema`."""
-    messages = error.messages
-    return messages if isinstance(messages, dict) else {"_schema": messages}
+    return error.messages if isinstance(error.messages, dict) else {"_schema": error.messages}
 
 
 class _Sources:
@@ -254,6 +260,18 @@ class _Sources:
             if found:
                 return value_for(argument, found, self._parts)
         return missing
+
+    def places(self, known: Mapping[str, Set[str]]) -> list[Place]:
+        """The places with names that are not known. Those where none was looked for may be bad."""
+        places = []
+        for location, names in known.items():
+            values = self._read.get(location)
+            if values is None and is_worth_reading(location, self._call):
+                with contextlib.suppress(InvalidArgumentsError):
+                    values = self._values(location)
+            if values and not values.keys() <= names:
+                places.append(Place(location, values, names))
+        return places
 
     def _values(self, location: str) -> Values:
         if location == "json":

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 NOT_IMPLEMENTED = "Not implemented by underlying model"
 
@@ -31,6 +32,17 @@ class FilePart:
     max_in_memory: int = 0
 
 
+class Unknown(NamedTuple):
+    """The arguments of a request that were ignored, because the model does not have them.
+
+    `others` counts those whose names are not shown.
+    """
+
+    names: list[str]
+    others: int = 0
+    is_json_sent_as_form: bool = False
+
+
 @dataclass(slots=True)
 class Call:
     """One request for a prediction or a training, as it came.
@@ -39,7 +51,7 @@ class Call:
     any other body is in `body`, or in the file `body_path` if it is large. `headers` has only those
     that the model's arguments need, with names in lower case. With `check`, "train" or "predict",
     nothing is called: all that is asked is whether these are arguments of the function of that
-    name.
+    name. `unknown` is set when the arguments are loaded.
     """
 
     query: str = ""
@@ -49,6 +61,7 @@ class Call:
     body_path: str = ""
     body: bytes = b""
     check: str = ""
+    unknown: Unknown | None = None
 
 
 @dataclass(slots=True)
@@ -66,11 +79,18 @@ class Reply:
     code: str = ""
     fd: int = -1
     stream: AsyncIterator[bytes] | None = None  # what the body comes in, after the worker
+    unknown: Unknown | None = None  # what the call had besides the model's arguments
 
     @property
     def is_plain(self) -> bool:
         """Whether it is a body of JSON, 200, and nothing else."""
-        return self.headers is None and self.status == 200 and not self.code and self.fd < 0
+        return (
+            self.headers is None
+            and self.status == 200
+            and not self.code
+            and self.fd < 0
+            and self.unknown is None
+        )
 
     def discard(self) -> None:
         """Let go of a reply that nobody wants."""
