@@ -29,6 +29,14 @@ def _time(what: str) -> Json:
     return text(f"{what}, as YYYY-MM-DD hh:mm:ss.ffffff in the time zone of the server")
 
 
+def _utc(what: str) -> Json:
+    return {"type": "string", "format": "date-time", "description": f"{what}, in UTC"}
+
+
+def _utc_or_null(what: str) -> Json:
+    return _utc(what) | {"x-nullable": True}
+
+
 def _time_or_null(what: str) -> Json:
     return _time(what) | {"x-nullable": True}
 
@@ -38,7 +46,9 @@ _RESULT: Json = obj(
     {
         "output": anything("What the model returned"),
         "finish_date": _time_or_null("When it ended"),
-        "duration": text("How long it ran, as h:mm:ss.ffffff", **{"x-nullable": True}),
+        "duration": text(
+            "How long the function of the model ran, as h:mm:ss.ffffff", **{"x-nullable": True}
+        ),
     },
     "Only if it is done",
 )
@@ -56,6 +66,7 @@ DEFINITIONS: Json = {
         {
             "uuid": text("Its identifier"),
             "date": _time("When it was asked for"),
+            "date_utc": _utc("When it was asked for"),
             "status": {**STRING, "enum": _STATUSES},
             "message": text("An explanation of the status"),
             "args": {"type": "object", "description": "The arguments, without secrets"},
@@ -63,12 +74,30 @@ DEFINITIONS: Json = {
             "model": STRING,
             "attempt": {"type": "integer", "description": "How often it was begun"},
             "progress": _PROGRESS,
-            "start_date": _time_or_null("When it began"),
+            "start_date": _time_or_null("When its process was started"),
+            "start_date_utc": _utc_or_null("When its process was started"),
             "finish_date": _time_or_null("When it ended"),
+            "finish_date_utc": _utc_or_null("When it ended"),
+            "load_seconds": {
+                "type": "number",
+                "minimum": 0,
+                "x-nullable": True,
+                "description": "How long it took to load and warm the model before that",
+            },
             "duration": _RESULT["properties"]["duration"],
             "exit_code": {**_WHOLE, "description": "The exit code of its process"},
             "signal": {**_WHOLE, "description": "The signal that ended its process"},
-            "metrics": {"type": "array", "items": {"type": "object"}},
+            "weights_loaded_utc": _utc_or_null(
+                "Only of trainings: since when all predictions are made by workers that were "
+                "loaded after it had ended"
+            ),
+            "weights_problem": text(
+                "Only of trainings: why the workers were not loaded anew", **{"x-nullable": True}
+            ),
+            "metrics": {
+                "type": "array",
+                "items": obj("", {"time": _utc("When the model reported the others of these")}),
+            },
             "artifacts": list_of("Artifact"),
             "links": list_of("Location"),
         },
@@ -79,7 +108,7 @@ DEFINITIONS: Json = {
         {
             "path": STRING,
             "size": {"type": "integer", "description": "Bytes"},
-            "modified": {"type": "string", "format": "date-time"},
+            "modified": _utc("When it was written last"),
             "href": text("Where the file is on this server"),
         },
     ),

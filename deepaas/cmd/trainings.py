@@ -37,7 +37,7 @@ RETRY_SECONDS = 0.5
 
 
 class Workers:
-    """The workers of the models, as trainings see them; see `training.runner.Stage`."""
+    """The workers of the models, as trainings see them; see `training.loaded_weights.Stage`."""
 
     def __init__(self, pools: Sequence[Pool], timeout: float) -> None:
         self._pools = {pool.name: pool for pool in pools}
@@ -59,6 +59,9 @@ class Workers:
                     await self._pools[model].reload()
                 return
             await asyncio.sleep(RETRY_SECONDS)
+
+    def oldest(self, model: str) -> float | None:
+        return self._pools[model].oldest
 
 
 async def open_trainings(

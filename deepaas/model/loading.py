@@ -5,6 +5,7 @@ The server only lists them (`find`); a worker loads one (`load`).
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -29,6 +30,15 @@ class ModelSource:
     name: str
     target: str
     folder: str = ""
+
+    @functools.cached_property
+    def origin(self) -> str:
+        """The target as text that means the same model in whatever directory a server is started:
+        with a full path, unless it names an installed module."""
+        path, attribute = _split(self.target)
+        if path.endswith(".py") or not _is_installed(path):
+            path = os.path.abspath(os.path.join(self.folder, path))
+        return f"{path}:{attribute}" if attribute else path
 
 
 def installed() -> list[ModelSource]:
@@ -111,6 +121,14 @@ def sources(model: object, imported: Iterable[str]) -> list[str]:
         if not installed or name.partition(".")[0] == own.partition(".")[0]:
             found.append(os.path.abspath(file))
     return sorted(found)
+
+
+def _is_installed(module: str) -> bool:
+    """Whether a module is found without the folder of the server. Nothing is imported for that."""
+    try:
+        return importlib.util.find_spec(module.partition(".")[0]) is not None
+    except (ImportError, ValueError):  # ValueError: for a module that was loaded without a spec
+        return False
 
 
 def _split(target: str) -> tuple[str, str]:

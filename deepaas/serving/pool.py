@@ -65,6 +65,12 @@ class Pool(Calls):
         return [worker.pid for worker in self._ready]
 
     @property
+    def oldest(self) -> float | None:
+        """When the oldest of the workers that are ready was started, by the clock of
+        `time.monotonic`; None if there are none."""
+        return min((worker.began for worker in self._ready), default=None)
+
+    @property
     def calls(self) -> int:
         """How many calls have been taken in and have not ended."""
         return self._taken_in

@@ -89,7 +89,7 @@ class Worker:
         self.size_at_start = 0
         self.phase = "starting"
         self.seconds_to_ready = 0.0
-        self._began = time.monotonic()
+        self.began = time.monotonic()
         self._stream_buffer = start.limits.get("stream_buffer", 1)
         self._loop = asyncio.get_running_loop()
         self._on_room = on_room
@@ -346,7 +346,7 @@ class Worker:
                 self.calling = Calling(**description["calling"])
                 self.depth = _depth(self.calling)
                 self.description = description
-                self.seconds_to_ready = time.monotonic() - self._began
+                self.seconds_to_ready = time.monotonic() - self.began
                 if not self.ready.done():
                     self.ready.set_result(message)
             case messages.Failed(phase, cause) if not self.ready.done():

@@ -12,9 +12,10 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from urllib.parse import quote_from_bytes
+
+from deepaas.training.times import utc_text
 
 MAX_DEPTH = 64
 """Directories in directories that are looked into."""
@@ -113,11 +114,11 @@ class _Listing:
 
 
 def _artifact(path: bytes, status: os.stat_result) -> Artifact:
-    seconds = min(max(int(status.st_mtime), 0), _LATEST)
+    seconds = min(max(status.st_mtime, 0), _LATEST)
     return Artifact(
         path=path.decode("utf-8", "backslashreplace"),
         size=status.st_size,
-        modified=datetime.fromtimestamp(seconds, timezone.utc).isoformat(),
+        modified=utc_text(seconds),
         quoted=quote_from_bytes(path),
     )
 

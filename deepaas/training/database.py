@@ -75,7 +75,18 @@ CREATE TABLE clock (
 );
 """
 
-FORMS = (_RECORDS, _CLOCKS)
+_DETAILS = """
+CREATE TABLE details (
+    uuid TEXT PRIMARY KEY,
+    asked REAL,
+    origin TEXT NOT NULL DEFAULT '',
+    load_seconds REAL,
+    weights_loaded REAL,
+    weights_problem TEXT NOT NULL DEFAULT ''
+);
+"""
+
+FORMS = (_RECORDS, _CLOCKS, _DETAILS)
 """What each form of the database has more than the one before it."""
 
 VERSION = len(FORMS)

@@ -85,6 +85,7 @@ class Keeper:
         self._unsaved: list[Callable[[], object]] = []  # what the store could not take
         self._backoff = Backoff()  # there is no last attempt: an end must not get lost
         self._began = 0.0
+        self._called_at = 0.0  # when the function of the model was called; 0 if it was not
         self._complaint = ""  # the last of the store
         self._told = ""  # by a signal, and not yet done
 
@@ -174,7 +175,7 @@ class Keeper:
             self._log.write(data)
 
     def _read_report(self) -> None:
-        """Read what the process says of its own end: a line of JSON.
+        """Read what the process says of itself: lines of JSON, the last of them about its end.
 
         A child that it has forked may keep the pipe open, so its end is not waited for.
         """
@@ -182,16 +183,27 @@ class Keeper:
             data = os.read(self._report, READ_SIZE)
         except BlockingIOError:
             return
-        self._received += data
-        if data and not data.endswith(b"\n"):
+        *lines, self._received = (self._received + data).split(b"\n")
+        reported = [json.loads(line) for line in lines]
+        for one in reported:
+            if "called_at" in one:
+                self._called(one["called_at"])
+        ends = [one for one in reported if "ending" in one]
+        if data and not ends:
             return
         self._selector.unregister(self._report)
         os.close(self._report)
         self._report = -1
-        if data and self._ending is None:
+        if ends and self._ending is None:
             self._drain()
             self._exit_by = time.monotonic() + self._plan.limits.exit_timeout
-            self._end(Ending(**json.loads(self._received)))
+            self._end(Ending(**ends[0]["ending"]), ends[0]["duration"])
+
+    def _called(self, at: float) -> None:
+        """The model is loaded and warmed, and its function was called at this time."""
+        self._called_at = at
+        seconds = max(0.0, at - self._began)
+        self._save(lambda: self._store.loaded(self._plan.uuid, seconds))
 
     def _drain(self) -> None:
         """Write down what has been printed until now, which is no more than a pipe can hold."""
@@ -225,14 +237,17 @@ class Keeper:
             self._lingering = True
             self._save(lambda: self._store.linger(self._plan.uuid, True))
 
-    def _end(self, ending: Ending) -> None:
+    def _end(self, ending: Ending, duration: float | None = None) -> None:
+        """The work has ended; `duration` is how long the process says that it took."""
         if self._stopping:
             ending = Ending.because(self._stopping)
         self._ending = ending
         progress = None
         with contextlib.suppress(OSError):
             progress = last_report(self._place.reports).get("progress")
-        now, duration = time.time(), time.monotonic() - self._began
+        if duration is None and self._called_at:
+            duration = time.monotonic() - self._called_at
+        now = time.time()
         self._save(lambda: self._store.finish(self._plan.uuid, ending, progress, now, duration))
 
     # --- what is done

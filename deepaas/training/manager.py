@@ -25,9 +25,10 @@ from deepaas.training.identity import boot_id
 from deepaas.training.incoming import RETRY_AFTER, Body, Incoming, Places
 from deepaas.training.keeper import server_lives
 from deepaas.training.keeping import Keeper
+from deepaas.training.loaded_weights import Stage
 from deepaas.training.plan import Workplace
 from deepaas.training.request import write_call, write_private
-from deepaas.training.runner import UNSEEN, Runner, Stage, TrainingOptions
+from deepaas.training.runner import UNSEEN, Runner, TrainingOptions
 from deepaas.training.state import State
 from deepaas.training.store import CANCELLED, STATUSES, Notice, Record
 
@@ -87,6 +88,7 @@ class Manager:
         """
         try:
             await self._state.open()
+            await self._runner.expect_weights()
             await self._adopt()
         except DiskFullError as error:
             logger.warning("There can be no new trainings until there is room: %s", error)
@@ -151,7 +153,8 @@ class Manager:
     def _prepare(self, incoming: Incoming, model: str, callback: str) -> None:
         store = self._state.store
         self._state.need_room()
-        store.add(incoming.uuid, incoming.kind, model, self._state.id, callback)
+        origin = self._sources[model].origin
+        store.add(incoming.uuid, incoming.kind, model, self._state.id, callback, origin)
         try:
             incoming.place.make()
         except OSError as error:
@@ -193,6 +196,8 @@ class Manager:
         record = await self._state.do(self._state.store.get, uuid)
         if record is None or (record.model, record.kind) != (model, kind):
             raise NotFoundError(f"There is no {uuid}")
+        if not self._runner.serves(record):  # it is of another model of this name
+            raise NotFoundError(f"There is no {uuid}")
         if record.status == "incoming":
             raise NotFoundError(f"There is no {uuid}")
         return record
@@ -201,7 +206,8 @@ class Manager:
         self, model: str, kind: str, statuses: Sequence[str] = STATUSES, limit: int = -1
     ) -> list[Record]:
         """The newest `limit` records of a model, oldest first; -1 is all."""
-        return await self._state.do(self._state.store.find, kind, model, statuses, limit)
+        origin = self._sources[model].origin
+        return await self._state.do(self._state.store.find, kind, model, statuses, limit, origin)
 
     def place(self, uuid: str) -> Workplace:
         """Where the files of a record lie."""
@@ -309,6 +315,7 @@ class Manager:
                     await self._attempt("opening", self._open_late)
             if self._state.is_open:
                 await self._attempt("following", self._runner.step)
+                await self._attempt("noting weights", self._runner.look_for_weights)
                 if now >= sweep:
                     sweep = now + self._options.sweep_seconds
                     await self._attempt("sweeping", self._sweep)
@@ -338,6 +345,7 @@ class Manager:
         """Open a state directory for which there was no room before."""
         await self._state.open()
         logger.info("There is room for trainings now, in %s", self._state.directory)
+        await self._runner.expect_weights()
         await self._adopt()
         await self._runner.clear_for_running()
 
@@ -354,7 +362,7 @@ class Manager:
     async def _adopt_one(self, record: Record) -> None:
         keeper = Keeper(self.place(record.uuid))
         lives = keeper.lives
-        if record.status in ("queued", "starting") and record.model not in self._sources:
+        if record.status in ("queued", "starting") and not self._runner.serves(record):
             return  # another server may have that model
         if record.has_ended and lives:  # its keeper sees that its server has gone
             return
@@ -387,7 +395,7 @@ class Manager:
         for kind, seconds in self._options.kept.items():
             if seconds:
                 found += store.ended_for(kind, seconds, now)
-        return [record.uuid for record in found if record.model in self._sources]
+        return [record.uuid for record in found if self._runner.serves(record)]
 
     def _abandoned(self) -> list[str]:
         """Requests of this server that were refused, and could not be removed then."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import ctypes
 import json
 import os
@@ -10,6 +11,7 @@ import pickle
 import resource
 import signal
 import sys
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -37,19 +39,43 @@ def main(argv: list[str]) -> None:
     sys.argv[:] = ["deepaas-training"]
     streams = _prepare(plan, keeper)
     job = Work(plan.model, place, plan.limits)
+    times = _Times(report)
     try:
-        ending = work(job, plan, streams)
+        ending = work(job, plan, streams, times)
     except BaseException as error:
         ending = _failed(error, job, plan)
     job.end_if_forked()
     streams.end()
-    with open(report, "wb") as file:
-        file.write(json.dumps(asdict(ending)).encode() + b"\n")
+    _tell(report, {"duration": times.duration, "ending": asdict(ending)})
+    os.close(report)
     _let_children_live()
     sys.exit(0 if ending.status == "done" else 1)
 
 
-def work(job: Work, plan: Plan, streams: stdio.StandardStreams) -> Ending:
+class _Times:
+    """When the function of the model was called, and how long it ran."""
+
+    def __init__(self, report: int) -> None:
+        self._report = report
+        self._began = 0.0
+        self.duration: float | None = None
+
+    def __enter__(self) -> None:
+        # The keeper has the same clock, as that is one of the whole machine.
+        self._began = time.monotonic()
+        with contextlib.suppress(OSError):  # a model may have closed all descriptors
+            _tell(self._report, {"called_at": self._began})
+
+    def __exit__(self, *_: object) -> None:
+        self.duration = time.monotonic() - self._began
+
+
+def _tell(report: int, message: dict[str, Any]) -> None:
+    """Send a message to the keeper, as a line of JSON."""
+    stdio.write_all(report, json.dumps(message).encode() + b"\n")
+
+
+def work(job: Work, plan: Plan, streams: stdio.StandardStreams, times: _Times) -> Ending:
     """Load, warm and call; what the model raises comes out."""
     job.model = ModelWrapper(plan.model, loading.load(plan.target, plan.folder))
     arguments = Arguments(job.model.fields(plan.kind))
@@ -65,9 +91,10 @@ def work(job: Work, plan: Plan, streams: stdio.StandardStreams) -> Ending:
     else:  # they hold what cannot be passed from process to process
         values, media_type = arguments.load(call)
     logger.info("%s of model %s begins", plan.kind, plan.model)
-    if plan.kind == "train":
-        return train(job, values)
-    return predict(job, values, call, media_type)
+    with times:
+        if plan.kind == "train":
+            return train(job, values)
+        return predict(job, values, call, media_type)
 
 
 def _prepare(plan: Plan, keeper: int) -> stdio.StandardStreams:

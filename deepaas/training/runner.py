@@ -8,14 +8,15 @@ import signal
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from deepaas.exceptions import DiskFullError, NotStoppableError, RequestError, StorageError
 from deepaas.model.loading import ModelSource
 from deepaas.training import identity
 from deepaas.training.backoff import Backoff
-from deepaas.training.keeper import CANCEL_SIGNAL
+from deepaas.training.keeper import CANCEL_SIGNAL, server_lives
 from deepaas.training.keeping import Keeper, bury
+from deepaas.training.loaded_weights import Stage, Weights
 from deepaas.training.plan import Limits, Plan
 from deepaas.training.state import State
 from deepaas.training.store import Ending, Record
@@ -24,6 +25,8 @@ logger = logging.getLogger("deepaas.training")
 
 STOPPED = "stopped with the server"
 UNSEEN = "it ended while no server and no keeper was there to see how"
+
+NOT_RENEWED = "this server does not reload models after trainings (--noreload-after-train)"
 
 WRITE_SECONDS = 1.0
 """How long a keeper may take to write how its training ended."""
@@ -57,19 +60,6 @@ class TrainingOptions:
     variables: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # by model
 
 
-class Stage(Protocol):
-    """The workers of the models, which trainings have an effect on."""
-
-    async def clear(self, model: str) -> None:
-        """End the workers of a model; return when they have ended."""
-
-    async def set(self, model: str) -> None:
-        """Start them again."""
-
-    async def renew(self, model: str) -> None:
-        """Replace them by newly loaded ones."""
-
-
 class Runner:
     """Starts what waits, in order, follows what runs, and sees to what comes of its end.
 
@@ -94,6 +84,7 @@ class Runner:
         self._backoffs: dict[str, Backoff] = {}  # of the records that cannot be written
         self._exited: set[str] = set()  # whose work is over, though something is left running
         self._cleared: set[str] = set()  # the models that trainings have for themselves
+        self._weights = Weights(state, stage)
         self._version = -1
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -112,6 +103,15 @@ class Runner:
         self._backoffs.pop(uuid, None)
         self._exited.discard(uuid)
 
+    def serves(self, record: Record) -> bool:
+        """Whether a record is of one of the models here, not of another one of the same name."""
+        source = self._sources.get(record.model)
+        return source is not None and record.origin in ("", source.origin)
+
+    def _model_of(self, record: Record) -> tuple[str, str]:
+        """The name of the model of a record, and its origin unless it is one of those here."""
+        return record.model, "" if self.serves(record) else record.origin
+
     def has_room(self, kind: str, accepted: int) -> bool:
         """Whether one more may wait, besides so many that were accepted and are not known yet."""
         waiting = sum(
@@ -120,6 +120,19 @@ class Runner:
         )
         free = max(0, self._options.at_once[kind] - self._busy(kind))
         return waiting + accepted < self._options.max_queued[kind] + free
+
+    async def look_for_weights(self) -> None:
+        """Note which trainings the workers have loaded the weights of."""
+        await self._weights.look()
+
+    async def expect_weights(self) -> None:
+        """Expect the weights of the trainings that ended with a server that has gone."""
+        for record in await self._state.do(self._state.store.without_weights):
+            has_gone = record.owner == self._state.id or not server_lives(
+                self._state.directory, record.owner
+            )
+            if has_gone and self.serves(record):
+                self._weights.expect(record)
 
     async def clear_for_running(self) -> None:
         """Make room for the exclusive trainings that run already."""
@@ -226,12 +239,16 @@ class Runner:
     async def find_dead(self, record: Record, why: str) -> None:
         """Record the end of one whose keeper is there no more, and end what it has left."""
         keeper = self._keepers.get(record.uuid)
-        duration = keeper.age if keeper else None
+        age = keeper.age if keeper else None
         await asyncio.to_thread(bury, record.uuid)
         store = self._state.store
 
         def finish() -> None:
             ending = Ending.because(record.stop or why)
+            now = store.get(record.uuid) or record
+            duration = None
+            if age is not None and now.load_seconds is not None:
+                duration = max(0.0, age - now.load_seconds)
             store.finish(record.uuid, ending, duration=duration)
             store.linger(record.uuid, False)
 
@@ -308,9 +325,15 @@ class Runner:
         if record.uuid in self._exited:
             return
         self._exited.add(record.uuid)
-        wanted = record.kind == "train" and record.status == "done" and self._options.renew
-        if wanted and record.model in self._sources and record.model not in self._cleared:
-            self.begin(self._stage.renew(record.model))
+        if record.kind != "train" or record.status != "done" or not self.serves(record):
+            return
+        self._weights.expect(record)
+        if record.model in self._cleared:
+            return  # its workers are started anew when it is given back
+        if self._options.renew:
+            self.begin(self._weights.renew(record))
+        else:
+            self.begin(self._weights.note_problem(record, NOT_RENEWED))
 
     async def _stop_with_server(self, record: Record) -> Record:
         logger.info("%s of model %s is stopped", record.uuid, record.model)
@@ -330,10 +353,10 @@ class Runner:
         uuid = record.uuid
         return uuid in self._launching or (uuid in self._keepers and not record.lingering)
 
-    def _busy(self, kind: str, model: str = "") -> int:
-        """How many of a kind, and of a model, run."""
+    def _busy(self, kind: str, model: tuple[str, str] | None = None) -> int:
+        """How many of a kind run: of all models, or of the one of this name and origin."""
         return sum(
-            record.kind == kind and model in ("", record.model) and self._runs(record)
+            record.kind == kind and model in (None, self._model_of(record)) and self._runs(record)
             for record in self.records.values()
         )
 
@@ -346,16 +369,17 @@ class Runner:
             for record in self.records.values()
             if record.status in ("queued", "starting") and not self._runs(record)
         ]
-        held: set[str] = set()  # models whose predictions wait for a training that waits
+        # The models whose predictions wait, since a training of the same model waits.
+        held: set[tuple[str, str]] = set()
         trains = True
         for record in sorted(waiting, key=lambda record: record.number):
             if record.kind == "train":
                 trains = trains and self._has_turn(record)
                 may_start = trains
                 if not trains and self._options.exclusive:
-                    held.add(record.model)
+                    held.add(self._model_of(record))
             else:
-                may_start = record.model not in held and self._has_turn(record)
+                may_start = self._model_of(record) not in held and self._has_turn(record)
             if may_start and not self._runs(record):  # it may have been started meanwhile
                 await self._start(record)
 
@@ -364,7 +388,7 @@ class Runner:
         if self._busy(record.kind) >= self._options.at_once[record.kind]:
             return False
         other = "predict" if record.kind == "train" else "train"
-        return not (self._options.exclusive and self._busy(other, record.model))
+        return not (self._options.exclusive and self._busy(other, self._model_of(record)))
 
     async def _start(self, record: Record) -> None:
         self._launching.add(record.uuid)
@@ -384,7 +408,7 @@ class Runner:
         store = self._state.store
         try:
             if record.kind == "train":
-                await self._end_leftovers(record.model)
+                await self._end_leftovers(record)
                 if self._is_exclusive(record):
                     await self._clear_for(record)
             current = await self._state.do(store.get, record.uuid)
@@ -422,16 +446,16 @@ class Runner:
             variables=self._options.variables.get(record.model, {}),
         )
 
-    async def _end_leftovers(self, model: str) -> None:
-        """End what the trainings before have left running, such as a TensorBoard."""
+    async def _end_leftovers(self, next_one: Record) -> None:
+        """End what earlier trainings of the model have left running, such as a TensorBoard."""
         for record in list(self.records.values()):
-            if record.model == model and record.lingering:
+            if self._model_of(record) == self._model_of(next_one) and record.lingering:
                 await self.stop_keeper(record)
 
     # --- making room
 
     def _is_exclusive(self, record: Record) -> bool:
-        return self._options.exclusive and record.kind == "train" and record.model in self._sources
+        return self._options.exclusive and record.kind == "train" and self.serves(record)
 
     async def _clear_for(self, record: Record) -> None:
         self._cleared.add(record.model)
@@ -440,7 +464,7 @@ class Runner:
     def _give_back(self) -> None:
         """Let the models predict again that no training has for itself any more."""
         for model in list(self._cleared):
-            if not self._busy("train", model):
+            if not self._busy("train", (model, "")):
                 self._cleared.discard(model)
                 self.begin(self._stage.set(model))
 

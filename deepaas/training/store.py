@@ -16,11 +16,11 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from typing import Any
 
 from deepaas.exceptions import DiskFullError
 from deepaas.training.database import Database, on_full_disk_too
+from deepaas.training.times import local_text
 
 CANCELLED = "cancelled"
 ENDED = ("done", "error", CANCELLED)
@@ -36,8 +36,13 @@ class Record:
     `answer` (the head of a prediction's answer) are JSON. `owner` is the server that sees to it,
     `keeper` the identity of the process that keeps it, `pid` that of the work itself. `stop` is the
     reason for which it is to end. `lingering` says that it has ended and left processes running.
-    `duration` is how many seconds the work took. It was measured, so it is not the difference of
-    the times if the clock was set meanwhile.
+    `load_seconds` is how long it took to load and warm the model, and `duration` how long its
+    function ran after that. Both were measured, so they do not depend on the clock that can be set.
+    Trainings that an older version has run have no `load_seconds`: their `duration` includes it.
+
+    `asked` is the time of `date`, and `origin` where the model comes from (`ModelSource.origin`);
+    an older version has noted neither. `weights_loaded` is when all predictions began to come from
+    workers that were loaded after the training; `weights_problem` is why that has not happened.
     """
 
     number: int
@@ -63,6 +68,11 @@ class Record:
     signal: int | None = None
     lingering: int = 0
     duration: float | None = None
+    asked: float | None = None
+    origin: str = ""
+    load_seconds: float | None = None
+    weights_loaded: float | None = None
+    weights_problem: str = ""
 
     @property
     def has_ended(self) -> bool:
@@ -113,15 +123,31 @@ class Store(Database):
         return records[0] if records else None
 
     def find(
-        self, kind: str, model: str, statuses: Sequence[str] = STATUSES, limit: int = -1
+        self,
+        kind: str,
+        model: str,
+        statuses: Sequence[str] = STATUSES,
+        limit: int = -1,
+        origin: str = "",
     ) -> list[Record]:
-        """The newest `limit` records of a model that have one of `statuses`, oldest first."""
+        """The newest `limit` records of a model that have one of `statuses`, oldest first.
+
+        With an `origin` those of other models of this name are left out.
+        """
         marks = ", ".join("?" * len(statuses))
         found = self._select(
-            f"WHERE model = ? AND kind = ? AND status IN ({marks}) ORDER BY number DESC LIMIT ?",
-            *(model, kind, *statuses, limit),
+            f"WHERE model = ? AND kind = ? AND status IN ({marks}) "
+            "AND (? = '' OR coalesce(origin, '') IN ('', ?)) ORDER BY number DESC LIMIT ?",
+            *(model, kind, *statuses, origin, origin, limit),
         )
         return found[::-1]
+
+    def without_weights(self) -> list[Record]:
+        """The trainings that are done, and whose weights no worker is known to have loaded."""
+        return self._select(
+            "WHERE kind = 'train' AND status = 'done' AND details.uuid IS NOT NULL "
+            "AND weights_loaded IS NULL ORDER BY number"
+        )
 
     def unfinished(self) -> list[Record]:
         """All that have not ended, or have left processes running, oldest first."""
@@ -137,21 +163,29 @@ class Store(Database):
     def _select(self, condition: str, *values: object) -> list[Record]:
         with self._explained():
             cursor = self._db.execute(
-                "SELECT records.*, duration FROM records LEFT JOIN measured USING (uuid) "
-                + condition,
+                "SELECT records.*, duration, asked, coalesce(origin, ''), load_seconds, "
+                "weights_loaded, coalesce(weights_problem, '') FROM records "
+                "LEFT JOIN measured USING (uuid) LEFT JOIN details USING (uuid) " + condition,
                 values,
             )
             return [Record(*row) for row in cursor]
 
     # --- a record's way
 
-    def add(self, uuid: str, kind: str, model: str, owner: str, callback: str = "") -> None:
+    def add(
+        self, uuid: str, kind: str, model: str, owner: str, callback: str = "", origin: str = ""
+    ) -> None:
         """A request has come, and is not yet known to be valid."""
+        now = time.time()
         with self._writing():
             self._db.execute(
                 "INSERT INTO records (uuid, kind, model, owner, callback, status, date) "
                 "VALUES (?, ?, ?, ?, ?, 'incoming', ?)",
-                (uuid, kind, model, owner, callback, str(datetime.now())),
+                (uuid, kind, model, owner, callback, local_text(now)),
+            )
+            self._db.execute(
+                "INSERT INTO details (uuid, asked, origin) VALUES (?, ?, ?)",
+                (uuid, now, _storable(origin)),
             )
 
     def accept(self, uuid: str, args: str) -> Record | None:
@@ -180,6 +214,28 @@ class Store(Database):
     def working(self, uuid: str, pid: int) -> Record | None:
         """The process that does the work has been started."""
         return self._step(uuid, ("running",), pid=pid)
+
+    @on_full_disk_too
+    def loaded(self, uuid: str, seconds: float) -> None:
+        """The model was loaded and warmed in so many seconds, and its function is called now."""
+        with self._writing():
+            self._db.execute(
+                "INSERT INTO details (uuid, load_seconds) SELECT uuid, ? FROM records "
+                "WHERE uuid = ? "
+                "ON CONFLICT (uuid) DO UPDATE SET load_seconds = excluded.load_seconds",
+                (seconds, uuid),
+            )
+
+    @on_full_disk_too
+    def note_weights(self, uuid: str, loaded: float | None, problem: str = "") -> None:
+        """The weights of a training were loaded at the time `loaded`, or were not because of a
+        problem. Once they were loaded, nothing changes that."""
+        with self._writing():
+            self._db.execute(
+                "UPDATE details SET weights_loaded = ?, weights_problem = ? "
+                "WHERE uuid = ? AND weights_loaded IS NULL",
+                (loaded, _storable(problem), uuid),
+            )
 
     @on_full_disk_too
     def finish(
@@ -252,6 +308,7 @@ class Store(Database):
                 return False
             self._db.execute("DELETE FROM notices WHERE uuid = ?", (uuid,))
             self._db.execute("DELETE FROM measured WHERE uuid = ?", (uuid,))
+            self._db.execute("DELETE FROM details WHERE uuid = ?", (uuid,))
             return True
 
     def _step(

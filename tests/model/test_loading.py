@@ -323,3 +323,29 @@ def test_what_a_class_raises_comes_out(folder: Path) -> None:
     (folder / "faulty.py").write_text("class Model:\n    def __init__(self): 1 / 0\n")
     with pytest.raises(ZeroDivisionError):
         load("faulty.py:Model")
+
+
+# --- where a model comes from ----------------------------------------------------------------
+
+
+def test_origin_of_an_installed_module_is_its_target() -> None:
+    assert ModelSource("m", "json.decoder", "/anywhere").origin == "json.decoder"
+    assert ModelSource("m", "json.decoder : JSONDecoder").origin == "json.decoder:JSONDecoder"
+
+
+def test_origin_of_a_file_is_its_full_path(tmp_path: Path) -> None:
+    path = str(tmp_path / "demo.py")
+    for target in ("demo.py", "./demo.py", "../" + tmp_path.name + "/demo.py", path):
+        assert ModelSource("m", target, str(tmp_path)).origin == path
+    assert ModelSource("m", "demo.py:Model", str(tmp_path)).origin == f"{path}:Model"
+
+
+def test_origin_of_a_module_that_is_not_installed_has_its_folder(tmp_path: Path) -> None:
+    assert ModelSource("m", "absent_demo.api:f", str(tmp_path)).origin == (
+        f"{tmp_path}/absent_demo.api:f"
+    )
+
+
+def test_origin_is_found_without_an_import(folder: Path) -> None:
+    assert ModelSource("m", "demo_package.api", "/anywhere").origin == "demo_package.api"
+    assert "demo_package" not in sys.modules

@@ -93,7 +93,7 @@ def test_file_is_listed_with_its_size_and_time(directory: Path) -> None:
     os.utime(directory / "sub dir" / "model.bin", (0, 1_700_000_000.75))
     (file,), is_cut = list_files(directory, 10)
     assert (file.path, file.size, is_cut) == ("sub dir/model.bin", 1000, False)
-    assert file.modified == "2023-11-14T22:13:20+00:00"
+    assert file.modified == "2023-11-14T22:13:20.750000Z"
     assert file.quoted == "sub%20dir/model.bin"
 
 

@@ -70,7 +70,7 @@ def fetched(server: Server, uuid: str, target: str) -> tuple[int, str]:
 
 def test_they_are_listed_with_size_time_and_address(server: Server, uuid: str) -> None:
     (file,) = listed(server, uuid)["artifacts"]
-    assert file.pop("modified").endswith("+00:00")
+    assert file.pop("modified").endswith("Z")
     assert file == {"path": "file.txt", "size": 8, "href": f"{path_of(uuid)}/file.txt"}
     assert listed(server, uuid)["truncated"] is False
 

@@ -37,8 +37,11 @@ def ended(trainings: Trainings, uuid: str) -> Any:
         datetime.fromisoformat(record[f"{name}_date"]) for name in ("start", "finish")
     )
     assert datetime.fromisoformat(record["date"]) <= began <= finished
-    measured = datetime.strptime(record["duration"], "%H:%M:%S.%f") - datetime(1900, 1, 1)
-    assert abs(finished - began - measured) < timedelta(seconds=30)
+    assert (record["load_seconds"] is None) == (record["duration"] is None)
+    if record["duration"] is not None:
+        measured = datetime.strptime(record["duration"], "%H:%M:%S.%f") - datetime(1900, 1, 1)
+        loading = timedelta(seconds=record["load_seconds"])
+        assert abs(finished - began - loading - measured) < timedelta(seconds=30)
     (shown,) = [one for one in trainings.list() if one["uuid"] == uuid]
     assert shown.items() <= record.items()
     return record

@@ -33,6 +33,11 @@ CREATE TABLE notices (
 );
 PRAGMA user_version=1;
 """
+SECOND = f"""{FIRST}
+CREATE TABLE measured (uuid TEXT PRIMARY KEY, duration REAL, ended REAL);
+CREATE TABLE clock (boot TEXT NOT NULL, base REAL NOT NULL, seen REAL NOT NULL);
+PRAGMA user_version=2;
+"""
 DONE, WAITING = "d" * 32, "0" * 32
 RECORD = {
     "number": 1,
@@ -95,6 +100,25 @@ def test_records_are_shown_and_removed(state: Path) -> None:
         trainings.server.stop()
 
 
+def test_old_record_has_times_in_utc_and_nothing_that_was_not_noted(state: Path) -> None:
+    """The server has the time zone of the one before it, as is usual."""
+    with contextlib.closing(sqlite3.connect(state / "trainings.db", isolation_level=None)) as db:
+        db.executescript(SECOND.replace(FIRST, ""))
+        db.execute("INSERT INTO measured VALUES (?, 2.5, NULL)", (DONE,))
+    trainings = Site(state).serve(env={"TZ": "Asia/Tokyo"})
+    try:
+        record = trainings.get(DONE)
+        assert record["date_utc"] == "2026-11-25T09:32:50.938554Z"
+        assert record["start_date_utc"] == "1970-01-12T13:46:40.000000Z"
+        assert record["finish_date_utc"] == "1970-01-12T13:46:43.500000Z"
+        assert record["finish_date"] == "1970-01-12 22:46:43.500000"
+        assert record["duration"] == "0:00:02.500000"  # with the time for loading
+        assert record["load_seconds"] is None
+        assert (record["weights_loaded_utc"], record["weights_problem"]) == (None, None)
+    finally:
+        trainings.server.stop()
+
+
 def test_old_records_are_removed_in_time_and_not_before(state: Path) -> None:
     """Their age is counted from when it is first looked at."""
     for ttl, is_kept in (("1000", True), ("0.1", False)):
@@ -142,7 +166,9 @@ def test_what_has_waited_is_begun(state: Path, place: Place) -> None:
     waiting = before.begin()
     before.server.kill()
     with contextlib.closing(sqlite3.connect(state / "trainings.db", isolation_level=None)) as db:
-        db.executescript("DROP TABLE measured; DROP TABLE clock; PRAGMA user_version=1")
+        db.executescript(
+            "DROP TABLE measured; DROP TABLE clock; DROP TABLE details; PRAGMA user_version=1"
+        )
     place.open_gate()
     trainings = site.serve()
     assert trainings.wait(waiting)["status"] == "done"

@@ -22,6 +22,7 @@ import pytest
 from deepaas.exceptions import StorageError
 from deepaas.training import database
 from deepaas.training.store import CANCELLED, ENDED, STATUSES, Ending, Notice, Record, Store
+from deepaas.training.times import local_text
 
 END_SECONDS = 60.0
 LARGE = json.dumps("x" * 1_000_000)
@@ -141,7 +142,9 @@ def test_record_goes_its_way(store: Store) -> None:
         status="incoming",
         date=record(store, "u").date,
         callback="http://callback",
+        asked=record(store, "u").asked,
     )
+    assert record(store, "u").date == local_text(record(store, "u").asked or 0)
     queued = store.accept("u", '{"a": 1}')
     assert queued == replace(record(store, "u"), status="queued", args='{"a": 1}')
     started = store.start("u")
@@ -154,6 +157,7 @@ def test_record_goes_its_way(store: Store) -> None:
         started, status="running", keeper="7:8", attempt=1, started=claimed.started
     )
     assert store.working("u", 9) == replace(claimed, pid=9)
+    store.loaded("u", 0.5)
     ending = Ending("done", "well", '{"b": 2}', '{"c": 3}')
     done = store.finish("u", ending, 0.75, duration=1.5)
     assert done is not None
@@ -169,6 +173,7 @@ def test_record_goes_its_way(store: Store) -> None:
         progress=0.75,
         finished=done.finished,
         duration=1.5,
+        load_seconds=0.5,
     )
     assert record(store, "u") == done
     assert done.has_ended
@@ -305,6 +310,21 @@ def test_records_are_found_by_kind_and_model_oldest_first(quick: Store) -> None:
     assert uuids(quick.find("predict", "m")) == ["a"]
     assert uuids(quick.find("train", "n")) == ["d"]
     assert quick.find("train", "absent") == []
+
+
+def test_records_are_found_by_origin_and_those_without_one_always(
+    quick: Store, tmp_path: Path
+) -> None:
+    for uuid, origin in (("a", "here"), ("b", "there"), ("c", ""), ("d", "here")):
+        add(quick, uuid, origin=origin)
+    with contextlib.closing(sqlite3.connect(tmp_path / "trainings.db")) as db:
+        db.execute("DELETE FROM details WHERE uuid = 'c'")  # as an older version leaves it
+        db.commit()
+    assert uuids(quick.find("train", "m", origin="here")) == ["a", "c", "d"]
+    assert uuids(quick.find("train", "m", origin="there")) == ["b", "c"]
+    assert uuids(quick.find("train", "m", limit=1, origin="there")) == ["c"]
+    assert uuids(quick.find("train", "m")) == ["a", "b", "c", "d"]
+    assert (record(quick, "a").origin, record(quick, "c").origin) == ("here", "")
 
 
 def test_what_is_being_received_is_not_found(quick: Store) -> None:
@@ -652,10 +672,10 @@ def test_file_of_a_newer_version_is_refused_and_left_as_it_is(tmp_path: Path) ->
     with contextlib.closing(sqlite3.connect(path)) as newer:
         newer.execute("PRAGMA journal_mode=WAL")
         newer.execute("CREATE TABLE records (other)")
-        newer.execute("PRAGMA user_version=3")
+        newer.execute("PRAGMA user_version=4")
     before = path.read_bytes()
     opened = os.listdir("/proc/self/fd")
-    with pytest.raises(StorageError, match=r"newer version .*form 3, .*knows 2.*--state-dir"):
+    with pytest.raises(StorageError, match=r"newer version .*form 4, .*knows 3.*--state-dir"):
         Store(tmp_path)
     assert path.read_bytes() == before
     assert os.listdir("/proc/self/fd") == opened
@@ -742,3 +762,37 @@ def test_store_that_is_closed_is_an_error(tmp_path: Path) -> None:
     for use in (store.version, store.unfinished, lambda: store.start("u")):
         with pytest.raises(StorageError, match="closed database"):
             use()
+
+
+# --- weights ---------------------------------------------------------------------------------
+
+
+def test_trainings_whose_weights_are_not_loaded_are_found(quick: Store) -> None:
+    add(quick, "done", "done")
+    add(quick, "loaded", "done")
+    add(quick, "failed", "error")
+    add(quick, "runs", "running")
+    add(quick, "job", "done", kind="predict")
+    quick.note_weights("loaded", 1.5)
+    assert uuids(quick.without_weights()) == ["done"]
+
+
+def test_weights_are_loaded_once_and_that_ends_the_problem(quick: Store) -> None:
+    add(quick, "u", "done")
+    quick.note_weights("u", None, "why")
+    assert (record(quick, "u").weights_loaded, record(quick, "u").weights_problem) == (None, "why")
+    quick.note_weights("u", 1.5)
+    quick.note_weights("u", 2.5)
+    quick.note_weights("u", None, "later")
+    assert (record(quick, "u").weights_loaded, record(quick, "u").weights_problem) == (1.5, "")
+    quick.note_weights("absent", 1.5)
+
+
+def test_nothing_of_a_record_is_left_when_it_is_removed(quick: Store, tmp_path: Path) -> None:
+    add(quick, "u", "done")
+    quick.loaded("u", 1.0)
+    quick.remove("u")
+    quick.loaded("u", 1.0)  # by a keeper that comes too late
+    with contextlib.closing(sqlite3.connect(tmp_path / "trainings.db")) as db:
+        for table in ("records", "measured", "details", "notices"):
+            assert db.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from datetime import datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import quote
 
@@ -20,6 +19,7 @@ from deepaas.training.artifacts import Artifact, list_files
 from deepaas.training.manager import Manager
 from deepaas.training.reports import last_report, read_reports
 from deepaas.training.store import Record
+from deepaas.training.times import duration_text, local_text, seconds_of, utc_text
 
 SEGMENTS = {"train": "train", "predict": "jobs"}
 STATUSES = {
@@ -64,7 +64,8 @@ async def show_record(
     place = trainings.place(record.uuid)
 
     def read() -> tuple[list[dict[str, Any]], list[Artifact]]:
-        return read_reports(place.reports), list_files(place.artifacts, MAX_ARTIFACTS)[0]
+        reports = [_metrics_view(one) for one in read_reports(place.reports)]
+        return reports, list_files(place.artifacts, MAX_ARTIFACTS)[0]
 
     metrics, files = await asyncio.to_thread(read)
     artifacts = [artifact_view(app, record, file) for file in files]
@@ -111,12 +112,20 @@ def view(app: App, record: Record) -> dict[str, Any]:
     links = [("self", url), ("logs", f"{url}/logs"), ("artifacts", f"{url}/artifacts")]
     if record.kind == "predict":
         links.append(("result", f"{url}/result"))
+    if record.kind == "train":
+        shown["weights_loaded_utc"] = _utc(record.weights_loaded)
+        shown["weights_problem"] = record.weights_problem or None
+    asked = seconds_of(record.date) if record.asked is None else record.asked
     return shown | {
+        "date_utc": utc_text(asked),
         "model": record.model,
         "attempt": record.attempt,
         "progress": _progress(app, record),
         "start_date": _date(record.started),
+        "start_date_utc": _utc(record.started),
         "finish_date": _date(record.finished),
+        "finish_date_utc": _utc(record.finished),
+        "load_seconds": record.load_seconds,
         "duration": _duration(record),
         "exit_code": record.exit_code,
         "signal": record.signal,
@@ -127,6 +136,13 @@ def view(app: App, record: Record) -> dict[str, Any]:
 def record_url(app: App, record: Record) -> str:
     model = quote(record.model, safe="")
     return f"{app.settings.base_path}/v2/models/{model}/{SEGMENTS[record.kind]}/{record.uuid}"
+
+
+def _metrics_view(report: dict[str, Any]) -> dict[str, Any]:
+    """A report as clients see it: its time has the same form as all other times in UTC."""
+    with contextlib.suppress(KeyError, TypeError, ValueError, OverflowError, OSError):
+        return {**report, "time": utc_text(report["time"])}
+    return report  # something else than `report` has written it
 
 
 def artifact_view(app: App, record: Record, file: Artifact) -> dict[str, Any]:
@@ -159,20 +175,23 @@ def _progress(app: App, record: Record) -> float | None:
 
 
 def _date(seconds: float | None) -> str | None:
-    return None if seconds is None else str(datetime.fromtimestamp(seconds))
+    return None if seconds is None else local_text(seconds)
+
+
+def _utc(seconds: float | None) -> str | None:
+    return None if seconds is None else utc_text(seconds)
 
 
 def _duration(record: Record) -> str | None:
-    """How long the work took: as it was measured, or else between the times that are shown.
+    """How long the function of the model ran: as it was measured, or else what the times tell.
 
     The times are no measure if the clock was set meanwhile; but nothing else is known if the keeper
-    was killed.
+    was killed. Without `load_seconds` the function was not called, or an older version ran it.
     """
     if record.started is None or record.finished is None:
         return None
     if record.duration is not None:
-        return str(timedelta(seconds=record.duration))
-    # In UTC, which has no change of the clocks.
-    started = datetime.fromtimestamp(record.started, timezone.utc)
-    finished = datetime.fromtimestamp(record.finished, timezone.utc)
-    return str(max(timedelta(0), finished - started))
+        return duration_text(record.duration)
+    if record.load_seconds is None and record.asked is not None:
+        return None
+    return duration_text(record.finished - record.started - (record.load_seconds or 0.0))
