@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Awaitable, Generator, Mapping
@@ -20,6 +21,7 @@ from deepaas.model.v2.calling import batch_results, calling_of
 from deepaas.model.v2.exchange import Call, Reply
 from deepaas.model.v2.failures import let_go, reply_to
 from deepaas.model.v2.json_encoder import to_plain
+from deepaas.model.v2.places import without_own_frames
 from deepaas.model.v2.results import (
     ResultSchema,
     UnusableResultError,
@@ -80,6 +82,8 @@ class Work:
         """The reply that a client would get for what was raised; the log has the traceback."""
         let_go(error)
         self.end_if_forked()
+        if not logger.isEnabledFor(logging.DEBUG):
+            without_own_frames(error)
         try:
             logger.error("%s of model %s failed", what, self.model.name, exc_info=error)
         except BaseException:  # an exception whose own text raises
