@@ -42,7 +42,7 @@ _CALLS = "deepaas_calls"
 
 
 def calls(text: str) -> dict[str, str]:
-    """The `extra` of a record that ends with the calls that another process has got stuck in."""
+    """The `extra` of a record that ends with the calls that led to an error in another process."""
     return {_CALLS: "\n" + text} if text else {}
 
 

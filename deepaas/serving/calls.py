@@ -403,10 +403,9 @@ class Calls:
 
     def on_waiting(self, name: str, delay: float) -> None:
         """Say that a worker is started again, and when; refuse what waits for it."""
-        if self._is_repeated and not self.is_quiet:
-            logger.warning("Worker %s fails as before, and is started again in %g s", name, delay)
-        elif not self.is_quiet:
-            logger.warning("Worker %s is started again in %g s", name, delay)
+        if not self.is_quiet and not self._draining:  # a server that ends starts nothing again
+            before = "fails as before, and " if self._is_repeated else ""
+            logger.warning("Worker %s %sis started again in %g s", name, before, delay)
         self._refuse_what_waits("")
 
     def _refuse_what_waits(self, why: str) -> None:

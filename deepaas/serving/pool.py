@@ -60,6 +60,11 @@ class Pool(Calls):
         return bool(self._suspended)
 
     @property
+    def is_stopping(self) -> bool:
+        """Whether the server is about to end."""
+        return self._draining
+
+    @property
     def pids(self) -> list[int]:
         """The processes of the workers that are ready."""
         return [worker.pid for worker in self._ready]
@@ -89,10 +94,7 @@ class Pool(Calls):
     async def _ask_for_description(self) -> None:
         try:
             description = await self._clerk.describe()
-        except StoppingError:
-            return
-        except NotReadyError as error:
-            logger.error("%s", error)
+        except NotReadyError:  # the log says why, unless the server stops
             return
         if not self.description:  # it may have been resumed meanwhile
             self._describe(description)
@@ -185,7 +187,8 @@ class Pool(Calls):
             if self._suspended:
                 raise self._not_ready() from None
             self.reload_problem = str(error)
-            error.log(f"Model {self.name} is not reloaded, and the old one stays: the new one")
+            old = ", and the old one stays" if self._ready else ""
+            error.log(f"Model {self.name} is not reloaded{old}: the new one")
             raise ReloadFailedError(f"The new worker of model {self.name} {error}") from None
         finally:
             self._reloading = False

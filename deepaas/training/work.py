@@ -15,7 +15,7 @@ from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, BinaryIO
 
 from deepaas import exact_json
-from deepaas.exceptions import StorageError
+from deepaas.exceptions import ModelMistakeError, StorageError
 from deepaas.log import get_logger
 from deepaas.model.v2.calling import batch_results, calling_of
 from deepaas.model.v2.exchange import Call, Reply
@@ -85,6 +85,8 @@ class Work:
         if not logger.isEnabledFor(logging.DEBUG):
             without_own_frames(error)
         try:
+            for line in error.lines if isinstance(error, ModelMistakeError) else ():
+                logger.error("%s", line)
             logger.error("%s of model %s failed", what, self.model.name, exc_info=error)
         except BaseException:  # an exception whose own text raises
             logger.error("%s of model %s failed: %s", what, self.model.name, type(error).__name__)
