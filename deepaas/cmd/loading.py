@@ -61,6 +61,8 @@ class Loading:
         """Say which models have failed, and when they are tried again: the server goes on."""
         for pool in self._pools:
             pool.is_quiet = False
+            if pool.is_suspended:
+                logger.info("Model %s %s", pool.name, pool.problem)
             if _has_failed(pool):
                 when = f"in {pool.retries_in:.1f} s" if pool.retries_in else "now"
                 logger.warning("Model %s is not served; it is tried again %s", pool.name, when)

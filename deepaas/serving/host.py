@@ -72,7 +72,7 @@ class Host:
         self._train_problem = ""
         if self.model.has("train"):
             self._read_train_arguments()
-        schema = declared_schema(self.model)
+        schema = declared_schema(self.model, self._mistakes)
         self.schema = None if schema is None else ResultSchema(schema)
         self.calling = calling_of(
             self.model,

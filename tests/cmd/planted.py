@@ -116,7 +116,7 @@ MISTAKES = {
         "a JSON schema in place of fields",
         'schema = {\n    "type": "object",\n}\n',
         "Model json_schema cannot be loaded: json_schema.py:2: in schema, the field 'type' is "
-        "'object', and not a field; write fields.Str(load_default='object')",
+        "'object', and not a field; write fields.Str()",
     ),
     "warm_with_self": Planted(
         "warm in a module has the parameter self",
@@ -267,7 +267,7 @@ MISTAKES = {
         "a location that does not exist",
         arguments('"x": fields.Float(metadata={"location": "body"})'),
         "Model unknown_location: unknown_location.py:4: the argument 'x' has the unknown location "
-        "'body'; use query, querystring, form, files, json, headers",
+        "'body'; write one of query, querystring, form, files, json, headers",
     ),
     "file_in_text": Planted(
         "a file in a field of texts",

@@ -57,14 +57,17 @@ def declared_fields(model: ModelWrapper, function: str, notes: list[str] | None 
         if notes is not None:
             notes += error.lines
         return {}
-    _check_entries(declared, "the argument", lambda key: place_of_entry(get, key))
+    _check_entries(
+        declared, "the argument", lambda key: place_of_entry(get, key), has_defaults=True
+    )
     return declared
 
 
-def declared_schema(model: ModelWrapper) -> Any:
+def declared_schema(model: ModelWrapper, notes: list[str] | None = None) -> Any:
     """The form of the answer that the model declares: a dictionary of fields or a Schema, or None.
 
-    Raises ModelMistakeError if it is something else.
+    Raises ModelMistakeError if it is something else. If only some entries of a dictionary are not
+    fields, marshmallow ignores these, and `notes` gets a line about each.
     """
     schema = model.schema
     if schema is None or _is_schema(schema):
@@ -75,11 +78,18 @@ def declared_schema(model: ModelWrapper) -> Any:
             'write schema = {"name": fields.Str()}'
         )
         raise ModelMistakeError((place_of_attribute(model.model, "schema"), text))
-    _check_entries(
-        schema,
-        "in schema, the field",
-        lambda key: place_of_attribute(model.model, "schema", key),
-    )
+
+    def where(key: str) -> str:
+        return place_of_attribute(model.model, "schema", key)
+
+    try:
+        _check_entries(schema, "in schema, the field", where, has_defaults=False)
+    except ModelMistakeError as error:
+        has_fields = any(map(is_field, schema.values()))
+        if not has_fields or any(map(_is_field_class, schema.values())):
+            raise
+        if notes is not None:
+            notes += error.lines
     return schema
 
 
@@ -116,32 +126,42 @@ def _check_parameters(function: Callable[..., Any], name: str) -> None:
         raise ModelMistakeError((place_of_function(function), text))
 
 
-def _check_entries(declared: Mapping[Any, Any], what: str, where: Callable[[str], str]) -> None:
+def _check_entries(
+    declared: Mapping[Any, Any], what: str, where: Callable[[str], str], *, has_defaults: bool
+) -> None:
     """Raise ModelMistakeError if not every value of the dictionary is a field."""
     wrong = {str(key): value for key, value in declared.items() if not is_field(value)}
     mistakes = [
-        (where(key), f"{what} {key!r} {_not_a_field(value)}") for key, value in wrong.items()
+        (where(key), f"{what} {key!r} {_not_a_field(value, has_defaults)}")
+        for key, value in wrong.items()
     ]
     if mistakes:
         raise ModelMistakeError(*mistakes)
 
 
-def _not_a_field(value: Any) -> str:
+def _not_a_field(value: Any, has_defaults: bool) -> str:
     """What is wrong with an entry that is not a field, and what to write."""
-    if isinstance(value, type) and issubclass(value, fields.Field):
-        return f"is the class fields.{value.__name__}; write fields.{value.__name__}()"
+    if _is_field_class(value):
+        name = value.__name__
+        name = f"fields.{name}" if getattr(fields, name, None) is value else name
+        return f"is the class {name}; write {name}()"
     if isinstance(value, type):
         remedy = FIELDS.get(value, "a field, such as fields.Str()")
         return f"is the type {value.__name__}, and not a field; write {remedy}"
     remedy = FIELDS.get(type(value), "")
     if isinstance(value, str | int | float):
-        remedy = remedy.replace("()", f"(load_default={value!r})")
+        if has_defaults:
+            remedy = remedy.replace("()", f"(load_default={value!r})")
         return f"is {value!r}, and not a field; write {remedy}"
     return f"is {a(value)}, and not a field; write {remedy or 'a field, such as fields.Str()'}"
 
 
 def is_field(value: Any) -> bool:
     return isinstance(value, fields.Field)
+
+
+def _is_field_class(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, fields.Field)
 
 
 def _is_schema(value: Any) -> bool:

@@ -110,8 +110,8 @@ def _location(argument: Argument) -> str:
     location = argument.field.metadata.get("location")
     if location is None or location in LOCATIONS:
         return ""
-    choices = ", ".join(LOCATIONS)
-    return f"the argument {argument.name!r} has the unknown location {location!r}; use {choices}"
+    text = f"the argument {argument.name!r} has the unknown location {location!r}; write one of "
+    return text + ", ".join(LOCATIONS)
 
 
 def _file(argument: Argument) -> str:

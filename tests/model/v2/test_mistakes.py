@@ -137,6 +137,25 @@ def test_model_whose_attributes_cannot_be_looked_at_has_no_mistakes() -> None:
     assert told(Odd()) == []
 
 
+def test_entry_of_a_schema_that_marshmallow_ignores_is_told_and_ignored(
+    load: Callable[..., ModuleType],
+) -> None:
+    module = load(
+        "def predict(): pass\nschema = {\n    'x': fields.Float(),\n    'y': 'text',\n}\n"
+    )
+    notes: list[str] = []
+    assert declared_schema(ModelWrapper("made", module), notes) is module.schema
+    text = "in schema, the field 'y' is 'text', and not a field; write fields.Str()"
+    assert notes == [f"made.py:7: {text}"]
+
+
+@pytest.mark.parametrize("value", ["fields.Float", "float"])
+def test_schema_without_any_field_is_refused(load: Callable[..., ModuleType], value: str) -> None:
+    module = load(f"schema = {{'x': {value}}}\n")
+    with pytest.raises(ModelMistakeError, match="in schema, the field 'x' is the"):
+        declared_schema(ModelWrapper("made", module))
+
+
 # --- places
 
 
