@@ -61,6 +61,19 @@ class UnknownModelError(ConfigurationError):
         super().__init__(f"no model is called {name!r}; {hint}")
 
 
+class ModelMistakeError(DeepaasError):
+    """The code of a model has mistakes with which it cannot be served.
+
+    Each mistake is given as its place, `file:line` or empty, and a text that says what is wrong and
+    what to write instead. The `lines`, for the log, have the places; the text of the exception,
+    which clients get, has none.
+    """
+
+    def __init__(self, *mistakes: tuple[str, str]) -> None:
+        super().__init__("; ".join(text for _, text in mistakes))
+        self.lines = [f"{place}: {text}" if place else text for place, text in mistakes]
+
+
 class RequestError(DeepaasError):
     """A request that ends with an error answer.
 
@@ -70,6 +83,8 @@ class RequestError(DeepaasError):
     status: ClassVar[int] = 500
     code: ClassVar[str] = "error"
     headers: Mapping[str, str] = {}
+    details: Mapping[str, object] = {}
+    """What else stands in the JSON of the answer, for programs."""
 
 
 class NotFoundError(RequestError):
@@ -151,6 +166,16 @@ class NotReadyError(RequestError):
     def __init__(self, message: str, retry_after: float = 1) -> None:
         super().__init__(message)
         self.headers = {"Retry-After": str(max(1, round(retry_after)))}
+
+
+class StartingError(NotReadyError):
+    """The model is being loaded for the first time; `phase` is how far that has come."""
+
+    code = "model_starting"
+
+    def __init__(self, message: str, phase: str, retry_after: float) -> None:
+        super().__init__(message, retry_after)
+        self.details = {"phase": phase}
 
 
 class QueueFullError(NotReadyError):

@@ -38,6 +38,14 @@ _LEVELS = {level: logging.getLevelName(level) for level in (10, 20, 30, 40, 50)}
 """The names of levels as they are before a model may have changed them."""
 
 
+_CALLS = "deepaas_calls"
+
+
+def calls(text: str) -> dict[str, str]:
+    """The `extra` of a record that ends with the calls that led to an error in another process."""
+    return {_CALLS: "\n" + text} if text else {}
+
+
 @dataclass(frozen=True)
 class LogOptions:
     """How to log; travels to the workers as plain data."""
@@ -77,6 +85,7 @@ class LineFormatter(logging.Formatter):
             line = "\n".join([start + message for message in record.msg.lines])
         else:
             line = super().format(record)
+            line += getattr(record, _CALLS, "")
         return line if line.isascii() else line.encode("utf-8", "backslashreplace").decode()
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
@@ -104,6 +113,8 @@ class JSONFormatter(logging.Formatter):
         }
         if record.exc_info:
             entry["traceback"] = _traceback(record.exc_info)
+        elif hasattr(record, _CALLS):
+            entry["traceback"] = getattr(record, _CALLS).lstrip("\n")
         message: object = record.msg
         messages = message.lines if isinstance(message, Lines) else [record.getMessage()]
         return "\n".join([_json({**entry, "message": message}) for message in messages])

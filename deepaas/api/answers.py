@@ -68,9 +68,13 @@ def _answer_of(reply: Reply) -> web.StreamResponse:
 
 
 def error_answer(
-    status: int, code: str, message: str, headers: Mapping[str, str] | None = None
+    status: int,
+    code: str,
+    message: str,
+    headers: Mapping[str, str] | None = None,
+    details: Mapping[str, object] | None = None,
 ) -> web.Response:
-    """An error as JSON, its message also as the reason phrase.
+    """An error as JSON, its message also as the reason phrase. The JSON has the `details` too.
 
     Two have always been plain text: 404, and 501 for what the model does not implement.
     """
@@ -80,14 +84,14 @@ def error_answer(
         return web.Response(status=status, text=f"{status}: Not Found", headers=headers)
     if code == NotImplementedByModelError.code:
         return web.Response(status=status, reason=reason, text=f"{status}: {message}")
-    answer = json_answer({"message": message, "code": code}, status)
+    answer = json_answer({"message": message, "code": code, **(details or {})}, status)
     answer.set_status(status, reason)
     answer.headers.update(headers or {})
     return answer
 
 
 def answer_for(error: RequestError) -> web.Response:
-    return error_answer(error.status, error.code, str(error), error.headers)
+    return error_answer(error.status, error.code, str(error), error.headers, error.details)
 
 
 class LastAnswer(web.Response):

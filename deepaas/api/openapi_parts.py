@@ -54,6 +54,7 @@ DEFINITIONS: Json = {
         {
             "message": text("What went wrong, in one line"),
             "code": text("The kind of failure, for programs"),
+            "phase": text("Only with the code model_starting: what the model does"),
         },
     ),
     "BadRequest": obj(
@@ -105,10 +106,11 @@ DEFINITIONS: Json = {
     "Models": obj("models", {"models": list_of("ModelMeta")}),
     "Liveness": obj("status", {"status": {"type": "string", "enum": ["live"]}}),
     "ModelReadiness": obj(
-        "metadata_problem pids problem ready reload_problem",
+        "metadata_problem phase pids problem ready reload_problem",
         {
             "name": text("Only if one model was asked for"),
             "ready": {"type": "boolean", "description": "Whether the model can answer now"},
+            "phase": text("What a model does that is still loading, such as warming", **_NULL),
             "problem": text("Why the model cannot answer", **_NULL),
             "reload_problem": text("Why the last reload failed", **_NULL),
             "metadata_problem": text("Why get_metadata failed", **_NULL),

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-import deepaas
 from deepaas import config, log, stdio
 from deepaas.cmd import descriptors
+from deepaas.cmd.loading import Loading, banner
 from deepaas.cmd.memory import keep_free_memory
 from deepaas.cmd.orphans import sweep_beside, upload_directory
 from deepaas.cmd.reaper import reaping_orphans
@@ -28,7 +28,7 @@ from deepaas.cmd.start import STOPPING
 from deepaas.cmd.state import weights_variables
 from deepaas.cmd.trainings import callback_options, open_trainings
 from deepaas.cmd.turns import ask_for_short_turns
-from deepaas.exceptions import ConfigurationError, NoModelError
+from deepaas.exceptions import ConfigurationError
 from deepaas.model import loading
 from deepaas.serving.crew import CrewOptions
 from deepaas.serving.guard import Guard
@@ -55,14 +55,6 @@ TELL_SECONDS = 5.0
 
 READ_BUFFER = 256 * 1024
 """Bytes of a body that are read ahead, for each connection."""
-
-_BANNER = """
-  DEEPaaS {version} serves {models}
-
-    to try it in a browser   {url}/api
-    its description          {url}/swagger.json
-    its models               {url}/v2/models/
-"""
 
 
 def main() -> None:
@@ -181,32 +173,32 @@ class Server:
         """Serve the models on `listener` until a signal says to stop; the exit code."""
         pools = [self._pool(source, upload_dir) for source in sources]
         self._listen_to_signals(pools)
-        opening = open_trainings(self._conf, sources, pools, self._log_options, self._open_files)
-        self._trainings, self._no_trainings = await opening
-        starting = asyncio.gather(*(pool.start() for pool in pools if not self._stop.is_set()))
+        conf = self._conf
+        adopting = open_trainings(conf, sources, pools, self._log_options, self._open_files)
+        self._trainings, self._no_trainings = await adopting
+        wanted = [] if self._stop.is_set() else pools
+        loading = Loading(wanted, grace=conf.start_grace, early=conf.listen_early)
+        opening = asyncio.create_task(loading.may_open.wait())
         stopping = asyncio.create_task(self._stop.wait())
         keep: bool | None = True  # trainings are not to end because this server cannot begin
         try:
             await asyncio.sleep(0.001)  # so that the workers start before this imports the rest
             from deepaas.api.callbacks import calling_back
 
-            callbacks = callback_options(self._conf)
+            callbacks = callback_options(conf)
             app = self._app(pools, upload_dir, callbacks, listener)
-            await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((opening, stopping), return_when=asyncio.FIRST_COMPLETED)
             if not self._stop.is_set():
-                starting.result()
-                for pool in pools:
-                    _report(pool)
-                if not any(pool.ready or pool.is_suspended for pool in pools):
-                    raise NoModelError("none of the models can be served; the log says why")
+                loading.check()
                 async with calling_back(app, callbacks):
-                    await self._serve(app, pools, listener)
+                    await self._serve(app, pools, listener, loading)
             keep = None
         finally:
             await self._end(pools, keep)
-            starting.cancel()
+            await loading.close()
+            opening.cancel()
             stopping.cancel()
-            await asyncio.gather(starting, stopping, return_exceptions=True)
+            await asyncio.gather(opening, stopping, return_exceptions=True)
             for signum in STOPPING:  # one that comes now is not to be the reason why this ends
                 signal.signal(signum, signal.SIG_IGN)
         return 128 + self._signal if self._hurry.is_set() else 0
@@ -320,7 +312,9 @@ class Server:
         app.no_trainings = self._no_trainings
         return app
 
-    async def _serve(self, app: App, pools: list[Pool], sock: socket.socket) -> None:
+    async def _serve(
+        self, app: App, pools: list[Pool], sock: socket.socket, loading: Loading
+    ) -> None:
         from aiohttp import web
 
         from deepaas.api.access import AccessLog, AccessLogger
@@ -360,16 +354,15 @@ class Server:
             if sock.family == socket.AF_INET6:
                 host = f"[{host}]"
             url = f"http://{host}:{port}{app.settings.base_path}"
-            models = ", ".join(app.pools)
             if not self._conf.use_json:
-                banner = _BANNER.format(version=deepaas.__version__, models=models, url=url)
-                print(banner, flush=True)
+                print(banner(pools, url), flush=True)
             logger.info("Listening on %s", url)
+            loading.opened()
             _warn_of_strangers(self._conf, sock)
             if self._trainings is not None:
                 self._trainings.begin()
             async with watching(pools if self._conf.reload else []):
-                await self._stop.wait()
+                await self._until_stopped(loading)
             listener.close()
             await self._drain(app, pools)
             await self._end(pools)
@@ -378,6 +371,17 @@ class Server:
             if not self._hurry.is_set():
                 await runner.cleanup()
             access_log.flush()
+
+    async def _until_stopped(self, loading: Loading) -> None:
+        """Wait for a signal. Raises NoModelError if it turns out that no model can be served."""
+        waiting = [asyncio.create_task(e.wait()) for e in (self._stop, loading.has_failed)]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waiting:
+                task.cancel()
+        if not self._stop.is_set():
+            loading.check()
 
     async def _drain(self, app: App, pools: list[Pool]) -> None:
         """Let the requests that have come finish, in the time there is for it; say how it goes."""
@@ -425,27 +429,3 @@ def _exit_later(code: int) -> None:
     timer = threading.Timer(HURRY_SECONDS, os._exit, [code])
     timer.daemon = True
     timer.start()
-
-
-def _report(pool: Pool) -> None:
-    """Log what a model can do and how long it took to be ready, or that it failed."""
-    if pool.is_suspended:
-        logger.info("Model %s %s", pool.name, pool.problem)
-        return
-    if not pool.ready:
-        logger.error(
-            "Model %s (%s) is not served: it %s", pool.name, pool.source.target, pool.problem
-        )
-        return
-    can = list(pool.description["has"])
-    if "predict" in can:
-        names = [argument["name"] for argument in pool.description["predict"]["arguments"]]
-        can[can.index("predict")] = f"predict({', '.join(names)})"
-    logger.info(
-        "Model %s (%s) ready in %.2f s with %d worker(s): %s",
-        pool.name,
-        pool.source.target,
-        pool.seconds_to_ready,
-        pool.options.crew.workers,
-        ", ".join(can) or "nothing to call",
-    )

@@ -48,8 +48,10 @@ class Workers:
         await self._pools[model].suspend(SUSPENDED, self._timeout)
 
     async def set(self, model: str) -> None:
-        logger.info("The workers of model %s are started again", model)
-        await self._pools[model].resume()
+        pool = self._pools[model]
+        if not pool.is_stopping:
+            logger.info("The workers of model %s are started again", model)
+        await pool.resume()
 
     async def renew(self, model: str) -> None:
         """Reload; what is being reloaded already may have read the old weights."""

@@ -33,6 +33,19 @@ MODELS = [
         help="Seconds that a worker may take to import and warm its model; then it is ended and "
         "started again. 0 is no limit.",
     ),
+    seconds(
+        "start-grace",
+        default=30,
+        help="Seconds after the first model is ready at which the port opens, even if other models "
+        "are still loading; these are answered 503 until they are ready. Without that the port "
+        "opens when every model is ready or has failed.",
+    ),
+    cfg.BoolOpt(
+        "listen-early",
+        default=False,
+        help="Open the port at once; models are answered 503 while they are loading. For "
+        "containers and gateways that ask /v2/health/ready.",
+    ),
     cfg.IntOpt(
         "restart-delay-max",
         metavar="SECONDS",

@@ -5,6 +5,7 @@ The server only lists them (`find`); a worker loads one (`load`).
 
 from __future__ import annotations
 
+import difflib
 import functools
 import importlib
 import importlib.util
@@ -15,7 +16,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from types import ModuleType
 
-from deepaas.exceptions import ConfigurationError, NoModelError, UnknownModelError
+from deepaas.exceptions import (
+    ConfigurationError,
+    ModelMistakeError,
+    NoModelError,
+    UnknownModelError,
+)
 
 NAMESPACE = "deepaas.v2.model"
 
@@ -101,10 +107,46 @@ def load(target: str, folder: str = "") -> object:
     module = _load_file(path) if path.endswith(".py") else importlib.import_module(path)
     found: object = module
     for name in filter(None, attribute.split(".")):
-        found = getattr(found, name)
+        found = _attribute(found, name, path)
     if inspect.isclass(found):
+        _check_can_be_made(found, target)
         found = found()
     return found
+
+
+def _attribute(owner: object, name: str, path: str) -> object:
+    try:
+        return getattr(owner, name)
+    except AttributeError:
+        names = [known for known in vars(owner) if not known.startswith("_")]
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise ModelMistakeError(("", f"{path} has no attribute {name!r}{hint}")) from None
+
+
+def _check_can_be_made(cls: type, target: str) -> None:
+    """Raise ModelMistakeError if a class that is a model needs arguments to be made."""
+    try:
+        parameters = inspect.signature(cls).parameters.values()
+    except (TypeError, ValueError):  # not written in Python
+        return
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    needed = [p.name for p in parameters if p.default is p.empty and p.kind not in variable]
+    if needed:
+        path, _ = _split(target)
+        text = (
+            f"the class {cls.__name__} cannot be made without {', '.join(map(repr, needed))}; "
+            f"give defaults in __init__, or make an object of it and serve {path}:<its name>"
+        )
+        raise ModelMistakeError(("", text))
+
+
+def package_of(target: str) -> str:
+    """The name of the package or module, at the top, that a model is in."""
+    path, _ = _split(target)
+    if path.endswith(".py"):
+        return os.path.basename(path)[: -len(".py")]
+    return path.partition(".")[0]
 
 
 def sources(model: object, imported: Iterable[str]) -> list[str]:

@@ -18,6 +18,7 @@ from deepaas.exceptions import (
     PredictTimeoutError,
     QueueFullError,
     RequestError,
+    StartingError,
     StoppingError,
     WorkerDiedError,
 )
@@ -28,13 +29,14 @@ from deepaas.serving.crew import Crew, CrewOptions
 from deepaas.serving.guard import Guard
 from deepaas.serving.overtime import TOO_LONG, Overtime
 from deepaas.serving.prediction import Awaited, Prediction
-from deepaas.serving.worker import Worker
+from deepaas.serving.worker import StartError, Worker
 
 logger = logging.getLogger("deepaas.serving")
 
 MAX_RETRY_AFTER = 3600
 SUSPENDED = "was suspended"
 SUSPENDED_RETRY_AFTER = 30
+STARTING_RETRY_AFTER = 30
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,8 @@ class PoolOptions:
 class Calls:
     """The calls of one model, and the workers they go to.
 
-    `description` is what the model says of itself, once a worker has been ready; `problem` is why
-    it cannot answer at present, or an empty string.
+    `description` is what the model says of itself, once a worker has been ready; `was_ready` is set
+    then. While `is_quiet`, the log does not say what is tried again, as the server may yet end.
     """
 
     def __init__(
@@ -68,8 +70,14 @@ class Calls:
         self.description: dict[str, Any] = {}
         self.headers: list[str] = []  # those that the arguments of predict come from
         self.train_headers: list[str] = []
-        self.problem = "is starting"
+        self.was_ready = asyncio.Event()
+        self.is_quiet = False
         self.seconds_to_ready = 0.0
+        self._problem = "is starting"
+        self._began = 0.0  # when the workers were first started, by the loop's clock
+        self._logged: list[str] = []  # the last reason why a worker could not be started
+        self._is_repeated = False  # whether it was the reason once more
+        self._mistakes: list[str] = []  # those of the model's author that the log has
         self._crew = Crew(source, options.crew, guard, self, on_output)
         self._ready = self._crew.ready
         self._overtime = Overtime(options.predict_timeout, self._crew)
@@ -88,6 +96,40 @@ class Calls:
         name = type(self).__name__
         return f"<{name} {self.name}: {len(self._ready)} workers ready, {self._taken_in} calls>"
 
+    # --- how far its loading is
+
+    @property
+    def phase(self) -> str:
+        """What a model that is loaded for the first time is doing; empty for any other."""
+        if self.was_ready.is_set() or self._suspended or self._draining or self._crew.has_settled:
+            return ""
+        return self._crew.phase
+
+    @property
+    def seconds_so_far(self) -> float:
+        """How long the model has been loading."""
+        return self._loop.time() - self._began if self._began else 0.0
+
+    @property
+    def retries_in(self) -> float:
+        """Seconds until a worker is started again, if it is known that one will be."""
+        return max(0.0, self._crew.retry_at - self._loop.time())
+
+    @property
+    def problem(self) -> str:
+        """Why the model cannot answer at present; empty if it can."""
+        phase = self.phase
+        return (
+            f"is starting: {phase}, {self.seconds_so_far:.0f} s so far" if phase else self._problem
+        )
+
+    def refuse_while_loading(self) -> None:
+        """Raise StartingError if the model is loaded for the first time."""
+        if self.phase:
+            raise self._not_ready()
+
+    # --- calls that are taken in
+
     def check(self) -> None:
         """Raise the RequestError with which a call would be refused now."""
         if self._draining:
@@ -95,7 +137,7 @@ class Calls:
         self._check_room()
 
     def _check_room(self) -> None:
-        if not self._crew.promising:
+        if not self._ready and not (self.was_ready.is_set() and self._crew.promising):
             raise self._not_ready()
         room = self.options.queue_size + self.options.crew.workers * self._calling.at_once
         if self._taken_in >= room:
@@ -147,10 +189,12 @@ class Calls:
         self._taken_in -= 1
 
     def _not_ready(self) -> NotReadyError:
-        wait = max(0.0, self._crew.retry_at - self._loop.time())
-        if self._suspended:
-            wait = SUSPENDED_RETRY_AFTER
-        return NotReadyError(f"Model {self.name} {self.problem or 'has no worker'}", wait)
+        message = f"Model {self.name} {self.problem or 'has no worker'}"
+        phase = self.phase
+        if phase:  # what has taken long will take some time yet
+            wait = min(self.seconds_so_far, STARTING_RETRY_AFTER)
+            return StartingError(message, phase, wait)
+        return NotReadyError(message, SUSPENDED_RETRY_AFTER if self._suspended else self.retries_in)
 
     def _hand_over(self, prediction: Prediction) -> bool:
         """Give a call to the worker with the least to do; False if none can take it now."""
@@ -283,7 +327,9 @@ class Calls:
         self._calling = worker.calling
         self.seconds_to_ready = worker.seconds_to_ready
         if not self._draining:
-            self.problem = ""
+            self._problem = ""
+        self.was_ready.set()
+        self._logged = []
         if self.options.predict_timeout:
             self._overtime.watch(worker)
         self._pump()
@@ -294,11 +340,15 @@ class Calls:
         self.description = description
         self.headers = description["predict"]["headers"]
         self.train_headers = description.get("train", {}).get("headers", [])
+        mistakes = description.get("mistakes", [])
+        for mistake in mistakes if mistakes != self._mistakes else ():
+            logger.warning("Model %s: %s", self.name, mistake)
+        self._mistakes = mistakes
 
     def on_left(self, worker: Worker, why: str) -> None:
         """Take from a worker what it has not begun."""
-        if not self._ready and not self.problem:
-            self.problem = f"has lost its worker, which {why}"
+        if not self._ready and not self._problem:
+            self._problem = f"has lost its worker, which {why}"
         self._queue.extendleft(reversed(worker.take_back(len(worker.calls))))
         self._go_on()
 
@@ -315,7 +365,7 @@ class Calls:
             )
         self._queue.extendleft(reversed([*self._bury(worker, begun, error), *not_begun]))
         if not self._ready and not worker.doom and not self._draining and not self._suspended:
-            self.problem = f"has lost its worker, which {ending}"
+            self._problem = f"has lost its worker, which {ending}"
         self._go_on()
 
     def _go_on(self) -> None:
@@ -343,13 +393,28 @@ class Calls:
                 prediction.end()
         return again
 
-    def on_not_started(self, why: str) -> None:
+    def on_not_started(self, error: StartError) -> None:
+        """Say why a worker could not be started, if that is news, and refuse what waits for it."""
+        self._is_repeated = error.lines == self._logged
+        if not self._is_repeated:
+            self._logged = error.lines
+            error.log(f"Model {self.name}")
+        self._refuse_what_waits(str(error))
+
+    def on_waiting(self, name: str, delay: float) -> None:
+        """Say that a worker is started again, and when; refuse what waits for it."""
+        if not self.is_quiet and not self._draining:  # a server that ends starts nothing again
+            before = "fails as before, and " if self._is_repeated else ""
+            logger.warning("Worker %s %sis started again in %g s", name, before, delay)
+        self._refuse_what_waits("")
+
+    def _refuse_what_waits(self, why: str) -> None:
         """Refuse what waits, as it could be for long. What has been begun in a batch, and is to be
         tried alone, waits: to be told to come again could make it the end of another batch."""
         if self._ready or self._suspended:
             return
         if why and not self._draining:
-            self.problem = why
+            self._problem = why
         if self._crew.promising:
             return
         waiting = [prediction for prediction in self._queue if not prediction.alone]

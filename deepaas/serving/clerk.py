@@ -198,7 +198,7 @@ class Clerk:
         except StartError as error:
             if self._closed:
                 return
-            logger.error("Worker %s[clerk] %s", self._name, error)
+            error.log(f"Worker {self._name}[clerk]")
             self._refuse(NotReadyError(f"Model {self._name} {error}"))
             return
         for told in self._curious:

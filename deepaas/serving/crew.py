@@ -59,8 +59,11 @@ class Employer(Protocol):
     def on_room(self, worker: Worker) -> None:
         """A worker may have room for more calls."""
 
-    def on_not_started(self, why: str) -> None:
-        """A place is empty and will be for a while; `why` is news, or empty."""
+    def on_not_started(self, error: StartError) -> None:
+        """A worker could not be started."""
+
+    def on_waiting(self, name: str, delay: float) -> None:
+        """The place of the worker with this name is empty; one is started after `delay` seconds."""
 
 
 class Crew:
@@ -96,6 +99,17 @@ class Crew:
         if self.ready:
             return True
         return not self._suspended and any(slot.promising for slot in self._slots)
+
+    @property
+    def has_settled(self) -> bool:
+        """Whether each worker has been ready, or has failed, since it was first started."""
+        return self._started and all(slot.settled.is_set() for slot in self._slots)
+
+    @property
+    def phase(self) -> str:
+        """What the workers that are not ready yet are doing: the phase of the oldest."""
+        phases = {worker.index: worker.phase for worker in self.workers if not worker.doom}
+        return phases[min(phases)] if phases else "starting"
 
     @property
     def retry_at(self) -> float:
@@ -197,7 +211,7 @@ class Crew:
                 except StartError as error:
                     if worker.doom:
                         return
-                    logger.error("Worker %s stays, as the new one %s", worker.name, error)
+                    error.log(f"Worker {worker.name} stays, as the new one")
         await asyncio.sleep(self._options.restart_delay_max)
         worker.aging = False
 
@@ -239,6 +253,7 @@ class Crew:
             seated=self._admit,
             vacated=lambda worker: self.retire(worker, "was replaced"),
             failed=self._employer.on_not_started,
+            waiting=lambda delay: self._employer.on_waiting(f"{self._source.name}[{index}]", delay),
             start_timeout=self._options.start_timeout,
             restart_delay_max=self._options.restart_delay_max,
         )

@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Awaitable, Callable, Generator
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
+from deepaas.exceptions import ModelMistakeError
 from deepaas.log import get_logger
 from deepaas.model import loading
 from deepaas.model.v2 import checking
 from deepaas.model.v2.arguments import Arguments
 from deepaas.model.v2.calling import calling_of, yields
+from deepaas.model.v2.declarations import (
+    check_warm,
+    declared_fields,
+    declared_schema,
+    metadata_of,
+)
 from deepaas.model.v2.description import describe_function
 from deepaas.model.v2.exchange import NOT_IMPLEMENTED, Call, Reply
-from deepaas.model.v2.failures import describe, let_go, prepare_for_model, reply_to
+from deepaas.model.v2.failures import (
+    describe,
+    let_go,
+    one_line,
+    prepare_for_model,
+    reply_to,
+)
 from deepaas.model.v2.json_encoder import to_plain
+from deepaas.model.v2.mistakes import mistakes_of
+from deepaas.model.v2.places import without_own_frames
 from deepaas.model.v2.results import ResultSchema, encode, encode_item
 from deepaas.model.v2.streams import stream_headers, stream_type
 from deepaas.model.v2.wrapper import ModelWrapper
@@ -48,14 +64,15 @@ class Host:
         before = set(sys.modules)
         self.model = ModelWrapper(start.name, loading.load(start.target, start.folder))
         self._imported = set(sys.modules) - before
-        on_phase("describing")
-        self.arguments = Arguments(self.model.fields("predict"))
+        on_phase("reading arguments")
+        self._mistakes: list[str] = []
+        self.arguments = Arguments(declared_fields(self.model, "predict", self._mistakes))
         self._train_arguments: Arguments | None = None
         self._train_description: dict[str, Any] = {}
         self._train_problem = ""
         if self.model.has("train"):
             self._read_train_arguments()
-        schema = self.model.schema
+        schema = declared_schema(self.model, self._mistakes)
         self.schema = None if schema is None else ResultSchema(schema)
         self.calling = calling_of(
             self.model,
@@ -64,17 +81,19 @@ class Host:
             max_concurrency=self.limits.max_concurrency,
         )
         if start.warm:
+            check_warm(self.model)
             on_phase("warming")
             awaitable = self.model.warm()
             if type(awaitable) is CoroutineType:
                 self.wait_for(awaitable)
         streams.restore()
         prepare_for_model()
+        on_phase("reading metadata")
 
     def _read_train_arguments(self) -> None:
         """Read the arguments of train. If that fails, it is trainings alone that are refused."""
         try:
-            arguments = Arguments(self.model.fields("train"))
+            arguments = Arguments(declared_fields(self.model, "train", self._mistakes))
             description = describe_function(arguments, None)
             self.recover()
             self._train_arguments = arguments
@@ -82,12 +101,26 @@ class Host:
         except BaseException as error:
             self.recover(error)
             self._train_problem = describe(error)
-            logger.error("get_train_args of model %s failed", self.model.name, exc_info=error)
+            self._note_or_log(error, "get_train_args")
+
+    def _note_or_log(self, error: BaseException, function: str) -> None:
+        """See to it that the log says why a function failed without which the model is served."""
+        if isinstance(error, ModelMistakeError):
+            self._mistakes += error.lines
+            return
+        with contextlib.suppress(BaseException):  # an exception whose own text raises
+            self._log(error, function)
+
+    def _log(self, error: BaseException, function: str) -> None:
+        if not logger.isEnabledFor(logging.DEBUG):
+            without_own_frames(error)
+        logger.error("%s of model %s failed", function, self.model.name, exc_info=error)
 
     def description(self) -> dict[str, Any]:
         """What the server needs to know of the model, in plain data."""
         metadata, problem = self._read_metadata()
         return {
+            "mistakes": list(dict.fromkeys(map(one_line, [*self._mistakes, *self._look()]))),
             "metadata": metadata,
             "metadata_problem": problem,
             "predict": describe_function(self.arguments, self.schema),
@@ -98,17 +131,24 @@ class Host:
             "sources": loading.sources(self.model.model, self._imported),
         }
 
+    def _look(self) -> list[str]:
+        """The mistakes that can be seen in the model. To look for them harms no model."""
+        try:
+            return mistakes_of(self.model, self.calling.kind, self.arguments, self._train_arguments)
+        except Exception:  # the model's objects may behave in any way when they are looked at
+            logger.debug("Model %s was not checked", self.model.name, exc_info=True)
+            return []
+
     def _read_metadata(self) -> tuple[dict[str, Any], str]:
         """The metadata in plain data, and why the model could not give its own; that is empty if it
         could. A model whose get_metadata fails is served all the same."""
         try:
-            metadata = {to_plain(str(k)): to_plain(v) for k, v in self.model.metadata().items()}
+            metadata = {to_plain(str(k)): to_plain(v) for k, v in metadata_of(self.model).items()}
             self.recover()
             return metadata, ""
         except BaseException as error:
             self.recover(error)
-            with contextlib.suppress(BaseException):  # an exception whose own text raises
-                logger.error("get_metadata of model %s failed", self.model.name, exc_info=error)
+            self._note_or_log(error, "get_metadata")
             return to_plain(self.model.stock_metadata()), f"get_metadata failed: {describe(error)}"
 
     def _has(self, function: str) -> bool:
@@ -210,7 +250,7 @@ class Host:
         reply = reply_to(error)
         if reply.status >= 500:
             with contextlib.suppress(BaseException):  # an exception whose own text raises
-                logger.error("%s of model %s failed", what, self.model.name, exc_info=error)
+                self._log(error, what)
         return reply
 
 

@@ -256,7 +256,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Phase:
-    """The worker has come to `phase`: importing, describing, warming."""
+    """The worker has come to `phase`: importing, reading arguments, warming, reading metadata."""
 
     phase: str
 
@@ -270,10 +270,15 @@ class Ready:
 
 @dataclass(frozen=True)
 class Failed:
-    """The worker ends: `phase` went wrong because of `cause`, one line."""
+    """The worker ends: `phase` went wrong because of `cause`, one line.
+
+    The `lines`, for the log, have each cause and its place; `calls` are those that have led to it.
+    """
 
     phase: str
     cause: str
+    lines: list[str]
+    calls: str
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,11 @@ class Pool(Calls):
         return bool(self._suspended)
 
     @property
+    def is_stopping(self) -> bool:
+        """Whether the server is about to end."""
+        return self._draining
+
+    @property
     def pids(self) -> list[int]:
         """The processes of the workers that are ready."""
         return [worker.pid for worker in self._ready]
@@ -87,6 +92,7 @@ class Pool(Calls):
 
         Of a model that is suspended, none is started; a clerk is asked for the description.
         """
+        self._began = self._loop.time()
         await self._crew.start()
         if self._suspended and not self.description:
             await self._ask_for_description()
@@ -94,10 +100,7 @@ class Pool(Calls):
     async def _ask_for_description(self) -> None:
         try:
             description = await self._clerk.describe()
-        except StoppingError:
-            return
-        except NotReadyError as error:
-            logger.error("%s", error)
+        except NotReadyError:  # the log says why, unless the server stops
             return
         if not self.description:  # it may have been resumed meanwhile
             self._describe(description)
@@ -105,7 +108,7 @@ class Pool(Calls):
     def drain(self) -> None:
         """Say that no more calls are taken in; those whose requests have come already still are."""
         self._draining = True
-        self.problem = "is being stopped"
+        self._problem = "is being stopped"
 
     async def stop(self) -> None:
         """End the workers. Whatever they have not answered is refused."""
@@ -134,7 +137,7 @@ class Pool(Calls):
         """
         self._suspended = why or "is suspended"
         if not self._draining:
-            self.problem = self._suspended
+            self._problem = self._suspended
         leaving = self._crew.suspend(self._suspended)
         error = self._not_ready()
         self._give_up(self._queue, error)
@@ -164,7 +167,8 @@ class Pool(Calls):
             return
         if self._suspended:
             self._suspended = ""
-            self.problem = "is starting"
+            self._problem = "is starting"
+            self._began = self._loop.time()
             self._clerk.renew()  # what it has loaded may be older than what the workers will
         await self._crew.resume()
 
@@ -181,6 +185,7 @@ class Pool(Calls):
         if self._reloading:
             raise ReloadInProgressError(f"Model {self.name} is being reloaded already")
         self._reloading = True
+        self._mistakes = []  # those that are left are told again
         began = self._loop.time()
         try:
             await self._crew.replace_all()
@@ -188,7 +193,8 @@ class Pool(Calls):
             if self._suspended:
                 raise self._not_ready() from None
             self.reload_problem = str(error)
-            logger.error("Reloading model %s failed, the old one stays: it %s", self.name, error)
+            old = ", and the old one stays" if self._ready else ""
+            error.log(f"Model {self.name} is not reloaded{old}: the new one")
             raise ReloadFailedError(f"The new worker of model {self.name} {error}") from None
         finally:
             self._reloading = False
@@ -209,6 +215,7 @@ class Pool(Calls):
         """
         if self._draining:
             raise StoppingError("The server is about to stop")
+        self.refuse_while_loading()
         reply = await self._ask_worker(call) or await self._clerk.check(call)
         if reply.status == 200 and reply.fd >= 0:
             with _from_start(reply.fd) as file:

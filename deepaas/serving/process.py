@@ -7,12 +7,14 @@ script of its own, and may fork.
 from __future__ import annotations
 
 import gc
+import logging
 import resource
 import socket
 import sys
 
 from deepaas import log, stdio
-from deepaas.model.v2.failures import describe, let_go
+from deepaas.model.loading import package_of
+from deepaas.model.v2.failures import causes_of, let_go, traceback_of
 from deepaas.processes import end_with_parent
 from deepaas.serving import messages
 from deepaas.serving.host import Host
@@ -51,13 +53,19 @@ def main(request_fd: int, reply_fd: int, control_fd: int, server: int) -> None:
     except BaseException as error:
         let_go(error)
         streams.restore()
-        logger.error("Model %s failed while %s", start.name, phase, exc_info=error)
-        control.send(messages.Failed(phase, describe(error)))
+        control.send(_failed(start, phase, error))
         sys.exit(1)
     gc.collect()
     gc.freeze()
     control.send(messages.Ready(description))
     serve(host, requests, Outlet(replies, start.result_dir), control)
+
+
+def _failed(start: messages.Start, phase: str, error: BaseException) -> messages.Failed:
+    """The message that says why a model cannot be served; the server logs it, once."""
+    cause, lines = causes_of(error, package_of(start.target))
+    calls = traceback_of(error, with_own_frames=logger.isEnabledFor(logging.DEBUG))
+    return messages.Failed(phase, cause, lines, calls)
 
 
 def serve(host: Host, requests: socket.socket, outlet: Outlet, control: Control) -> None:

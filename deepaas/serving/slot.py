@@ -16,7 +16,8 @@ class Slot:
     """Starts a worker when it has none. `settled` is set once it has been ready, or has failed.
 
     `start` makes a worker; `seated` is called when one is ready, `vacated` when it has been
-    replaced by a newer one, and `failed` with the reason when one could not be started.
+    replaced by a newer one, `failed` with the reason when one could not be started, and `waiting`
+    with the seconds until the next one is started.
     """
 
     def __init__(
@@ -26,7 +27,8 @@ class Slot:
         start: Callable[[], Worker],
         seated: Callable[[Worker], None],
         vacated: Callable[[Worker], None],
-        failed: Callable[[str], None],
+        failed: Callable[[StartError], None],
+        waiting: Callable[[float], None],
         start_timeout: float,
         restart_delay_max: float,
     ) -> None:
@@ -38,6 +40,7 @@ class Slot:
         self._seated = seated
         self._vacated = vacated
         self._failed = failed
+        self._waiting = waiting
         self._start_timeout = start_timeout
         self._restart_delay_max = restart_delay_max
         self._failures = 0  # deaths in a row without an answer in between
@@ -126,8 +129,7 @@ class Slot:
                     if not self._is_wanted:  # it was cancelled while it cleaned up after that
                         return
                     self._failures = max(1, self._failures) + 1  # it will hardly get better at once
-                    logger.error("Worker %s %s", self.name, error)
-                    self._failed(str(error))
+                    self._failed(error)
                     self.settled.set()
             self._seat(worker)
         finally:
@@ -154,8 +156,7 @@ class Slot:
         loop = asyncio.get_running_loop()
         self.retry_at = loop.time() + delay
         self._backing_off = True
-        logger.warning("Worker %s is started again in %g s", self.name, delay)
-        self._failed("")
+        self._waiting(delay)
         await asyncio.sleep(delay)
         self._backing_off = False
 
@@ -173,7 +174,8 @@ async def launch(start: Callable[[], Worker], timeout: float) -> Worker:
         # Not wait_for, which may take no notice of being cancelled.
         done, _ = await asyncio.wait([worker.ready], timeout=timeout or None)
         if not done:
-            raise StartError(f"was not ready in {timeout:g} s, and is {worker.phase} still")
+            phase = f"it was still {worker.phase}"
+            raise StartError(f"was not ready in {timeout:g} s (--start-timeout); {phase}")
         worker.ready.result()
         if worker.exited.done():
             raise StartError(f"{worker.exited.result()} as soon as it was ready")

@@ -12,10 +12,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from deepaas import log
 from deepaas.exceptions import DeepaasError
 from deepaas.model.v2.exchange import Calling, Reply
 from deepaas.processes import how_it_ended, own_children
@@ -50,7 +51,27 @@ process.main(*fds_and_server)
 
 
 class StartError(DeepaasError):
-    """A worker could not become ready; the text says what went wrong, and when."""
+    """A worker could not become ready; the text says what went wrong.
+
+    `lines` are the same, one for each cause; `calls` are those that have led to it, for the log.
+    """
+
+    def __init__(self, text: str, lines: Sequence[str] = (), calls: str = "") -> None:
+        super().__init__(text)
+        self.lines = [*lines] or [text]
+        self.calls = calls
+
+    def log(self, subject: str) -> None:
+        """Log the causes, the subject of whose sentences is given, and the calls once."""
+        for line in self.lines[:-1]:
+            logger.error("%s %s", subject, line)
+        logger.error("%s %s", subject, self.lines[-1], extra=log.calls(self.calls))
+
+
+def _failure(message: messages.Failed) -> StartError:
+    verb = {"importing": "imported", "warming": "warmed"}.get(message.phase, "loaded")
+    lines = [f"cannot be {verb}: {line}" for line in message.lines]
+    return StartError(f"cannot be {verb}: {message.cause}", lines, message.calls)
 
 
 class LostDescriptorsError(DeepaasError):
@@ -76,6 +97,7 @@ class Worker:
         on_output: Callable[[bytes], None] | None = None,
     ) -> None:
         self.name = start.worker
+        self.index = start.index
         self.mark = mark
         self.calls: dict[int, Prediction] = {}
         self.answered = 0
@@ -349,8 +371,8 @@ class Worker:
                 self.seconds_to_ready = time.monotonic() - self.began
                 if not self.ready.done():
                     self.ready.set_result(message)
-            case messages.Failed(phase, cause) if not self.ready.done():
-                self.ready.set_exception(StartError(f"failed while {phase}: {cause}"))
+            case messages.Failed() if not self.ready.done():
+                self.ready.set_exception(_failure(message))
 
     def _disconnected(self) -> None:
         """The worker has ended, as it will be told; or its model has closed the sockets."""

@@ -19,6 +19,7 @@ from typing import Any
 from deepaas import log, stdio
 from deepaas.model import loading
 from deepaas.model.v2.arguments import Arguments
+from deepaas.model.v2.declarations import declared_fields
 from deepaas.model.v2.failures import describe, prepare_for_model
 from deepaas.model.v2.wrapper import ModelWrapper
 from deepaas.training.plan import Plan, Workplace
@@ -78,7 +79,7 @@ def _tell(report: int, message: dict[str, Any]) -> None:
 def work(job: Work, plan: Plan, streams: stdio.StandardStreams, times: _Times) -> Ending:
     """Load, warm and call; what the model raises comes out."""
     job.model = ModelWrapper(plan.model, loading.load(plan.target, plan.folder))
-    arguments = Arguments(job.model.fields(plan.kind))
+    arguments = Arguments(declared_fields(job.model, plan.kind))
     if plan.warm:
         job.finish(job.model.warm())
     streams.restore()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Awaitable, Generator, Mapping
@@ -14,12 +15,13 @@ from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, BinaryIO
 
 from deepaas import exact_json
-from deepaas.exceptions import StorageError
+from deepaas.exceptions import ModelMistakeError, StorageError
 from deepaas.log import get_logger
 from deepaas.model.v2.calling import batch_results, calling_of
 from deepaas.model.v2.exchange import Call, Reply
 from deepaas.model.v2.failures import let_go, reply_to
 from deepaas.model.v2.json_encoder import to_plain
+from deepaas.model.v2.places import without_own_frames
 from deepaas.model.v2.results import (
     ResultSchema,
     UnusableResultError,
@@ -80,7 +82,11 @@ class Work:
         """The reply that a client would get for what was raised; the log has the traceback."""
         let_go(error)
         self.end_if_forked()
+        if not logger.isEnabledFor(logging.DEBUG):
+            without_own_frames(error)
         try:
+            for line in error.lines if isinstance(error, ModelMistakeError) else ():
+                logger.error("%s", line)
             logger.error("%s of model %s failed", what, self.model.name, exc_info=error)
         except BaseException:  # an exception whose own text raises
             logger.error("%s of model %s failed: %s", what, self.model.name, type(error).__name__)

@@ -18,10 +18,11 @@ FAILING = {
     "Raises": "RuntimeError: rclone is not configured",
     "Exits": "SystemExit: no metadata today",
     "Interrupts": "KeyboardInterrupt",
-    "ReturnsNone": "TypeError: get_metadata returned NoneType, not a dict",
-    "ReturnsPairs": "TypeError: get_metadata returned list, not a dict",
-    "WantsArguments": "TypeError: WantsArguments.get_metadata() missing 1 required positional "
-    "argument: 'name'",
+    "ReturnsNone": "get_metadata returns None, and not a dictionary; "
+    'write return {"name": "my model"}',
+    "ReturnsPairs": "get_metadata returns a list, and not a dictionary; "
+    'write return {"name": "my model"}',
+    "WantsArguments": "get_metadata is called without arguments, but needs 'name'; remove it",
     "RaisesUnspeakable": "Unspeakable: (its text cannot be made: SystemExit)",
     "HoldsUnprintable": "SystemExit: while the value was shown",
 }

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from deepaas.exceptions import ConfigurationError, NoModelError
+from deepaas.exceptions import ConfigurationError, ModelMistakeError, NoModelError
 from deepaas.model import loading
 from deepaas.model.loading import ModelSource, find, load
 from tests.support import environment
@@ -309,8 +309,8 @@ def test_file_that_fails_leaves_a_module_of_its_name(
     [
         ("absent_package.api", ModuleNotFoundError),
         ("demo_package.absent", ModuleNotFoundError),
-        ("demo_package.api:absent", AttributeError),
-        ("demo.py:Model.absent", AttributeError),
+        ("demo_package.api:absent", ModelMistakeError),
+        ("demo.py:Model.absent", ModelMistakeError),
         ("absent.py", FileNotFoundError),
     ],
 )

@@ -141,7 +141,7 @@ def test_bad_attribute_fails_the_start_and_is_named(tmp_path: Path, value: str) 
     env = {"ZOO_CONCURRENCY": value}
     finished = run_program(tmp_path, ["--listen-port", "0"], models={"m": MODELS[MODEL]}, env=env)
     assert finished.code == 1
-    said = f"max_concurrency is {json.loads(value)!r}, not a whole number of at least 1"
+    said = f"max_concurrency is {json.loads(value)!r}, but must be a whole number from 1 to"
     assert said in finished.output
 
 
@@ -171,7 +171,8 @@ def test_asynchronous_warm_that_fails_fails_the_start(tmp_path: Path) -> None:
     models = {"m": "zoo.asynchronous:WarmFails"}
     finished = run_program(tmp_path, ["--listen-port", "0"], models=models)
     assert finished.code == 1
-    assert "failed while warming: RuntimeError: too cold to warm" in finished.output
+    assert "Model m cannot be warmed: " in finished.output
+    assert "RuntimeError: too cold to warm" in finished.output
 
 
 def test_coroutine_that_a_plain_predict_returns_is_awaited(server: Server, tmp_path: Path) -> None:

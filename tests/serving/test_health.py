@@ -59,7 +59,7 @@ def state(server: Server) -> dict[str, Any]:
     described: dict[str, Any] = one.json()
     assert described == {"name": "mortal", **everyone.json()["models"]["mortal"]}
     problems = {"problem", "reload_problem", "metadata_problem"}
-    assert set(described) == {"name", "ready", "pids"} | problems
+    assert set(described) == {"name", "ready", "phase", "pids"} | problems
     assert one.status_code == (200 if described["ready"] else 503)
     assert everyone.status_code == one.status_code
     assert everyone.json()["status"] == ("ready" if described["ready"] else "not ready")
@@ -128,6 +128,7 @@ def test_dead_worker_makes_a_model_unready_until_the_next_is_warm(
     assert described == {
         "name": "mortal",
         "ready": True,
+        "phase": None,
         "problem": None,
         "reload_problem": None,
         "metadata_problem": None,

@@ -144,11 +144,11 @@ def test_policy_that_an_operator_has_chosen_stays() -> None:
 # --- models that cannot be loaded
 
 BAD = {
-    "unloadable": ("importing", "RuntimeError: the weights are not there"),
-    "exits_on_import": ("importing", "SystemExit: leaving at once"),
+    "unloadable": ("cannot be imported", "RuntimeError: the weights are not there"),
+    "exits_on_import": ("cannot be imported", "SystemExit: leaving at once"),
     "killed_on_import": ("importing", "signal 9 (SIGKILL)"),
-    "args_fail": ("describing", "ValueError: no arguments today"),
-    "warm_fails": ("warming", "RuntimeError: too cold to warm"),
+    "args_fail": ("cannot be loaded", "ValueError: no arguments today"),
+    "warm_fails": ("cannot be warmed", "RuntimeError: too cold to warm"),
     "crashes_in_warm": ("warming", "signal 11 (SIGSEGV)"),
 }
 
@@ -205,6 +205,7 @@ def test_models_that_fail_harm_no_other(crippled: Server) -> None:
         assert answers(crippled, "dies")["pid"] == first["pid"]
     assert health(crippled, "dies") == {
         "ready": True,
+        "phase": None,
         "problem": None,
         "reload_problem": None,
         "metadata_problem": None,

@@ -368,7 +368,7 @@ START = Start(
         Start("a", "b", "", 0, False, {}, vars(Limits(max_batch_size=5, stream_buffer=1))),
         Phase("warming"),
         Ready({"has": ["predict"]}),
-        Failed("warming", "ä: two\nlines"),
+        Failed("warming", "ä: two\nlines", ["a", "b"], "calls \udcff"),
         Taken(2**32 - 1, 65536),
         Cancel(7),
     ],

@@ -148,6 +148,7 @@ def test_request_puts_the_new_code_in_place(server: Server, code: Code) -> None:
     wait_gone([worker])
     assert health(server, "changing") == {
         "ready": True,
+        "phase": None,
         "problem": None,
         "reload_problem": None,
         "metadata_problem": None,
@@ -302,13 +303,19 @@ def test_stop_does_not_wait_for_a_reload(server: Server, code: Code) -> None:
 
 BROKEN = {
     "syntax": ("def predict(:\n", "SyntaxError"),
-    "import": ("raise RuntimeError('no weights')\n", "importing: RuntimeError: no weights"),
+    "import": (
+        "raise RuntimeError('no weights')\n",
+        "RuntimeError: no weights",
+    ),
     "death": ("import os\nos._exit(3)\n", "exited with code 3 while importing"),
     "arguments": (
         "def get_predict_args(): raise ValueError('none')\n",
-        "describing: ValueError: none",
+        "ValueError: none",
     ),
-    "warm": ("def warm(): raise RuntimeError('too cold')\n", "warming: RuntimeError: too cold"),
+    "warm": (
+        "def warm(): raise RuntimeError('too cold')\n",
+        "RuntimeError: too cold",
+    ),
     "attribute": (
         "max_batch_size = 0\ndef predict_batch(self, batch): return batch\n",
         "max_batch_size",

@@ -41,12 +41,14 @@ class Place:
         self.seated: list[Any] = []
         self.vacated: list[Any] = []
         self.failed: list[str] = []
+        self.waits: list[float] = []
         self.slot = Slot(
             "model[0]",
             start=self._start,
             seated=self.seated.append,
             vacated=self.vacated.append,
-            failed=self.failed.append,
+            failed=lambda error: self.failed.append(str(error)),
+            waiting=self.waits.append,
             start_timeout=start_timeout,
             restart_delay_max=0.01,
         )
@@ -95,7 +97,8 @@ async def test_one_that_ends_as_soon_as_it_is_ready_has_a_successor() -> None:
     dying.ready.set_result(None)
     dying.exited.set_result("exited with code 7")
     successor = await place.until_started(2)
-    assert place.failed == ["exited with code 7 as soon as it was ready", ""]
+    assert place.failed == ["exited with code 7 as soon as it was ready"]
+    assert place.waits == [0.01]
     successor.ready.set_result(None)
     while not place.seated:
         await asyncio.sleep(0)
@@ -104,7 +107,7 @@ async def test_one_that_ends_as_soon_as_it_is_ready_has_a_successor() -> None:
 
 async def test_one_that_is_not_ready_in_time_is_ended() -> None:
     place = Place(start_timeout=0.05)
-    with pytest.raises(StartError, match=r"was not ready in 0\.05 s, and is warming still"):
+    with pytest.raises(StartError, match=r"was not ready in 0\.05 s .*still warming"):
         await place.slot.replace()
     assert place.started[0].exited.done()
     assert place.slot.worker is None
@@ -214,7 +217,7 @@ async def test_place_is_filled_again_without_a_back_off() -> None:
     place.slot._restart_delay_max = 60
     place.slot.refill()
     failing = await place.until_started(1)
-    failing.ready.set_exception(StartError("failed while importing: no"))
+    failing.ready.set_exception(StartError("cannot be imported: no"))
     while place.slot.promising:
         await asyncio.sleep(0)
     assert place.slot.retry_at > 0

@@ -823,7 +823,7 @@ def test_resumption_of_an_unloadable_model_returns_and_tells(late: Late) -> None
         await late.pool.resume()
         assert not late.pool.ready
         assert not late.pool.is_suspended
-        assert "failed while importing: RuntimeError: no weights" in late.pool.problem
+        assert "RuntimeError: no weights" in late.pool.problem
         late.mend()
         await late.house.until(lambda: late.pool.ready, "another try")
         await late.predicts()

@@ -130,8 +130,11 @@ def unloadable(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 def test_model_that_cannot_be_loaded_is_logged(unloadable: Finished, how: str) -> None:
     assert unloadable.code == 1
     name = f"m{list(HOWS).index(how)}"
-    said = f"ERROR deepaas.worker Model {name} failed while importing"
-    assert has_traceback(unloadable.stdout, said, f"failing {how}")
+    said = rf"{LINE}ERROR deepaas\.serving Model {name} cannot be imported: "
+    cause = rf"\S+reconfigures\.py:\d+: FailedOnPurposeError: <failing {how}>"
+    record = rf"^{said}{cause}\nTraceback \(most recent call last\):\n(  .*\n)+"
+    assert len(re.findall(record, unloadable.stdout, re.MULTILINE)) == 1
+    assert unloadable.stdout.count(f"<failing {how}>") == 1
 
 
 @pytest.fixture(scope="module")

@@ -761,7 +761,7 @@ def test_model_that_has_become_unloadable_is_told(changing: House) -> None:
     async def check() -> None:
         await changing.pool.suspend("is being trained", 5)
         (changing.folder / "changing.py").write_text("raise RuntimeError('no weights')")
-        with pytest.raises(NotReadyError, match="failed while importing: RuntimeError: no weights"):
+        with pytest.raises(NotReadyError, match="cannot be imported: RuntimeError: no weights"):
             await changing.pool.validate(call())
         assert not clerks(changing)
         (changing.folder / "changing.py").write_text(CHANGING)

@@ -31,6 +31,7 @@ async def model_ready(request: web.BaseRequest, app: App, pool: Pool) -> web.Res
 def _state(pool: Pool) -> dict[str, Any]:
     return {
         "ready": pool.ready,
+        "phase": pool.phase or None,
         "problem": pool.problem or None,
         "reload_problem": pool.reload_problem or None,
         "metadata_problem": pool.description.get("metadata_problem") or None,

@@ -14,7 +14,7 @@ from deepaas.serving.pool import Pool
 
 
 def _metadata(app: App, pool: Pool) -> dict[str, Any]:
-    metadata = pool.description.get("metadata") or unloaded_metadata(pool.name)
+    metadata = pool.description.get("metadata") or unloaded_metadata(pool.name, bool(pool.phase))
     path = f"{app.settings.base_path}/v2/models/{quote(pool.name, safe='')}"
     links = {"links": [{"rel": "self", "href": path}]}
     described = {"id": metadata["id"], "name": metadata["name"]} | links | metadata

@@ -44,6 +44,9 @@ _PINNED: dict[object, tuple[str, ...]] = {
     "headers": ("headers",),
 }
 
+LOCATIONS = tuple(str(name) for name in _PINNED)
+"""What the `location` of a field may be."""
+
 
 class InvalidArgumentsError(Exception):
     """The request's arguments are not what the fields ask for.
@@ -126,6 +129,14 @@ class Arguments:
     def visible(self) -> list[Argument]:
         """The arguments that a client can give."""
         return [a for a in self._arguments if not a.field.dump_only]
+
+    @property
+    def passed(self) -> dict[str, FieldLike] | None:
+        """The keyword arguments that the function may get, and their fields; None if hooks of the
+        author's Schema may make something else of them."""
+        if any(self._schema._hooks.values()):
+            return None
+        return {field.attribute or name: field for name, field in self._schema.load_fields.items()}
 
     def load(self, call: Call) -> tuple[dict[str, Any], str]:
         """The keyword arguments that `call` stands for, and the media type of its answer.

@@ -9,7 +9,9 @@ from itertools import islice
 from types import GeneratorType
 from typing import Any
 
+from deepaas.exceptions import ModelMistakeError
 from deepaas.model.v2.exchange import Calling
+from deepaas.model.v2.places import place_of_attribute
 from deepaas.model.v2.wrapper import ModelWrapper
 
 MAX_BATCH_SIZE = 32
@@ -29,7 +31,7 @@ def calling_of(
 ) -> Calling:
     """How `model` is called, by what it defines. The arguments overrule its attributes.
 
-    Raises ValueError for an attribute that is no number in its range.
+    Raises ModelMistakeError for an attribute that is not a whole number in its range.
     """
     if model.has("predict_batch"):
         size = max_batch_size or _number(model, "max_batch_size", MAX_BATCH_SIZE, least=1)
@@ -88,11 +90,11 @@ def _number(model: ModelWrapper, name: str, default: int, least: int) -> int:
     value = getattr(model.model, name, None)
     if value is None:
         return default
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name} is {value!r}, not a whole number of at least {least}")
-    if value > MOST:
-        raise ValueError(f"{name} is {value!r}, but must be at most {MOST}")
-    return value
+    if isinstance(value, int) and not isinstance(value, bool) and least <= value <= MOST:
+        return value
+    text = f"{name} is {value!r:.100}, but must be a whole number from {least} to {MOST}; "
+    where = place_of_attribute(model.model, name)
+    raise ModelMistakeError((where, f"{text}write {name} = {default}"))
 
 
 def _is_async(function: Any) -> bool:

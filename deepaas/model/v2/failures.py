@@ -13,9 +13,11 @@ import sys
 import traceback
 from typing import Any
 
+from deepaas.exceptions import ModelMistakeError
 from deepaas.model.v2.arguments import InvalidArgumentsError
 from deepaas.model.v2.exchange import Reply
 from deepaas.model.v2.headers import ImpossibleHeaderError, check_header
+from deepaas.model.v2.places import at, place_of_error, without_own_frames
 from deepaas.model.v2.results import UnusableResultError, to_json
 
 logger = logging.getLogger("deepaas.worker")
@@ -34,12 +36,62 @@ def one_line(text: str) -> str:
 
 def describe(error: BaseException) -> str:
     """The exception in one line: its type and its text. Never raises."""
+    if isinstance(error, ModelMistakeError):
+        return str(error)
     name = type(error).__name__
     try:
         text = one_line(str(error))
     except BaseException as second:
         text = f"(its text cannot be made: {type(second).__name__})"
     return f"{name}: {text}" if text else name
+
+
+MAX_TRACEBACK = 32 * 1024
+
+
+def causes_of(error: BaseException, package: str) -> tuple[str, list[str]]:
+    """Why a model, whose package has this name, cannot be loaded: for clients, and for the log in a
+    line for each cause, with its place in the model's files if that is known. Never raises."""
+    if isinstance(error, ModelMistakeError):
+        return one_line(str(error)), [one_line(line) for line in error.lines]
+    try:
+        where = place_of_error(error, package)
+    except Exception:  # such as the attributes of a SyntaxError that was made by hand
+        where = ""
+    cause = _cause(error)
+    return cause, [at(where, cause)]
+
+
+def _cause(error: BaseException) -> str:
+    if isinstance(error, SystemExit) and not isinstance(error.code, str):
+        return f"SystemExit: sys.exit({error.code!r:.40}) was called"
+    if isinstance(error, SyntaxError) and isinstance(error.msg, str):
+        return f"{type(error).__name__}: {one_line(error.msg)}"
+    cause = describe(error)
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        package = str(error.name).partition(".")[0]
+        cause += f"; install {package} in the Python environment of deepaas-run"
+    return cause
+
+
+def traceback_of(error: BaseException, *, with_own_frames: bool) -> str:
+    """The calls that have led to what was raised, without its text: `causes_of` has that.
+
+    Empty if there is nothing in it for the author of the model. Never raises.
+    """
+    if not with_own_frames:
+        if isinstance(error, ModelMistakeError):
+            return ""
+        without_own_frames(error)
+    try:
+        lines = "".join(traceback.format_exception(error)).splitlines()
+        last = traceback.format_exception_only(error)[-1].splitlines()
+    except BaseException:  # the text of the exception cannot be made
+        lines, last = traceback.format_tb(error.__traceback__), []
+    if len(last) == 1 and lines[-1:] == last:
+        del lines[-1]
+    text = "\n".join(lines)
+    return text if len(text) <= MAX_TRACEBACK else f"…{text[-MAX_TRACEBACK:]}"
 
 
 def let_go(error: BaseException) -> None:

@@ -27,6 +27,10 @@ class UploadedFile(NamedTuple):
     original_filename: str | None = None
 
 
+class NoDictionaryError(TypeError):
+    """get_metadata has returned something else than a dictionary."""
+
+
 class ModelWrapper:
     """The model called `name`: a module or object, reached by attribute at every call."""
 
@@ -57,14 +61,15 @@ class ModelWrapper:
     def metadata(self) -> dict[str, Any]:
         """What the model says of itself, over the `id` and `name` that it has anyway.
 
-        Raises what the model's get_metadata raises, and TypeError if that returns no dictionary.
+        Raises what the model's get_metadata raises, and NoDictionaryError.
         """
         get_metadata = self.function("get_metadata")
         if get_metadata is None:
             return self.stock_metadata()
         own = get_metadata()
         if not isinstance(own, dict):
-            raise TypeError(f"get_metadata returned {type(own).__name__}, not a dict")
+            name = "None" if own is None else f"a {type(own).__name__}"
+            raise NoDictionaryError(f"get_metadata returns {name}, and not a dictionary")
         return {"id": self.name, "name": self.name} | own
 
     def stock_metadata(self) -> dict[str, Any]:
@@ -72,9 +77,10 @@ class ModelWrapper:
         return {"id": "0", "name": self.name, "description": docstring(self.model)}
 
     def fields(self, function: str) -> Any:
-        """The declared arguments of `function` (predict, train): a dictionary, or a Schema."""
+        """What the model's function that declares the arguments of `function` (predict, train)
+        returns; it should be a dictionary of fields, or a Schema. Empty if there is none."""
         get_arguments = self.function(f"get_{function}_args")
-        return {} if get_arguments is None else (get_arguments() or {})
+        return {} if get_arguments is None else get_arguments()
 
     def warm(self) -> Any:
         """Call the model's warm(), if it has one; an awaitable if that is `async def`."""
@@ -115,8 +121,11 @@ def _is_signature(text: str, cls: type) -> bool:
     return has_fields and text.startswith(f"{cls.__name__}(")
 
 
-def unloaded_metadata(name: str) -> dict[str, Any]:
-    """The metadata of a model that no worker has loaded."""
+def unloaded_metadata(name: str, is_loading: bool = False) -> dict[str, Any]:
+    """The metadata of a model that no worker has loaded, or not yet."""
+    if is_loading:
+        text = "The model is being loaded; it has not described itself yet"
+        return {"id": "0", "name": name, "description": text}
     return {
         "id": "0",
         "name": name,

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from deepaas.exceptions import ModelMistakeError
 from deepaas.model.v2.base import BaseModel
 from deepaas.model.v2.calling import batch_results, calling_of
 from deepaas.model.v2.exchange import Calling
@@ -163,19 +164,21 @@ def test_batches_of_one_are_no_batches(function: Any, expected: Calling, how: st
 def test_attribute_that_is_no_number_is_named(name: str, value: Any) -> None:
     function = predict_async if name == "max_concurrency" else predict_batch
     kind = "predict" if name == "max_concurrency" else "predict_batch"
-    with pytest.raises(ValueError, match=rf"{name} is .*, not a whole number of at least [01]"):
+    said = rf"{name} is .*, but must be a whole number from [01] to {10**9}; write {name} = \d+$"
+    with pytest.raises(ModelMistakeError, match=said):
         calling(None, **{kind: function, name: value})
 
 
 @pytest.mark.parametrize("name", ["max_batch_size", "max_batch_wait_ms", "max_concurrency"])
 def test_attribute_that_is_too_large_is_named(name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name} is {10**12}, but must be at most {10**9}"):
+    said = f"{name} is {10**12}, but must be a whole number from [01] to {10**9}"
+    with pytest.raises(ModelMistakeError, match=said):
         calling(None, predict=predict_async, **_batch_if(name), **{name: 10**12})
 
 
 @pytest.mark.parametrize("name", ["max_batch_size", "max_concurrency"])
 def test_none_at_all_is_too_few(name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name} is 0, not a whole number of at least 1"):
+    with pytest.raises(ModelMistakeError, match=f"{name} is 0, but must be a whole number from 1"):
         calling(None, predict=predict_async, **_batch_if(name), **{name: 0})
 
 

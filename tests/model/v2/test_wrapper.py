@@ -11,7 +11,13 @@ from marshmallow import Schema
 from webargs import fields
 
 from deepaas.model.v2.base import BaseModel
-from deepaas.model.v2.wrapper import ModelWrapper, UploadedFile, docstring, unloaded_metadata
+from deepaas.model.v2.wrapper import (
+    ModelWrapper,
+    NoDictionaryError,
+    UploadedFile,
+    docstring,
+    unloaded_metadata,
+)
 
 FUNCTIONS = ["get_metadata", "warm", "get_predict_args", "predict", "get_train_args", "train"]
 
@@ -153,9 +159,10 @@ def test_metadata_of_the_model_stays_as_it_was() -> None:
 
 @pytest.mark.parametrize("own", [None, [], "text"])
 def test_metadata_that_is_no_dictionary(own: Any) -> None:
-    with pytest.raises(TypeError) as raised:
+    with pytest.raises(NoDictionaryError) as raised:
         wrapped(module(get_metadata=lambda: own)).metadata()
-    assert str(raised.value) == f"get_metadata returned {type(own).__name__}, not a dict"
+    what = "None" if own is None else f"a {type(own).__name__}"
+    assert str(raised.value) == f"get_metadata returns {what}, and not a dictionary"
 
 
 def test_what_get_metadata_raises_comes_out() -> None:
@@ -173,7 +180,7 @@ def test_fields_of_each_function() -> None:
     assert model.fields("train") is train
 
 
-@pytest.mark.parametrize("model", [module(), module(get_predict_args=lambda: None), BaseModel()])
+@pytest.mark.parametrize("model", [module(), BaseModel()])
 def test_no_fields(model: object) -> None:
     assert wrapped(model).fields("predict") == {}
 

@@ -1,0 +1,140 @@
+"""The loading of the models when the server starts: how far it is, and when the port opens."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+import deepaas
+from deepaas.exceptions import NoModelError
+from deepaas.serving.pool import Pool
+
+logger = logging.getLogger("deepaas")
+
+TELL_SECONDS = 5.0
+"""How often the log says which models are still loading."""
+
+_BANNER = """
+  DEEPaaS {version} {what}
+
+    to try it in a browser   {url}/api
+    its description          {url}/swagger.json
+    its models               {url}/v2/models/
+"""
+
+
+class Loading:
+    """Loads the models, each at its own pace.
+
+    `may_open` is set when the port may open: when each model is ready or has failed; `grace`
+    seconds after the first model is ready; or at once, if the port opens `early`. `has_failed` is
+    set if none of the models is ready in the end.
+    """
+
+    def __init__(self, pools: Sequence[Pool], *, grace: float, early: bool) -> None:
+        self.may_open = asyncio.Event()
+        self.has_failed = asyncio.Event()
+        self._pools = pools
+        self._grace = grace
+        self._loop = asyncio.get_running_loop()
+        for pool in pools:
+            pool.is_quiet = True
+        if early:
+            self.may_open.set()
+        self._starts = [asyncio.create_task(pool.start()) for pool in pools]
+        self._starting = asyncio.gather(*self._starts)
+        self._starting.add_done_callback(self._all_have_settled)
+        self._others = [asyncio.create_task(self._tell())]
+        for pool, start in zip(pools, self._starts, strict=True):
+            self._others.append(asyncio.create_task(self._wait_for(pool, start)))
+
+    def check(self) -> None:
+        """Raise NoModelError if none of the models can be served."""
+        if self._starting.done():
+            self._starting.result()
+        if self.has_failed.is_set():
+            names = ", ".join(pool.name for pool in self._pools)
+            raise NoModelError(f"none of the models can be served ({names}); the log says why")
+
+    def opened(self) -> None:
+        """Say which models have failed, and when they are tried again: the server goes on."""
+        for pool in self._pools:
+            pool.is_quiet = False
+            if pool.is_suspended:
+                logger.info("Model %s %s", pool.name, pool.problem)
+            if _has_failed(pool):
+                when = f"in {pool.retries_in:.1f} s" if pool.retries_in else "now"
+                logger.warning("Model %s is not served; it is tried again %s", pool.name, when)
+
+    async def close(self) -> None:
+        """Wait for nothing any more."""
+        self._starting.cancel()
+        tasks = [*self._starts, *self._others]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(self._starting, *tasks, return_exceptions=True)
+
+    def _all_have_settled(self, starting: asyncio.Future[list[None]]) -> None:
+        if starting.cancelled():
+            return
+        if starting.exception() is None and all(map(_has_failed, self._pools)):
+            self.has_failed.set()
+        self.may_open.set()
+
+    async def _wait_for(self, pool: Pool, start: asyncio.Task[None]) -> None:
+        """Say what a model can do when it is ready, if need be after it has failed."""
+        await pool.was_ready.wait()
+        if not self.may_open.is_set():
+            self._loop.call_later(self._grace, self.may_open.set)
+        await asyncio.wait([start])  # until its other workers are ready too
+        _report(pool)
+
+    async def _tell(self) -> None:
+        """Say at once and every few seconds which models are loading, and how far they are."""
+        while not self._starting.done():
+            phases = [
+                f"{pool.name} ({pool.phase}, {pool.seconds_so_far:.0f} s so far)"
+                for pool in self._pools
+                if pool.phase
+            ]
+            if phases:
+                logger.info("Loading %s", ", ".join(phases))
+            await asyncio.sleep(TELL_SECONDS)
+
+
+def _has_failed(pool: Pool) -> bool:
+    return not (pool.was_ready.is_set() or pool.is_suspended or pool.phase)
+
+
+def banner(pools: Sequence[Pool], url: str) -> str:
+    """What is served, what is not, and where."""
+    serves = [pool.name for pool in pools if pool.ready]
+    parts = [f"serves {', '.join(serves)}" if serves else "serves no model yet"]
+    loading = [f"{pool.name} ({pool.phase})" for pool in pools if pool.phase]
+    if loading:
+        parts.append(f"still loading: {', '.join(loading)}")
+    suspended = [pool.name for pool in pools if pool.is_suspended]
+    if suspended:
+        parts.append(f"being trained: {', '.join(suspended)}")
+    failed = [pool.name for pool in pools if _has_failed(pool)]
+    if failed:
+        parts.append(f"not served, as the log says why: {', '.join(failed)}")
+    what = "\n    ".join(parts)
+    return _BANNER.format(version=deepaas.__version__, what=what, url=url)
+
+
+def _report(pool: Pool) -> None:
+    """Log what a model can do, and how long it took to be ready."""
+    can = list(pool.description["has"])
+    if "predict" in can:
+        names = [argument["name"] for argument in pool.description["predict"]["arguments"]]
+        can[can.index("predict")] = f"predict({', '.join(names)})"
+    logger.info(
+        "Model %s (%s) ready in %.2f s with %d worker(s): %s",
+        pool.name,
+        pool.source.target,
+        pool.seconds_to_ready,
+        pool.options.crew.workers,
+        ", ".join(can) or "nothing to call",
+    )

@@ -1,0 +1,209 @@
+"""What a model declares: its arguments, the form of its answer, its metadata.
+
+If the author has made a mistake with which the model cannot be served, ModelMistakeError has a line
+for the log: the file and line, what is wrong, and what to write instead.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from marshmallow import Schema, fields
+
+from deepaas.exceptions import ModelMistakeError
+from deepaas.model.v2.places import (
+    code_of,
+    place_of_attribute,
+    place_of_entry,
+    place_of_function,
+)
+from deepaas.model.v2.wrapper import ModelWrapper, NoDictionaryError
+
+FIELDS: dict[object, str] = {
+    str: "fields.Str()",
+    int: "fields.Int()",
+    float: "fields.Float()",
+    bool: "fields.Bool()",
+    dict: "fields.Dict()",
+    list: "fields.List(fields.Str())",
+}
+"""The fields for values of these types."""
+
+
+def declared_fields(model: ModelWrapper, function: str, notes: list[str] | None = None) -> Any:
+    """The declared arguments of `function` (predict, train): a dictionary of fields, or a Schema.
+
+    Raises ModelMistakeError if it is neither, and what the model's own code raises. What is empty
+    and not a dictionary, such as None, stands for no arguments: `notes` gets a line about it.
+    """
+    name = f"get_{function}_args"
+    get = model.function(name)
+    if get is None:
+        return {}
+    if inspect.iscoroutinefunction(get):
+        text = f'{name} is "async def", but it is not awaited; write def {name}'
+        raise ModelMistakeError((place_of_function(get), text))
+    _check_parameters(get, name)
+    declared = model.fields(function)
+    if _is_schema(declared):
+        return declared
+    if not isinstance(declared, Mapping):
+        text = f"{name} returns {a(declared)}, and not a dictionary; write return "
+        error = ModelMistakeError((place_of_function(get), text + '{"name": fields.Str()}'))
+        if declared:
+            raise error
+        if notes is not None:
+            notes += error.lines
+        return {}
+    _check_entries(
+        declared, "the argument", lambda key: place_of_entry(get, key), has_defaults=True
+    )
+    return declared
+
+
+def declared_schema(model: ModelWrapper, notes: list[str] | None = None) -> Any:
+    """The form of the answer that the model declares: a dictionary of fields or a Schema, or None.
+
+    Raises ModelMistakeError if it is something else. If only some entries of a dictionary are not
+    fields, marshmallow ignores these, and `notes` gets a line about each.
+    """
+    schema = model.schema
+    if schema is None or _is_schema(schema):
+        return schema
+    if not isinstance(schema, Mapping):
+        text = (
+            f"schema is {a(schema)}, and neither a dictionary of fields nor a marshmallow Schema; "
+            'write schema = {"name": fields.Str()}'
+        )
+        raise ModelMistakeError((place_of_attribute(model.model, "schema"), text))
+
+    def where(key: str) -> str:
+        return place_of_attribute(model.model, "schema", key)
+
+    try:
+        _check_entries(schema, "in schema, the field", where, has_defaults=False)
+    except ModelMistakeError as error:
+        has_fields = any(map(is_field, schema.values()))
+        if not has_fields or any(map(_is_field_class, schema.values())):
+            raise
+        if notes is not None:
+            notes += error.lines
+    return schema
+
+
+def check_warm(model: ModelWrapper) -> None:
+    """Raise ModelMistakeError if the model's `warm` cannot be called without arguments."""
+    warm = model.function("warm")
+    if warm is not None:
+        _check_parameters(warm, "warm")
+
+
+def metadata_of(model: ModelWrapper) -> dict[str, Any]:
+    """What the model says of itself. Raises ModelMistakeError if that is not a dictionary, and what
+    its get_metadata raises."""
+    get = model.function("get_metadata")
+    if get is None:
+        return model.stock_metadata()
+    _check_parameters(get, "get_metadata")
+    try:
+        return model.metadata()
+    except NoDictionaryError as error:
+        text = f'{error}; write return {{"name": "my model"}}'
+        raise ModelMistakeError((place_of_function(get), text)) from None
+
+
+def _check_parameters(function: Callable[..., Any], name: str) -> None:
+    """Raise ModelMistakeError if a function that is called without arguments needs some."""
+    if lacks_self(function):
+        text = f"{name} lacks the parameter self; write def {name}(self)"
+        raise ModelMistakeError((place_of_function(function), text))
+    needed = [p.name for p in parameters_of(function) or () if is_needed(p)]
+    if needed:
+        remedy = "remove it" if len(needed) == 1 else "remove them"
+        text = f"{name} is called without arguments, but needs {listed(needed)}; {remedy}"
+        raise ModelMistakeError((place_of_function(function), text))
+
+
+def _check_entries(
+    declared: Mapping[Any, Any], what: str, where: Callable[[str], str], *, has_defaults: bool
+) -> None:
+    """Raise ModelMistakeError if not every value of the dictionary is a field."""
+    wrong = {str(key): value for key, value in declared.items() if not is_field(value)}
+    mistakes = [
+        (where(key), f"{what} {key!r} {_not_a_field(value, has_defaults)}")
+        for key, value in wrong.items()
+    ]
+    if mistakes:
+        raise ModelMistakeError(*mistakes)
+
+
+def _not_a_field(value: Any, has_defaults: bool) -> str:
+    """What is wrong with an entry that is not a field, and what to write."""
+    if _is_field_class(value):
+        name = value.__name__
+        name = f"fields.{name}" if getattr(fields, name, None) is value else name
+        return f"is the class {name}; write {name}()"
+    if isinstance(value, type):
+        remedy = FIELDS.get(value, "a field, such as fields.Str()")
+        return f"is the type {value.__name__}, and not a field; write {remedy}"
+    remedy = FIELDS.get(type(value), "")
+    if isinstance(value, str | int | float):
+        if has_defaults:
+            remedy = remedy.replace("()", f"(load_default={value!r})")
+        return f"is {value!r}, and not a field; write {remedy}"
+    return f"is {a(value)}, and not a field; write {remedy or 'a field, such as fields.Str()'}"
+
+
+def is_field(value: Any) -> bool:
+    return isinstance(value, fields.Field)
+
+
+def _is_field_class(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, fields.Field)
+
+
+def _is_schema(value: Any) -> bool:
+    return isinstance(value, Schema) or (isinstance(value, type) and issubclass(value, Schema))
+
+
+# --- parameters, and words for people
+
+
+def parameters_of(function: Callable[..., Any] | None) -> list[inspect.Parameter] | None:
+    """The parameters of what is called, which may be a decorator's; None if they are not known."""
+    try:
+        signature = inspect.signature(function, follow_wrapped=False)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+    return list(signature.parameters.values())
+
+
+def is_needed(parameter: inspect.Parameter) -> bool:
+    variable = (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+    return parameter.default is parameter.empty and parameter.kind not in variable
+
+
+def lacks_self(function: Any) -> bool:
+    """Whether a method was written without any parameter."""
+    if not inspect.ismethod(function):
+        return False
+    code = code_of(function)
+    takes_any = inspect.CO_VARARGS & getattr(code, "co_flags", inspect.CO_VARARGS)
+    return not takes_any and code.co_argcount == 0
+
+
+def listed(names: Iterable[str], quote: str = "'") -> str:
+    quoted = [f"{quote}{name}{quote}" for name in names]
+    return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} and {quoted[-1]}"
+
+
+def a(value: Any) -> str:
+    """What a value is, for people: a list, None, a class."""
+    if value is None:
+        return "None"
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    name = type(value).__name__
+    return f"{'an' if name[:1].lower() in 'aeio' else 'a'} {name}"

@@ -1,0 +1,290 @@
+"""Mistakes that authors make when they write a model, and what the server says about each.
+
+Each is a small model in a file of its own. `said` is the line of the log, from "Model" on, where
+`{at}` stands for the name of the file, and of the model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+FIELDS = "from webargs import fields, validate\n"
+
+
+@dataclass(frozen=True)
+class Planted:
+    """A mistake: what was done, for people; the code; what is said; what is served of the file."""
+
+    what: str
+    code: str
+    said: str
+    attribute: str = ""
+
+
+def arguments(
+    *entries: str, predict: str = "def predict(**arguments):\n    return arguments\n"
+) -> str:
+    """A model with these entries in the dictionary that its get_predict_args returns.
+
+    The first one is on line 4.
+    """
+    inner = "".join(f"        {entry},\n" for entry in entries)
+    return f"{FIELDS}def get_predict_args():\n    return {{\n{inner}    }}\n{predict}"
+
+
+MISTAKES = {
+    # --- with which the model is not served
+    "syntax": Planted(
+        "a syntax error",
+        "def predict(:\n    return 1\n",
+        "Model syntax cannot be imported: syntax.py:1: SyntaxError: invalid syntax",
+    ),
+    "missing_library": Planted(
+        "a library that is not installed",
+        "import json\nimport numpyy\n",
+        "Model missing_library cannot be imported: missing_library.py:2: ModuleNotFoundError: "
+        "No module named 'numpyy'; install numpyy in the Python environment of deepaas-run",
+    ),
+    "unknown_name": Planted(
+        "a name that is not defined, such as a forgotten import",
+        "def get_predict_args():\n    return {'x': fields.Float()}\n",
+        "Model unknown_name cannot be loaded: unknown_name.py:2: NameError: "
+        "name 'fields' is not defined",
+    ),
+    "exits": Planted(
+        "the module calls sys.exit",
+        "import sys\nsys.exit(2)\n",
+        "Model exits cannot be imported: exits.py:2: SystemExit: sys.exit(2) was called",
+    ),
+    "wrong_attribute": Planted(
+        "deepaas-run wrong_attribute.py:Modle",
+        "class Model:\n    def predict(self):\n        return 1\n",
+        "Model wrong_attribute cannot be imported: wrong_attribute.py has no attribute 'Modle'; "
+        "did you mean Model?",
+        "Modle",
+    ),
+    "needy_class": Planted(
+        "a class that cannot be made without arguments",
+        "class Needy:\n    def __init__(self, weights):\n        self.weights = weights\n",
+        "Model needy_class cannot be imported: the class Needy cannot be made without 'weights'; "
+        "give defaults in __init__, or make an object of it and serve needy_class.py:<its name>",
+        "Needy",
+    ),
+    "list_of_arguments": Planted(
+        "get_predict_args returns a list",
+        FIELDS + "def get_predict_args():\n    return [fields.Float()]\n",
+        "Model list_of_arguments cannot be loaded: list_of_arguments.py:2: get_predict_args "
+        'returns a list, and not a dictionary; write return {"name": fields.Str()}',
+    ),
+    "field_class": Planted(
+        "a field without parentheses",
+        arguments('"x": fields.Float'),
+        "Model field_class cannot be loaded: field_class.py:4: the argument 'x' is the class "
+        "fields.Float; write fields.Float()",
+    ),
+    "python_type": Planted(
+        "a type of Python in place of a field",
+        arguments('"x": float'),
+        "Model python_type cannot be loaded: python_type.py:4: the argument 'x' is the type "
+        "float, and not a field; write fields.Float()",
+    ),
+    "default_only": Planted(
+        "a default value in place of a field",
+        arguments('"threshold": 0.5'),
+        "Model default_only cannot be loaded: default_only.py:4: the argument 'threshold' is 0.5, "
+        "and not a field; write fields.Float(load_default=0.5)",
+    ),
+    "async_arguments": Planted(
+        'get_predict_args is "async def"',
+        "async def get_predict_args():\n    return {}\n",
+        "Model async_arguments cannot be loaded: async_arguments.py:1: get_predict_args is "
+        '"async def", but it is not awaited; write def get_predict_args',
+    ),
+    "required_default": Planted(
+        "a field that is required and has a default",
+        arguments('"x": fields.Float(required=True, load_default=1)'),
+        "Model required_default cannot be loaded: required_default.py:4: ValueError: "
+        "'load_default' must not be set for required fields.",
+    ),
+    "schema_text": Planted(
+        "a schema that is not a schema",
+        'def predict():\n    return 1\n\nschema = "float"\n',
+        "Model schema_text cannot be loaded: schema_text.py:4: schema is a str, and neither a "
+        'dictionary of fields nor a marshmallow Schema; write schema = {"name": fields.Str()}',
+    ),
+    "json_schema": Planted(
+        "a JSON schema in place of fields",
+        'schema = {\n    "type": "object",\n}\n',
+        "Model json_schema cannot be loaded: json_schema.py:2: in schema, the field 'type' is "
+        "'object', and not a field; write fields.Str()",
+    ),
+    "warm_with_self": Planted(
+        "warm in a module has the parameter self",
+        "def warm(self):\n    pass\n",
+        "Model warm_with_self cannot be loaded: warm_with_self.py:1: warm is called without "
+        "arguments, but needs 'self'; remove it",
+    ),
+    "arguments_without_self": Planted(
+        "a method lacks self",
+        "class Model:\n    def get_predict_args():\n        return {}\n",
+        "Model arguments_without_self cannot be loaded: arguments_without_self.py:2: "
+        "get_predict_args lacks the parameter self; write def get_predict_args(self)",
+        "Model",
+    ),
+    "no_weights": Planted(
+        "warm does not find a file",
+        'def warm():\n    open("weights.pt")\n',
+        "Model no_weights cannot be warmed: no_weights.py:2: FileNotFoundError: "
+        "[Errno 2] No such file or directory: 'weights.pt'",
+    ),
+    "batch_size": Planted(
+        "max_batch_size is a text",
+        'max_batch_size = "32"\ndef predict_batch(batch):\n    return batch\n',
+        "Model batch_size cannot be loaded: batch_size.py:1: max_batch_size is '32', but must be "
+        "a whole number from 1 to 1000000000; write max_batch_size = 32",
+    ),
+    # --- with which the model is served
+    "not_taken": Planted(
+        "predict does not take a declared argument",
+        arguments('"x": fields.Float()', predict="def predict():\n    return 1\n"),
+        "Model not_taken: not_taken.py:6: predict does not take 'x', which get_predict_args "
+        "declares; add x or **arguments to its parameters",
+    ),
+    "not_declared": Planted(
+        "predict needs an argument that is not declared",
+        arguments(
+            '"x": fields.Float(required=True)',
+            predict="def predict(x, size: int):\n    return x\n",
+        ),
+        "Model not_declared: not_declared.py:6: predict needs 'size', which get_predict_args does "
+        'not declare; add "size": fields.Int(required=True) to it',
+    ),
+    "nothing_declared": Planted(
+        "predict needs arguments, and there is no get_predict_args",
+        "def predict(x: float):\n    return x\n",
+        "Model nothing_declared: nothing_declared.py:1: predict needs 'x', but there is no "
+        'get_predict_args; write def get_predict_args(): return {"x": fields.Float(required=True)}',
+    ),
+    "two_names": Planted(
+        "an argument is spelt differently in two places",
+        arguments(
+            '"treshold": fields.Float(load_default=1)',
+            predict="def predict(threshold):\n    return threshold\n",
+        ),
+        "Model two_names: two_names.py:6: predict takes 'threshold', but get_predict_args declares "
+        "'treshold'; write the same name in both",
+    ),
+    "one_dictionary": Planted(
+        "predict expects all arguments in one",
+        arguments('"x": fields.Float()', predict='def predict(args):\n    return args["x"]\n'),
+        "Model one_dictionary: one_dictionary.py:6: predict gets its arguments by name, and not "
+        "as one; write def predict(**args)",
+    ),
+    "left_out": Planted(
+        "predict needs an argument that a request may leave out",
+        arguments('"x": fields.Float()', predict="def predict(x):\n    return x\n"),
+        "Model left_out: left_out.py:6: predict needs 'x', but a request may leave it out; write "
+        "fields.Float(required=True) or def predict(x=None)",
+    ),
+    "self_in_module": Planted(
+        "predict in a module has the parameter self",
+        "def predict(self):\n    return 1\n",
+        "Model self_in_module: self_in_module.py:1: predict is not in a class, but has the "
+        "parameter self; remove it",
+    ),
+    "predict_without_self": Planted(
+        "predict in a class lacks self",
+        "class Model:\n    def predict():\n        return 1\n",
+        "Model predict_without_self: predict_without_self.py:2: predict lacks the parameter self; "
+        "write def predict(self, ...)",
+        "Model",
+    ),
+    "train_signature": Planted(
+        "train does not take a declared argument",
+        FIELDS + "def get_train_args():\n    return {'epochs': fields.Int()}\n"
+        "def train():\n    return 1\n",
+        "Model train_signature: train_signature.py:4: train does not take 'epochs', which "
+        "get_train_args declares; add epochs or **arguments to its parameters",
+    ),
+    "train_field_class": Planted(
+        "a field of get_train_args without parentheses (trainings are refused)",
+        FIELDS + "def get_train_args():\n    return {'epochs': fields.Int}\n"
+        "def train(epochs=1):\n    return 1\n",
+        "Model train_field_class: train_field_class.py:3: the argument 'epochs' is the class "
+        "fields.Integer; write fields.Integer()",
+    ),
+    "misspelt": Planted(
+        "a misspelt function",
+        "def predit(**arguments):\n    return arguments\ndef train():\n    return 1\n",
+        "Model misspelt: misspelt.py:1: the function 'predit' is never called; rename it to "
+        "'predict'",
+    ),
+    "misspelt_arguments": Planted(
+        "a misspelt get_predict_args",
+        FIELDS + "def get_predict_arg():\n    return {'x': fields.Float()}\n"
+        "def predict(**arguments):\n    return arguments\n",
+        "Model misspelt_arguments: misspelt_arguments.py:2: the function 'get_predict_arg' is "
+        "never called; rename it to 'get_predict_args'",
+    ),
+    "misspelt_schema": Planted(
+        "a misspelt schema",
+        FIELDS + "def predict():\n    return {'x': 1.5}\n\nshema = {'x': fields.Float()}\n",
+        "Model misspelt_schema: misspelt_schema.py:5: 'shema' is never used; rename it to 'schema'",
+    ),
+    "no_function": Planted(
+        "predict is not a function",
+        "def train():\n    return 1\n\npredict = None or 'nothing'\n",
+        "Model no_function: no_function.py:4: predict is a str, and not a function; write def "
+        "predict",
+    ),
+    "nothing_to_call": Planted(
+        "the model has no function that the server calls",
+        '"""A model."""\n\ndef load():\n    return 1\n',
+        "Model nothing_to_call: nothing_to_call.py:1: the model has neither predict nor train; "
+        "write def predict(**arguments)",
+    ),
+    "no_return": Planted(
+        "get_predict_args lacks return",
+        FIELDS + "def get_predict_args():\n    {'x': fields.Float()}\n"
+        "def predict(**arguments):\n    return arguments\n",
+        "Model no_return: no_return.py:2: get_predict_args returns None, and not a dictionary; "
+        'write return {"name": fields.Str()}',
+    ),
+    "accept_without_choices": Planted(
+        "accept has no choices",
+        arguments('"accept": fields.Str()'),
+        "Model accept_without_choices: accept_without_choices.py:4: the argument 'accept' has no "
+        "choices, so that the server cannot tell which media types predict returns; write "
+        'fields.Str(validate=validate.OneOf(["application/json", "image/png"]))',
+    ),
+    "accept_png": Planted(
+        "a choice of accept is not a media type",
+        arguments('"accept": fields.Str(validate=validate.OneOf(["png"]))'),
+        "Model accept_png: accept_png.py:4: 'png' in 'accept' is not a media type; write one such "
+        "as 'image/png'",
+    ),
+    "unknown_location": Planted(
+        "a location that does not exist",
+        arguments('"x": fields.Float(metadata={"location": "body"})'),
+        "Model unknown_location: unknown_location.py:4: the argument 'x' has the unknown location "
+        "'body'; write one of query, querystring, form, files, json, headers",
+    ),
+    "file_in_text": Planted(
+        "a file in a field of texts",
+        arguments('"image": fields.Str(metadata={"type": "file", "location": "form"})'),
+        "Model file_in_text: file_in_text.py:4: the argument 'image' is a file, which "
+        "fields.String cannot take; write fields.Raw in its place",
+    ),
+    "metadata_list": Planted(
+        "get_metadata returns something else than a dictionary",
+        "def predict():\n    return 1\n\ndef get_metadata():\n    return ['me']\n",
+        "Model metadata_list: metadata_list.py:4: get_metadata returns a list, and not a "
+        'dictionary; write return {"name": "my model"}',
+    ),
+    "batch_by_name": Planted(
+        "predict_batch does not take a list",
+        "def predict_batch(**arguments):\n    return []\n",
+        "Model batch_by_name: batch_by_name.py:1: predict_batch is called with one list; write "
+        "def predict_batch(batch)",
+    ),
+}
