@@ -21,7 +21,7 @@ import os
 import struct
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import orjson
@@ -34,6 +34,8 @@ MAX_INLINE = 1024 * 1024
 """Bytes of the body of a reply; a larger one is handed over as a file."""
 
 MAX_REPLY = 16 * 1024 * 1024  # far above what a worker ever sends: large bodies are in files
+MAX_LINE = 16 * 1024 * 1024
+"""Bytes of a line on the control connection; the longest is the description of a model."""
 
 _CALL = struct.Struct("<IIH")  # id, length of the meta data, company
 _COMPANY = struct.Struct("<H")
@@ -122,6 +124,7 @@ def call_id_of(packet: bytes) -> int:
 
 
 def decode_call(packet: memoryview) -> tuple[int, Call]:
+    """The call and its id. Raises OSError if its file cannot be read."""
     call_id, length, _ = _CALL.unpack_from(packet)
     if length == _IN_FILE:
         with open(bytes(packet[CALL_HEADER:]), "rb") as file:
@@ -160,6 +163,10 @@ def encode_stream(call_id: int, message: Opened | Part | Closed) -> bytes:
             return _REPLY.pack(len(meta), call_id, 200, len(meta)) + meta
 
 
+def _are_headers(headers: dict[object, object] | None) -> bool:
+    return not headers or all(type(value) is str for value in headers.values())
+
+
 class ReplyReader:
     """Cuts the stream of replies into replies."""
 
@@ -180,30 +187,40 @@ class ReplyReader:
         position, end, header = 0, len(data), _REPLY.size
         while end - position >= header:
             length, call_id, status, meta_length = _REPLY.unpack_from(data, position)
-            if length > MAX_REPLY:
-                raise ValueError(f"a reply of {length} bytes is none")
+            if length > MAX_REPLY or meta_length > length:
+                raise ValueError(f"no reply has {length} bytes, {meta_length} of them meta data")
             start = position + header
             if end - start < length:
                 break
             position = start + length
             if not meta_length:
                 body_bytes = data[start:position]
-                yield call_id, Part(body_bytes) if status == _PART else Reply(status, body_bytes)
+                if status == _PART:
+                    yield call_id, Part(body_bytes)
+                elif 200 <= status <= 599:
+                    yield call_id, Reply(status, body_bytes)
+                else:
+                    raise ValueError(f"no reply has the status {status}")
                 continue
             body = start + meta_length
-            meta = orjson.loads(data[start:body])
-            if status == _CLOSED:
-                yield call_id, Closed(*meta)
-                continue
-            if len(meta) == 1:
-                yield call_id, Opened(*meta)
-                continue
-            headers, reason, code, has_fd = meta
-            fd = self._fds.pop(0) if has_fd else -1
-            yield call_id, Reply(status, data[body:position], headers, reason, code, fd)
+            yield call_id, self._with_meta(status, data[start:body], data[body:position])
         self._buffer = data[position:]
         if self._fds and (not self._buffer or len(self._fds) > 1):
             raise ValueError("a descriptor that belongs to no reply")
+
+    def _with_meta(self, status: int, data: bytes, body: bytes) -> ReplyMessage:
+        meta = orjson.loads(data)
+        match meta:
+            case [str(reason), str(code)] if status == _CLOSED:
+                return Closed(reason, code)
+            case [dict(headers)] if status == 200 and _are_headers(headers):
+                return Opened(headers)
+            case [None | dict() as headers, str(reason), str(code), bool(has_fd)] if (
+                200 <= status <= 599 and _are_headers(headers) and (self._fds or not has_fd)
+            ):
+                fd = self._fds.pop(0) if has_fd else -1
+                return Reply(status, body, headers, reason, code, fd)
+        raise ValueError("a reply whose meta data are of a wrong kind, or whose file is missing")
 
     def take_fds(self) -> list[int]:
         """Descriptors that came without their reply, when the worker has died in between."""
@@ -280,6 +297,8 @@ class Cancel:
 
 ControlMessage = Start | Phase | Ready | Failed | Taken | Cancel
 _KINDS = {kind.__name__: kind for kind in (Start, Phase, Ready, Failed, Taken, Cancel)}
+_TYPES = {"str": str, "int": int, "bool": bool}
+"""The types of fields that are checked; all others are objects of JSON."""
 
 
 def encode_control(message: ControlMessage) -> bytes:
@@ -287,6 +306,25 @@ def encode_control(message: ControlMessage) -> bytes:
 
 
 def decode_control(line: bytes) -> ControlMessage:
-    kind, values = exact_json.loads(line)
-    message: ControlMessage = _KINDS[kind](**values)
+    """The message of a line. Raises ValueError if it is none."""
+    match exact_json.loads(line):
+        case [str(name), dict(values)] if name in _KINDS:
+            kind = _KINDS[name]
+        case _:
+            raise ValueError("this is no message of the control connection")
+    try:
+        message: ControlMessage = kind(**values)
+    except TypeError:
+        raise ValueError(f"a message {name} with fields that are not its own") from None
+    for one in fields(kind):
+        if type(getattr(message, one.name)) is not _TYPES.get(str(one.type), dict):
+            raise ValueError(f"a message {name} whose {one.name} is of a wrong type")
     return message
+
+
+def cut_lines(data: bytes) -> tuple[list[bytes], bytes]:
+    """The whole lines, and what has come of the next. Raises ValueError if that is too long."""
+    *lines, rest = data.split(b"\n")
+    if len(rest) > MAX_LINE:
+        raise ValueError(f"a line of more than {MAX_LINE} bytes")
+    return lines, rest
