@@ -163,8 +163,13 @@ def encode_stream(call_id: int, message: Opened | Part | Closed) -> bytes:
             return _REPLY.pack(len(meta), call_id, 200, len(meta)) + meta
 
 
-def _are_headers(headers: dict[object, object] | None) -> bool:
-    return not headers or all(type(value) is str for value in headers.values())
+def _are_headers(headers: object) -> bool:
+    if type(headers) is not dict:
+        return False
+    for value in headers.values():  # noqa: SIM110  # all() takes longer
+        if type(value) is not str:
+            return False
+    return True
 
 
 class ReplyReader:
@@ -209,17 +214,25 @@ class ReplyReader:
             raise ValueError("a descriptor that belongs to no reply")
 
     def _with_meta(self, status: int, data: bytes, body: bytes) -> ReplyMessage:
+        """The message with these meta data. Not by patterns of `match`, which take three times as
+        long."""
         meta = orjson.loads(data)
-        match meta:
-            case [str(reason), str(code)] if status == _CLOSED:
-                return Closed(reason, code)
-            case [dict(headers)] if status == 200 and _are_headers(headers):
-                return Opened(headers)
-            case [None | dict() as headers, str(reason), str(code), bool(has_fd)] if (
-                200 <= status <= 599 and _are_headers(headers) and (self._fds or not has_fd)
-            ):
-                fd = self._fds.pop(0) if has_fd else -1
-                return Reply(status, body, headers, reason, code, fd)
+        if type(meta) is list:
+            size = len(meta)
+            if size == 4:
+                headers, reason, code, has_fd = meta
+                if (
+                    200 <= status <= 599
+                    and type(reason) is type(code) is str
+                    and (headers is None or _are_headers(headers))
+                    and (has_fd is False or (has_fd is True and self._fds))
+                ):
+                    fd = self._fds.pop(0) if has_fd else -1
+                    return Reply(status, body, headers, reason, code, fd)
+            elif size == 1 and status == 200 and _are_headers(meta[0]):
+                return Opened(meta[0])
+            elif size == 2 and status == _CLOSED and type(meta[0]) is type(meta[1]) is str:
+                return Closed(*meta)
         raise ValueError("a reply whose meta data are of a wrong kind, or whose file is missing")
 
     def take_fds(self) -> list[int]:
@@ -297,8 +310,14 @@ class Cancel:
 
 ControlMessage = Start | Phase | Ready | Failed | Taken | Cancel
 _KINDS = {kind.__name__: kind for kind in (Start, Phase, Ready, Failed, Taken, Cancel)}
-_TYPES = {"str": str, "int": int, "bool": bool}
-"""The types of fields that are checked; all others are objects of JSON."""
+_FIELDS = {
+    kind: [
+        (one.name, {"str": str, "int": int, "bool": bool}.get(str(one.type), dict))
+        for one in fields(kind)
+    ]
+    for kind in _KINDS.values()
+}
+"""The types of the fields of each kind, as JSON gives them."""
 
 
 def encode_control(message: ControlMessage) -> bytes:
@@ -307,18 +326,20 @@ def encode_control(message: ControlMessage) -> bytes:
 
 def decode_control(line: bytes) -> ControlMessage:
     """The message of a line. Raises ValueError if it is none."""
-    match exact_json.loads(line):
-        case [str(name), dict(values)] if name in _KINDS:
-            kind = _KINDS[name]
-        case _:
-            raise ValueError("this is no message of the control connection")
+    value = exact_json.loads(line)
+    if type(value) is not list or len(value) != 2 or type(value[0]) is not str:
+        raise ValueError("this is no message of the control connection")
+    name, values = value
+    if name not in _KINDS or type(values) is not dict:
+        raise ValueError("this is no message of the control connection")
+    kind = _KINDS[name]
     try:
         message: ControlMessage = kind(**values)
     except TypeError:
         raise ValueError(f"a message {name} with fields that are not its own") from None
-    for one in fields(kind):
-        if type(getattr(message, one.name)) is not _TYPES.get(str(one.type), dict):
-            raise ValueError(f"a message {name} whose {one.name} is of a wrong type")
+    for field_name, type_ in _FIELDS[kind]:
+        if type(getattr(message, field_name)) is not type_:
+            raise ValueError(f"a message {name} whose {field_name} is of a wrong type")
     return message
 
 
