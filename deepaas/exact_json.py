@@ -24,8 +24,15 @@ def loads(data: bytes) -> Any:
     try:
         value = orjson.loads(data)
     except ValueError:  # a lone surrogate, unless it is no JSON at all
+        return _loads_slowly(data)
+    return _loads_slowly(data) if has_large_float(value) else value
+
+
+def _loads_slowly(data: bytes) -> Any:
+    try:
         return json.loads(data)
-    return json.loads(data) if has_large_float(value) else value
+    except RecursionError:
+        raise ValueError("the JSON text is nested too deeply") from None
 
 
 def dumps(value: object, default: Callable[[Any], Any] | None = None) -> bytes:

@@ -73,6 +73,12 @@ def test_value_that_no_reader_would_take_is_refused() -> None:
         exact_json.dumps(value)
 
 
+@pytest.mark.parametrize("text", [b"[" * 100_000, b'{"a":' * 100_000 + b"1" + b"}" * 100_000])
+def test_text_that_is_nested_too_deeply_is_refused(text: bytes) -> None:
+    with pytest.raises(ValueError, match="nested too deeply"):
+        exact_json.loads(text)
+
+
 @pytest.mark.parametrize("text", [b"", b"{", b"[1,]", b"'a'", b"\xff"])
 def test_text_that_is_no_json_is_refused(text: bytes) -> None:
     with pytest.raises((json.JSONDecodeError, UnicodeDecodeError)):

@@ -83,7 +83,7 @@ class App:
                 answer = await self._answer(request)
             if type(answer) is not JSONAnswer and not answer.prepared:
                 add_common_headers(answer.headers)
-            if self.draining:
+            if self.draining or _wants_no_more_http(request):
                 answer.force_close()
             return answer
         finally:
@@ -142,3 +142,14 @@ class App:
         """The answer to what this server has done wrong, while that is being handled."""
         logger.exception("Answering %s %s failed", request.method, shown_target(request))
         return error_answer(500, "internal_error", "The server failed; its log says why")
+
+
+def _wants_no_more_http(request: web.BaseRequest) -> bool:
+    """Whether the bytes behind this request are those of another protocol.
+
+    aiohttp takes them for requests, but a proxy does not. It reads the bodies of other upgrades.
+    """
+    return request._message.upgrade and (
+        request.method == hdrs.METH_CONNECT
+        or request.headers.get(hdrs.UPGRADE, "").lower() == "websocket"
+    )

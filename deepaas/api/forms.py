@@ -36,6 +36,8 @@ PARTS_AT_ONCE = 8
 """How many parts are read without a pause."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+_POSITION = re.compile(r" (?:at \d+|\(\d+\))$")
+"""The parser counts from the beginning of a chunk, which means nothing to the client."""
 
 # What clients send is told to them, not to the log.
 logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
@@ -135,7 +137,8 @@ class Form:
         try:
             self._parser.write(data)
         except FormParserError as error:
-            raise BadRequestError(f"The multipart body is malformed: {error}") from None
+            fault = _POSITION.sub("", str(error))
+            raise BadRequestError(f"The multipart body is malformed: {fault}") from None
 
     def _after_preamble(self, data: bytes) -> bytes:
         """The bytes after the first boundary; those before it have no meaning."""

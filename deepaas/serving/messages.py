@@ -21,7 +21,7 @@ import os
 import struct
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import orjson
@@ -34,6 +34,8 @@ MAX_INLINE = 1024 * 1024
 """Bytes of the body of a reply; a larger one is handed over as a file."""
 
 MAX_REPLY = 16 * 1024 * 1024  # far above what a worker ever sends: large bodies are in files
+MAX_LINE = 16 * 1024 * 1024
+"""Bytes of a line on the control connection; the longest is the description of a model."""
 
 _CALL = struct.Struct("<IIH")  # id, length of the meta data, company
 _COMPANY = struct.Struct("<H")
@@ -123,6 +125,7 @@ def call_id_of(packet: bytes) -> int:
 
 
 def decode_call(packet: memoryview) -> tuple[int, Call]:
+    """The call and its id. Raises OSError if its file cannot be read."""
     call_id, length, _ = _CALL.unpack_from(packet)
     if length == _IN_FILE:
         with open(bytes(packet[CALL_HEADER:]), "rb") as file:
@@ -162,12 +165,23 @@ def encode_stream(call_id: int, message: Opened | Part | Closed) -> bytes:
             return _REPLY.pack(len(meta), call_id, 200, len(meta)) + meta
 
 
-_OF_OPENED = 2
-"""The most parts that the meta data of an Opened have; those of a Reply have more."""
+def _are_headers(headers: object) -> bool:
+    if type(headers) is not dict:
+        return False
+    for value in headers.values():  # noqa: SIM110  # all() takes longer
+        if type(value) is not str:
+            return False
+    return True
 
 
-def _unknown(parts: list[list[Any]]) -> Unknown | None:
-    return Unknown(*parts[0]) if parts else None
+def _unknown(parts: list[Any]) -> Unknown | None:
+    """What the last of the meta data says, if it is there. Raises ValueError."""
+    if not parts:
+        return None
+    match parts:
+        case [[list(names), int(others), bool(is_json)]] if all(type(n) is str for n in names):
+            return Unknown(names, others, is_json)
+    raise ValueError("a reply whose ignored arguments are of a wrong kind")
 
 
 class ReplyReader:
@@ -190,32 +204,51 @@ class ReplyReader:
         position, end, header = 0, len(data), _REPLY.size
         while end - position >= header:
             length, call_id, status, meta_length = _REPLY.unpack_from(data, position)
-            if length > MAX_REPLY:
-                raise ValueError(f"a reply of {length} bytes is none")
+            if length > MAX_REPLY or meta_length > length:
+                raise ValueError(f"no reply has {length} bytes, {meta_length} of them meta data")
             start = position + header
             if end - start < length:
                 break
             position = start + length
             if not meta_length:
                 body_bytes = data[start:position]
-                yield call_id, Part(body_bytes) if status == _PART else Reply(status, body_bytes)
+                if status == _PART:
+                    yield call_id, Part(body_bytes)
+                elif 200 <= status <= 599:
+                    yield call_id, Reply(status, body_bytes)
+                else:
+                    raise ValueError(f"no reply has the status {status}")
                 continue
             body = start + meta_length
-            meta = orjson.loads(data[start:body])
-            if status == _CLOSED:
-                yield call_id, Closed(*meta)
-                continue
-            if len(meta) <= _OF_OPENED:
-                yield call_id, Opened(meta[0], _unknown(meta[1:]))
-                continue
-            headers, reason, code, has_fd, *unknown = meta
-            fd = self._fds.pop(0) if has_fd else -1
-            reply = Reply(status, data[body:position], headers, reason, code, fd)
-            reply.unknown = _unknown(unknown)
-            yield call_id, reply
+            yield call_id, self._with_meta(status, data[start:body], data[body:position])
         self._buffer = data[position:]
         if self._fds and (not self._buffer or len(self._fds) > 1):
             raise ValueError("a descriptor that belongs to no reply")
+
+    def _with_meta(self, status: int, data: bytes, body: bytes) -> ReplyMessage:
+        """The message with these meta data. Not by patterns of `match`, which take three times as
+        long."""
+        meta = orjson.loads(data)
+        if type(meta) is list:
+            size = len(meta)
+            if size in (4, 5):
+                headers, reason, code, has_fd, *unknown = meta
+                if (
+                    200 <= status <= 599
+                    and type(reason) is type(code) is str
+                    and (headers is None or _are_headers(headers))
+                    and (has_fd is False or (has_fd is True and self._fds))
+                ):
+                    ignored = _unknown(unknown)
+                    fd = self._fds.pop(0) if has_fd else -1
+                    reply = Reply(status, body, headers, reason, code, fd)
+                    reply.unknown = ignored
+                    return reply
+            elif size in (1, 2) and status == 200 and _are_headers(meta[0]):
+                return Opened(meta[0], _unknown(meta[1:]))
+            elif size == 2 and status == _CLOSED and type(meta[0]) is type(meta[1]) is str:
+                return Closed(*meta)
+        raise ValueError("a reply whose meta data are of a wrong kind, or whose file is missing")
 
     def take_fds(self) -> list[int]:
         """Descriptors that came without their reply, when the worker has died in between."""
@@ -298,6 +331,12 @@ class Cancel:
 
 ControlMessage = Start | Phase | Ready | Failed | Taken | Cancel
 _KINDS = {kind.__name__: kind for kind in (Start, Phase, Ready, Failed, Taken, Cancel)}
+_JSON_TYPES = {"str": str, "int": int, "bool": bool, "list[str]": list}
+_FIELDS = {
+    kind: [(one.name, _JSON_TYPES.get(str(one.type), dict)) for one in fields(kind)]
+    for kind in _KINDS.values()
+}
+"""The types of the fields of each kind, as JSON gives them."""
 
 
 def encode_control(message: ControlMessage) -> bytes:
@@ -305,6 +344,27 @@ def encode_control(message: ControlMessage) -> bytes:
 
 
 def decode_control(line: bytes) -> ControlMessage:
-    kind, values = exact_json.loads(line)
-    message: ControlMessage = _KINDS[kind](**values)
+    """The message of a line. Raises ValueError if it is none."""
+    value = exact_json.loads(line)
+    if type(value) is not list or len(value) != 2 or type(value[0]) is not str:
+        raise ValueError("this is no message of the control connection")
+    name, values = value
+    if name not in _KINDS or type(values) is not dict:
+        raise ValueError("this is no message of the control connection")
+    kind = _KINDS[name]
+    try:
+        message: ControlMessage = kind(**values)
+    except TypeError:
+        raise ValueError(f"a message {name} with fields that are not its own") from None
+    for field_name, type_ in _FIELDS[kind]:
+        if type(getattr(message, field_name)) is not type_:
+            raise ValueError(f"a message {name} whose {field_name} is of a wrong type")
     return message
+
+
+def cut_lines(data: bytes) -> tuple[list[bytes], bytes]:
+    """The whole lines, and what has come of the next. Raises ValueError if that is too long."""
+    *lines, rest = data.split(b"\n")
+    if len(rest) > MAX_LINE:
+        raise ValueError(f"a line of more than {MAX_LINE} bytes")
+    return lines, rest

@@ -233,9 +233,10 @@ class Worker:
                 break
             if not packet:  # nothing more can come: the server has closed its end
                 break
-            prediction = self.calls.pop(messages.call_id_of(packet))
-            prediction.worker = None
-            taken.append(prediction)
+            prediction = self.calls.pop(messages.call_id_of(packet), None)
+            if prediction is not None:  # a worker can answer a call that it has not read
+                prediction.worker = None
+                taken.append(prediction)
         return taken
 
     def cancel(self, prediction: Prediction) -> None:
@@ -312,11 +313,12 @@ class Worker:
         self.progress = self._loop.time()
         for call_id, message in self._reader.feed(data, fds):
             if type(message) is Reply:
-                self.answered += 1
-                prediction = self.calls.pop(call_id, None)
-                if prediction is None:
+                prediction = self.calls.get(call_id)
+                if prediction is None or prediction.stream is not None:
                     message.discard()
-                    raise ValueError(f"a reply to call {call_id}, which it does not have")
+                    raise ValueError(f"a reply to call {call_id}, which does not wait for one")
+                self.answered += 1
+                del self.calls[call_id]
                 prediction.answer(message)
                 prediction.end()
             else:
@@ -326,7 +328,7 @@ class Worker:
     def _read_stream(self, prediction: Prediction, message: messages.ReplyMessage) -> None:
         prediction.since = self.progress
         match message:
-            case messages.Opened(headers, unknown):
+            case messages.Opened(headers, unknown) if prediction.stream is None:
                 prediction.stream = ReplyStream(
                     partial(self._taken, prediction), self._stream_buffer
                 )
@@ -341,6 +343,8 @@ class Worker:
                 del self.calls[prediction.id]
                 prediction.stream.close(message)
                 prediction.end()
+            case _:
+                raise ValueError(f"parts of a stream for call {prediction.id} in a wrong order")
 
     def _taken(self, prediction: Prediction, size: int) -> None:
         prediction.since = self._loop.time()
@@ -355,23 +359,24 @@ class Worker:
             self._loop.remove_reader(self._control)
             self._disconnected()
             return
-        *lines, self._control_buffer = (self._control_buffer + data).split(b"\n")
+        lines, self._control_buffer = messages.cut_lines(self._control_buffer + data)
         for line in lines:
             self._on_control(messages.decode_control(line))
 
     def _on_control(self, message: messages.ControlMessage) -> None:
+        if self.ready.done():  # nothing that it says later means anything
+            return
         match message:
             case messages.Phase(phase):
                 self.phase = phase
             case messages.Ready(description):
+                self.calling = _calling(description["calling"])
                 self.phase = "ready"
-                self.calling = Calling(**description["calling"])
                 self.depth = _depth(self.calling)
                 self.description = description
                 self.seconds_to_ready = time.monotonic() - self.began
-                if not self.ready.done():
-                    self.ready.set_result(message)
-            case messages.Failed() if not self.ready.done():
+                self.ready.set_result(message)
+            case messages.Failed():
                 self.ready.set_exception(_failure(message))
 
     def _disconnected(self) -> None:
@@ -476,6 +481,15 @@ class Company:
             self._most = 0
         self._most = max(self._most, calls)
         return max(self._before, self._most)
+
+
+def _calling(described: dict[str, Any]) -> Calling:
+    """How the model is called, as its worker says. Raises an exception if that makes no sense."""
+    calling = Calling(**described)
+    is_kind = calling.kind in ("one", "many", "batch")
+    if not is_kind or type(calling.at_once) is not int or calling.at_once < 1:
+        raise ValueError(f"the server does not know this manner of calling a model: {calling}")
+    return Calling(calling.kind, calling.at_once, float(calling.wait))
 
 
 def _depth(calling: Calling) -> int:

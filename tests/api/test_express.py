@@ -163,14 +163,6 @@ def _others() -> list[Ask]:
         predict("streaming", "", padded(80, count=2), "Accept: text/event-stream"),
         predict("streaming", "", padded(80, count=2, end="raise")),
         predict("streaming", "", padded(80, kind="count", count=0, end="raise")),
-        get(
-            "/v2/health/live",
-            "Connection: Upgrade",
-            "Upgrade: websocket",
-            "Sec-WebSocket-Version: 13",
-            "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
-            alone=True,
-        ),
         *[
             predict("echo", "?text=a", b"{}", "Connection: Upgrade", "Upgrade: h2c", alone=True)
             for _ in range(IS_MODERN)  # to an older one a body is no part of such a request
@@ -199,6 +191,15 @@ def _last() -> list[Ask]:
         predict("streaming", "", padded(80, count=3), version="HTTP/1.0", last=True),
         get("/v2/health/live", "Connection: close", last=True),
         Ask(b"\x16\x03\x01\x00\r\n\r\n", last=True, alone=True),
+        get(
+            "/v2/health/live",
+            "Connection: Upgrade",
+            "Upgrade: websocket",
+            "Sec-WebSocket-Version: 13",
+            "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+            last=True,
+            alone=True,
+        ),
     ]
     return asks
 

@@ -100,6 +100,14 @@ def test_malformed_body(read: Read, body: bytes) -> None:
     assert why_not(read, body).startswith("The multipart body is malformed: ")
 
 
+@pytest.mark.parametrize(
+    "body", [BODY.replace(b"\r\n", b"\n"), b"--B\r\n bad\r\n", b"--B\r\n" + BODY, b"--Bad\r\n"]
+)
+def test_fault_of_a_malformed_body_is_the_same_wherever_it_is_cut(read: Read, body: bytes) -> None:
+    """It says no position, as the parser counts from the beginning of a chunk."""
+    assert why_not(read, *(bytes([byte]) for byte in body)) == why_not(read, body)
+
+
 def test_malformed_body_is_told_to_the_client_alone(
     read: Read, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -466,6 +467,36 @@ def test_upgrade_to_another_protocol_is_not_done(server: Server) -> None:
     answer = outcome(server, post(b'{"text": "a"}', headers=headers))
     assert answer is not None
     assert answer.status in (200, 400, 426)
+
+
+CHANGES = {
+    "websocket": b"POST /v2/models/echo/predict/ HTTP/1.1\r\nConnection: Upgrade\r\n"
+    b"Upgrade: websocket\r\n",
+    "tunnel": b"CONNECT localhost:1 HTTP/1.1\r\n",
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("behind", [b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", b"8\r\n\r\n{}"])
+@pytest.mark.parametrize("size", [1, 1000])
+def test_what_follows_a_request_for_another_protocol_is_no_request(
+    server: Server, change: str, behind: bytes, size: int
+) -> None:
+    """A proxy may see it as the body, or as bytes of the other protocol."""
+    head = CHANGES[change] + b"Host: localhost\r\nContent-Length: %d\r\n\r\n" % len(behind)
+    data = head + behind
+    with socket.create_connection((HOST, server.port), timeout=5) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with contextlib.suppress(ConnectionError):
+            for start in range(0, len(data), size):
+                connection.sendall(data[start : start + size])
+        received = b""
+        with contextlib.suppress(ConnectionError):
+            while chunk := connection.recv(65536):
+                received += chunk
+    assert received.count(b"HTTP/1.1 ") == 1, received
+    assert re.match(rb"HTTP/1.1 (200|405) ", received)
+    assert b"\r\nConnection: close\r\n" in received
 
 
 def read_answers(connection: socket.socket, count: int) -> bytes:

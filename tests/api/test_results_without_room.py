@@ -1,11 +1,19 @@
-"""A large result, and a disk that has no room for it."""
+"""A large result or a large body, and a disk that has no room for it."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
 from tests.conftest import DISK_BYTES, Disk, Serve
-from tests.support import Server, predictions
+from tests.support import UPLOAD_LOCK, Part, Server, multipart, predictions, wait_until
 
 LARGE = {"params": {"do": "json", "size": str(2 * DISK_BYTES)}}
+
+
+def _files(disk: Disk) -> list[Path]:
+    return [path for path in disk.path.rglob("*") if path.is_file() and path.name != UPLOAD_LOCK]
 
 
 def _predicts(server: Server) -> bool:
@@ -19,6 +27,19 @@ def test_result_for_which_there_is_no_room_is_507(serve: Serve, disk: Disk) -> N
     assert answer.json()["code"] == "storage_failed"
     assert answer.json()["message"].startswith("There is no room for the answer of ")
     assert str(disk.path) in server.log()
+    assert _predicts(server)
+
+
+@pytest.mark.parametrize("kind", ["form", "JSON"])
+def test_upload_for_which_there_is_no_room_is_507(serve: Serve, disk: Disk, kind: str) -> None:
+    """It leaves no file, and the next request is answered."""
+    server = serve({"sized": "zoo.sized"}, "--upload-dir", str(disk.path))
+    content = bytes(2 * DISK_BYTES)
+    sent = multipart(Part("files", content, "a")) if kind == "form" else {"content": content}
+    answer = server.predict("sized", **sent)
+    assert answer.status_code == 507
+    assert answer.json()["code"] == "storage_failed"
+    wait_until(lambda: not _files(disk), within=10, what="that the file is removed")
     assert _predicts(server)
 
 

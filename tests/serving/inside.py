@@ -54,8 +54,8 @@ class House:
     def __post_init__(self) -> None:
         self.handled = 0
         self.loop = self.new_loop()
-        self._directory = tempfile.mkdtemp(prefix="deepaas-test-")
-        self._guard = Guard(self._directory)
+        self.directory = tempfile.mkdtemp(prefix="deepaas-test-")
+        self._guard = Guard(self.directory)
 
     def __enter__(self) -> House:
         try:
@@ -79,7 +79,7 @@ class House:
     def _clear(self) -> None:
         self._guard.close()
         self.loop.close()
-        shutil.rmtree(self._directory, ignore_errors=True)
+        shutil.rmtree(self.directory, ignore_errors=True)
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Let the server, and this, run until this is over."""
@@ -88,13 +88,13 @@ class House:
     async def _open(self) -> None:
         name = self.target.partition(".py")[0].rpartition("/")[2].rpartition(".")[2]
         crew = CrewOptions(workers=self.workers, restart_delay_max=1, log={"level": "CRITICAL"})
-        options = PoolOptions(spill_dir=self._directory, crew=crew, **self.options)
+        options = PoolOptions(spill_dir=self.directory, crew=crew, **self.options)
         source = ModelSource(name, self.target, str(self.folder))
         self.pool = Pool(source, options, self._guard)
         await self.pool.start()
         assert self.pool.ready, self.pool.problem
         limits = BodyLimits(
-            directory=self._directory, receive_timeout=self.receive_timeout, **self.limits
+            directory=self.directory, receive_timeout=self.receive_timeout, **self.limits
         )
         self.app = create_app([self.pool], Settings(limits=limits, **self.settings))
         self._count(self.app)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from deepaas.model.v2.exchange import Call, FilePart, Reply
 from deepaas.serving.messages import (
     ALONE,
     CALL_HEADER,
+    MAX_LINE,
     MAX_PACKET,
     MAX_REPLY,
     Cancel,
@@ -34,6 +36,7 @@ from deepaas.serving.messages import (
     call_id_of,
     call_in_file,
     company_of,
+    cut_lines,
     decode_call,
     decode_control,
     encode_call,
@@ -62,7 +65,7 @@ calls = st.builds(
 )
 replies = st.builds(
     Reply,
-    status=st.integers(0, 2**16 - 1),
+    status=st.integers(200, 599),
     body=st.binary(max_size=60),
     headers=st.none() | headers,
     reason=texts,
@@ -338,8 +341,45 @@ def test_length_that_no_reply_has_is_an_error() -> None:
     reader = ReplyReader()
     largest = encode_stream(1, Part(b"x" * MAX_REPLY))
     assert list(reader.feed(largest, [])) == [(1, Part(b"x" * MAX_REPLY))]
-    with pytest.raises(ValueError, match="bytes is none"):
+    with pytest.raises(ValueError, match="no reply has"):
         list(reader.feed(b"\xff" * 100, []))
+
+
+def forged(status: int, meta: bytes, body: bytes = b"") -> bytes:
+    """The bytes of a reply that no worker sends."""
+    return struct.pack("<IIHI", len(meta) + len(body), 1, status, len(meta)) + meta + body
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        forged(99, b""),
+        forged(600, b""),
+        forged(0, b"", b"{}"),
+        forged(600, b'[null,"","",false]'),
+        forged(200, b'[null,"","",true]'),
+        forged(200, b'[null,"","",0]'),
+        forged(200, b'[null,null,"",false]'),
+        forged(200, b'[[],"","",false]'),
+        forged(200, b'[{"a":5},"","",false]'),
+        forged(200, b'[{"a":null}]'),
+        forged(200, b"[null]"),
+        forged(200, b"[]"),
+        forged(200, b"{}"),
+        forged(200, b"5"),
+        forged(200, b"nonsense"),
+        forged(200, b"[" * 5000),
+        forged(500, b"[{}]"),
+        forged(2, b'["a"]'),
+        forged(2, b'["a",5]'),
+        struct.pack("<IIHI", 1, 1, 200, 2) + b"[]",
+    ],
+)
+def test_reply_that_no_worker_sends_is_an_error(data: bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011
+        read([data])
+    with pytest.raises(ValueError):  # noqa: PT011
+        read([bytes([byte]) for byte in data])
 
 
 def test_descriptors_without_a_reply_are_handed_over_once() -> None:
@@ -420,5 +460,36 @@ def test_what_is_no_json_in_a_description_is_its_text() -> None:
 
 
 def test_unknown_control_message_is_an_error() -> None:
-    with pytest.raises(KeyError):
+    with pytest.raises(ValueError, match="no message"):
         decode_control(b'["Other",{}]\n')
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"[]",
+        b"5",
+        b'["Phase"]',
+        b'["Phase",[]]',
+        b'["Phase",{}]',
+        b'["Phase",{"phase":5}]',
+        b'["Phase",{"phase":"a","other":"b"}]',
+        b'["Ready",{"description":[]}]',
+        b'["Taken",{"id":"1","size":1}]',
+        b'["Taken",{"id":1,"size":true}]',
+        b"[" * 100_000,
+        b"\xff",
+    ],
+    ids=lambda line: str(line[:40]),
+)
+def test_line_that_is_no_message_is_an_error(line: bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011
+        decode_control(line)
+
+
+def test_line_has_a_bound() -> None:
+    assert cut_lines(b"a\nb\nc") == ([b"a", b"b"], b"c")
+    assert cut_lines(b"a" * MAX_LINE) == ([], b"a" * MAX_LINE)
+    with pytest.raises(ValueError, match="a line of more than"):
+        cut_lines(b"a\n" + b"a" * (MAX_LINE + 1))

@@ -1,0 +1,83 @@
+"""A worker whose process does nothing: the test sends what the process would."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import subprocess
+import tempfile
+from collections.abc import Sequence
+
+from deepaas.model.v2.exchange import Call
+from deepaas.serving import messages
+from deepaas.serving.guard import MARK
+from deepaas.serving.prediction import Awaited, Prediction
+from deepaas.serving.worker import Worker
+
+SECONDS = 20.0
+READY = messages.Ready({"calling": {"kind": "many", "at_once": 5}})
+START = messages.Start("hostile", "hostile", "", 0, False, {})
+
+
+class Puppet(Worker):
+    """A worker that the test speaks for."""
+
+    def __init__(self) -> None:
+        self.has_room = 0
+        super().__init__(START, "test", self._note_room, lambda _: None)
+
+    def _note_room(self, _: Worker) -> None:
+        self.has_room += 1
+
+    def _spawn(self, ends: list[socket.socket], output: int | None) -> subprocess.Popen[bytes]:
+        self.ends = [end.dup() for end in ends]
+        return subprocess.Popen(
+            ["sleep", "100"], env=os.environ | {MARK: self.mark}, start_new_session=True
+        )
+
+    def reply(self, *pieces: bytes, files: int = 0) -> None:
+        """Send on the socket of replies, with so many descriptors of a file."""
+        self._say(self.ends[1], pieces, files)
+
+    def control(self, *pieces: bytes) -> None:
+        """Send on the control connection."""
+        self._say(self.ends[2], pieces, 0)
+
+    def _say(self, end: socket.socket, pieces: Sequence[bytes], files: int) -> None:
+        with (
+            contextlib.suppress(BlockingIOError, ConnectionError),
+            tempfile.TemporaryFile() as file,
+        ):
+            for number, piece in enumerate(pieces):
+                fds = [file.fileno()] * files if not number else []
+                socket.send_fds(end, [piece], fds, socket.MSG_DONTWAIT)
+
+    def take_call(self, number: int) -> Awaited:
+        """Hand a call over; the process never reads it."""
+        prediction = Awaited()
+        prediction.id = number
+        prediction.packet = messages.encode_call(number, messages.encode_meta(Call()), b"")
+        prediction.leave = lambda _: None
+        assert self.hand_over(prediction)
+        return prediction
+
+    async def heard(self) -> bool:
+        """Let the server read what was sent; whether it goes on with the worker."""
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return not self._garbled
+
+    async def end(self) -> list[Prediction]:
+        """End the process, and close everything; the calls that it had not answered."""
+        self.kill()
+        await asyncio.wait_for(asyncio.shield(self.exited), SECONDS)
+        left = [*self.take_back(100), *self.calls.values()]
+        self.close()
+        return left
+
+    def close(self) -> None:
+        super().close()
+        for end in self.ends:
+            end.close()
