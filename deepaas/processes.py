@@ -31,20 +31,24 @@ def end_with_parent(parent: int) -> None:
         os._exit(1)
 
 
-def kill_marked(mark: str) -> None:
+def kill_marked(mark: str) -> set[int]:
     """Kill the processes that have a variable in their environment whose `NAME=value` begins so.
 
-    With "\\0" at its end the mark is the whole value.
+    With "\\0" at its end the mark is the whole value. The result has the pids of these processes,
+    some of which may take a moment to end.
     """
     wanted = f"\0{mark}".encode()
+    killed: set[int] = set()
     for _ in range(ROUNDS):
         found = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
         marked = [pid for pid in found if wanted in _environment(pid)]
         for pid in marked:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
+                killed.add(pid)
         if not marked:
-            return
+            break
+    return killed
 
 
 def _environment(pid: int) -> bytes:
@@ -79,6 +83,12 @@ def zombies() -> dict[int, int]:
             if fields and fields[0] == "Z" and fields[1] == parent:
                 found[int(entry)] = int(fields[3])
     return found
+
+
+def runs(pid: int) -> bool:
+    """Whether there is such a process, and it has not ended."""
+    fields = stat_of(pid)
+    return bool(fields) and fields[0] not in "ZX"
 
 
 def stat_of(pid: int) -> list[str]:

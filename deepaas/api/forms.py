@@ -32,8 +32,8 @@ MAX_PART_HEADERS = 16 * 1024
 LOOKED_AT = 4096
 """Bytes of a chunk that tell whether it may have many parts; --client-max-parts bounds the rest."""
 
-PARTS_AT_ONCE = 8
-"""How many parts are read without a pause."""
+PIECE_SIZE = 512
+"""Bytes that are read without a pause where parts are small; a dozen parts at most."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 _POSITION = re.compile(r" (?:at \d+|\(\d+\))$")
@@ -113,18 +113,18 @@ class Form:
         )
 
     def pieces(self, data: bytes) -> Iterator[bytes]:
-        """Cut the next bytes of the body so that each piece has few parts."""
+        """Cut the next bytes of the body so that each piece has few parts.
+
+        The number of pieces depends on the size alone, as the body of a part may have any number of
+        lines that begin as a boundary does.
+        """
         if data.count(self._line, 0, LOOKED_AT) < 2:  # to search all of a file would take long
             yield data
             return
         start = 0
-        while start < len(data):
-            end = start
-            for _ in range(PARTS_AT_ONCE):
-                end = data.find(self._line, end + 1)
-                if end < 0:
-                    end = len(data)
-                    break
+        while start < len(data) and not self._ended:  # the rest has no meaning
+            end = data.find(self._line, start + PIECE_SIZE)
+            end = len(data) if end < 0 else end
             yield data[start:end]
             start = end
 

@@ -10,13 +10,16 @@ import time
 from pathlib import Path
 
 from deepaas.exceptions import DiskFullError, StorageError
-from deepaas.processes import kill_marked
+from deepaas.processes import kill_marked, runs
 from deepaas.training import identity
 from deepaas.training.keeper import command
 from deepaas.training.plan import ID, Plan, Workplace
 from deepaas.training.reserve import FULL
 
 MOST_OF_A_REASON = 400
+
+BURY_SECONDS = 5.0
+"""How long the end of processes that were killed is waited for."""
 
 
 class Keeper:
@@ -81,5 +84,8 @@ def _private(path: str, flags: int) -> int:
 
 
 def bury(uuid: str) -> None:
-    """Kill what is left of a training whose keeper was killed."""
-    kill_marked(f"{ID}={uuid}\0")
+    """Kill what is left of a training whose keeper was killed; return when it has ended."""
+    killed = kill_marked(f"{ID}={uuid}\0")
+    deadline = time.monotonic() + BURY_SECONDS
+    while any(map(runs, killed)) and time.monotonic() < deadline:
+        time.sleep(0.01)

@@ -225,9 +225,22 @@ class Manager:
             return await self._state.now(record)  # it has ended meanwhile, and is still to be seen
         self._runner.note(stopped)
         if not stopped.has_ended:
-            await self._runner.stop_keeper(stopped)
-        logger.info("%s of model %s was cancelled", record.uuid, record.model)
-        return await self._state.now(stopped)
+            stopped = await self._end_running(stopped)
+        if stopped.status == CANCELLED:
+            logger.info("%s of model %s was cancelled", record.uuid, record.model)
+        return stopped
+
+    async def _end_running(self, record: Record) -> Record:
+        """End all processes of one that runs; the record then.
+
+        Its keeper writes down how it ended, unless the keeper was killed.
+        """
+        await self._runner.stop_keeper(record)
+        now = await self._state.now(record)
+        if not now.has_ended:
+            await self._runner.find_dead(now, UNSEEN)
+            now = await self._state.now(record)
+        return now
 
     async def _cancel_unwritten(self, record: Record, error: StorageError) -> Record:
         """Cancel one whose record cannot be changed now.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import gzip
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepaas.api.forms import PARTS_AT_ONCE, Form
+from deepaas.api.forms import PIECE_SIZE, Form
 from deepaas.exceptions import BadRequestError, RequestError, UnsupportedEncodingError
 from tests.api.conftest import Read
 from tests.api.form_bodies import CONTENT_TYPE, END, Uploads, part
@@ -241,7 +242,18 @@ def test_pieces_have_few_parts_and_are_the_body(
     body = b"".join(bodies)
     pieces = list(Form(CONTENT_TYPE, 10, 10, lambda _: NotImplemented).pieces(body))
     assert b"".join(pieces) == body
-    assert max((piece.count(b"\n--B") for piece in pieces), default=0) <= PARTS_AT_ONCE
+    assert max((piece.count(b"\n--B") for piece in pieces), default=0) <= 12
+
+
+@pytest.mark.parametrize("rest", [b"x\r\n--B--\r\n", b""], ids=["after the end", "in a file"])
+def test_lines_that_begin_as_a_boundary_make_no_small_pieces(uploads: Uploads, rest: bytes) -> None:
+    body = part('name=a; filename="a"', rest) + b"\r\n--Bx" * 10_000
+    count = 0
+    with contextlib.closing(Form(CONTENT_TYPE, 10, 10, uploads.new)) as form:
+        for piece in form.pieces(body):
+            form.feed(piece)
+            count += 1
+    assert count <= (1 if rest else len(body) // PIECE_SIZE + 1)
 
 
 names = st.sampled_from(["a", "b", "ä b"])

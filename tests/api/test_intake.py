@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
+import contextlib
 import json
 import re
 import time
@@ -13,17 +13,22 @@ from typing import Any
 import pytest
 
 from deepaas.api import intake
+from tests.api.hostile import (
+    CHUNKED,
+    CODINGS,
+    CORPUS,
+    DECOMPRESSED,
+    END,
+    MEGABYTE,
+    with_length,
+)
 from tests.serving.inside import LIVE, Client, House
 from tests.serving.segments import chunked, predict
 
-MEGABYTE = 1024 * 1024
+MAX_UNSENT = 16 * MEGABYTE
+HEADS_MEMORY = 8 * MEGABYTE
 MAX_SECONDS = 0.05
 """CPU time that one callback of the event loop may take."""
-
-HEAD = b"POST /v2/models/gated/predict/ HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
-FORM = HEAD.replace(b"application/json", b"multipart/form-data; boundary=B")
-
 
 # --- a loop whose callbacks are timed
 
@@ -64,75 +69,16 @@ class TimedLoop(asyncio.SelectorEventLoop):
 
 @pytest.fixture(scope="module")
 def house() -> Iterator[House]:
-    with House(new_loop=TimedLoop) as opened:
+    limits = {"decompressed": DECOMPRESSED, "heads_memory": HEADS_MEMORY}
+    settings = {"max_unsent": MAX_UNSENT}
+    with House(new_loop=TimedLoop, limits=limits, settings=settings) as opened:
         yield opened
-
-
-def with_length(body: bytes, head: bytes = HEAD, *fields: bytes) -> bytes:
-    extra = b"".join(field + b"\r\n" for field in fields)
-    return head + extra + b"Content-Length: %d\r\n\r\n" % len(body) + body
-
-
-def part_of_semicolons(number: int) -> bytes:
-    disposition = (b'form-data; name=a%d; x="' % number + b";" * 4080)[:4080]
-    content_type = (b'a/b; y="%d' % number + b";" * 4080)[:4080]
-    return (
-        b"--B\r\nContent-Disposition: " + disposition + b"\r\nContent-Type: " + content_type
-    ) + b"\r\n\r\nx\r\n"
-
-
-def small_part(number: int) -> bytes:
-    return b"--B\r\nContent-Disposition: form-data; name=a%d\r\n\r\nx\r\n" % number
-
-
-ONE_BYTE = b"1\r\n \r\n"
-END = b"0\r\n\r\n"
-CORPUS: dict[str, bytes] = {
-    "chunks of one byte": CHUNKED + ONE_BYTE * 150_000 + END,
-    "chunks of one byte, not read": CHUNKED.replace(b"gated", b"none") + ONE_BYTE * 100_000 + END,
-    "chunks of one byte, of a form": (
-        FORM + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\n-\r\n" * 100_000 + END
-    ),
-    "chunks of one byte, compressed": (
-        HEAD
-        + b"Content-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n"
-        + b"".join(b"1\r\n%c\r\n" % byte for byte in gzip.compress(b" " * 20 * MEGABYTE))
-        + END
-    ),
-    "chunks with long extensions": CHUNKED + (b"1;" + b"x" * 9000 + b"\r\n \r\n") * 100 + END,
-    "many small requests": b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 5000,
-    "many small chunked requests": (CHUNKED + END) * 1000,
-    "line ends": b"\r\n" * 30_000 + LIVE.data,
-    "many headers": b"GET / HTTP/1.1\r\nHost: x\r\n" + b"a:b\r\n" * 12_000 + b"\r\n",
-    "a long header": b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 60_000 + b"\r\n\r\n",
-    "a long query": b"GET /?" + b"a=b&" * 1900 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
-    "a form of semicolons": with_length(
-        b"".join(map(part_of_semicolons, range(200))) + b"--B--\r\n", FORM
-    ),
-    "a form of many parts": with_length(
-        b"".join(map(small_part, range(1000))) + b"--B--\r\n", FORM
-    ),
-    "a large body": with_length(json.dumps({"text": "x" * 20 * MEGABYTE}).encode()),
-    "a large chunked body": (
-        CHUNKED + (b"40000\r\n" + b" " * 0x40000 + b"\r\n") * 80 + b"2\r\n{}\r\n" + END
-    ),
-    "a large body that is compressed": with_length(
-        gzip.compress(b" " * 100 * MEGABYTE), HEAD, b"Content-Encoding: gzip"
-    ),
-    "deep JSON": with_length(b'{"none":' + b"[" * MEGABYTE + b"]" * MEGABYTE + b"}"),
-    "wide JSON": with_length(b"{" + b",".join(b'"%d":%d' % (n, n) for n in range(300_000)) + b"}"),
-    "a number of a million digits": with_length(b'{"number": ' + b"1" * MEGABYTE + b"}"),
-    "a fraction of a million digits": with_length(b'{"number": 1.' + b"1" * MEGABYTE + b"}"),
-    "one key a hundred thousand times": with_length(
-        b"{" + b",".join([b'"number": 1'] * 100_000) + b"}"
-    ),
-}
 
 
 @pytest.mark.parametrize("kind", CORPUS)
 def test_no_callback_takes_long_and_others_are_answered(house: House, kind: str) -> None:
     """They are answered while the request comes; it is answered too, with 200 or 4xx."""
-    data = CORPUS[kind]
+    data = CORPUS[kind]()
 
     async def attack() -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
@@ -152,13 +98,83 @@ def test_no_callback_takes_long_and_others_are_answered(house: House, kind: str)
         finally:
             writer.transport.abort()
 
+    house.run(attack())  # what is imported or made for the first time is not counted
+    with nothing_takes_long(house):
+        status = house.run(attack())
+    assert status.split()[1][:1] in (b"2", b"4"), status
+
+
+@contextlib.contextmanager
+def nothing_takes_long(house: House) -> Iterator[None]:
+    """No callback of the event loop may take long while the block runs."""
     loop = house.loop
     assert isinstance(loop, TimedLoop)
-    house.run(attack())  # what is imported or made for the first time is not counted
     loop.worst = (0.0, "")
-    status = house.run(attack())
-    assert status.split()[1][:1] in (b"2", b"4"), status
+    yield
     assert loop.worst[0] <= MAX_SECONDS, loop.worst
+
+
+async def open_many(house: House, number: int, data: bytes) -> list[asyncio.StreamWriter]:
+    """Connections that send this, and read nothing."""
+    writers = []
+    for _ in range(number):
+        _, writer = await asyncio.open_connection("127.0.0.1", house.port, limit=1)
+        writer.write(data)
+        writers.append(writer)
+    return writers
+
+
+UNREAD = {
+    "JSON": predict("gated", "", json.dumps({"do": "json", "size": 4 * MEGABYTE}).encode()),
+    "files": predict("gated", f"?do=file&size={8 * MEGABYTE}&accept=application/octet-stream"),
+    "streams": predict("gated", "?do=stream&size=300"),
+    "small ones": LIVE,
+}
+
+
+@pytest.mark.parametrize("kind", UNREAD)
+def test_no_callback_takes_long_while_answers_are_not_read(house: House, kind: str) -> None:
+    """Many answers at a time, on each of many connections; others are answered meanwhile."""
+
+    async def attack() -> None:
+        writers = await open_many(house, 30, UNREAD[kind].data * 20)
+        try:
+            for _ in range(30):
+                async with Client(house) as honest:
+                    assert (await honest.ask(LIVE)).status == 200
+                await asyncio.sleep(0.01)
+        finally:
+            for writer in writers:
+                writer.transport.abort()
+            await house.until_nothing_is_under_way()
+
+    house.run(attack())
+    with nothing_takes_long(house):
+        house.run(attack())
+
+
+def test_no_callback_takes_long_while_heads_are_unfinished(house: House) -> None:
+    """They take more memory than they may, so the oldest of them are closed."""
+    head = b"GET / HTTP/1.1\r\nHost: x\r\n" + (b"X: " + b"a" * 6000 + b"\r\n") * 10
+
+    async def attack() -> None:
+        writers = await open_many(house, 200, head)
+        try:
+            async with Client(house) as honest:
+                assert (await honest.ask(LIVE)).status == 200
+            most = HEADS_MEMORY - len(head)
+            await house.until(lambda: house.http.unfinished.total > most, "many heads")
+            await house.until(lambda: len(house.connections) < 200, "the end of the oldest")
+            async with Client(house) as honest:
+                assert (await honest.ask(LIVE)).status == 200
+        finally:
+            for writer in writers:
+                writer.transport.abort()
+            await house.until(lambda: house.http.unfinished.total == 0, "an end to all heads")
+
+    house.run(attack())
+    with nothing_takes_long(house):
+        house.run(attack())
 
 
 # --- chunks
@@ -198,7 +214,7 @@ def test_chunks_of_any_size_are_the_same_body(house: House, size: int) -> None:
 
 
 def test_body_of_little_but_framing_is_refused(house: House) -> None:
-    answer = house.run(ask(house, CORPUS["chunks with long extensions"]))
+    answer = house.run(ask(house, CORPUS["chunks with long extensions"]()))
     assert answer.startswith(b"HTTP/1.1 400 The request body has too little content")
     assert statuses(answer) == [b"400"]
 
@@ -370,20 +386,6 @@ def test_malformed_chunks_are_400_at_once(house: House, chunks: bytes, pause: fl
 
 VERSIONS = (b"1.1", b"1.0")
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
-CODINGS = {
-    "chunks twice": [b"Transfer-Encoding: chunked, chunked"],
-    "two headers": [b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked"],
-    "unknown": [b"Transfer-Encoding: xchunked"],
-    "compressed": [b"Transfer-Encoding: gzip, chunked"],
-    "identity": [b"Transfer-Encoding: identity"],
-    "with a parameter": [b"Transfer-Encoding: chunked;x=y"],
-    "with a length": [b"Transfer-Encoding: chunked", b"Content-Length: 5"],
-    "after a length": [b"Content-Length: 5", b"Transfer-Encoding: chunked"],
-    "space before the colon": [b"Transfer-Encoding : chunked"],
-    "folded": [b"Transfer-Encoding:\r\n chunked"],
-    "empty": [b"Transfer-Encoding:"],
-    "vertical tab": [b"Transfer-Encoding: \x0bchunked"],
-}
 
 
 @pytest.mark.parametrize("path", [b"/v2/models/gated/predict/", b"/nowhere", b"/v2/models/"])

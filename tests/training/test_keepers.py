@@ -113,6 +113,41 @@ def test_a_keeper_that_is_stopped_cannot_keep_a_training_from_being_cancelled(
     assert trainings.get(uuid)["status"] == "cancelled"
 
 
+def test_a_training_whose_keeper_was_killed_is_cancelled_by_a_server_that_does_not_own_it(
+    site: Site, place: Place
+) -> None:
+    """Its own server is stopped, so only the other one can end its processes and its record."""
+    owner, other = site.serve(), site.serve()
+    uuid = begin_with_children(owner, place)
+    keeper = keeper_of(uuid)
+    os.kill(owner.server.pid, signal.SIGSTOP)
+    try:
+        keeper.kill()
+        assert other.delete(uuid).json()["status"] == "cancelled"
+        assert place.running_children == []
+        assert other.get(uuid)["status"] == "cancelled"
+    finally:
+        os.kill(owner.server.pid, signal.SIGCONT)
+    assert_gone(uuid, place)
+    assert owner.get(uuid)["status"] == "cancelled"
+
+
+def test_the_answer_to_cancelling_says_how_a_training_ended_whose_keeper_was_killed(
+    site: Site, places: list[Place]
+) -> None:
+    """Its server may have seen that already: then it is an error, which is removed or told."""
+    trainings = site.serve("--max-trainings", "10")
+    for place in places[:10]:
+        uuid = begin_with_children(trainings, place)
+        keeper_of(uuid).kill()
+        status = trainings.delete(uuid).json()["status"]
+        assert status in ("cancelled", "error")
+        assert place.running_children == []
+        assert [one["status"] for one in trainings.list()] in ([], [status])
+        if trainings.list():
+            assert trainings.delete(uuid).status_code == 200
+
+
 def test_a_keeper_that_is_told_to_stop_ends_its_training(site: Site, place: Place) -> None:
     trainings = site.serve()
     uuid = begin_with_children(trainings, place)
