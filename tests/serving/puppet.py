@@ -31,7 +31,9 @@ class Puppet(Worker):
     def _note_room(self, _: Worker) -> None:
         self.has_room += 1
 
-    def _spawn(self, ends: list[socket.socket], output: int | None) -> subprocess.Popen[bytes]:
+    def _spawn(
+        self, ends: list[socket.socket], output: int | None, variables: dict[str, str]
+    ) -> subprocess.Popen[bytes]:
         self.ends = [end.dup() for end in ends]
         return subprocess.Popen(
             ["sleep", "100"], env=os.environ | {MARK: self.mark}, start_new_session=True
