@@ -6,7 +6,7 @@ count=$1
 shift
 stress-ng --quiet --cpu 2 &
 stress=$!
-trap 'kill "$stress" 2>/dev/null' EXIT
+trap 'kill "$stress" 2>/dev/null; wait "$stress"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 run=1

@@ -671,7 +671,7 @@ def journal(tmp_path: Path) -> Journal:
 @pytest.fixture
 def ending() -> Iterator[Server]:
     """A server that is told to stop while a prediction is under way on the short way."""
-    args = ["zoo.gated", "--noaccess-log", "--drain-timeout", "2"]
+    args = ["zoo.gated", "--noaccess-log", "--drain-timeout", "6"]
     server = Server(args=args).start()
     yield server
     server.kill()

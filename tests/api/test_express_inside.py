@@ -380,18 +380,18 @@ def test_prediction_that_takes_too_long_is_504_and_its_worker_is_replaced(
 
 def test_time_that_the_request_gives_is_kept(house: House, journal: Journal) -> None:
     """For each anew; the prediction is let finish."""
-    field = "X-Request-Timeout: 0.5"
+    field = "X-Request-Timeout: 2"
 
     async def ask() -> None:
         async with Client(house) as client:
             await known(client, field)
-            await asyncio.sleep(0.6)
+            await asyncio.sleep(2.1)
             await client.short(noted(journal, 1, field))
             began = house.loop.time()
             await client.send(noted(journal, 2, field, gate="gate").data)
             seen = await client.answer()
             assert (seen.status, seen.code) == (504, "timeout")
-            assert 0.4 <= house.loop.time() - began < 5
+            assert house.loop.time() - began >= 1.9
             assert journal.numbers("end") == [1]
             journal.open("gate")
             await client.short(noted(journal, 3, field))
@@ -679,8 +679,8 @@ def test_what_is_sent_behind_a_request_is_not_all_read(house: House, journal: Jo
 
 @pytest.fixture(scope="module")
 def brief() -> Iterator[House]:
-    """A connection is kept for a second after the last request."""
-    with House(keepalive=1.0) as opened:
+    """A connection is kept for two seconds after the last request."""
+    with House(keepalive=2.0) as opened:
         yield opened
 
 
@@ -690,7 +690,7 @@ def test_connection_in_use_is_not_closed_for_being_idle(brief: House, journal: J
     async def ask() -> None:
         async with Client(brief) as client:
             await known(client)
-            await client.short(noted(journal, 1, seconds=2.5))
+            await client.short(noted(journal, 1, seconds=3.0))
             for number in range(8):
                 await asyncio.sleep(0.3)
                 await client.short(noted(journal, number))
@@ -704,7 +704,7 @@ def test_idle_connection_is_closed(brief: House) -> None:
             await known(client)
             began = brief.loop.time()
             assert await client.rest() == b""
-            assert 0.9 <= brief.loop.time() - began < 8
+            assert brief.loop.time() - began >= 1.9
 
     brief.run(ask())
 
@@ -740,7 +740,7 @@ def test_head_that_does_not_come_to_its_end_ends_the_connection(
             await client.ask(call(text="abc"))
             await client.send(*BEGINNINGS[kind], pause=0.05)
             try:
-                came = await asyncio.wait_for(client.reader.read(), 4)
+                came = await asyncio.wait_for(client.reader.read(), 25)
             except asyncio.TimeoutError:
                 return kind, "is kept"
             return kind, came.count(b"HTTP/1.1 200 OK")

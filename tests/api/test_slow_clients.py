@@ -22,8 +22,8 @@ WINDOW = 0.5
 
 @pytest.fixture(scope="module")
 def house() -> Iterator[House]:
-    """A client has to send 2000 bytes in each half second."""
-    with House(limits={"rate": 4000, "rate_window": WINDOW}) as opened:
+    """A client has to send 500 bytes in each half second."""
+    with House(limits={"rate": 1000, "rate_window": WINDOW}) as opened:
         yield opened
 
 

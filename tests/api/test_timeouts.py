@@ -46,7 +46,7 @@ def journal(tmp_path: Path) -> Journal:
 @pytest.fixture(scope="module")
 def hasty(serve_all: Serve) -> Server:
     """A server with little patience for its clients."""
-    return serve_all({}, "zoo.gated", "--receive-timeout", "0.6", "--send-timeout", "1")
+    return serve_all({}, "zoo.gated", "--receive-timeout", "2", "--send-timeout", "2")
 
 
 @pytest.mark.parametrize("kind", BODIES)
@@ -62,10 +62,10 @@ def test_client_that_stops_sending_is_408(hasty: Server, journal: Journal, kind:
             caller.predict("gated", journal.args(1), headers=headers, body=start, length=whole)
         for caller in callers:
             answer = caller.answer()
-            assert time.monotonic() - began >= 0.5
+            assert time.monotonic() - began >= 1.9
             assert answer.status == 408
             assert code_of(answer) == "receive_timeout"
-            assert "0.6 s" in message_of(answer)
+            assert "2 s" in message_of(answer)
     assert journal.events() == []
     wait_no_files(hasty)
     wait_for_descriptors(hasty, before)
@@ -123,7 +123,7 @@ def test_connection_that_rests_between_two_requests_is_kept(hasty: Server) -> No
         for _ in range(2):
             caller.request("GET", "/v2/health/live")
             assert caller.answer().status == 200
-            time.sleep(1)  # more than a body may pause
+            time.sleep(3)  # more than a body may pause
 
 
 def test_client_that_sends_slowly_but_surely_is_served(hasty: Server, journal: Journal) -> None:
@@ -133,16 +133,16 @@ def test_client_that_sends_slowly_but_surely_is_served(hasty: Server, journal: J
         began = time.monotonic()
         caller.predict("gated", journal.args(1), headers=JSON, length=len(body))
         for start in range(0, len(body), 3):
-            time.sleep(0.2)
+            time.sleep(0.5)
             caller.send(body[start : start + 3])
         assert predicted(caller.answer())["text"] == 3
-        assert time.monotonic() - began > 0.8
+        assert time.monotonic() - began > 2
 
 
 def test_time_to_predict_is_not_counted(hasty: Server, journal: Journal) -> None:
     headers, body = BODIES["form"]
     with Caller(hasty) as caller:
-        sent = journal.args(1, seconds=1.0)
+        sent = journal.args(1, seconds=3.0)
         caller.predict("gated", sent, headers=headers, body=body)
         assert predicted(caller.answer())["number"] == 1
 
@@ -216,9 +216,9 @@ def test_client_that_takes_slowly_but_surely_gets_all(hasty: Server, journal: Jo
         caller.predict("gated", sent, headers={"Connection": "close"})
         while data := caller.receive(512 * 1024):
             received.append(data)
-            if time.monotonic() - began < 2:
+            if time.monotonic() - began < 3:
                 time.sleep(0.05)
-        assert time.monotonic() - began > 1.5
+        assert time.monotonic() - began > 2.5
     assert len(b"".join(received).partition(b"\r\n\r\n")[2]) == 8 * MEGABYTE
 
 
@@ -229,7 +229,7 @@ def test_model_that_is_slow_to_yield_is_no_client_that_takes_nothing(
         sent = journal.args(1, gate="gate", do="stream", size=2)
         caller.predict("gated", sent, headers={"Connection": "close"})
         journal.wait_for("waits", 1)
-        time.sleep(1.5)
+        time.sleep(3)
         journal.open("gate")
         assert caller.rest().endswith(b"0\r\n\r\n")
 
@@ -253,10 +253,10 @@ def test_model_that_hangs_at_the_start_is_not_served_and_the_others_are(
 ) -> None:
     note = tmp_path / "note"
     env = {"ZOO_HANG": where, "ZOO_NOTE": str(note)}
-    flags = ["--start-timeout", "1.5", "--restart-delay-max", "60"]
+    flags = ["--start-timeout", "6", "--restart-delay-max", "60"]
     server = serve({}, "zoo.echo", "zoo.hangs", *flags, env=env)
     phase = {"import": "importing", "warm": "warming"}[where]
-    reason = f"was not ready in 1.5 s (--start-timeout); it was still {phase}"
+    reason = f"was not ready in 6 s (--start-timeout); it was still {phase}"
     wait_gone([int(note.read_text())])
     described = health(server, "hangs")
     assert (described["ready"], described["pids"]) == (False, [])
@@ -271,10 +271,10 @@ def test_model_that_hangs_at_the_start_is_not_served_and_the_others_are(
 def test_server_with_nothing_but_a_model_that_hangs_ends_with_1(tmp_path: Path) -> None:
     note = tmp_path / "note"
     env = {"ZOO_HANG": "warm", "ZOO_NOTE": str(note)}
-    args = ["--listen-port", "0", "--start-timeout", "1", "zoo.hangs"]
+    args = ["--listen-port", "0", "--start-timeout", "5", "zoo.hangs"]
     finished = run_program(tmp_path, args, env=env)
     assert finished.code == 1
-    assert "was not ready in 1 s (--start-timeout); it was still warming" in finished.output
+    assert "was not ready in 5 s (--start-timeout); it was still warming" in finished.output
     assert "Traceback" not in finished.output
     assert not lives(int(note.read_text()))
 

@@ -559,12 +559,12 @@ def test_large_calls_and_uploads_outlive_the_death_of_their_worker(queue: Queue)
 
 def test_hang_in_a_batch_is_told_to_the_guilty_one_alone(serve: Serve, tmp_path: Path) -> None:
     env = LONG | {"ZOO_BATCH_WAIT_MS": "20"}
-    server = serve(MODELS, "--predict-timeout", "2", env=env)
+    server = serve(MODELS, "--predict-timeout", "6", env=env)
     worker = pids(server, MODEL)[0]
     queue = Queue(server, tmp_path)
     made = queue.run(ECHO, do("hang"), ECHO)
     assert [echoed(made[n]) for n in (0, 2)] == [(1, 1), (3, 1)]
-    assert made[1].failure() == (504, "timeout", "The prediction took longer than 2 s")
+    assert made[1].failure() == (504, "timeout", "The prediction took longer than 6 s")
     assert not lives(worker)
     assert deadly(queue) == [(0, 1, 2, 3), (1, 1), (1, 2), (2, 3)]
     queue.close()

@@ -32,7 +32,7 @@ from tests.conftest import Serve
 from tests.serving.conversation import together
 from tests.support import HOST, ZOO, Server
 
-SECONDS = 20.0
+SECONDS = 120.0
 """Within this, whatever happens in an example has to be over."""
 
 PREDICT_TIMEOUT = 1.5

@@ -22,7 +22,7 @@ from deepaas.serving.concurrent import Concurrent
 from deepaas.serving.messages import Cancel, Closed, Opened, Part, ReplyMessage, Taken
 from deepaas.serving.outlet import Control, Outlet
 
-SECONDS = 5.0
+SECONDS = 60.0
 
 
 class Host:

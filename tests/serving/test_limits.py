@@ -226,7 +226,7 @@ def test_prediction_that_takes_too_long_ends_and_its_worker_is_replaced(
 
 @pytest.mark.parametrize("how", ["sleep", "gil"])
 def test_prediction_that_hangs_ends(serve: Serve, how: str) -> None:
-    server = serve({}, "zoo.hangs", "--predict-timeout", "0.8")
+    server = serve({}, "zoo.hangs", "--predict-timeout", "2")
     worker = wait_ready(server, "hangs")[0]
     response = server.predict("hangs", params={"how": how})
     assert (response.status_code, response.json()["code"]) == (504, "timeout")

@@ -217,7 +217,7 @@ def test_prediction_that_runs_is_finished_by_the_old_code(server: Server, code: 
 
 
 def test_old_code_that_hangs_is_ended_by_its_time_limit(serve: Serve, code: Code) -> None:
-    server = serve({}, str(code.path), "--admin-endpoint", "--predict-timeout", "2")
+    server = serve({}, str(code.path), "--admin-endpoint", "--predict-timeout", "10")
     _, worker = ask(server)
     with in_background(lambda: server.predict("changing", params={"gate": "never"})) as running:
         wait_until((code.directory / "begun").exists, within=5, what="the prediction")
@@ -348,12 +348,12 @@ def test_failure_keeps_the_old_code_and_says_why(server: Server, code: Code) -> 
 
 
 def test_warm_that_hangs_is_given_up(serve: Serve, code: Code) -> None:
-    server = serve({}, str(code.path), "--admin-endpoint", "--start-timeout", "2")
+    server = serve({}, str(code.path), "--admin-endpoint", "--start-timeout", "6")
     before = ask(server)
     code.write("two", warm=WAIT_FOR_GATE)
     response = reload(server)
     assert (response.status_code, response.json()["code"]) == (500, "reload_failed")
-    assert "was not ready in 2 s" in response.json()["message"]
+    assert "was not ready in 6 s" in response.json()["message"]
     assert "warming" in response.json()["message"]
     wait_gone(warming(code))
     assert ask(server) == before

@@ -627,7 +627,7 @@ def connections(server: Server) -> int:
 # --- time
 
 
-LIMIT = 1.0
+LIMIT = 2.5
 
 
 @pytest.fixture(scope="module")

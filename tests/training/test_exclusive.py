@@ -112,14 +112,14 @@ def predicting(server: Server, place: Place) -> Iterator[Future[httpx.Response]]
 
 
 def test_what_has_begun_gets_time_to_finish(serve: Serve, places: list[Place]) -> None:
-    server = serve(MODELS, EXCLUSIVE, "--train-exclusive-timeout", "20")
+    server = serve(MODELS, EXCLUSIVE, "--train-exclusive-timeout", "3600")
     predicts, trains, *_ = places
     with predicting(server, predicts) as answer:
         uuid = Trainings(server).begin(place=trains)
         wait_until(lambda: server.predict("trains").status_code == 503, within=10)
         assert not trains.attempts
         predicts.open_gate()
-        assert answer.result(timeout=20).status_code == 200
+        assert answer.result(timeout=60).status_code == 200
     trains.wait_for_attempt()
     trains.open_gate()
     Trainings(server).wait(uuid)
@@ -130,7 +130,7 @@ def test_what_takes_longer_than_that_is_refused(serve: Serve, places: list[Place
     predicts, trains, *_ = places
     with predicting(server, predicts) as prediction:
         uuid = Trainings(server).begin(place=trains)
-        answer = prediction.result(timeout=20)
+        answer = prediction.result(timeout=60)
     assert answer.status_code == 503
     assert "is being trained" in answer.json()["message"]
     trains.wait_for_attempt()

@@ -13,7 +13,7 @@ from typing import Any
 from aiohttp import web
 from webargs import fields
 
-LIMIT_SECONDS = 20.0
+LIMIT_SECONDS = 120.0
 CURRENT: contextvars.ContextVar[int] = contextvars.ContextVar("CURRENT", default=-1)
 
 

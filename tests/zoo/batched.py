@@ -15,7 +15,7 @@ from aiohttp import web
 from webargs import fields, validate
 
 MEDIA_TYPES = ["application/json", "image/png", "text/plain"]
-LIMIT_SECONDS = 20.0
+LIMIT_SECONDS = 120.0
 
 
 def note(batch: list[dict[str, Any]], how: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from webargs import fields, validate
 
-GATE_SECONDS = 30.0
+GATE_SECONDS = 120.0
 MEDIA_TYPES = ["application/json", "application/octet-stream"]
 
 WARMED: list[int] = []

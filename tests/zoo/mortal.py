@@ -25,7 +25,7 @@ BLOCK = 40 * 1024 * 1024
 """What is as large as this is given back to the system when it is freed."""
 
 HANG_SECONDS = 60.0
-GATE_SECONDS = 20.0
+GATE_SECONDS = 120.0
 SOON = 0.05
 
 

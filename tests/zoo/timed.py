@@ -6,7 +6,7 @@ from typing import Any
 
 from webargs import fields
 
-GATE_SECONDS = 60.0
+GATE_SECONDS = 120.0
 
 
 def get_train_args() -> dict[str, Any]:

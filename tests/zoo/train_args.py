@@ -11,7 +11,7 @@ from typing import Any
 
 from webargs import fields, validate
 
-GATE_SECONDS = 30.0
+GATE_SECONDS = 120.0
 WARMED: list[int] = []
 
 

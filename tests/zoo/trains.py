@@ -23,7 +23,7 @@ from webargs import fields, validate
 
 from deepaas import training
 
-GATE_SECONDS = 60.0
+GATE_SECONDS = 120.0
 WEIGHTS = pathlib.Path("weights")
 
 _weights = "none"
