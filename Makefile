@@ -14,11 +14,13 @@ INSIDE := tests/api/test_express.py tests/api/test_express_inside.py tests/api/t
 
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help run test test-unit test-compat lint format bench bench-before bench-peers bench-training docs clean
+.PHONY: help run test test-unit test-fuzz test-long test-compat lint format bench bench-before bench-peers bench-training docs clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 # make test-unit    the fast tests, for while you work
+# make test-fuzz    hostile input for FUZZ_MINUTES (60), with random seeds
+# make test-long    all tests that take long
 # make test-compat  the behaviour that existing modules and clients rely on, on three environments
 # make lint         ruff and mypy
 # make format       let ruff mend what it can
@@ -69,6 +71,14 @@ test: lint chromium wrk nginx caddy faketime $(VENV)/.test .venv-reference/.read
 test-unit: $(VENV)/.test
 	$(PYTEST) tests/model tests/test_log.py tests/test_stdio.py tests/test_config.py tests/serving/test_messages.py \
 	  tests/api/test_forms.py tests/api/test_routing.py tests/api/test_answers.py -n $(JOBS) -q
+
+# Fuzzing with random seeds; `make test` has a short form that is always the same.
+FUZZ_MINUTES ?= 60
+
+test-fuzz: $(VENV)/.test
+	$(BIN)/python -m tests.fuzz.run --minutes $(FUZZ_MINUTES)
+
+test-long: test-fuzz
 
 test-compat: $(VENV)/.test .venv-reference/.ready .venv-lowest/.ready
 	$(PYTEST) tests/compat -n $(JOBS) -q -rfE --deepaas-run .venv-reference/bin/deepaas-run
