@@ -20,12 +20,14 @@ UNIT   := tests/model tests/test_log.py tests/test_stdio.py tests/test_config.py
 
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help run environments test test-busy test-reference test-lowest test-all test-unit test-compat lint format bench bench-before bench-peers bench-training docs clean
+.PHONY: help run environments test test-busy test-reference test-lowest test-all test-unit test-fuzz test-long test-compat lint format bench bench-before bench-peers bench-training docs clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 # make test-busy    all tests three times, while other processes keep the cores busy
 # make test-unit    the fast tests, for while you work
+# make test-fuzz    hostile input for FUZZ_MINUTES (60), with random seeds
+# make test-long    all tests that take long
 # make test-compat  the behaviour that existing modules and clients rely on, on three environments
 # make lint         ruff and mypy
 # make format       let ruff mend what it can
@@ -102,6 +104,14 @@ test-all: chromium wrk nginx caddy faketime $(VENV)/.test
 
 test-unit: $(VENV)/.test
 	$(PYTEST) $(UNIT) -n $(JOBS) -q
+
+# Fuzzing with random seeds; `make test` has a short form that is always the same.
+FUZZ_MINUTES ?= 60
+
+test-fuzz: $(VENV)/.test
+	$(BIN)/python -m tests.fuzz.run --minutes $(FUZZ_MINUTES)
+
+test-long: test-fuzz
 
 test-compat: test-reference $(VENV)/.test .venv-lowest/.ready
 	$(LOWEST) tests/compat -n $(JOBS) -q

@@ -1,0 +1,81 @@
+"""Fuzzing of what a worker sends to the server: on both of its sockets, with descriptors."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from hypothesis import strategies as st
+
+from deepaas.serving import messages
+from deepaas.serving.prediction import Awaited, Prediction
+from tests.fuzz.mutations import cut, places
+from tests.fuzz.parsers import assert_well_formed, hostile_lines, hostile_replies
+from tests.fuzz.talk import complaints
+from tests.serving.puppet import READY, Puppet
+
+CALLS = 3
+
+Sending = tuple[str, bytes, list[int], int]
+"""The socket, the bytes, where they are cut, and how many descriptors go along."""
+
+sendings: st.SearchStrategy[list[Sending]] = st.lists(
+    st.tuples(st.just("replies"), hostile_replies, places(), st.sampled_from([0, 0, 1, 2, 20]))
+    | st.tuples(st.just("control"), hostile_lines, places(), st.just(0)),
+    min_size=1,
+    max_size=4,
+)
+
+
+async def listen(sent: Sequence[Sending]) -> None:
+    """Have a worker send all this; then each call is answered, or given back."""
+    worker = Puppet()
+    worker.control(messages.encode_control(READY))
+    predictions = [worker.take_call(number) for number in range(CALLS)]
+    for name, data, chosen, files in sent:
+        if name == "control":
+            worker.control(*cut(data, chosen))
+        else:
+            worker.reply(*cut(data, chosen), files=files)
+        await worker.heard()
+    left = await worker.end()
+    for prediction in predictions:
+        await check_end(prediction, left)
+
+
+async def check_end(prediction: Awaited, left: Sequence[Prediction]) -> None:
+    assert prediction.ended != (prediction in left)
+    stream = prediction.stream
+    if prediction._future.done():
+        reply = await prediction.reply()
+        reply.discard()
+        assert_well_formed(reply)
+        assert reply.stream is stream
+    else:
+        assert not prediction.ended
+    if prediction.ended and stream is not None:
+        assert stream._end is not None, "the reader of this stream waits for ever"
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@contextlib.contextmanager
+def workers() -> Iterator[Callable[[Any], None]]:
+    """The server reads it or kills the worker; it keeps no descriptor and raises no exception."""
+    loop = asyncio.new_event_loop()
+    with contextlib.closing(loop), complaints(loop) as complained:
+
+        def check(sent: Sequence[Sending]) -> None:
+            complained.clear()
+            before = descriptors()
+            loop.run_until_complete(listen(sent))
+            assert descriptors() == before
+            unexpected = [one for one in complained if "is killed" not in one]
+            assert not unexpected, unexpected
+
+        yield check

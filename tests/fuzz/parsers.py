@@ -1,0 +1,286 @@
+"""Fuzzing of the parsers of this package: of forms, of JSON, and of what workers send."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import struct
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from hypothesis import strategies as st
+
+from deepaas import exact_json
+from deepaas.api.forms import Form
+from deepaas.exceptions import RequestError
+from deepaas.model.v2.exchange import Call, FilePart, Reply
+from deepaas.serving import messages
+from tests.api.form_bodies import CONTENT_TYPE, Uploads
+from tests.fuzz.mutations import cut, mutated, of_tokens
+from tests.fuzz.over_http import FORM_TOKENS, JSON_TOKENS
+
+Check = Callable[[Any], None]
+
+
+# --- forms
+
+
+def read_form(chunks: Sequence[bytes]) -> Any:
+    """The parts with the contents of their files, or the error."""
+    with TemporaryDirectory() as directory:
+        try:
+            return Uploads(Path(directory)).read(*chunks, parts=6, text=500)
+        except RequestError as error:
+            return error.status, str(error)
+
+
+@contextlib.contextmanager
+def forms() -> Iterator[Check]:
+    def check(drawn: tuple[bytes, list[int]]) -> None:
+        body, chosen = drawn
+        assert read_form([body]) == read_form(cut(body, chosen))
+
+    yield check
+
+
+# --- JSON
+
+
+def _standard(text: bytes) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+@contextlib.contextmanager
+def json_values() -> Iterator[Check]:
+    """What the exact reader takes, the standard library reads in the same way."""
+
+    def check(text: bytes) -> None:
+        try:
+            value = exact_json.loads(text)
+        except ValueError:
+            return
+        assert repr(value) == repr(_standard(text))
+
+    yield check
+
+
+# --- packets of calls
+
+texts = st.text(max_size=8)
+headers = st.dictionaries(texts, texts, max_size=2)
+file_parts = st.builds(FilePart, texts, texts, texts)
+calls = st.builds(
+    Call,
+    query=texts,
+    content_type=texts,
+    headers=headers,
+    form=st.none() | st.lists(st.tuples(texts, texts | file_parts), max_size=3),
+    body=st.binary(max_size=20),
+    check=st.sampled_from(["", "train"]),
+)
+packets_of_calls = st.builds(
+    lambda number, call: messages.encode_call(number, messages.encode_meta(call), call.body),
+    st.integers(0, 9),
+    calls,
+)
+PROTOCOL_TOKENS = [
+    *(b"\0", b"\xff", b"\xff\xff\xff\xff", b"\0\0\0\0", b"\1\0\0\0", b"\0\0\0\1", b"\x7f"),
+    *(b"[", b"]", b"{", b"}", b",", b'""', b"null", b"true", b"1", b"[]", b"{}", b'{"a":1}', b"\n"),
+    *(b'["Phase",', b'["Ready",', b'["Taken",', b'{"phase":', b'{"description":{}}', b"[" * 2000),
+]
+
+
+@contextlib.contextmanager
+def packets() -> Iterator[Check]:
+    def check(packet: bytes) -> None:
+        try:
+            number, call = messages.decode_call(memoryview(packet))
+        except (ValueError, TypeError, OSError, struct.error):  # the server makes the packets
+            return
+        assert messages.call_id_of(packet) == number
+        again = messages.encode_call(number, messages.encode_meta(call), call.body)
+        assert messages.decode_call(memoryview(again)) == (number, call)
+
+    yield check
+
+
+# --- replies of workers
+
+replies = st.builds(
+    Reply,
+    status=st.integers(200, 599),
+    body=st.binary(max_size=20),
+    headers=st.none() | headers,
+    reason=texts,
+    code=texts,
+    fd=st.sampled_from([-1, -1, 5]),
+)
+streamed = (
+    st.builds(messages.Opened, headers)
+    | st.builds(messages.Part, st.binary(max_size=20))
+    | st.builds(messages.Closed, texts, texts)
+)
+
+
+def encoded(number: int, message: messages.ReplyMessage) -> bytes:
+    if isinstance(message, Reply):
+        return messages.encode_reply(number, message)
+    return messages.encode_stream(number, message)
+
+
+reply_streams = st.lists(st.builds(encoded, st.integers(0, 3), replies | streamed), max_size=5).map(
+    b"".join
+)
+
+
+def read_replies(chunks: Sequence[bytes], fds: list[int]) -> tuple[list[Any], bool]:
+    """What was read before the first error, and whether there was one. No descriptor is lost."""
+    reader = messages.ReplyReader()
+    found: list[Any] = []
+    failed = False
+    try:
+        for number, chunk in enumerate(chunks):
+            for call_id, message in reader.feed(chunk, list(fds) if not number else []):
+                assert_well_formed(message)
+                found.append((call_id, message))
+    except ValueError:
+        failed = True
+    taken = [one.fd for _, one in found if isinstance(one, Reply) and one.fd >= 0]
+    assert sorted(taken + reader.take_fds()) == sorted(fds)
+    return found, failed
+
+
+def assert_well_formed(message: messages.ReplyMessage) -> None:
+    if isinstance(message, Reply):
+        assert 200 <= message.status <= 599
+        assert isinstance(message.reason, str)
+        assert isinstance(message.code, str)
+        _assert_headers(message.headers if message.headers is not None else {})
+    elif isinstance(message, messages.Opened):
+        _assert_headers(message.headers)
+    elif isinstance(message, messages.Closed):
+        assert isinstance(message.reason, str)
+        assert isinstance(message.code, str)
+
+
+def _assert_headers(found: Any) -> None:
+    assert type(found) is dict
+    assert all(type(text) is str for item in found.items() for text in item)
+
+
+@contextlib.contextmanager
+def reply_readers() -> Iterator[Check]:
+    def check(drawn: tuple[bytes, list[int]]) -> None:
+        stream, chosen = drawn
+        assert read_replies([stream], []) == read_replies(cut(stream, chosen), [])
+        if stream:
+            read_replies(cut(stream, chosen), [1001])  # whom it belongs to depends on the cuts
+
+    yield check
+
+
+# --- lines on the control connection
+
+control_messages: st.SearchStrategy[messages.ControlMessage] = (
+    st.builds(messages.Phase, texts)
+    | st.builds(messages.Ready, st.dictionaries(texts, texts, max_size=2))
+    | st.builds(messages.Failed, texts, texts)
+    | st.builds(messages.Taken, st.integers(0, 2**33), st.integers(0, 2**33))
+    | st.builds(messages.Cancel, st.integers(0, 9))
+)
+control_lines = control_messages.map(messages.encode_control)
+
+
+@contextlib.contextmanager
+def control() -> Iterator[Check]:
+    def check(line: bytes) -> None:
+        try:
+            message = messages.decode_control(line)
+        except ValueError:
+            return
+        again = messages.decode_control(messages.encode_control(message))
+        assert repr(again) == repr(message)  # NaN is not equal to itself
+
+    yield check
+
+
+# --- work
+
+MOST_REPEATED = 64
+
+
+def calls_of(work: Callable[[], object]) -> int:
+    """How many functions are called, in Python and in C: a measure of work that needs no clock."""
+    count = 0
+
+    def profile(_frame: object, event: str, _arg: object) -> None:
+        nonlocal count
+        if event in ("call", "c_call"):
+            count += 1
+
+    before = sys.getprofile()
+    sys.setprofile(profile)
+    try:
+        with contextlib.suppress(ValueError, RequestError):
+            work()
+    finally:
+        sys.setprofile(before)
+    return count
+
+
+class _Nowhere:
+    def write(self, data: memoryview, /) -> int:
+        return len(data)
+
+    def close(self) -> None:
+        pass
+
+
+def _feed_form(data: bytes) -> None:
+    form = Form(CONTENT_TYPE, 10**6, 10**6, lambda _: ("/dev/null", _Nowhere()))
+    for piece in form.pieces(data):
+        form.feed(piece)
+
+
+def _read_reply_stream(data: bytes) -> None:
+    for _ in messages.ReplyReader().feed(data, []):
+        pass
+
+
+WORK: dict[str, Callable[[bytes], object]] = {
+    "form": _feed_form,
+    "json": exact_json.loads,
+    "replies": _read_reply_stream,
+}
+repeated = st.tuples(
+    st.sampled_from(sorted(WORK)),
+    of_tokens(FORM_TOKENS + JSON_TOKENS, most=4),
+    of_tokens(FORM_TOKENS + JSON_TOKENS, most=4),
+    of_tokens(FORM_TOKENS, most=3),
+)
+
+
+@contextlib.contextmanager
+def work() -> Iterator[Check]:
+    """Four times as much of the same takes at most about four times as many calls."""
+
+    def check(drawn: tuple[str, bytes, bytes, bytes]) -> None:
+        kind, before, unit, after = drawn
+        few, many = (
+            calls_of(lambda count=count: WORK[kind](before + unit * count + after))  # type: ignore[misc]
+            for count in (MOST_REPEATED // 4, MOST_REPEATED)
+        )
+        assert many <= 5 * few + 1000, f"{few} calls become {many}"
+
+    yield check
+
+
+hostile_packets = mutated(packets_of_calls, PROTOCOL_TOKENS) | of_tokens(PROTOCOL_TOKENS, most=8)
+hostile_replies = mutated(reply_streams, PROTOCOL_TOKENS) | of_tokens(PROTOCOL_TOKENS, most=8)
+hostile_lines = mutated(control_lines, PROTOCOL_TOKENS) | of_tokens(PROTOCOL_TOKENS, most=8)
