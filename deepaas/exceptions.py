@@ -14,6 +14,8 @@ DeepaasError
     ├── DisabledError              402
     ├── NotImplementedByModelError 501
     ├── RequestTimeoutError        408
+    ├── PreconditionFailedError    412
+    ├── RangeError                 416
     ├── ReloadInProgressError      409
     ├── NotReadyError              503
     │   ├── QueueFullError
@@ -148,6 +150,24 @@ class RequestTimeoutError(RequestError):
 
     status = 408
     code = "receive_timeout"
+
+
+class PreconditionFailedError(RequestError):
+    """The file is not the one that the request is about."""
+
+    status = 412
+    code = "precondition_failed"
+
+
+class RangeError(RequestError):
+    """The file does not have the bytes that the request asks for."""
+
+    status = 416
+    code = "range_not_satisfiable"
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"The file has {size} bytes, and not the range that is asked for")
+        self.headers = {"Content-Range": f"bytes */{size}"}
 
 
 class ReloadInProgressError(RequestError):

@@ -6,12 +6,13 @@ import base64
 import functools
 import hashlib
 import html
+import os
 from pathlib import Path
 
 from aiohttp import web
 
 from deepaas.api.app import App
-from deepaas.exceptions import NotFoundError
+from deepaas.exceptions import NotFoundError, PreconditionFailedError, RangeError
 
 _PAGE = """\
 <!DOCTYPE html>
@@ -83,4 +84,22 @@ async def asset(request: web.BaseRequest, app: App, asset: str) -> web.StreamRes
     path = _assets().get(asset)
     if path is None:
         raise NotFoundError(f"There is no asset {asset}")
+    _check(request, path.stat())
     return web.FileResponse(path, headers={"Cache-Control": "max-age=3600"})
+
+
+def _check(request: web.BaseRequest, file: os.stat_result) -> None:
+    """Raise the errors that `web.FileResponse` would answer without a body."""
+    tag = f"{file.st_mtime_ns:x}-{file.st_size:x}"
+    wanted = request.if_match
+    if wanted is not None and not any(one.value in (tag, "*") for one in wanted):
+        raise PreconditionFailedError("The file has another ETag than If-Match asks for")
+    before = request.if_unmodified_since
+    if wanted is None and before is not None and file.st_mtime > before.timestamp():
+        raise PreconditionFailedError("The file has changed since If-Unmodified-Since")
+    try:
+        start = request.http_range.start
+    except ValueError:
+        raise RangeError(file.st_size) from None
+    if start is not None and start >= file.st_size:
+        raise RangeError(file.st_size)
