@@ -122,7 +122,7 @@ SECONDS = [option for option in config.ALL if isinstance(option.type, config.Sec
 
 def test_every_option_with_a_fraction_is_one_in_seconds() -> None:
     fractions = [option for option in config.ALL if isinstance(option.type, types.Float)]
-    assert len(SECONDS) == 14
+    assert len(SECONDS) == 15
     assert fractions == SECONDS
     assert [option.name for option in SECONDS if "econds" not in str(option.help)] == []
 
