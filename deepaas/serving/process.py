@@ -13,6 +13,7 @@ import sys
 
 from deepaas import log, stdio
 from deepaas.model.v2.failures import describe, let_go
+from deepaas.model_log import ModelLog
 from deepaas.processes import end_with_parent
 from deepaas.serving import messages
 from deepaas.serving.host import Host
@@ -38,6 +39,8 @@ def main(request_fd: int, reply_fd: int, control_fd: int, server: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (start.open_files, hard))
     options = log.LogOptions(**start.log)  # type: ignore[arg-type]
     log.setup(options, must_open=False)  # a log file that has gone must not stop the service
+    names = {"model": start.name, "worker": start.worker}
+    ModelLog(names, log.handle).begin(options.level)
     phase = ""
 
     def on_phase(new: str) -> None:
