@@ -8,6 +8,7 @@ used beside a model are made by `get_logger`, and their handler has a descriptor
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import errno
 import json
@@ -29,6 +30,9 @@ from deepaas import stdio
 ExceptionInfo: TypeAlias = (
     tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 )
+
+NAMES = "deepaas_names"
+"""The attribute of a record that a model has logged, with the names of the model and process."""
 
 FORMAT = "%(asctime)s.%(msecs)03d %(process)d %(levelname)s %(name)s %(message)s"
 DATE_FORMAT = "%Y-%m-%d %H:%M:%S"
@@ -88,6 +92,12 @@ class LineFormatter(logging.Formatter):
             line += getattr(record, _CALLS, "")
         return line if line.isascii() else line.encode("utf-8", "backslashreplace").decode()
 
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        names = vars(record).get(NAMES)
+        if names:
+            record.message = f"{_label(names)}: {record.message}"
+        return super().formatMessage(record)
+
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
         second = int(record.created)
         if second != self._second:
@@ -110,6 +120,7 @@ class JSONFormatter(logging.Formatter):
             "levelname": record.levelname,
             "name": record.name,
             "message": "",
+            **vars(record).get(NAMES, {}),
         }
         if record.exc_info:
             entry["traceback"] = _traceback(record.exc_info)
@@ -118,6 +129,13 @@ class JSONFormatter(logging.Formatter):
         message: object = record.msg
         messages = message.lines if isinstance(message, Lines) else [record.getMessage()]
         return "\n".join([_json({**entry, "message": message}) for message in messages])
+
+
+def _label(names: Mapping[str, str]) -> str:
+    """The names of a model and its process in one text, such as "digits[0]"."""
+    if "worker" in names:
+        return names["worker"]
+    return " ".join([names["model"], *(f"{k} {v}" for k, v in names.items() if k != "model")])
 
 
 def _json(entry: dict[str, object]) -> str:
@@ -154,6 +172,7 @@ class LineHandler(logging.Handler):
         self._fd = -1
         self._stdout = None if path else sys.stdout
         self._is_torn = False  # the last line has no end
+        self._is_flushing = False
         self._has_complained = False
 
     def open(self) -> None:
@@ -175,13 +194,30 @@ class LineHandler(logging.Handler):
         except Exception:
             self.handleError(record)
             return
-        if self._stdout is not None:  # what was printed before the record comes before it
+        self._flush_stdout()
+        self._write_lines(line)
+
+    def pass_on(self, lines: bytes) -> None:
+        """Write whole lines that another process has made of its records."""
+        with self.lock or contextlib.nullcontext():
+            self._write_lines(lines)
+
+    def _flush_stdout(self) -> None:
+        """Have what was printed before a record come before it."""
+        if self._stdout is None or self._is_flushing:
+            return
+        self._is_flushing = True  # a model may have set a stream that logs what is flushed
+        try:
             stdio.flush(self._stdout)
             if sys.stdout is not self._stdout:
                 stdio.flush(sys.stdout)
+        finally:
+            self._is_flushing = False
+
+    def _write_lines(self, lines: bytes) -> None:
         try:
             self.open()
-            self._write(line)
+            self._write(lines)
         except OSError as error:
             self._complain(error)
 
@@ -201,6 +237,11 @@ class LineHandler(logging.Handler):
             os.write(2, text.encode("utf-8", "backslashreplace"))
         except OSError:  # there is nowhere left to say it
             pass
+
+
+def formatter_of(options: LogOptions) -> logging.Formatter:
+    """What makes the lines of a log."""
+    return JSONFormatter() if options.json else LineFormatter()
 
 
 class Tail:
@@ -229,9 +270,15 @@ class TailHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         self._tail.write(self.format(record).encode(errors="backslashreplace") + b"\n")
 
+    def pass_on(self, lines: bytes) -> None:
+        """Write whole lines that another process has made of its records."""
+        self._tail.write(lines)
+
 
 class Logger(logging.Logger):
     """A logger whose records do not depend on what a model has set in `logging`."""
+
+    callHandlers = logging.Logger.callHandlers  # `model_log` replaces that of the others
 
     def makeRecord(
         self,
@@ -267,6 +314,19 @@ def get_logger(name: str) -> logging.Logger:
     return _loggers.getLogger(name)
 
 
+def handle(record: logging.LogRecord) -> None:
+    """Write a record to where those of this package go, whatever its level and logger."""
+    for handler in _top.handlers:
+        handler.handle(record)
+
+
+def pass_on(lines: bytes) -> None:
+    """Write whole lines, which another process has made of its records, to the same places."""
+    for handler in _top.handlers:
+        if isinstance(handler, LineHandler | TailHandler):
+            handler.pass_on(lines)
+
+
 def setup(options: LogOptions, tail: Tail | None = None, *, must_open: bool = True) -> None:
     """Send this package's records to where `options` says, and to `tail`.
 
@@ -282,9 +342,8 @@ def setup(options: LogOptions, tail: Tail | None = None, *, must_open: bool = Tr
     handlers: list[logging.Handler] = [handler]
     if tail is not None:
         handlers.append(TailHandler(tail))
-    formatter = JSONFormatter() if options.json else LineFormatter()
     for one in handlers:
-        one.setFormatter(formatter)
+        one.setFormatter(formatter_of(options))
     for before in _top.handlers:
         if isinstance(before, LineHandler):
             before.let_go()

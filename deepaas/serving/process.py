@@ -15,6 +15,7 @@ import sys
 from deepaas import log, stdio
 from deepaas.model.loading import package_of
 from deepaas.model.v2.failures import causes_of, let_go, traceback_of
+from deepaas.model_log import ModelLog
 from deepaas.processes import end_with_parent
 from deepaas.serving import messages
 from deepaas.serving.host import Host
@@ -40,6 +41,8 @@ def main(request_fd: int, reply_fd: int, control_fd: int, server: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (start.open_files, hard))
     options = log.LogOptions(**start.log)  # type: ignore[arg-type]
     log.setup(options, must_open=False)  # a log file that has gone must not stop the service
+    names = {"model": start.name, "worker": start.worker}
+    ModelLog(names, log.handle).begin(options.level)
     phase = ""
 
     def on_phase(new: str) -> None:

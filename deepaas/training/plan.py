@@ -58,6 +58,7 @@ class Workplace:
         self.uploads = directory / "uploads"
         self.artifacts = directory / "artifacts"
         self.log = directory / "log"
+        self.model_log = directory / "model-log"
         self.call = directory / "call"
         self.arguments = directory / "arguments"
         self.reports = directory / "reports.jsonl"
@@ -78,7 +79,7 @@ class Workplace:
 
     def clear(self) -> None:
         """Remove all files but those of the keeper, which may still be running."""
-        for directory in (self.artifacts, self.uploads, self.log):
+        for directory in (self.artifacts, self.uploads, self.log, self.model_log):
             shutil.rmtree(directory, ignore_errors=True)
         for path in (self.result, self.reports, self.call, self.arguments):
             with contextlib.suppress(OSError):

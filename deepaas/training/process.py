@@ -22,6 +22,8 @@ from deepaas.model.v2.arguments import Arguments
 from deepaas.model.v2.declarations import declared_fields
 from deepaas.model.v2.failures import describe, prepare_for_model
 from deepaas.model.v2.wrapper import ModelWrapper
+from deepaas.model_log import ModelLog
+from deepaas.training.model_log import ModelLogHandler
 from deepaas.training.plan import Plan, Workplace
 from deepaas.training.request import read_call
 from deepaas.training.store import Ending
@@ -30,6 +32,7 @@ from deepaas.training.work import Work, keep, predict, train
 logger = log.get_logger("deepaas.training")
 
 PR_SET_PDEATHSIG = 1
+NAMES = {"train": "training", "predict": "job"}
 
 
 def main(argv: list[str]) -> None:
@@ -38,7 +41,7 @@ def main(argv: list[str]) -> None:
     os.set_inheritable(report, False)
     place, plan = Workplace(Path(argv[2])), Plan.from_json(argv[3])
     sys.argv[:] = ["deepaas-training"]
-    streams = _prepare(plan, keeper)
+    streams = _prepare(plan, keeper, place)
     job = Work(plan.model, place, plan.limits)
     times = _Times(report)
     try:
@@ -98,7 +101,7 @@ def work(job: Work, plan: Plan, streams: stdio.StandardStreams, times: _Times) -
         return predict(job, values, call, media_type)
 
 
-def _prepare(plan: Plan, keeper: int) -> stdio.StandardStreams:
+def _prepare(plan: Plan, keeper: int, place: Workplace) -> stdio.StandardStreams:
     """Make this process as a worker would be, and have it end with its keeper."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -111,7 +114,12 @@ def _prepare(plan: Plan, keeper: int) -> stdio.StandardStreams:
         os.nice(plan.limits.nice)
     stdio.forgive(line_buffering=True)
     streams = stdio.StandardStreams()
-    log.setup(log.LogOptions(**{**plan.log, "file": ""}))  # type: ignore[arg-type]
+    options = log.LogOptions(**{**plan.log, "file": ""})  # type: ignore[arg-type]
+    log.setup(options)
+    names = {"model": plan.model, NAMES[plan.kind]: plan.uuid}
+    to_server = ModelLogHandler(place.model_log)
+    to_server.setFormatter(log.formatter_of(options))
+    ModelLog(names, to_server.handle, log.handle).begin(options.level)
     return streams
 
 

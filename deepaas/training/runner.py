@@ -17,6 +17,7 @@ from deepaas.training.backoff import Backoff
 from deepaas.training.keeper import CANCEL_SIGNAL, server_lives
 from deepaas.training.keeping import Keeper, bury
 from deepaas.training.loaded_weights import Stage, Weights
+from deepaas.training.model_log import ModelLogs
 from deepaas.training.plan import Limits, Plan
 from deepaas.training.state import State
 from deepaas.training.store import Ending, Record
@@ -85,6 +86,7 @@ class Runner:
         self._exited: set[str] = set()  # whose work is over, though something is left running
         self._cleared: set[str] = set()  # the models that trainings have for themselves
         self._weights = Weights(state, stage)
+        self._model_logs = ModelLogs(state.place)
         self._version = -1
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -95,9 +97,11 @@ class Runner:
         self.records[record.uuid] = record
         if keeper is not None:
             self._keepers[record.uuid] = keeper
+            self._model_logs.follow(record.uuid, from_end=True)
 
     def drop(self, uuid: str) -> None:
         """Nothing is to be done for a record any more."""
+        self._model_logs.end(uuid)
         for known in (self.records, self._keepers):
             known.pop(uuid, None)
         self._backoffs.pop(uuid, None)
@@ -143,6 +147,7 @@ class Runner:
     async def step(self) -> None:
         """Do what is due for the records that there are. Raises StorageError in the end if that
         could not be done for all of them."""
+        self._model_logs.pass_on()
         await self._refresh()
         failures = []
         for uuid in list(self.records):
@@ -192,6 +197,7 @@ class Runner:
 
     def let_go(self) -> None:
         """Let what runs go on when this process ends."""
+        self._model_logs.end_all()
         for keeper in self._keepers.values():
             keeper.disown()
 
@@ -269,6 +275,7 @@ class Runner:
         if record.status == "running" and record.uuid not in self._keepers:
             # A server before this one had started it, and was killed before it could be seen.
             self._keepers[record.uuid] = Keeper(self._state.place(record.uuid))
+            self._model_logs.follow(record.uuid, from_end=True)
         if record.has_ended and not before.has_ended:
             how = record.message and f": {record.message}"
             logger.info("%s of model %s is %s%s", record.uuid, record.model, record.status, how)
@@ -420,6 +427,7 @@ class Runner:
                 return
             keeper = Keeper.start(self._state.directory, self._plan(record))
             self._keepers[record.uuid] = keeper
+            self._model_logs.follow(record.uuid)
             logger.info("%s of model %s is started", record.uuid, record.model)
         except DiskFullError:
             self._state.has_room = False  # until that is looked for again
