@@ -14,12 +14,13 @@ INSIDE := tests/api/test_express.py tests/api/test_express_inside.py tests/api/t
 
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help run test test-unit test-compat lint format bench bench-before bench-peers bench-training docs clean
+.PHONY: help run test test-unit test-compat test-chaos lint format bench bench-before bench-peers bench-training docs clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 # make test-unit    the fast tests, for while you work
 # make test-compat  the behaviour that existing modules and clients rely on, on three environments
+# make test-chaos   kill, stop and starve servers for 40 minutes (SEED=1 repeats a choice)
 # make lint         ruff and mypy
 # make format       let ruff mend what it can
 # make bench        measure against a bare handler and the reference release
@@ -74,6 +75,14 @@ test-compat: $(VENV)/.test .venv-reference/.ready .venv-lowest/.ready
 	$(PYTEST) tests/compat -n $(JOBS) -q -rfE --deepaas-run .venv-reference/bin/deepaas-run
 	$(LOWEST) tests/compat -n $(JOBS) -q
 	$(PYTEST) tests/compat -n $(JOBS) -q
+
+# `make test` has a short form of this, with a fixed seed. Tests with full disks need root.
+ROUNDS ?= 100
+SOAK   ?= 600
+SEED   ?= $(shell date +%s)
+
+test-chaos: $(VENV)/.test
+	$(PYTEST) tests/chaos -s -v --chaos-rounds $(ROUNDS) --soak-seconds $(SOAK) --chaos-seed $(SEED)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
