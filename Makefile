@@ -20,7 +20,7 @@ UNIT   := tests/model tests/test_log.py tests/test_stdio.py tests/test_config.py
 
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help run environments test test-busy test-reference test-lowest test-all test-unit test-fuzz test-long test-compat lint format bench bench-before bench-peers bench-training docs clean
+.PHONY: help run environments test test-busy test-reference test-lowest test-all test-unit test-fuzz test-chaos test-long test-compat lint format bench bench-before bench-peers bench-training docs clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -29,6 +29,7 @@ help:
 # make test-fuzz    hostile input for FUZZ_MINUTES (60), with random seeds
 # make test-long    all tests that take long
 # make test-compat  the behaviour that existing modules and clients rely on, on three environments
+# make test-chaos   kill, stop and starve servers for 40 minutes (SEED=1 repeats a choice)
 # make lint         ruff and mypy
 # make format       let ruff mend what it can
 # make bench        measure against a bare handler and the reference release
@@ -111,11 +112,19 @@ FUZZ_MINUTES ?= 60
 test-fuzz: $(VENV)/.test
 	$(BIN)/python -m tests.fuzz.run --minutes $(FUZZ_MINUTES)
 
-test-long: test-fuzz
+test-long: test-chaos test-fuzz
 
 test-compat: test-reference $(VENV)/.test .venv-lowest/.ready
 	$(LOWEST) tests/compat -n $(JOBS) -q
 	$(PYTEST) tests/compat -n $(JOBS) -q
+
+# `make test` has a short form of this, with a fixed seed. Tests with full disks need root.
+ROUNDS ?= 100
+SOAK   ?= 600
+SEED   ?= $(shell date +%s)
+
+test-chaos: $(VENV)/.test
+	$(PYTEST) tests/chaos -s -v --chaos-rounds $(ROUNDS) --soak-seconds $(SOAK) --chaos-seed $(SEED)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

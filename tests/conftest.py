@@ -8,6 +8,7 @@ import functools
 import inspect
 import subprocess
 from collections.abc import Callable, Coroutine, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,6 +30,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="PATH",
         help="the deepaas-run to test (default: the one beside the running Python)",
     )
+    chaos = parser.getgroup("tests/chaos")
+    chaos.addoption(
+        "--chaos-rounds",
+        type=int,
+        default=2,
+        help="rounds in which processes are killed; other tests have a quarter as many",
+    )
+    chaos.addoption("--chaos-seed", type=int, default=1, help="the seed of all random numbers")
+    chaos.addoption("--soak-seconds", type=float, default=4.0, help="how long the soak takes")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -37,6 +47,26 @@ def pytest_configure(config: pytest.Config) -> None:
         if not Path(path).is_file():
             raise pytest.UsageError(f"--deepaas-run: there is no file {path}")
         support.use_program(path)
+
+
+@dataclass(frozen=True)
+class Chaos:
+    """How long the tests in `tests/chaos` take, and what their random numbers start from."""
+
+    rounds: int
+    seed: int
+    soak_seconds: float
+
+    @property
+    def fewer_rounds(self) -> int:
+        """The rounds of those tests that do not kill."""
+        return max(1, self.rounds // 4)
+
+
+@pytest.fixture(scope="session")
+def chaos(request: pytest.FixtureRequest) -> Chaos:
+    option = request.config.getoption
+    return Chaos(option("--chaos-rounds"), option("--chaos-seed"), option("--soak-seconds"))
 
 
 @functools.cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import re
 import time
@@ -106,11 +107,20 @@ def test_no_callback_takes_long_and_others_are_answered(house: House, kind: str)
 
 @contextlib.contextmanager
 def nothing_takes_long(house: House) -> Iterator[None]:
-    """No callback of the event loop may take long while the block runs."""
+    """No callback of the event loop may take long while the block runs.
+
+    What the tests have made before is kept from the garbage collector, as a server does with its
+    own modules: to look through all of it takes 50 ms.
+    """
     loop = house.loop
     assert isinstance(loop, TimedLoop)
+    gc.collect()
+    gc.freeze()
     loop.worst = (0.0, "")
-    yield
+    try:
+        yield
+    finally:
+        gc.unfreeze()
     assert loop.worst[0] <= MAX_SECONDS, loop.worst
 
 
