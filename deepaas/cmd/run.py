@@ -92,7 +92,7 @@ def run(argv: Sequence[str]) -> int:
             server = Server(conf, options, tail, guard, open_files)
             return uvloop.run(server.live(sources, listener, upload_dir))
     except (ConfigurationError, OSError) as error:
-        return _refuse(str(error))
+        return _refuse(config.with_places(str(error), conf))
 
 
 def _open_log(options: log.LogOptions, tail: log.Tail | None) -> None:

@@ -15,11 +15,11 @@ from deepaas.config.limits import LIMITS
 from deepaas.config.logs import LOGGING
 from deepaas.config.models import MODELS
 from deepaas.config.predictions import PREDICTIONS
-from deepaas.config.reading import Options
+from deepaas.config.reading import Options, with_places
 from deepaas.config.server import SERVER
 from deepaas.config.trainings import CALLBACKS, TRAININGS
 
-__all__ = ["ALL", "ARGUMENTS", "GROUPS", "Options", "Seconds", "list_opts", "load"]
+__all__ = ["ALL", "ARGUMENTS", "GROUPS", "Options", "Seconds", "list_opts", "load", "with_places"]
 
 GROUPS = {
     "Server": SERVER,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -33,11 +34,16 @@ class Given(NamedTuple):
 
 
 class Options(cfg.ConfigOpts):
-    """The values of all options; `remarks` are warnings about the places that they come from."""
+    """The values of all options.
+
+    `files` have been read. `remarks` are warnings about the places that values come from. `places`
+    has the line of a file, or the variable, for each option that is set there and counts.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.files: list[str] = []
+        self.places: dict[str, str] = {}
         self.remarks: list[str] = []
 
 
@@ -67,6 +73,11 @@ def load(argv: Sequence[str], groups: Groups, arguments: Sequence[cfg.Opt]) -> O
     if flags["model"]:
         conf.set_override("model", flags["model"])
     _check(conf, options, given)
+    conf.places = {
+        option.name: _place(given[option.dest])
+        for option in options
+        if option.dest in given and flags.get(option.dest) is None
+    }
     known = {option.dest for option in (*options, *arguments)} | {"config_source"}
     conf.remarks += remarks(entries, known)
     conf.remarks += _misspelt_variables({option.name for option in options})
@@ -111,6 +122,18 @@ def _override(
             conf.set_override(option.dest, value)
         except ValueError:
             raise ConfigurationError(wrong(where, option, value)) from None
+
+
+def _place(given: Given) -> str:
+    """The line of a file, or the variable, in which a value stands."""
+    return given.where.rpartition(": ")[0] or given.where
+
+
+def with_places(message: str, conf: Options) -> str:
+    """The message with the places in which the options that it names are set, if not by flags."""
+    names = dict.fromkeys(re.findall(r"--([a-z][a-z-]*[a-z])", message))
+    places = [conf.places[name] for name in names if name in conf.places]
+    return f"{message} (set in {', '.join(places)})" if places else message
 
 
 def _check(conf: Options, options: Sequence[cfg.Opt], given: Mapping[str, Given]) -> None:

@@ -42,6 +42,12 @@ FATAL = {
     "`--config-file nowhere.conf`": Planted("--config-file nowhere.conf"),
     "`DEEPAAS_WORKERS=many`": Planted(env={"DEEPAAS_WORKERS": "many"}),
     "`workers = many` in deepaas.conf": Planted(file="[DEFAULT]\nworkers = many\n"),
+    "`state_dir = file` in deepaas.conf, and it is a file": Planted(
+        file="[DEFAULT]\nstate_dir = file\n"
+    ),
+    "`DEEPAAS_ALLOW_HOSTS=http://a.example`": Planted(
+        env={"DEEPAAS_ALLOW_HOSTS": "http://a.example"}
+    ),
     "`workers` alone in deepaas.conf": Planted(file="[DEFAULT]\nworkers\n"),
 }
 """Mistakes that end the server, by the first column of the table in docs/configuration.md."""
