@@ -3,7 +3,8 @@
 A model runs in the same process as a worker's log, and may configure `logging` as it likes: disable
 it, clear the handlers of all loggers, replace or close sys.stdout. The records of this package must
 come through all the same, since the traceback of a failure is among them. So the loggers that are
-used beside a model are made by `get_logger`, and their handler has a descriptor of its own.
+used beside a model are made by `get_logger`, and their handler has a descriptor of its own. How the
+records of the model itself come here is said in `model_log`.
 """
 
 from __future__ import annotations

@@ -19,12 +19,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepaas.log import (
+    NAMES,
     JSONFormatter,
     LineFormatter,
     LineHandler,
     LogOptions,
     Tail,
     get_logger,
+    pass_on,
     setup,
 )
 
@@ -290,6 +292,39 @@ def test_json_has_the_traceback() -> None:
     traceback = json.loads(JSONFormatter().format(made))["traceback"]
     assert traceback.startswith("Traceback (most recent call last):\n")
     assert traceback.endswith("ValueError: cause\n")
+
+
+# --- what models log -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("names", "label"),
+    [
+        ({"model": "m", "worker": "m[0]"}, "m[0]"),
+        ({"model": "m", "training": "1f"}, "m training 1f"),
+        ({"model": "m", "job": "1f"}, "m job 1f"),
+    ],
+)
+def test_names_of_the_model_and_its_process_are_before_the_message(
+    names: dict[str, str], label: str
+) -> None:
+    made = record("text")
+    setattr(made, NAMES, names)
+    assert LineFormatter().format(made).endswith(f" 7 INFO deepaas.x {label}: text")
+    entry = json.loads(JSONFormatter().format(made))
+    assert entry["message"] == "text"
+    assert names.items() <= entry.items()
+
+
+def test_lines_of_another_process_are_passed_on_as_they_are(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path, tail = tmp_path / "log", Tail(1000)
+    setup(LogOptions(file=str(path)), tail)
+    pass_on(b"one\ntwo\n")
+    assert path.read_bytes() == b"one\ntwo\n"
+    assert tail.text() == "one\ntwo\n"
+    assert capfd.readouterr() == ("", "")
 
 
 # --- what cannot be formatted ----------------------------------------------------------------

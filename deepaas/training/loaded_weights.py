@@ -36,11 +36,12 @@ class Weights:
     def __init__(self, state: State, stage: Stage) -> None:
         self._state = state
         self._stage = stage
-        self._expected: dict[str, tuple[Record, float]] = {}  # with the time since when they exist
+        self._expected: dict[str, dict[str, float]] = {}  # by model and uuid: since when they exist
+        self._oldest: dict[str, float] = {}  # the oldest workers at the last look
 
     def expect(self, record: Record) -> None:
         """Note from now on when workers have loaded the weights of a training that has ended."""
-        self._expected[record.uuid] = (record, time.monotonic())
+        self._expected.setdefault(record.model, {})[record.uuid] = time.monotonic()
 
     async def renew(self, record: Record) -> None:
         """Have the workers load the weights of a training."""
@@ -55,13 +56,16 @@ class Weights:
         await self._state.do(self._state.store.note_weights, record.uuid, None, problem)
 
     async def look(self) -> None:
-        """Note of which trainings the workers have loaded the weights since they were looked at."""
-        for record, since in list(self._expected.values()):
-            oldest = self._stage.oldest(record.model)
-            if oldest is None or oldest <= since:
-                continue
-            await self._state.do(self._state.store.note_weights, record.uuid, time.time())
-            self._expected.pop(record.uuid, None)
-            logger.info(
-                "Model %s answers with the weights of %s from now on", record.model, record.uuid
-            )
+        """Note which weights all workers have loaded that take calls."""
+        for model in list(self._expected):
+            oldest = self._stage.oldest(model)
+            if oldest is not None and oldest != self._oldest.get(model):
+                await self._note_loaded(model, oldest)
+                self._oldest[model] = oldest
+
+    async def _note_loaded(self, model: str, oldest: float) -> None:
+        expected = self._expected[model]
+        for uuid in [uuid for uuid, since in expected.items() if since < oldest]:
+            await self._state.do(self._state.store.note_weights, uuid, time.time())
+            del expected[uuid]
+            logger.info("Model %s answers with the weights of %s from now on", model, uuid)

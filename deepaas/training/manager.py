@@ -88,8 +88,7 @@ class Manager:
         """
         try:
             await self._state.open()
-            await self._runner.expect_weights()
-            await self._adopt()
+            await self._take_up()
         except DiskFullError as error:
             logger.warning("There can be no new trainings until there is room: %s", error)
         except BaseException:
@@ -358,9 +357,21 @@ class Manager:
         """Open a state directory for which there was no room before."""
         await self._state.open()
         logger.info("There is room for trainings now, in %s", self._state.directory)
+        await self._take_up()
+        await self._runner.clear_for_running()
+
+    async def _take_up(self) -> None:
+        """See to what is in the state directory from now on."""
+        for source in self._sources.values():
+            find_others = self._state.store.other_origins
+            others = await self._state.do(find_others, source.name, source.origin)
+            for origin, count in others.items():
+                logger.info(
+                    "%d record(s) of another model %s, %s, are not shown for %s",
+                    *(count, source.name, origin, source.origin),
+                )
         await self._runner.expect_weights()
         await self._adopt()
-        await self._runner.clear_for_running()
 
     async def _adopt(self) -> None:
         """Take over what belongs to servers that are there no more."""

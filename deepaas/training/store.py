@@ -142,6 +142,16 @@ class Store(Database):
         )
         return found[::-1]
 
+    def other_origins(self, model: str, origin: str) -> dict[str, int]:
+        """How many records there are of other models of this name, by their origins."""
+        with self._explained():
+            rows = self._db.execute(
+                "SELECT origin, count(*) FROM records JOIN details USING (uuid) "
+                "WHERE model = ? AND origin NOT IN ('', ?) GROUP BY origin ORDER BY origin",
+                (model, origin),
+            ).fetchall()
+        return dict(rows)
+
     def without_weights(self) -> list[Record]:
         """The trainings that are done, and whose weights no worker is known to have loaded."""
         return self._select(

@@ -137,6 +137,14 @@ def test_same_file_is_the_same_model_however_it_is_named(site: Site, tmp_path: P
     assert [one["uuid"] for one in second.list()] == [uuid]
 
 
+def test_log_says_at_the_start_that_records_of_another_model_are_not_shown(site: Site) -> None:
+    mine = site.serve()
+    mine.wait(mine.begin())
+    yours = others(site)
+    said = "1 record(s) of another model trains, zoo.trains, are not shown for zoo.weights"
+    assert said in yours.server.log()
+
+
 def test_files_of_the_same_name_are_different_models(site: Site, tmp_path: Path) -> None:
     uuids = []
     for name in ("one", "two"):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -51,6 +53,34 @@ def test_metrics_are_a_series(trainings: Trainings) -> None:
     assert told == [(0, 0.5, 0.25), (1, 0.5, 0.5), (2, 0.5, 0.75), (3, 0.5, 1.0)]
     times = [one["time"] for one in record["metrics"]]
     assert times == sorted(times)
+
+
+UTC = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
+
+
+def test_all_times_in_utc_have_one_form(trainings: Trainings) -> None:
+    before = datetime.now(timezone.utc)
+    reporting = trainings.wait(trainings.begin(do="report", size=2))
+    writing = trainings.wait(trainings.begin(do="write", text="weights.bin"))
+    times = [
+        *(reporting[f"{name}_utc"] for name in ("date", "start_date", "finish_date")),
+        *(one["time"] for one in reporting["metrics"]),
+        *(one["modified"] for one in writing["artifacts"]),
+    ]
+    assert len(times) == 6
+    for time in times:
+        assert re.fullmatch(UTC, time)
+        # The time of a file comes from a clock of the kernel that is some milliseconds late.
+        assert before - timedelta(seconds=1) <= datetime.fromisoformat(time[:-1] + "+00:00")
+    for name in ("date", "start_date", "finish_date"):
+        local = datetime.fromisoformat(reporting[name]).astimezone(timezone.utc)
+        assert local.isoformat(timespec="microseconds") == reporting[f"{name}_utc"][:-1] + "+00:00"
+
+
+def test_metrics_without_a_time_are_shown_as_they_are(trainings: Trainings) -> None:
+    """A model can write to the file of its reports what it likes."""
+    uuid = trainings.begin(do="reports", text='{"time": "never", "loss": 1}\n{"loss": 2}\n')
+    assert trainings.wait(uuid)["metrics"] == [{"time": "never", "loss": 1}, {"loss": 2}]
 
 
 def test_integers_of_any_size_are_shown_exactly(server: Server) -> None:
