@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import strategies as st
@@ -13,7 +14,17 @@ from hypothesis import strategies as st
 from deepaas.serving import messages
 from deepaas.serving.prediction import Awaited, Prediction
 from tests.fuzz.mutations import cut, places
-from tests.fuzz.parsers import assert_well_formed, hostile_lines, hostile_replies
+from tests.fuzz.parsers import (
+    assert_well_formed,
+    beginnings,
+    encoded,
+    ends,
+    hostile_lines,
+    hostile_replies,
+    parts,
+    replies,
+    streamed,
+)
 from tests.fuzz.talk import complaints
 from tests.serving.puppet import READY, Puppet
 
@@ -22,12 +33,42 @@ CALLS = 3
 Sending = tuple[str, bytes, list[int], int]
 """The socket, the bytes, where they are cut, and how many descriptors go along."""
 
-sendings: st.SearchStrategy[list[Sending]] = st.lists(
+without_files = st.just(0)
+replies_without_files = replies.map(lambda reply: replace(reply, fd=-1))
+numbers = st.sampled_from(range(CALLS))
+
+
+@st.composite
+def conversations(draw: st.DrawFn) -> list[Sending]:
+    """What a worker sends in the course of its work, and one message in a wrong place."""
+    sent: list[bytes] = []
+    ended: set[int] = set()
+    streams: set[int] = set()
+    for number in draw(st.lists(numbers, max_size=8)):
+        if number in ended:
+            continue
+        message: messages.ReplyMessage
+        if number in streams:
+            message = draw(parts | ends)
+        else:
+            message = draw(beginnings | replies_without_files)
+        sent.append(encoded(number, message))
+        if isinstance(message, messages.Opened):
+            streams.add(number)
+        elif not isinstance(message, messages.Part):
+            ended.add(number)
+    wrong = encoded(draw(numbers), draw(replies_without_files | streamed))
+    sent.insert(draw(st.integers(0, len(sent))), wrong)
+    return [("replies", b"".join(sent), draw(places()), 0)]
+
+
+malformed: st.SearchStrategy[list[Sending]] = st.lists(
     st.tuples(st.just("replies"), hostile_replies, places(), st.sampled_from([0, 0, 1, 2, 20]))
-    | st.tuples(st.just("control"), hostile_lines, places(), st.just(0)),
+    | st.tuples(st.just("control"), hostile_lines, places(), without_files),
     min_size=1,
     max_size=4,
 )
+sendings = conversations() | malformed
 
 
 async def listen(sent: Sequence[Sending]) -> None:

@@ -62,7 +62,7 @@ TARGETS = [
     Target("replies", parsers.reply_readers, st.tuples(parsers.hostile_replies, places()), 500),
     Target("control lines", parsers.control, parsers.hostile_lines, 500),
     Target("work", parsers.work, parsers.repeated, 150),
-    Target("workers", hostile_worker.workers, hostile_worker.sendings, 100),
+    Target("workers", hostile_worker.workers, hostile_worker.sendings, 250),
     Target(
         "strangers",
         strangers.strangers,
