@@ -7,6 +7,7 @@ import gzip
 import logging
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -809,11 +810,11 @@ def test_line_in_the_log_tells_the_same_either_way(lines: Lines, journal: Journa
     async def ask() -> None:
         async with Client(logged) as client:
             lines.lines.clear()
-            began = logged.loop.time()
+            began = time.monotonic()
             first = await client.long(call(agent, text="abc"))
-            quick.append(logged.loop.time() - began)
+            quick.append(time.monotonic() - began)
             second = await client.short(call(agent, text="abc"))
-            quick.append(logged.loop.time() - began - quick[0])
+            quick.append(time.monotonic() - began - quick[0])
             assert first == second
             await client.short(noted(journal, 1, agent, seconds=0.4))
             await client.long(noted(journal, 2, agent, **slow_file))
@@ -836,7 +837,8 @@ def test_line_in_the_log_tells_the_same_either_way(lines: Lines, journal: Journa
     assert told[0][1] == told[1][1] == told[6][1]
     logged_seconds = [float(seconds) for _, _, seconds in told]
     assert all(logged_seconds[number] >= 0.39 for number in (2, 3, 5))
-    assert all(logged_seconds[number] <= took for number, took in enumerate(quick))
+    # The clock of a loop has milliseconds.
+    assert all(logged_seconds[number] <= took + 0.01 for number, took in enumerate(quick))
 
 
 def test_line_that_cannot_be_logged_harms_no_connection(lines: Lines, journal: Journal) -> None:
