@@ -7,6 +7,7 @@ import gzip
 import logging
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -804,11 +805,16 @@ def test_line_in_the_log_tells_the_same_either_way(lines: Lines, journal: Journa
     agent = "User-Agent: some one"
     slow_file = {**KINDS["file"], "seconds": 0.4}
 
+    quick: list[float] = []
+
     async def ask() -> None:
         async with Client(logged) as client:
             lines.lines.clear()
+            began = time.monotonic()
             first = await client.long(call(agent, text="abc"))
+            quick.append(time.monotonic() - began)
             second = await client.short(call(agent, text="abc"))
+            quick.append(time.monotonic() - began - quick[0])
             assert first == second
             await client.short(noted(journal, 1, agent, seconds=0.4))
             await client.long(noted(journal, 2, agent, **slow_file))
@@ -829,14 +835,13 @@ def test_line_in_the_log_tells_the_same_either_way(lines: Lines, journal: Journa
     told = [line.removeprefix(start).split()[:3] for line in lines.lines]
     assert [status for status, _, _ in told] == ["200"] * 4 + ["422"] + ["200"] * 2
     assert told[0][1] == told[1][1] == told[6][1]
-    assert [float(seconds) >= 0.39 for _, _, seconds in told[:6]] == [
-        *(False, False, True),
-        *(True, False, True),
-    ]
+    logged_seconds = [float(seconds) for _, _, seconds in told]
+    assert all(logged_seconds[number] >= 0.39 for number in (2, 3, 5))
+    # The clock of a loop has milliseconds.
+    assert all(logged_seconds[number] <= took + 0.01 for number, took in enumerate(quick))
 
 
-def test_failure_with_one_connection_harms_no_other(lines: Lines, journal: Journal) -> None:
-    """Of whatever kind: here it cannot be logged. The worker has done nothing wrong."""
+def test_line_that_cannot_be_logged_harms_no_connection(lines: Lines, journal: Journal) -> None:
     access = logging.getLogger("tests.express.access")
 
     async def ask() -> None:
@@ -851,9 +856,10 @@ def test_failure_with_one_connection_harms_no_other(lines: Lines, journal: Journ
             assert logged.handled == before
             lines.fails = 1
             journal.open("gate")
-            assert (await other.answer()).predicted["number"] == 2
+            for number, one in enumerate((client, other), 1):
+                assert (await one.answer()).predicted["number"] == number
+            await logged.until(lambda: not lines.fails, "the failure")
             assert logged.pool.pids == workers
-            await client.rest()
             await logged.until_nothing_is_under_way()
 
     with House(access_log=access) as logged:

@@ -17,7 +17,7 @@ import uvloop
 from aiohttp import web
 
 from deepaas.api import App, Settings, create_app
-from deepaas.api.access import AccessLogger
+from deepaas.api.access import AccessLog, AccessLogger
 from deepaas.api.body import BodyLimits
 from deepaas.api.express import Connection, Server
 from deepaas.model.loading import ModelSource
@@ -100,7 +100,7 @@ class House:
         self._count(self.app)
         self.http = Server(
             self.app,
-            access_log=self.access_log,
+            access_log=AccessLog(self.access_log) if self.access_log else None,
             access_log_class=AccessLogger,
             keepalive_timeout=self.keepalive,
             handler_cancellation=True,

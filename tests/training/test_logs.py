@@ -341,14 +341,18 @@ def test_what_is_gone_is_left_out(small: Server) -> None:
     assert kept == torn_lines(1000)[-len(kept) :]
 
 
-def test_nothing_is_missed_while_the_oldest_goes(small: Server) -> None:
-    """As long as who follows is back before it has gone."""
+def test_nothing_is_missed_while_the_oldest_goes(small: Server, tmp_path: Path) -> None:
+    """The training prints no more than is kept beyond what has been read."""
     cuts = random.Random(9)
     trainings = Trainings(small)
-    uuid = trainings.begin(do="torn", size=1000, seconds=0.005)
+    allowed = tmp_path / "allowed"
+    allowed.write_text("0")
+    uuid = trainings.begin(do="torn as allowed", size=1000, text=allowed)
     events: list[Event] = []
     while not events or not events[-1].is_end:
         last_id = events[-1].id if events else ""
+        (tmp_path / "more").write_text(str(int(last_id or 0) + 20_000))
+        (tmp_path / "more").replace(allowed)
         most = cuts.choice([300, 2000, 9000])
         with follow_events(small, path_of(uuid), last_id, most=most) as follower:
             pass

@@ -97,12 +97,19 @@ def _pass_gate(place: str) -> None:
         time.sleep(0.005)
 
 
-def print_torn(lines: list[str], seconds: float) -> None:
-    """Print lines in pieces that end anywhere in them, each of them some seconds after the last."""
+def print_torn(lines: list[str], seconds: float, allowed: str = "") -> None:
+    """Print lines in pieces that end anywhere in them, each of them some seconds after the last.
+
+    With `allowed`, no more bytes are printed than the file of that name says.
+    """
     pieces = random.Random(len(lines))
     data = "".join(line + "\n" for line in lines).encode()
+    printed = 0
     while data:
         size = pieces.randint(1, 300)
+        printed += size
+        while allowed and int(pathlib.Path(allowed).read_text()) < printed:
+            time.sleep(0.005)
         sys.stdout.buffer.write(data[:size])
         sys.stdout.buffer.flush()
         data = data[size:]
@@ -241,6 +248,8 @@ def _do(what: str, kwargs: dict[str, Any]) -> Any:
                 time.sleep(kwargs["seconds"])
         case "torn":
             print_torn(torn_lines(kwargs["size"]), kwargs["seconds"])
+        case "torn as allowed":
+            print_torn(torn_lines(kwargs["size"]), 0, kwargs["text"])
         case "raw":
             sys.stdout.buffer.write(bytes.fromhex(kwargs["text"]))
             sys.stdout.buffer.flush()
