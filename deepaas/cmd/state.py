@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.util
 import os
 import pwd
 import re
@@ -17,8 +16,6 @@ from deepaas.training.weights import WEIGHTS
 
 if TYPE_CHECKING:
     from oslo_config.cfg import ConfigOpts
-
-_FILE = re.compile(r"\.py(:.*)?$", re.DOTALL)
 
 MAX_NAME = 100
 """Characters of the name of a directory, before the digest."""
@@ -68,25 +65,9 @@ def directory_name(source: ModelSource) -> str:
     the same name gets another directory, such as `model.py` in another folder. The name consists of
     letters, digits and `._@-`, and is bounded. Where that loses something, a digest follows.
     """
-    whole = shown = f"{source.name}@{source.target}"
-    if _FILE.search(source.target):
-        whole = f"{source.name}@{os.path.abspath(os.path.join(source.folder, source.target))}"
-        shown = f"{source.name}@{os.path.basename(source.target)}"
-    elif not _is_installed(source.target):
-        whole += f"@{os.path.abspath(source.folder)}"
+    whole = f"{source.name}@{source.origin}"
+    shown = f"{source.name}@{os.path.basename(source.origin)}"
     safe = re.sub(r"^[^A-Za-z0-9]|[^A-Za-z0-9._@-]", "_", shown)[:MAX_NAME]
     if safe == whole:
         return safe
     return f"{safe}-{hashlib.sha256(os.fsencode(whole)).hexdigest()[:12]}"
-
-
-def _is_installed(target: str) -> bool:
-    """Whether the package of a module is found without the folder in which the server runs.
-
-    Nothing is imported for this: only the place of the top-level package is looked for.
-    """
-    top = target.partition(":")[0].partition(".")[0]
-    try:
-        return importlib.util.find_spec(top) is not None
-    except (ImportError, ValueError):
-        return False
