@@ -239,7 +239,7 @@ def test_bad_attribute_fails_the_start_and_is_named(
     args = ["--listen-port", "0"]
     finished = run_program(tmp_path, args, models={"m": MODELS[MODEL]}, env={variable: value})
     assert finished.code == 1
-    said = f"{name} is {json.loads(value)!r}, not a whole number of at least {least}"
+    said = f"{name} is {json.loads(value)!r}, but must be a whole number from {least} to "
     assert said in finished.output
     assert "none of the models can be served" in finished.stderr
 

@@ -471,12 +471,13 @@ STARTING = {
     **{how: WAYS[how].message for how in ("sigkill", "sigsegv", "_exit", "memory-abort")},
     "hang": f"was not ready in {START_LIMIT:g} s",
     "hang-gil": f"was not ready in {START_LIMIT:g} s",
-    "sys.exit": "SystemExit: 3",
+    "sys.exit": "SystemExit: sys.exit(3) was called",
     "unpicklable": "Unpicklable: not to be pickled",
     "text-fails": "TextFails",
     "closed": "exited with code 1",
 }
-PHASES = {"import": "importing", "warm": "warming"}
+PHASES = {"import": "import", "warm": "warm"}
+"""What stands in the text about each phase: importing or imported, for example."""
 
 
 @dataclass
