@@ -212,14 +212,14 @@ def test_client_that_takes_slowly_but_surely_gets_all(hasty: Server, journal: Jo
     received = []
     with Caller(hasty, receive_buffer=128 * 1024) as caller:
         began = time.monotonic()
-        sent = journal.args(1, **{**BIG, "size": 8 * MEGABYTE})
+        sent = journal.args(1, **{**BIG, "size": 24 * MEGABYTE})
         caller.predict("gated", sent, headers={"Connection": "close"})
         while data := caller.receive(512 * 1024):
             received.append(data)
             if time.monotonic() - began < 3:
                 time.sleep(0.05)
         assert time.monotonic() - began > 2.5
-    assert len(b"".join(received).partition(b"\r\n\r\n")[2]) == 8 * MEGABYTE
+    assert len(b"".join(received).partition(b"\r\n\r\n")[2]) == 24 * MEGABYTE
 
 
 def test_model_that_is_slow_to_yield_is_no_client_that_takes_nothing(
