@@ -29,7 +29,7 @@ help:
 # make test-fuzz    hostile input for FUZZ_MINUTES (60), with random seeds
 # make test-long    all tests that take long
 # make test-compat  the behaviour that existing modules and clients rely on, on three environments
-# make test-chaos   kill, stop and starve servers for 40 minutes (SEED=1 repeats a choice)
+# make test-chaos   what kills, stops, full disks and floods do to busy servers; takes about an hour
 # make lint         ruff and mypy
 # make format       let ruff mend what it can
 # make bench        measure against a bare handler and the reference release
