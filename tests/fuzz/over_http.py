@@ -125,9 +125,9 @@ REQUEST_TOKENS = [
     ),
     *(b"%", b"%2e%2e", b"//", b"?", b"#", b"&", b"=", b"http://other/", b"--B\r\n", b"--B--\r\n"),
 ]
-connections = mutated(
-    st.lists(st.sampled_from(REQUESTS), min_size=1, max_size=3).map(b"".join), REQUEST_TOKENS
-) | of_tokens(REQUEST_TOKENS)
+valid = st.lists(st.sampled_from(REQUESTS), min_size=1, max_size=3).map(b"".join)
+with_a_tail = st.builds(bytes.__add__, valid, of_tokens(REQUEST_TOKENS, most=3))
+connections = mutated(valid, REQUEST_TOKENS) | with_a_tail | of_tokens(REQUEST_TOKENS)
 
 
 @contextlib.contextmanager
