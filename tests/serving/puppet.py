@@ -35,6 +35,8 @@ class Puppet(Worker):
         self, ends: list[socket.socket], output: int | None, variables: dict[str, str]
     ) -> subprocess.Popen[bytes]:
         self.ends = [end.dup() for end in ends]
+        for end in self.ends:  # socket.send_fds() ignores MSG_DONTWAIT
+            end.setblocking(False)
         return subprocess.Popen(
             ["sleep", "100"], env=os.environ | {MARK: self.mark}, start_new_session=True
         )
@@ -54,7 +56,7 @@ class Puppet(Worker):
         ):
             for number, piece in enumerate(pieces):
                 fds = [file.fileno()] * files if not number else []
-                socket.send_fds(end, [piece], fds, socket.MSG_DONTWAIT)
+                socket.send_fds(end, [piece], fds)
 
     def take_call(self, number: int) -> Awaited:
         """Hand a call over; the process never reads it."""
