@@ -68,7 +68,8 @@ class ModelLogs:
         lines = self._followed.pop(uuid, None)
         if lines is not None:
             with contextlib.suppress(OSError):
-                lines.pass_on()
+                while lines.pass_on():
+                    pass
 
     def end_all(self) -> None:
         for uuid in list(self._followed):
@@ -84,13 +85,13 @@ class _Lines:
         self._offset = self._reader.end if from_end else 0
         self._rest = b""  # the beginning of a line
 
-    def pass_on(self) -> None:
-        """Pass on what has come, or the oldest part of that."""
+    def pass_on(self) -> bool:
+        """Pass on what has come, or the oldest part of that; whether there may be more."""
         left = MOST_AT_ONCE
         while left > 0:
             offset, data = self._reader.read(self._offset, left)
             if not data:
-                return
+                return False
             left -= len(data)
             lost = offset - self._offset
             self._offset = offset + len(data)
@@ -100,3 +101,4 @@ class _Lines:
             lines, end, self._rest = (self._rest + data).rpartition(b"\n")
             if end:
                 log.pass_on(lines + end)
+        return True

@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import Serve
 from tests.support import HOST, leased_port, run_program
 
-MODELS = {"demo": "zoo.bare"}
+MODELS = {"demo": "zoo.echo"}
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
 
 

@@ -196,8 +196,10 @@ def test_our_own_records_keep_their_form(server: Server) -> None:
 def test_validation_is_logged_by_the_process_that_does_it(server: Server, tmp_path: Path) -> None:
     place = Place(tmp_path)
     trainings = Trainings(server, "plain")
-    trainings.begin(token="check 1", what="print")
+    uuid = trainings.begin(token="check 1", what="print")
     assert "INFO zoo.logs plain[0]: checked check 1" in after(server, "plain", "check 1")
+    reloaded = f"Model plain answers with the weights of {uuid}"  # by a worker that is not busy yet
+    wait_until(lambda: reloaded in server.log(), within=LOG_SECONDS, what="a reload")
     busy = {"what": "print", "token": new_token(), "gate": str(place.path / "gate")}
     with ThreadPoolExecutor(1) as threads:
         asking = threads.submit(server.predict, "plain", params=busy)

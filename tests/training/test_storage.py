@@ -14,6 +14,7 @@ import pytest
 
 from deepaas import config
 from deepaas.cmd.state import state_dir
+from deepaas.training.database import FORMS
 from tests.conftest import Disk, Serve
 from tests.support import predictions, program, run_program
 from tests.training.trainings import Site, Trainings
@@ -60,7 +61,7 @@ def test_records_of_a_newer_form_are_not_touched(serve: Serve, tmp_path: Path, g
     state = tmp_path / "deepaas"
     state.mkdir()
     with contextlib.closing(sqlite3.connect(state / "trainings.db")) as db:
-        db.execute("PRAGMA user_version=3")
+        db.execute(f"PRAGMA user_version={len(FORMS) + 1}")
         db.execute("CREATE TABLE unknown (what)")
     if given:
         args = ["--state-dir", str(state)]
