@@ -87,6 +87,8 @@ class StandardStreams:
 
     def restore(self) -> None:
         """Open again what a model has closed. Another stream that it has set stays in place."""
+        if self._are_open():  # as after nearly every call
+            return
         self._reopen()
         for name in OUTPUTS:
             current = getattr(sys, name, None)
@@ -105,6 +107,14 @@ class StandardStreams:
             stream = self._stream(name)
             flush(stream)
             setattr(sys, name, stream)
+
+    def _are_open(self) -> bool:
+        try:
+            for fd in self._saved:
+                os.fstat(fd)
+            return sys.stdout.closed is False and sys.stderr.closed is False
+        except Exception:  # a model may set anything
+            return False
 
     def _reopen(self) -> None:
         for fd, saved in self._saved.items():

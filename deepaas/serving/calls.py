@@ -85,6 +85,7 @@ class Calls:
         self._loop = asyncio.get_running_loop()
         self._queue: deque[Prediction] = deque()
         self._taken_in = 0  # calls that have not ended
+        self._note_end = self._on_end  # bound once, and not for each call
         self._last_answer = 0.0
         self._seconds_a_call = 0.0  # between two answers while others wait, on average
         self._calling = Calling("one")
@@ -139,6 +140,8 @@ class Calls:
     def _check_room(self) -> None:
         if not self._ready and not (self.was_ready.is_set() and self._crew.promising):
             raise self._not_ready()
+        if self._taken_in < self.options.queue_size:  # as nearly always
+            return
         room = self.options.queue_size + self.options.crew.workers * self._calling.at_once
         if self._taken_in >= room:
             # What a retired worker is about to finish is in nobody's way.
@@ -173,7 +176,7 @@ class Calls:
         prediction.id = call_id
         prediction.packet = packet
         prediction.leave = self._leave
-        prediction.on_end.append(self._on_end)
+        prediction.on_end.append(self._note_end)
         if spilled:
             prediction.on_end.append(lambda: _unlink(spilled))
         self._taken_in += 1

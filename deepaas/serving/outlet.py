@@ -71,7 +71,8 @@ class Outlet:
 
     def send(self, call_id: int, reply: Reply) -> None:
         """Send a whole reply, and close its descriptor."""
-        reply = self._with_large_body_in_file(reply)
+        if len(reply.body) > messages.MAX_INLINE:
+            reply = self._with_body_in_file(reply)
         data = messages.encode_reply(call_id, reply)
         if reply.fd < 0:
             self._socket.sendall(data)
@@ -104,11 +105,9 @@ class Outlet:
         if made:
             self._socket.sendall(b"".join(made))
 
-    def _with_large_body_in_file(self, reply: Reply) -> Reply:
+    def _with_body_in_file(self, reply: Reply) -> Reply:
         """The reply, or an error if there is no room for its body."""
         size = len(reply.body)
-        if size <= messages.MAX_INLINE:
-            return reply
         try:
             with tempfile.TemporaryFile(dir=self._directory) as file:
                 file.write(reply.body)

@@ -313,12 +313,13 @@ class Worker:
         self.progress = self._loop.time()
         for call_id, message in self._reader.feed(data, fds):
             if type(message) is Reply:
-                prediction = self.calls.get(call_id)
+                prediction = self.calls.pop(call_id, None)
                 if prediction is None or prediction.stream is not None:
+                    if prediction is not None:
+                        self.calls[call_id] = prediction
                     message.discard()
                     raise ValueError(f"a reply to call {call_id}, which does not wait for one")
                 self.answered += 1
-                del self.calls[call_id]
                 prediction.answer(message)
                 prediction.end()
             else:
