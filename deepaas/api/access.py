@@ -34,9 +34,12 @@ def hide_secrets(request: web.BaseRequest, descriptions: Iterable[Mapping[str, A
     They are the arguments of these models that their descriptions call secret. If a model has not
     described itself yet, every value may be one.
     """
-    target = request.raw_path
-    if _MAY_HOLD_MORE.search(target):
-        request[_SHOWN] = masked(target, _secrets_of(descriptions))
+    request[_SHOWN] = masked(request.raw_path, _secrets_of(descriptions))
+
+
+def may_hold_secrets(target: str) -> bool:
+    """Whether a target has more than a plain path."""
+    return _MAY_HOLD_MORE.search(target) is not None
 
 
 def _secrets_of(descriptions: Iterable[Mapping[str, Any]]) -> frozenset[str] | None:

@@ -175,9 +175,12 @@ class WholeAnswer(web.StreamResponse):
 async def _write(request: web.BaseRequest, data: bytes) -> None:
     """Write an answer so that what has gone out is not held any longer."""
     writer = cast(StreamWriter, request.writer)
+    if len(data) <= PIECE:
+        await writer.write(data, drain=False)
+        return
     for start in range(0, len(data), PIECE):
         await writer.write(data[start : start + PIECE], drain=False)
-    if len(data) > PIECE and isinstance(request.protocol, Watched):
+    if isinstance(request.protocol, Watched):
         request.protocol.note_unsent()
 
 

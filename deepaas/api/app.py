@@ -12,7 +12,7 @@ import aiohttp
 from aiohttp import hdrs, web
 from aiohttp.http import HttpProcessingError
 
-from deepaas.api.access import hide_secrets, shown_target
+from deepaas.api.access import hide_secrets, may_hold_secrets, shown_target
 from deepaas.api.answers import (
     JSONAnswer,
     LastAnswer,
@@ -83,7 +83,7 @@ class App:
                 answer = await self._answer(request)
             if type(answer) is not JSONAnswer and not answer.prepared:
                 add_common_headers(answer.headers)
-            if self.draining or _wants_no_more_http(request):
+            if self.draining or (request._message.upgrade and _wants_no_more_http(request)):
                 answer.force_close()
             return answer
         finally:
@@ -135,8 +135,9 @@ class App:
             handler, names = self._router.find(request.method, path)
             return handler, names
         finally:
-            pools = [names["pool"]] if "pool" in names else self.pools.values()
-            hide_secrets(request, [pool.description for pool in pools])
+            if may_hold_secrets(request.raw_path):
+                pools = [names["pool"]] if "pool" in names else self.pools.values()
+                hide_secrets(request, [pool.description for pool in pools])
 
     def _failed(self, request: web.BaseRequest) -> web.Response:
         """The answer to what this server has done wrong, while that is being handled."""
@@ -145,11 +146,9 @@ class App:
 
 
 def _wants_no_more_http(request: web.BaseRequest) -> bool:
-    """Whether the bytes behind this request are those of another protocol.
+    """Whether the bytes behind a request for an upgrade are those of another protocol.
 
     aiohttp takes them for requests, but a proxy does not. It reads the bodies of other upgrades.
     """
-    return request._message.upgrade and (
-        request.method == hdrs.METH_CONNECT
-        or request.headers.get(hdrs.UPGRADE, "").lower() == "websocket"
-    )
+    is_websocket = request.headers.get(hdrs.UPGRADE, "").lower() == "websocket"
+    return is_websocket or request.method == hdrs.METH_CONNECT

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aiohttp import hdrs, web
 from multidict import istr
@@ -32,6 +32,9 @@ _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^][:/?#@\\,\s]+)(?::(\d*))?")
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#]*@)?([^/?#]+)")
 _MOST_SHOWN = 200  # characters of what a client has sent
 
+MOST_REMEMBERED = 100
+"""Hosts, of at most 255 characters, that were looked at and are allowed."""
+
 
 @dataclass(frozen=True)
 class SiteRules:
@@ -44,6 +47,7 @@ class SiteRules:
 
     origins: frozenset[str] = frozenset()
     hosts: frozenset[str] | None = None
+    _found_good: set[str] = field(default_factory=set, compare=False, repr=False)
 
     @classmethod
     def of(
@@ -67,18 +71,27 @@ class SiteRules:
     def check(self, request: web.BaseRequest) -> None:
         """Raise ForeignHostError or CrossSiteError if the request must not be answered."""
         host = _host_of(request)
-        if host and not self.may_be_called(host):
+        if host and host not in self._found_good and not self._is_good(host):
             raise ForeignHostError(
                 f"The request is for host {host[:_MOST_SHOWN]!r}, which is not a name of this "
                 "server; if clients may use it, start the server with --allow-hosts and the name"
             )
-        if request.method in SAFE_METHODS:
+        headers = request.headers
+        if request.method in SAFE_METHODS or (_SITE not in headers and hdrs.ORIGIN not in headers):
             return
         site, origin = _all_of(request, _SITE), _all_of(request, hdrs.ORIGIN)
         if site in OWN_PAGES or (not site and (not origin or _is_same(origin, host))):
             return
         if origin.lower() not in self.origins:
             raise CrossSiteError(_refusal(origin))
+
+    def _is_good(self, host: str) -> bool:
+        """The same as `may_be_called`; good names are remembered."""
+        if not self.may_be_called(host):
+            return False
+        if len(self._found_good) < MOST_REMEMBERED and len(host) <= 255:
+            self._found_good.add(host)
+        return True
 
     def may_be_called(self, host: str) -> bool:
         """Whether a Host header may say this."""
