@@ -176,5 +176,5 @@ docs: $(VENV)/.test
 clean:
 	rm -rf $(VENV) .venv-reference .venv-lowest .venv-before $(PEERS:%=.venv-%) $(RUN)
 	rm -rf build dist *.egg-info examples/*/build examples/*/*.egg-info
-	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz
 	find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
