@@ -85,7 +85,7 @@ class ModelLog:
 
     def _writes_to_console(self, handler: logging.Handler) -> bool:
         for get_stream in _STREAMS:
-            with contextlib.suppress(Exception):  # there is none, or it may be anything
+            with contextlib.suppress(Exception):  # the handler has no such stream
                 status = os.fstat(get_stream(handler).fileno())
                 return any(os.path.samestat(status, one) for one in self._console)
         return False

@@ -1,8 +1,8 @@
 """Accepts connections, and no more of them at once than there may be.
 
 Further clients wait in the system's queue until there is room. So that idle clients cannot keep
-others out, their connections are closed when somebody waits: those that have not been used yet,
-and if there are none of these, those that have been idle the longest.
+others out, their connections are closed when somebody waits: first those that have not been used
+yet, then those that have been idle the longest.
 
 asyncio's own servers accept whatever comes until no descriptor is left, and cannot pause.
 """

@@ -46,8 +46,8 @@ def _user_state_dir() -> Path:
 def weights_variables(conf: ConfigOpts, source: ModelSource) -> dict[str, str]:
     """The environment variable by which the processes of a model know the directory.
 
-    Its value is empty if there is none, so that the processes do not inherit a directory that is
-    not theirs.
+    If there is no such directory, the value is empty: the processes must not inherit the directory
+    of another model.
     """
     try:
         base = (

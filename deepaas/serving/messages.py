@@ -344,7 +344,7 @@ def encode_control(message: ControlMessage) -> bytes:
 
 
 def decode_control(line: bytes) -> ControlMessage:
-    """The message of a line. Raises ValueError if it is none."""
+    """The message of a line. Raises ValueError if the line is not a message."""
     value = exact_json.loads(line)
     if type(value) is not list or len(value) != 2 or type(value[0]) is not str:
         raise ValueError("this is no message of the control connection")

@@ -72,7 +72,7 @@ class Pool(Calls):
     @property
     def oldest(self) -> float | None:
         """When the oldest of the workers that are ready was started, by the clock of
-        `time.monotonic`; None if there are none."""
+        `time.monotonic`; None if no worker predicts."""
         return min((worker.began for worker in self._ready), default=None)
 
     @property

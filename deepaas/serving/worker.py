@@ -21,6 +21,7 @@ from deepaas.exceptions import DeepaasError
 from deepaas.model.v2.exchange import Calling, Reply
 from deepaas.processes import how_it_ended, own_children
 from deepaas.serving import messages
+from deepaas.serving.company import Company
 from deepaas.serving.guard import MARK, kill_session
 from deepaas.serving.prediction import Prediction, ReplyStream
 
@@ -33,7 +34,6 @@ DEPTH = 16
 DISCONNECTED_SECONDS = 0.1
 """How long a worker that has closed its sockets may take to end."""
 
-COMPANY_SECONDS = 0.25
 MAX_FDS = 16  # more than one packet of a stream socket ever carries
 ANCILLARY = socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -459,29 +459,6 @@ def _receive(sock: socket.socket) -> tuple[bytes, list[int]]:
             os.close(fd)
         raise LostDescriptorsError("the server has no descriptor left for a file it has sent")
     return bytes(_view[:size]), fds.tolist()
-
-
-class Company:
-    """How many calls a worker has had at once of late: how many may come together again."""
-
-    def __init__(self) -> None:
-        self._period = 0
-        self._most = 0
-        self._before = 0
-
-    def with_one_more(self, calls: int, now: float, progress: float = 0.0) -> int:
-        """Note that there are `calls` now; the most there were in this period and the one before.
-
-        `progress` is when the worker last answered: a period without calls or answers is forgotten.
-        """
-        period = int(now / COMPANY_SECONDS)
-        if period != self._period:
-            busy_until = max(self._period, int(progress / COMPANY_SECONDS))
-            self._before = self._most if period - busy_until <= 1 else 0
-            self._period = period
-            self._most = 0
-        self._most = max(self._most, calls)
-        return max(self._before, self._most)
 
 
 def _calling(described: dict[str, Any]) -> Calling:

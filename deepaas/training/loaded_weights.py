@@ -27,7 +27,7 @@ class Stage(Protocol):
 
     def oldest(self, model: str) -> float | None:
         """When the oldest of those that predict was started, by the clock of `time.monotonic`; None
-        if there are none."""
+        if no worker predicts."""
 
 
 class Weights:

@@ -106,7 +106,7 @@ CASES: dict[str, tuple[bytes, int, str]] = {
         416,
         "range_not_satisfiable",
     ),
-    "a range that is none": (head("GET", ASSET, "Range: bytes"), 416, "range_not_satisfiable"),
+    "a malformed range": (head("GET", ASSET, "Range: bytes"), 416, "range_not_satisfiable"),
     "a foreign host": (
         b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n",
         421,

@@ -142,7 +142,7 @@ class Cluster:
         return [one for one in found if one is not None]
 
     def strays(self) -> list[str]:
-        """Processes that belong to no server, or to a training although there is none."""
+        """Processes that belong to no server, or to a training that has ended."""
         own = {pid for server in self.servers for pid in _family(server.pid)}
         found = [f"a zombie: {pid}" for pid in own if _is_zombie(pid)]
         for one in self.members():

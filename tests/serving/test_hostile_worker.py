@@ -136,7 +136,7 @@ FORGED: dict[str, list[bytes]] = {
     "the end of no stream": [encode_stream(0, Closed())],
     "a file that is missing": [encode_reply(0, Reply(fd=5))],
     "an impossible status": [encode_reply(0, Reply(99))],
-    "an error whose text is none": [encode_reply(0, Reply(500, reason=5, code="x"))],  # type: ignore[arg-type]
+    "an error whose text is a number": [encode_reply(0, Reply(500, reason=5, code="x"))],  # type: ignore[arg-type]
     "headers that are no texts": [encode_reply(0, Reply(headers={"X": 5}))],  # type: ignore[dict-item]
     "a reply to nobody": [encode_reply(2**31, Reply())],
     "half a reply": [encode_reply(0, Reply(body=b"abc"))[:-1]],

@@ -358,7 +358,7 @@ def test_who_has_another_mark_lives_on(processes: Processes, name: str, end: str
 
 
 def test_killing_nobody_is_no_harm() -> None:
-    kill_marked(f"{MARK}={os.getpid()}-nobody\0")
+    assert kill_marked(f"{MARK}={os.getpid()}-nobody\0") == set()
 
 
 def test_lock_of_a_file_that_was_removed_meanwhile_is_no_lock(

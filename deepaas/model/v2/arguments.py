@@ -6,7 +6,6 @@ Validation is marshmallow's own: the fields that the model gives are loaded in a
 from __future__ import annotations
 
 import contextlib
-import copy
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
@@ -20,6 +19,7 @@ from marshmallow import EXCLUDE, Schema, ValidationError, fields, missing, valid
 from deepaas.exact_json import has_large_float
 from deepaas.model.v2.charsets import is_charset
 from deepaas.model.v2.exchange import Call
+from deepaas.model.v2.fast_lists import with_fast_path
 from deepaas.model.v2.headers import ImpossibleHeaderError
 from deepaas.model.v2.media import ANY, JSON, best_match, is_media_type
 from deepaas.model.v2.parts import (
@@ -103,7 +103,7 @@ class Arguments:
         names = names or list(self._schema.fields)
         self._arguments = [Argument.of(name, self._schema.fields[name]) for name in names]
         self._schema.load_fields = {
-            name: _with_fast_path(self._schema.load_fields[name])
+            name: with_fast_path(self._schema.load_fields[name])
             for name in names
             if name in self._schema.load_fields
         }
@@ -473,45 +473,3 @@ def _choices(field: FieldLike) -> list[str]:
             choices = list(validator.choices)
             return [choice for choice in choices if isinstance(choice, str) and choice != ANY]
     return []
-
-
-class _FastList(fields.List):
-    """A List of plain numbers that passes on what already is a list of them.
-
-    marshmallow looks at every item in turn; for a list of floats (or integers) the answer is known
-    from the types alone. Anything else is left to marshmallow.
-    """
-
-    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> list[Any]:
-        if type(value) is list:
-            plain = float if type(self.inner) is fields.Float else int
-            # count() compares by identity first, which makes this the fastest way to tell.
-            if list(map(type, value)).count(plain) == len(value) and _all_finite(value):
-                return value.copy()
-        deserialized: list[Any] = super()._deserialize(value, attr, data, **kwargs)
-        return deserialized
-
-
-def _all_finite(numbers: list[Any]) -> bool:
-    """Whether none is NaN or infinite: a finite sum says so at once."""
-    total = sum(numbers)
-    return total - total == 0 or all(map(math.isfinite, numbers))
-
-
-def _with_fast_path(field: FieldLike) -> FieldLike:
-    """The same field, or a copy that takes plain lists of numbers faster and does the same."""
-    if type(field) is not fields.List:
-        return field
-    inner = field.inner
-    if type(inner) is fields.List:
-        fast_inner = _with_fast_path(inner)
-        if fast_inner is inner:
-            return field
-        field = copy.copy(field)
-        field.inner = fast_inner
-        return field
-    if type(inner) not in (fields.Float, fields.Integer) or inner.validators:
-        return field
-    fast = copy.copy(field)
-    fast.__class__ = _FastList
-    return fast

@@ -78,7 +78,7 @@ class ModelWrapper:
 
     def fields(self, function: str) -> Any:
         """What the model's function that declares the arguments of `function` (predict, train)
-        returns; it should be a dictionary of fields, or a Schema. Empty if there is none."""
+        returns; it should be a dictionary of fields, or a Schema. Without that function, {}."""
         get_arguments = self.function(f"get_{function}_args")
         return {} if get_arguments is None else get_arguments()
 
