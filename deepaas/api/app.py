@@ -104,11 +104,7 @@ class App:
             handler, names = self._find(request)
             return await handler(request, self, **names)
         except RequestError as error:
-            if request.content.exception() is not error:
-                return answer_for(error)
-            # The rest of the body is read and ignored for a while, so that the answer arrives.
-            request.content.set_exception(None)  # type: ignore[arg-type]
-            return LastAnswer.of(error)
+            return answer_for(error)
         except (HttpProcessingError, web.RequestPayloadError, aiohttp.ClientPayloadError) as error:
             return error_answer(400, "bad_request", f"The request body is malformed: {error}")
         except (asyncio.CancelledError, ConnectionError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Coroutine
 from typing import Any
 
 from aiohttp import EMPTY_PAYLOAD, StreamReader, web
@@ -87,6 +88,7 @@ class Intake(RequestHandler):
     """
 
     __slots__ = (
+        "_answered",
         "_ending",
         "_goes_on",
         "_head_size",
@@ -118,6 +120,7 @@ class Intake(RequestHandler):
         self._is_held_back = False  # whether reading is paused because of that
         self._is_deaf = False  # whether everything else that comes is ignored
         self._payload: StreamReader = EMPTY_PAYLOAD  # of the last request that was parsed
+        self._answered: StreamReader = EMPTY_PAYLOAD  # of the last request that was answered
         self._seen = 0  # the number of requests when that was noted
 
     # --- from the client to the parser
@@ -261,7 +264,10 @@ class Intake(RequestHandler):
         self._head_size = 0
         self._unfinished.remove(self)
         if not self._payload.is_eof():  # this request is already being answered
-            self._payload.set_exception(error)
+            if self._payload is self._answered:
+                self._send_no_more()
+            else:
+                self._payload.set_exception(error)
             return
         # aiohttp waits a while for the end of this body, and the client can read the answer.
         endless = StreamReader(self, 2**16, loop=self._loop)
@@ -270,6 +276,28 @@ class Intake(RequestHandler):
         self._seen = self._request_count
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+    def finish_response(self, request: web.BaseRequest, *args: Any) -> Coroutine[Any, Any, Any]:
+        """Send the answer. If the body of the request has failed, it is the last answer."""
+        self._answered = request.content
+        if request.content.exception() is None:
+            return super().finish_response(request, *args)
+        return self._finish_last(request, *args)
+
+    async def _finish_last(
+        self, request: web.BaseRequest, answer: web.StreamResponse, *args: Any
+    ) -> Any:
+        # aiohttp ignores the rest of the body for a while, and the client can read the answer.
+        request.content.set_exception(None)  # type: ignore[arg-type]
+        answer.force_close()
+        finished = await super().finish_response(request, answer, *args)
+        self._send_no_more()
+        return finished
+
+    def _send_no_more(self) -> None:
+        """Tell the client that there is nothing more to read."""
+        if self.transport is not None and self.transport.can_write_eof():
+            self.transport.write_eof()
 
     def handle_error(
         self,

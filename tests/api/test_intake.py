@@ -23,6 +23,7 @@ from tests.api.hostile import (
     MEGABYTE,
     with_length,
 )
+from tests.fuzz.talk import complaints
 from tests.serving.inside import LIVE, Client, House
 from tests.serving.segments import chunked, predict
 
@@ -390,6 +391,36 @@ def test_malformed_chunks_are_400_at_once(house: House, chunks: bytes, pause: fl
     answer = house.run(asyncio.wait_for(ask(house, *pieces, pause=pause), 5))
     assert answer.startswith(b"HTTP/1.1 400 The request body is malformed: ")
     assert statuses(answer) == [b"400"]
+
+
+@pytest.mark.parametrize("pause", [0, 0.05])
+@pytest.mark.parametrize(
+    "chunks",
+    [b"zz\r\n", b"1\r\n \r\n-2\r\n", b"1;" + b"x" * 70_000],
+    ids=["first", "second", "framing"],
+)
+@pytest.mark.parametrize(
+    ("path", "form", "status"),
+    [
+        (b"/v2/models/gated/predict/", b"\r\n--B\r\n\r\n\r\n", b"400"),
+        (b"/v2/models/gated/predictions", b"", b"404"),
+    ],
+    ids=["400", "404"],
+)
+def test_a_body_that_becomes_malformed_behind_its_answer_is_no_error_of_the_server(
+    house: House, path: bytes, form: bytes, status: bytes, chunks: bytes, pause: float
+) -> None:
+    """The answer comes without this part of the body, and stays the only one."""
+    head = (
+        b"POST %b HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n"
+        b"Content-Type: multipart/form-data; boundary=B\r\n\r\n" % path
+    )
+    first = head + (b"%x\r\n%b\r\n" % (len(form), form) if form else b"")
+    pieces = [first, chunks] if pause else [first + chunks]
+    with complaints(house.loop) as complained:
+        answers = house.run(asyncio.wait_for(ask(house, *pieces, pause=pause), 20))
+    assert statuses(answers) == [status]
+    assert complained == []
 
 
 # --- the coding of the transfer
