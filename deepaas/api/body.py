@@ -223,9 +223,14 @@ async def _chunks(request: web.BaseRequest, limits: BodyLimits) -> AsyncGenerato
         with _waiting(content, limits) as waits:
             while True:
                 waits.begin()
-                chunk, more = await content.readchunk()  # not readany(), which joins what has come
+                try:
+                    chunk, more = await content.readchunk()  # not readany(), which joins them
+                except RequestError:
+                    chunk, more = _read_before_failure(content), True
+                    if not chunk:
+                        raise
                 is_small = 0 < len(chunk) < SMALL
-                if is_small and not content.at_eof():
+                if is_small and not (content.at_eof() or content.exception()):
                     chunk += content.read_nowait(SMALL)
                 waits.end(len(chunk))
                 size += len(chunk)
@@ -240,6 +245,18 @@ async def _chunks(request: web.BaseRequest, limits: BodyLimits) -> AsyncGenerato
                     await asyncio.sleep(0)
     finally:
         limits.receiving.discard(content)
+
+
+def _read_before_failure(content: StreamReader) -> bytes:
+    """What is still to be read of a body that has failed.
+
+    An error in it is told then, as it would have been if it had come in a segment of its own.
+    """
+    error = content.exception()
+    content.set_exception(None)  # type: ignore[arg-type]
+    data = content.read_nowait()
+    content.set_exception(error)  # type: ignore[arg-type]
+    return data
 
 
 def _waiting(content: StreamReader, limits: BodyLimits) -> Arrival:

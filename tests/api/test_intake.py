@@ -423,6 +423,21 @@ def test_a_body_that_becomes_malformed_behind_its_answer_is_no_error_of_the_serv
     assert complained == []
 
 
+@pytest.mark.parametrize("step", [0, 1, 7, 40])
+def test_first_of_two_errors_in_a_body_is_told_however_it_is_cut(house: House, step: int) -> None:
+    form = b"--B\r\n\r\n\r\n--B--\r\n"
+    data = (
+        b"POST /v2/models/gated/predict/ HTTP/1.1\r\nHost: localhost\r\n"
+        b"Content-Type: multipart/form-data; boundary=B\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"%x\r\n%b\r\nzz\r\n" % (len(form), form)
+    )
+    size = step or len(data)
+    pieces = [data[start : start + size] for start in range(0, len(data), size)]
+    answers = house.run(asyncio.wait_for(ask(house, *pieces, pause=0.001 if step else 0), 20))
+    assert statuses(answers) == [b"400"]
+    assert b"A part of the multipart body has no name" in answers
+
+
 # --- the coding of the transfer
 
 VERSIONS = (b"1.1", b"1.0")
