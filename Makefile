@@ -123,8 +123,10 @@ ROUNDS ?= 100
 SOAK   ?= 600
 SEED   ?= $(shell date +%s)
 
+CHAOS := tests/chaos tests/serving/test_chaos.py tests/serving/test_deaths.py
+
 test-chaos: $(VENV)/.test
-	$(PYTEST) tests/chaos -s -v --chaos-rounds $(ROUNDS) --soak-seconds $(SOAK) --chaos-seed $(SEED)
+	$(PYTEST) $(CHAOS) -s -v --chaos-rounds $(ROUNDS) --soak-seconds $(SOAK) --chaos-seed $(SEED)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

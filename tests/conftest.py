@@ -35,7 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--chaos-rounds",
         type=int,
         default=2,
-        help="rounds in which processes are killed; other tests have a quarter as many",
+        help="rounds in which processes are killed; the numbers of other tests follow from it",
     )
     chaos.addoption("--chaos-seed", type=int, default=1, help="the seed of all random numbers")
     chaos.addoption("--soak-seconds", type=float, default=4.0, help="how long the soak takes")

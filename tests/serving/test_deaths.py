@@ -1,4 +1,4 @@
-"""Two hundred deaths, hangs and failures, one after another: what is left of them is nothing."""
+"""Many deaths, hangs and failures, one after another: what is left of them is nothing."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.conftest import Serve
+from tests.conftest import Chaos, Serve
 from tests.serving.asking import Answer, Asked
 from tests.serving.processes import MEGABYTE, lives, pids, wait_gone, wait_ready
 from tests.serving.traces import memory, traces, wait_for_traces
 from tests.support import Server, wait_until
 
-ROUNDS = 200
+LEAST_ROUNDS = 70
 SETTLED = 40
 """Rounds after which the server's memory has found its size."""
 
@@ -166,7 +166,8 @@ def settled(server: Server) -> None:
     wait_until(nobody_else, within=10, what="the end of the dead")
 
 
-def test_two_hundred_rounds_of_deaths_leave_nothing(server: Server, tmp_path: Path) -> None:
+def test_many_rounds_of_deaths_leave_nothing(server: Server, tmp_path: Path, chaos: Chaos) -> None:
+    number = max(LEAST_ROUNDS, 2 * chaos.rounds)
     settled(server)
     before = traces(server)
     rounds = Rounds(server, tmp_path)
@@ -175,14 +176,14 @@ def test_two_hundred_rounds_of_deaths_leave_nothing(server: Server, tmp_path: Pa
         rounds.play()
     settled(server)
     size = memory(server)
-    for _ in range(ROUNDS - SETTLED):
+    for _ in range(number - SETTLED):
         rounds.play()
     took = time.monotonic() - began
     settled(server)
     wait_for_traces(server, before)
     assert memory(server) - size < 3 * MEGABYTE
     assert "Traceback" not in records_of_the_server(server)
-    print(f"{ROUNDS} rounds in {took:.1f} s, {memory(server) - size} bytes")
+    print(f"{number} rounds in {took:.1f} s, {memory(server) - size} bytes")
 
 
 def records_of_the_server(server: Server) -> str:
