@@ -419,6 +419,30 @@ def test_age_never_goes_back(quick: Store) -> None:
     assert quick.note_ages("boot", 30) == before + 20
 
 
+@pytest.mark.parametrize("jump", [400 * 86400, -400 * 86400], ids=["ahead", "back"])
+@pytest.mark.parametrize("restart", [False, True])
+def test_age_does_not_change_when_the_clock_is_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump: float, restart: bool
+) -> None:
+    """Neither is a record removed early, nor is an old one kept."""
+    true_time = time.time
+    with contextlib.ExitStack() as stores:
+        store = stores.enter_context(contextlib.closing(Store(tmp_path)))
+        add(store, "old", "done")
+        store.note_ages("boot", 1000)
+        if restart:
+            stores.close()
+        monkeypatch.setattr("time.time", lambda: true_time() + jump)
+        if restart:
+            store = stores.enter_context(contextlib.closing(Store(tmp_path)))
+        add(store, "new", "done")
+        store.note_ages("boot", 1030)
+        now = store.note_ages("boot", 1040)
+        assert uuids(store.ended_for("train", 41, now)) == []
+        assert uuids(store.ended_for("train", 39, now)) == ["old"]
+        assert uuids(store.ended_for("train", 9, now)) == ["old", "new"]
+
+
 def test_age_of_a_record_that_is_removed_is_forgotten(quick: Store) -> None:
     add(quick, "u", "running")
     quick.finish("u", Ending("done"), duration=1)
