@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from sklearn.neural_network import MLPClassifier
+from threadpoolctl import threadpool_limits
 
 from deepaas.training import directory, report
 
@@ -38,7 +39,11 @@ def learn(epochs: int, learning_rate: float, seed: int) -> dict[str, Any]:
         batch_size=BATCH_SIZE,
         random_state=chance,
     )
-    with (directory() / "learning-curve.csv").open("w", buffering=1) as curve:
+    # The matrices are so small that several threads would wait for each other most of the time.
+    with (
+        threadpool_limits(1, user_api="blas"),
+        (directory() / "learning-curve.csv").open("w", buffering=1) as curve,
+    ):
         print("epoch,loss,accuracy", file=curve)
         for epoch, (loss, accuracy) in enumerate(lessons(classifier, epochs, chance), 1):
             report(progress=epoch / epochs, epoch=epoch, loss=loss, accuracy=accuracy)
