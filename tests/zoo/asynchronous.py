@@ -10,7 +10,6 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-from aiohttp import web
 from webargs import fields
 
 LIMIT_SECONDS = 120.0
@@ -67,6 +66,8 @@ async def act(kwargs: dict[str, Any]) -> None:
         case "raise":
             raise ValueError(f"call {kwargs['id']} is bad")
         case "http":
+            from aiohttp import web  # not at the top: it takes longer than all other imports
+
             raise web.HTTPConflict(reason=f"call {kwargs['id']} is refused")
         case "system-exit":
             sys.exit(f"call {kwargs['id']} leaves")

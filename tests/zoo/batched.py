@@ -11,7 +11,6 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from aiohttp import web
 from webargs import fields, validate
 
 MEDIA_TYPES = ["application/json", "image/png", "text/plain"]
@@ -64,6 +63,8 @@ def answer(member: dict[str, Any], size: int, how: str) -> Any:
         case "exception":
             return ValueError(f"item {member['id']} is bad")
         case "http":
+            from aiohttp import web  # not at the top: it takes longer than all other imports
+
             return web.HTTPConflict(reason=f"item {member['id']} is refused")
         case "exit-item":
             return SystemExit(f"item {member['id']} leaves")

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from aiohttp import web
 from webargs import fields, validate
 
 MEDIA_TYPES = ["application/json", "text/plain", "application/octet-stream"]
@@ -82,10 +81,16 @@ def _die() -> Iterator[Any]:
     yield
 
 
+def _refuse() -> Iterator[Any]:
+    from aiohttp import web  # not at the top: it takes longer than all other imports
+
+    raise web.HTTPConflict(reason="refused")
+
+
 ENDS: dict[str, Callable[[dict[str, Any]], Iterator[Any]]] = {
     "": lambda kwargs: iter(()),
     "raise": lambda kwargs: _raise(ValueError("it went\nwrong")),
-    "http": lambda kwargs: _raise(web.HTTPConflict(reason="refused")),
+    "http": lambda kwargs: _refuse(),
     "system-exit": lambda kwargs: _raise(SystemExit("it leaves")),
     "object": lambda kwargs: iter([object()]),
     "number": lambda kwargs: iter([5]),

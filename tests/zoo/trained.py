@@ -4,7 +4,6 @@ import os
 import time
 from typing import Any
 
-from aiohttp import web
 from webargs import fields
 
 state: dict[str, int] = {}
@@ -33,6 +32,8 @@ def train(**kwargs: Any) -> Any:
         case "raise":
             raise ValueError("it does not converge")
         case "http":
+            from aiohttp import web  # not at the top: it takes longer than all other imports
+
             raise web.HTTPBadRequest(reason="no such data")
         case "object":
             return object()

@@ -18,7 +18,6 @@ import threading
 import time
 from typing import Any
 
-from aiohttp import web
 from webargs import fields, validate
 
 from deepaas import training
@@ -175,8 +174,12 @@ def _do(what: str, kwargs: dict[str, Any]) -> Any:
         case "raise":
             raise ValueError(kwargs["text"])
         case "http":
+            from aiohttp import web  # not at the top: it takes longer than all other imports
+
             raise web.HTTPBadRequest(reason=kwargs["text"])
         case "base":
+            from aiohttp import web
+
             raise web.HTTPException(reason=kwargs["text"])
         case "interrupt":
             raise KeyboardInterrupt
