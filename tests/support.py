@@ -152,6 +152,11 @@ for one in distributions():
     return [name for name in ran.stdout.split() if name.lower() != "deepaas"]
 
 
+NO_CERTIFICATES = {"SSL_CERT_FILE": os.devnull, "SSL_CERT_DIR": os.devnull}
+"""For servers: aiohttp reads all certificates of the system when it is imported, which takes a
+third of its time, and no test asks a server out in the world."""
+
+
 def environment(home: Path, *path: Path, extra: Mapping[str, str | None]) -> dict[str, str]:
     """The environment of a program under test: nothing of the caller's set-up reaches it.
 
@@ -207,7 +212,7 @@ def run_program(
     site = install_models(directory / "site", models or {}, executable)
     with subprocess.Popen(
         [str(executable or program()), *args],
-        env=environment(directory, site, extra=env or {}),
+        env=environment(directory, site, extra={**NO_CERTIFICATES, **(env or {})}),
         cwd=cwd or directory,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -396,7 +401,7 @@ class Server:
         site = install_models(home / "site", self.models, self.executable)
         self._process = subprocess.Popen(
             args,
-            env=environment(home, site, extra=self.env),
+            env=environment(home, site, extra={**NO_CERTIFICATES, **self.env}),
             cwd=self.cwd or home,
             stdin=subprocess.DEVNULL,
             stdout=log,

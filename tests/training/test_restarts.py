@@ -11,11 +11,19 @@ from datetime import datetime
 from typing import Any
 
 import httpx
+import pytest
 
+from tests.conftest import Chaos
 from tests.support import wait_until
 from tests.training.trainings import Place, Site, Trainings, kill_server, of_training, pid_of_work
 
-TIMES = 10
+LEAST_TIMES = 4
+
+
+@pytest.fixture
+def times(chaos: Chaos) -> int:
+    """How often a server is killed; 10 times in the long form."""
+    return max(LEAST_TIMES, chaos.rounds // 10)
 
 
 def restart(site: Site, moment: Callable[[], object] = lambda: None, *args: str) -> Trainings:
@@ -74,10 +82,10 @@ def begin(trainings: Trainings, place: Place, **arguments: Any) -> str:
     return trainings.begin(place=place, text=uuid_text(place), **arguments)
 
 
-def test_what_runs_goes_on_and_is_adopted(site: Site, places: list[Place]) -> None:
+def test_what_runs_goes_on_and_is_adopted(site: Site, places: list[Place], times: int) -> None:
     trainings = site.serve()
     known = []
-    for number, place in enumerate(places[:TIMES]):
+    for number, place in enumerate(places[:times]):
         uuid = begin(trainings, place)
         known.append(uuid)
         place.wait_for_attempt()
@@ -96,11 +104,11 @@ def test_what_runs_goes_on_and_is_adopted(site: Site, places: list[Place]) -> No
         assert [one["uuid"] for one in trainings.list()] == known
 
 
-def test_what_waits_is_run_when_its_turn_comes(site: Site, places: list[Place]) -> None:
+def test_what_waits_is_run_when_its_turn_comes(site: Site, places: list[Place], times: int) -> None:
     trainings = site.serve()
     running = begin(trainings, places[0])
     places[0].wait_for_attempt()
-    for place, following in itertools.pairwise(places[: TIMES + 1]):
+    for place, following in itertools.pairwise(places[: times + 1]):
         waiting = begin(trainings, following)
         unwanted = begin(trainings, following)
         assert trainings.get(waiting)["status"] == "queued"
@@ -116,18 +124,18 @@ def test_what_waits_is_run_when_its_turn_comes(site: Site, places: list[Place]) 
         assert trainings.get(waiting)["status"] == "running"
         running = waiting
     trainings.delete(running)
-    assert_cancelled(trainings, running, 1, places[TIMES])
+    assert_cancelled(trainings, running, 1, places[times])
 
 
-def test_what_is_being_started_runs_once(site: Site, places: list[Place]) -> None:
+def test_what_is_being_started_runs_once(site: Site, places: list[Place], times: int) -> None:
     trainings = site.serve()
-    for number, place in enumerate(places[:TIMES]):
+    for number, place in enumerate(places[:times]):
         uuids: list[str] = []
 
         def start(place: Place = place, uuids: list[str] = uuids) -> None:
             uuids.append(begin(trainings, place))  # noqa: B023
 
-        trainings = restart(site, after(number * 0.015, start))
+        trainings = restart(site, after(0.15 * number / times, start))
         place.wait_for_attempt()
         other = begin(trainings, places[-1])
         assert trainings.get(other)["status"] == "queued"
@@ -138,24 +146,26 @@ def test_what_is_being_started_runs_once(site: Site, places: list[Place]) -> Non
     assert places[-1].attempts == []
 
 
-def test_what_has_just_finished_is_done(site: Site, places: list[Place]) -> None:
+def test_what_has_just_finished_is_done(site: Site, places: list[Place], times: int) -> None:
     trainings = site.serve()
-    for number, place in enumerate(places[:TIMES]):
+    for number, place in enumerate(places[:times]):
         uuid = begin(trainings, place)
         place.wait_for_attempt()
-        trainings = restart(site, after(number * 0.01, place.open_gate))
+        trainings = restart(site, after(0.1 * number / times, place.open_gate))
         assert trainings.get(uuid)["status"] in ("running", "done")
         assert_done(trainings, uuid, place)
         trainings.wait_gone(uuid)
 
 
-def test_what_is_being_cancelled_ends_cancelled(site: Site, places: list[Place]) -> None:
+def test_what_is_being_cancelled_ends_cancelled(
+    site: Site, places: list[Place], times: int
+) -> None:
     trainings = site.serve()
-    for number, place in enumerate(places[:TIMES]):
+    for number, place in enumerate(places[:times]):
         uuid = begin(trainings, place)
         place.wait_for_attempt()
         cancelling = threading.Thread(target=_delete, args=(trainings, uuid))
-        trainings = restart(site, after(number * 0.005, cancelling.start))
+        trainings = restart(site, after(0.05 * number / times, cancelling.start))
         cancelling.join()
         if trainings.get(uuid)["status"] == "running" and not stop_reason(site, uuid):
             trainings.delete(uuid)  # the server was killed before it knew
@@ -188,13 +198,13 @@ def test_what_is_deaf_is_cancelled_without_the_server(site: Site, place: Place) 
 
 
 def test_a_request_that_is_cut_off_is_all_there_or_not_at_all(
-    site: Site, places: list[Place]
+    site: Site, places: list[Place], times: int
 ) -> None:
     trainings = site.serve()
     known: set[str] = set()
-    for number, place in enumerate(places[:TIMES]):
+    for number, place in enumerate(places[:times]):
         posting = threading.Thread(target=_begin_and_fail, args=(trainings, place))
-        trainings = restart(site, after(number * 0.003, posting.start))
+        trainings = restart(site, after(0.03 * number / times, posting.start))
         posting.join()
         place.open_gate()
         new = {record["uuid"] for record in trainings.list()} - known
