@@ -668,7 +668,9 @@ def wait_until(condition: Callable[[], Any], *, within: float, what: str = "the 
     """
     guard = max(within, LEAST_GUARD_SECONDS)
     deadline = time.monotonic() + guard
+    pause = 0.01
     while not condition():
         if time.monotonic() > deadline:
             raise AssertionError(f"{what} was not met within {guard} s")
-        time.sleep(0.02)
+        time.sleep(pause)
+        pause = min(0.1, 1.2 * pause)  # most conditions are soon met; the others cost less
