@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+import uvloop
 from hypothesis import HealthCheck, settings
 
 from tests import support
@@ -91,6 +92,13 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     """Let no coroutine hang."""
     if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
         item.obj = _bounded(item.obj)
+
+
+def pytest_asyncio_loop_factories(
+    item: pytest.Function,
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run coroutines on the loop that servers use, or on the `new_loop` of their module."""
+    return {"loop": getattr(item.module, "new_loop", uvloop.new_event_loop)}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
