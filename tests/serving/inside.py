@@ -50,7 +50,6 @@ class House:
     receive_timeout: float = 60.0
     limits: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
-    new_loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     access_log: logging.Logger | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -84,7 +83,7 @@ class House:
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def __enter__(self) -> House:
-        self.loop = self.new_loop()
+        self.loop = uvloop.new_event_loop()
         try:
             self.run(self.__aenter__())
         except BaseException:
