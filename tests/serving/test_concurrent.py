@@ -24,6 +24,10 @@ from deepaas.serving.outlet import Control, Outlet
 
 SECONDS = 60.0
 
+# A worker has a loop of asyncio, and that ends with it.
+new_loop = asyncio.new_event_loop
+pytestmark = pytest.mark.asyncio(loop_scope="function")
+
 
 class Host:
     """As much of a host as is asked for answers."""
