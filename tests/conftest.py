@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
-import uvloop
 from hypothesis import HealthCheck, settings
 
 from tests import support
@@ -97,8 +96,8 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 def pytest_asyncio_loop_factories(
     item: pytest.Function,
 ) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Run coroutines on the loop that servers use, or on the `new_loop` of their module."""
-    return {"loop": getattr(item.module, "new_loop", uvloop.new_event_loop)}
+    """A module whose coroutines need a loop of another kind sets `new_loop`."""
+    return {"loop": getattr(item.module, "new_loop", asyncio.new_event_loop)}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

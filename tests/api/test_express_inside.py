@@ -13,11 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from deepaas.api import express
 from tests.serving.callers import Journal
 from tests.serving.inside import LIVE, Client, House
 from tests.serving.segments import Ask, Line, Seen, chunked, get, padded, predict
+
+new_loop = uvloop.new_event_loop
+"""The tests and their houses run on the kind of loop that servers have."""
 
 LENGTH = 400
 """Of the bodies of the calls that are alike."""

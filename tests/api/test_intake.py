@@ -8,12 +8,16 @@ import re
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+import uvloop
 
 from deepaas.api import intake
 from tests.api.hostile import CHUNKED, CODINGS, CORPUS, END, with_length
 from tests.fuzz.talk import complaints
 from tests.serving.inside import LIVE, Client, House
 from tests.serving.segments import chunked, predict
+
+new_loop = uvloop.new_event_loop
+"""The tests and their houses run on the kind of loop that servers have."""
 
 
 @pytest.fixture(scope="module")

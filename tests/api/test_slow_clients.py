@@ -9,11 +9,15 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
+import uvloop
 
 from tests.conftest import Serve
 from tests.serving.inside import LIVE, Client, House
 from tests.serving.segments import predict
 from tests.support import Part, Server, multipart, predictions
+
+new_loop = uvloop.new_event_loop
+"""The tests and their houses run on the kind of loop that servers have."""
 
 MEGABYTE = 1024 * 1024
 HEAD = b"POST /v2/models/gated/predict/ HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"

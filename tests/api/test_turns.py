@@ -59,7 +59,7 @@ class TimedLoop(asyncio.SelectorEventLoop):
 
 
 new_loop = TimedLoop
-"""The tests of this module run on such a loop: `tests/conftest.py` looks for this name."""
+"""The tests and their houses run on such a loop."""
 
 
 @pytest.fixture(scope="module")

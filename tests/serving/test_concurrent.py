@@ -24,8 +24,7 @@ from deepaas.serving.outlet import Control, Outlet
 
 SECONDS = 60.0
 
-# A worker has a loop of asyncio, and that ends with it.
-new_loop = asyncio.new_event_loop
+# What is tested here leaves readers on its loop, as a worker does that ends.
 pytestmark = pytest.mark.asyncio(loop_scope="function")
 
 

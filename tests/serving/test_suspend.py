@@ -15,6 +15,7 @@ import httpx
 import orjson
 import psutil
 import pytest
+import uvloop
 
 from deepaas.exceptions import (
     NotReadyError,
@@ -26,6 +27,9 @@ from deepaas.exceptions import (
 from deepaas.model.v2.exchange import Call
 from tests.serving.inside import House
 from tests.support import HOST
+
+new_loop = uvloop.new_event_loop
+"""The tests and their houses run on the kind of loop that servers have."""
 
 WHY = "is being trained"
 LONG = 30.0

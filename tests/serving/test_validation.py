@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 import psutil
 import pytest
+import uvloop
 
 from deepaas.exceptions import (
     NotReadyError,
@@ -30,6 +31,9 @@ from deepaas.serving.crew import CrewOptions
 from deepaas.serving.guard import MARK
 from deepaas.serving.pool import Pool
 from tests.serving.inside import House
+
+new_loop = uvloop.new_event_loop
+"""The tests and their houses run on the kind of loop that servers have."""
 
 MANNERS = ["one", "many", "batch"]
 
