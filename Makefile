@@ -12,9 +12,8 @@ REFERENCE_JOBS ?= 8
 PYTEST := $(BIN)/python -m pytest
 # webargs 5.5 is older than the end of distutils.
 LOWEST := .venv-lowest/bin/python -m pytest -W "ignore:distutils Version:DeprecationWarning"
-# What leans on the insides of aiohttp is tried with the oldest one too, but for what is measured.
-INSIDE := tests/api/test_express.py tests/api/test_express_inside.py tests/api/test_intake.py \
-  -k "not no_callback_takes_long"
+# What leans on the insides of aiohttp is tried with the oldest one too.
+INSIDE := tests/api/test_express.py tests/api/test_express_inside.py tests/api/test_intake.py
 
 # Else every process compiles the modules of the tests anew.
 unexport PYTHONDONTWRITEBYTECODE

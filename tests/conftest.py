@@ -93,6 +93,13 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.obj = _bounded(item.obj)
 
 
+def pytest_asyncio_loop_factories(
+    item: pytest.Function,
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """A module whose coroutines need a loop of another kind sets `new_loop`."""
+    return {"loop": getattr(item.module, "new_loop", asyncio.new_event_loop)}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Turn mended cases round for the reference release: there they must fail."""
     mended = [(item, mark) for item in items for mark in item.iter_markers("mended")]

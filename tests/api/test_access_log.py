@@ -99,19 +99,17 @@ def log() -> tuple[AccessLog, list[logging.LogRecord]]:
     return AccessLog(logger), records
 
 
-def test_lines_of_a_turn_are_one_record(log: tuple[AccessLog, list[logging.LogRecord]]) -> None:
+async def test_lines_of_a_turn_are_one_record(
+    log: tuple[AccessLog, list[logging.LogRecord]],
+) -> None:
     access, records = log
-
-    async def serve() -> None:
-        for line in ("first", "second"):
-            access.add(line)
-        assert records == []
-        await asyncio.sleep(0)
-        access.add("third")
-        access.flush()  # as at the end of a server
-        await asyncio.sleep(0)
-
-    asyncio.run(serve())
+    for line in ("first", "second"):
+        access.add(line)
+    assert records == []
+    await asyncio.sleep(0)
+    access.add("third")
+    access.flush()  # as at the end of a server
+    await asyncio.sleep(0)
     assert [record.getMessage() for record in records] == ["first\nsecond", "third"]
     start = LineFormatter().format(records[1]).removesuffix("third")
     assert start.endswith(" INFO deepaas.access ")

@@ -214,22 +214,19 @@ async def test_answer_to_the_old_protocol(status: int, size: int) -> None:
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         return reply_answer(Reply(status, body=b"x" * size))
 
-    async def ask() -> list[bytes]:
-        async with RawTestServer(handle) as server:
-            found = []
-            for headers in ("", "Connection: keep-alive\r\n"):
-                reader, writer = await asyncio.open_connection(server.host, server.port)
-                writer.write(f"GET / HTTP/1.0\r\n{headers}\r\n".encode())
-                head = await reader.readuntil(b"\r\n\r\n")
-                assert await reader.readexactly(size) == b"x" * size
-                if not headers:
-                    assert await reader.read() == b""
-                writer.close()
-                await writer.wait_closed()
-                found.append(head.lower())
-            return found
-
-    closed, kept = await ask()
+    async with RawTestServer(handle) as server:
+        found = []
+        for headers in ("", "Connection: keep-alive\r\n"):
+            reader, writer = await asyncio.open_connection(server.host, server.port)
+            writer.write(f"GET / HTTP/1.0\r\n{headers}\r\n".encode())
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert await reader.readexactly(size) == b"x" * size
+            if not headers:
+                assert await reader.read() == b""
+            writer.close()
+            await writer.wait_closed()
+            found.append(head.lower())
+    closed, kept = found
     assert b"connection: keep-alive" not in closed
     assert b"\r\nconnection: keep-alive\r\n" in kept
     for head in (closed, kept):
@@ -429,10 +426,10 @@ async def test_client_that_takes_nothing_of_a_stream_is_cut_off() -> None:
     assert isinstance(error, ConnectionError | asyncio.CancelledError)
 
 
-def test_client_that_takes_nothing_of_a_file_is_cut_off(tmp_path: Path) -> None:
+async def test_client_that_takes_nothing_of_a_file_is_cut_off(tmp_path: Path) -> None:
     with (tmp_path / "file").open("wb") as file:
         file.truncate(100_000_000)
     fd = descriptor(tmp_path / "file")
-    error = asyncio.run(_of_a_client_that_does_not_read(lambda: FileAnswer(fd, 200, {}), 0.3))
+    error = await _of_a_client_that_does_not_read(lambda: FileAnswer(fd, 200, {}), 0.3)
     assert isinstance(error, ConnectionError | asyncio.CancelledError)
     assert not is_open(fd)

@@ -385,9 +385,9 @@ def test_reload_that_fails_or_is_not_the_only_one_is_described(
 # --- the whole
 
 
-def test_every_route_is_described_unless_it_is_switched_off() -> None:
+async def test_every_route_is_described_unless_it_is_switched_off() -> None:
     undescribed = {"/swagger.json", "/ui", "/api", "/static/swagger/{asset}"}
-    with House("zoo.leaves") as house:
+    async with House("zoo.leaves") as house:
         for settings in (
             Settings(),
             Settings(admin=True, base_path="/x", doc=False),

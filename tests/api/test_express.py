@@ -16,7 +16,7 @@ import random
 import signal
 import socket
 import time
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,6 @@ from tests.support import HOST, Server, wait_until
 IS_MODERN = hasattr(web_protocol, "MAX_MSG_QUEUE_SIZE")
 """Whether aiohttp is a version that has since been mended."""
 
-LIMIT_SECONDS = 60.0
 COMPLAINTS = ["Fatal error", "deepaas/api", "aiohttp/web_protocol", "Unhandled", "cannot be read"]
 """What is in the log of a server that has made a mistake of its own."""
 
@@ -52,10 +51,6 @@ COMPLAINTS = ["Fatal error", "deepaas/api", "aiohttp/web_protocol", "Unhandled",
 @pytest.fixture(scope="module")
 def server(serve_all: Serve) -> Server:
     return serve_all({}, "zoo.echo", "zoo.sized", "zoo.raises", "zoo.streaming:Plain")
-
-
-def run(work: Coroutine[Any, Any, Any]) -> Any:
-    return asyncio.run(asyncio.wait_for(work, LIMIT_SECONDS))
 
 
 # --- whatever comes, however it is cut
@@ -285,31 +280,27 @@ class Talk:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_every_answer_is_the_same_in_any_company(server: Server, seed: int) -> None:
+async def test_every_answer_is_the_same_in_any_company(server: Server, seed: int) -> None:
     """Four clients at a time, that use the same heads."""
     before = len(server.log())
     workers = pids(server, "echo") + pids(server, "sized")
-
-    async def talk() -> None:
-        truth = Truth(server.port)
-        talks = [Talk(f"{seed}/{number}", 30) for number in range(4)]
-        await asyncio.gather(*(one.hold(server.port, truth) for one in talks))
-
-    run(talk())
+    truth = Truth(server.port)
+    talks = [Talk(f"{seed}/{number}", 30) for number in range(4)]
+    await asyncio.gather(*(one.hold(server.port, truth) for one in talks))
     new = server.log()[before:]
     assert not [text for text in COMPLAINTS if text in new]
     assert pids(server, "echo") + pids(server, "sized") == workers
     wait_until(lambda: not server.temporary_files(), within=5, what="removal of all files")
 
 
-def test_truth_is_told_by_every_request_alone(server: Server) -> None:
+async def test_truth_is_told_by_every_request_alone(server: Server) -> None:
     """What is taken for the truth above is what these requests have to be answered."""
 
     async def statuses(asks: list[Ask]) -> list[int]:
         truth = Truth(server.port)
         return [(await truth.of(ask)).status for ask in asks]
 
-    usual, ways, refused, others, last = (run(statuses(k)) for k in (*KINDS, _last()))
+    usual, ways, refused, others, last = [await statuses(k) for k in (*KINDS, _last())]
     assert usual == [200] * 17 + [422, 400] + [200] * 3
     assert ways == [200] * (len(ways) - 2) + [400] * 2
     assert set(refused) <= {400, 404, 405, 422, 500, 501, 503, 200}
@@ -351,108 +342,103 @@ class Speaker:
         assert (await self.line.ask(KNOWN)).predicted == echoed("known")
 
 
-def speak(server: Server, *segments: bytes, asks: Sequence[Ask | None] = (None,)) -> list[Seen]:
+async def speak(
+    server: Server, *segments: bytes, asks: Sequence[Ask | None] = (None,)
+) -> list[Seen]:
     """Send the segments behind known requests; the answers, of which there are no more."""
-
-    async def speaking() -> list[Seen]:
-        async with Line(server.port) as line:
-            speaker = Speaker(server, line)
-            await speaker.prepare()
-            await speaker.say(*segments)
-            answers = [await line.answer(ask) for ask in asks]
-            await speaker.end()
-            return answers
-
-    answers: list[Seen] = run(speaking())
-    return answers
+    async with Line(server.port) as line:
+        speaker = Speaker(server, line)
+        await speaker.prepare()
+        await speaker.say(*segments)
+        answers = [await line.answer(ask) for ask in asks]
+        await speaker.end()
+        return answers
 
 
 @pytest.mark.parametrize("before", [[], [get("/v2/health/live")], [KNOWN, END]])
 @pytest.mark.parametrize("size", [1, 30, 46, 48, 49, 55, 57, 58])
-def test_known_request_that_begins_within_a_head_is_a_part_of_it(
+async def test_known_request_that_begins_within_a_head_is_a_part_of_it(
     server: Server, size: int, before: list[Ask]
 ) -> None:
     """Its first line is the value of a header, wherever the segments before it ended."""
     start = b"POST /v2/models/echo/predict/?number=5 HTTP/1.1\r\nX-Value: "
     first = b"".join(aligned(before)) + start[:size]
-    *_, seen = speak(server, first, start[size:], KNOWN.data, asks=[*before, None])
+    *_, seen = await speak(server, first, start[size:], KNOWN.data, asks=[*before, None])
     assert seen.predicted == echoed("known", 5)
 
 
 @pytest.mark.parametrize("already", [0, 1, 30])
-def test_known_request_that_is_a_body_is_a_body(server: Server, already: int) -> None:
+async def test_known_request_that_is_a_body_is_a_body(server: Server, already: int) -> None:
     """Announced by the length, and sent where the rest of that body has to begin."""
     body = padded(already, text="it") if already >= 14 else b" " * already
     whole = predict("echo", "?text=query", body + KNOWN.data)
-    (seen,) = speak(server, whole.head + body, KNOWN.data)
+    (seen,) = await speak(server, whole.head + body, KNOWN.data)
     assert seen.status == 400
 
 
-def test_known_request_in_a_text_stays_there(server: Server) -> None:
+async def test_known_request_in_a_text_stays_there(server: Server) -> None:
     """As a value of a form, told to the letter by the model."""
     start, end = b"number=5&text=", b"&x=y"
     ask = predict("echo", "", start + KNOWN.data + end, media="application/x-www-form-urlencoded")
     cases = [[ask.head + start, KNOWN.data, end], [ask.head, start, KNOWN.data + end]]
     for segments in cases:
-        (seen,) = speak(server, *segments)
+        (seen,) = await speak(server, *segments)
         text = seen.predicted["text"][1]
         assert text.startswith("POST /v2/models/echo/predict/ HTTP/1.1")
         assert seen.predicted["number"] == ["int", 5]
 
 
-def test_known_request_in_a_chunk_stays_there(server: Server) -> None:
+async def test_known_request_in_a_chunk_stays_there(server: Server) -> None:
     ask = predict("echo", "", b"", "Transfer-Encoding: chunked", length=None)
     size = b"%x\r\n" % len(KNOWN.data)
-    (seen,) = speak(server, ask.head + size, KNOWN.data, b"\r\n0\r\n\r\n")
+    (seen,) = await speak(server, ask.head + size, KNOWN.data, b"\r\n0\r\n\r\n")
     assert seen.status in (400, 422)
 
 
-def test_known_request_behind_chunks_is_a_request(server: Server) -> None:
+async def test_known_request_behind_chunks_is_a_request(server: Server) -> None:
     chunks = chunked(b'{"text": "chunks"}')
     ask = predict("echo", "", chunks, "Transfer-Encoding: chunked", length=None)
-    first, second = speak(server, ask.data, KNOWN.data, asks=[ask, KNOWN])
+    first, second = await speak(server, ask.data, KNOWN.data, asks=[ask, KNOWN])
     assert (first.predicted, second.predicted) == (echoed("chunks"), echoed("known"))
 
 
 @pytest.mark.parametrize("path", ["/nowhere", "/v2/models/echo/predict/?text=a"])
 @pytest.mark.parametrize("fields", [[], ["X-Request-Timeout: never"]], ids=["plain", "refused"])
-def test_known_request_that_is_a_body_is_one_after_the_answer_too(
+async def test_known_request_that_is_a_body_is_one_after_the_answer_too(
     server: Server, path: str, fields: list[str]
 ) -> None:
     """The refusal is out before the body comes; or the body is waited for."""
     ask = post(path, KNOWN.data, *fields)
     early = path == "/nowhere" or bool(fields)
-
-    async def speaking() -> int:
-        async with Line(server.port) as line:
-            speaker = Speaker(server, line)
-            await speaker.prepare()
-            await line.send(ask.head)
-            seen = await line.answer(ask) if early else None
-            await speaker.say(KNOWN.data)
-            seen = seen or await line.answer(ask)
-            await speaker.end()
-            return seen.status
-
-    assert run(speaking()) == (404 if path == "/nowhere" else 400)
+    async with Line(server.port) as line:
+        speaker = Speaker(server, line)
+        await speaker.prepare()
+        await line.send(ask.head)
+        seen = await line.answer(ask) if early else None
+        await speaker.say(KNOWN.data)
+        seen = seen or await line.answer(ask)
+        await speaker.end()
+    assert seen.status == (404 if path == "/nowhere" else 400)
 
 
-def test_body_that_was_asked_for_is_a_body(server: Server) -> None:
+async def test_body_that_was_asked_for_is_a_body(server: Server) -> None:
     ask = predict("echo", "", KNOWN.data, "Expect: 100-continue")
-    (seen,) = speak(server, ask.head, KNOWN.data)
+    (seen,) = await speak(server, ask.head, KNOWN.data)
     assert seen.interim == ("HTTP/1.1 100 Continue",)
     assert seen.status == 400
 
 
 @pytest.mark.parametrize("short", [1, 30, 60])
-def test_known_head_with_less_of_its_body_waits_for_the_rest(server: Server, short: int) -> None:
-    (seen,) = speak(server, KNOWN.data[:-short], KNOWN.data[-short:])
+async def test_known_head_with_less_of_its_body_waits_for_the_rest(
+    server: Server, short: int
+) -> None:
+    (seen,) = await speak(server, KNOWN.data[:-short], KNOWN.data[-short:])
     assert seen.predicted == echoed("known")
 
 
-def test_known_head_with_a_longer_body_takes_the_next_request_in(server: Server) -> None:
+async def test_known_head_with_a_longer_body_takes_the_next_request_in(server: Server) -> None:
     head = KNOWN.head.replace(b"Content-Length: 60", b"Content-Length: %d" % len(KNOWN.data))
-    (seen,) = speak(server, head, KNOWN.data)
+    (seen,) = await speak(server, head, KNOWN.data)
     assert seen.status == 400
 
 
@@ -473,22 +459,24 @@ async def test_known_head_with_less_of_its_body_takes_the_next_bytes(
 
 
 @pytest.mark.parametrize("size", [1, 2, 40, len(END.head), len(END.head) + 1, len(END.data)])
-def test_known_head_with_more_than_its_body_is_two_requests(server: Server, size: int) -> None:
+async def test_known_head_with_more_than_its_body_is_two_requests(
+    server: Server, size: int
+) -> None:
     """In one segment: the known request, and the beginning of the next."""
     segments = [KNOWN.data + END.data[:size], END.data[size:]]
-    first, second = speak(server, *filter(None, segments), asks=[KNOWN, END])
+    first, second = await speak(server, *filter(None, segments), asks=[KNOWN, END])
     assert (first.predicted, second.predicted) == (echoed("known"), echoed("the end"))
 
 
-def test_line_ends_before_a_known_request_are_nothing(server: Server) -> None:
+async def test_line_ends_before_a_known_request_are_nothing(server: Server) -> None:
     for ends in (b"\r\n", b"\r\n\r\n", b"\r\n\r\n\r\n"):
-        (seen,) = speak(server, ends, KNOWN.data)
+        (seen,) = await speak(server, ends, KNOWN.data)
         assert seen.predicted == echoed("known")
 
 
-def test_line_ends_behind_a_known_request_are_nothing(server: Server) -> None:
+async def test_line_ends_behind_a_known_request_are_nothing(server: Server) -> None:
     """Old clients send them behind a body."""
-    (seen,) = speak(server, KNOWN.data + b"\r\n")
+    (seen,) = await speak(server, KNOWN.data + b"\r\n")
     assert seen.predicted == echoed("known")
 
 
@@ -634,16 +622,12 @@ def is_idle(server: Server) -> bool:
 # --- its line in the log
 
 
-def test_every_request_has_its_line_in_the_log(server: Server) -> None:
+async def test_every_request_has_its_line_in_the_log(server: Server) -> None:
     asks = [predict("echo", "?text=line", padded(60, number=n), "User-Agent: me") for n in range(7)]
     asks += [predict("echo", "?text=line", b"[" * 60, "User-Agent: me")] * 2
     before = len(server.log())
-
-    async def speaking() -> list[Seen]:
-        async with Line(server.port) as line:
-            return [await line.ask(ask) for ask in asks]
-
-    seen = run(speaking())
+    async with Line(server.port) as connection:
+        seen = [await connection.ask(ask) for ask in asks]
     assert [one.status for one in seen] == [200] * 7 + [400] * 2
 
     def lines() -> list[str]:

@@ -8,16 +8,20 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from deepaas.api import express
 from tests.serving.callers import Journal
 from tests.serving.inside import LIVE, Client, House
 from tests.serving.segments import Ask, Line, Seen, chunked, get, padded, predict
+
+new_loop = uvloop.new_event_loop
+"""The tests and their houses run on the kind of loop that servers have."""
 
 LENGTH = 400
 """Of the bodies of the calls that are alike."""
@@ -35,35 +39,26 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(scope="module")
-def house() -> Iterator[House]:
-    with House() as opened:
+async def shared() -> AsyncIterator[House]:
+    async with House() as opened:
         yield opened
 
 
-@pytest.fixture(autouse=True)
-def _nothing_stays(request: pytest.FixtureRequest) -> Iterator[None]:
-    """In the house of all: the same worker, no call, no connection, no descriptor."""
-    if "house" not in request.fixturenames:
-        yield
-        return
-    house: House = request.getfixturevalue("house")
-    house.run(warm_up(house))
-    house.http.heads.clear()
-    before, pids = house.run(descriptors()), house.pool.pids
-    yield
-    house.run(house.until_nothing_is_under_way())
-    house.run(house.until(lambda: not house.connections, "an end to all connections"))
-    house.run(house.until(lambda: open_files() <= before, "an end to what was opened"))
-    assert house.pool.pids == pids
+@pytest.fixture
+async def house(shared: House) -> AsyncIterator[House]:
+    """The house that tests share: each leaves its worker, and no call, connection or descriptor."""
+    await warm_up(shared)
+    shared.http.heads.clear()
+    before, pids = open_files(), shared.pool.pids
+    yield shared
+    await shared.until_nothing_is_under_way()
+    await shared.until(lambda: not shared.connections, "an end to all connections")
+    await shared.until(lambda: open_files() <= before, "an end to what was opened")
+    assert shared.pool.pids == pids
 
 
 def open_files() -> int:
     return len(os.listdir("/proc/self/fd"))
-
-
-async def descriptors() -> int:
-    """How many there are while the loop runs, which has some of its own then."""
-    return open_files()
 
 
 async def warm_up(house: House) -> None:
@@ -97,44 +92,32 @@ async def known(client: Client, *fields: str) -> None:
 # --- which go the short way
 
 
-def test_request_whose_head_was_seen_goes_the_short_way(house: House) -> None:
-    async def ask() -> list[Seen]:
-        async with Client(house) as client:
-            first = await client.long(call(text="abc"))
-            return [first, *[await client.short(call(text="abc")) for _ in range(5)]]
-
-    first, *others = house.run(ask())
+async def test_request_whose_head_was_seen_goes_the_short_way(house: House) -> None:
+    async with Client(house) as client:
+        first = await client.long(call(text="abc"))
+        others = [await client.short(call(text="abc")) for _ in range(5)]
     assert first.predicted["text"] == 3
     assert others == [first] * 5
 
 
-def test_body_may_be_another_of_the_same_length(house: House) -> None:
-    async def ask() -> None:
-        async with Client(house) as client:
-            await known(client)
-            for size in range(20):
-                assert (await client.short(call(text="x" * size))).predicted["text"] == size
-
-    house.run(ask())
+async def test_body_may_be_another_of_the_same_length(house: House) -> None:
+    async with Client(house) as client:
+        await known(client)
+        for size in range(20):
+            assert (await client.short(call(text="x" * size))).predicted["text"] == size
 
 
-def test_what_one_client_taught_holds_for_all(house: House) -> None:
-    async def ask() -> None:
-        async with Client(house) as client, Client(house) as other:
-            await known(client)
-            assert (await other.short(call(text="other"))).predicted["text"] == 5
-
-    house.run(ask())
+async def test_what_one_client_taught_holds_for_all(house: House) -> None:
+    async with Client(house) as client, Client(house) as other:
+        await known(client)
+        assert (await other.short(call(text="other"))).predicted["text"] == 5
 
 
-def test_body_of_none_is_one_too(house: House) -> None:
-    async def ask() -> None:
-        empty = predict("gated", "?text=abcd", b"", media="text/plain")
-        async with Client(house) as client:
-            assert (await client.long(empty)).predicted["text"] == 4
-            assert (await client.short(empty)).predicted["text"] == 4
-
-    house.run(ask())
+async def test_body_of_none_is_one_too(house: House) -> None:
+    empty = predict("gated", "?text=abcd", b"", media="text/plain")
+    async with Client(house) as client:
+        assert (await client.long(empty)).predicted["text"] == 4
+        assert (await client.short(empty)).predicted["text"] == 4
 
 
 @pytest.mark.parametrize(
@@ -148,14 +131,11 @@ def test_body_of_none_is_one_too(house: House) -> None:
     ],
     ids=["query", "length", "header", "spelling", "method"],
 )
-def test_other_head_goes_the_long_way_at_first(house: House, other: Ask) -> None:
-    async def ask() -> None:
-        async with Client(house) as client:
-            await known(client)
-            await client.long(other)
-            await client.short(call(text="a"))
-
-    house.run(ask())
+async def test_other_head_goes_the_long_way_at_first(house: House, other: Ask) -> None:
+    async with Client(house) as client:
+        await known(client)
+        await client.long(other)
+        await client.short(call(text="a"))
 
 
 BODY = padded(LENGTH, text="abc")
@@ -180,50 +160,39 @@ NEVER = {
 
 
 @pytest.mark.parametrize("kind", NEVER)
-def test_never_goes_the_short_way(house: House, kind: str) -> None:
+async def test_never_goes_the_short_way(house: House, kind: str) -> None:
     ask = NEVER[kind]
-
-    async def asking() -> None:
-        for _ in range(3):
-            async with Client(house) as client:
-                for _ in range(1 if ask.last else 3):
-                    seen = await client.long(ask)
-                    assert seen.status == {"refused": 422, "another site": 403}.get(kind, 200)
-
-    house.run(asking())
+    for _ in range(3):
+        async with Client(house) as client:
+            for _ in range(1 if ask.last else 3):
+                seen = await client.long(ask)
+                assert seen.status == {"refused": 422, "another site": 403}.get(kind, 200)
     if kind != "refused":  # which may be known, but is no plain answer
         assert house.http.heads == {}
 
 
-def test_largest_head_and_body_that_are_remembered(house: House) -> None:
+async def test_largest_head_and_body_that_are_remembered(house: House) -> None:
     def longest(extra: int) -> Ask:
         fill = express.MAX_HEAD - len(call("X-Long: ", text="a").head) + extra
         return call("X-Long: " + "x" * fill, text="a")
 
-    async def ask() -> None:
-        async with Client(house) as client:
-            for fits in (longest(0), call(length=express.MAX_BODY, text="a")):
-                await client.long(fits)
-                await client.short(fits)
-            await client.long(longest(1))
-            await client.long(longest(1))
-
-    house.run(ask())
+    async with Client(house) as client:
+        for fits in (longest(0), call(length=express.MAX_BODY, text="a")):
+            await client.long(fits)
+            await client.short(fits)
+        await client.long(longest(1))
+        await client.long(longest(1))
     assert len(longest(0).head) == express.MAX_HEAD
 
 
-def test_number_of_heads_is_bounded(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_number_of_heads_is_bounded(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(express, "MAX_HEADS", 10)
-
-    async def ask() -> None:
-        async with Client(house) as client:
-            for number in range(35):
-                one = call(text="a", query=f"?number={number}")
-                assert (await client.long(one)).predicted["number"] == number
-                assert (await client.short(one)).predicted["number"] == number
-                assert 1 <= len(house.http.heads) <= 10
-
-    house.run(ask())
+    async with Client(house) as client:
+        for number in range(35):
+            one = call(text="a", query=f"?number={number}")
+            assert (await client.long(one)).predicted["number"] == number
+            assert (await client.short(one)).predicted["number"] == number
+            assert 1 <= len(house.http.heads) <= 10
 
 
 def test_what_is_remembered_is_bounded_in_bytes() -> None:
@@ -231,52 +200,44 @@ def test_what_is_remembered_is_bounded_in_bytes() -> None:
 
 
 @pytest.mark.parametrize("place", [1, 20, -LENGTH - 2, -LENGTH, -LENGTH + 1, -1])
-def test_request_in_pieces_goes_the_long_way_and_the_next_ones_do_not(
+async def test_request_in_pieces_goes_the_long_way_and_the_next_ones_do_not(
     house: House, place: int
 ) -> None:
-    async def ask() -> None:
-        async with Client(house) as client:
-            await known(client)
-            data = call(text="pieces").data
-            before = house.handled
-            await client.send(data[:place], pause=0.05)
-            await client.send(data[place:])
-            assert (await client.answer()).predicted["text"] == 6
-            assert house.handled == before + 1
-            await client.ask(call(text="next"))
-        async with Client(house) as client:
-            await client.short(call(text="next"))
-
-    house.run(ask())
+    async with Client(house) as client:
+        await known(client)
+        data = call(text="pieces").data
+        before = house.handled
+        await client.send(data[:place], pause=0.05)
+        await client.send(data[place:])
+        assert (await client.answer()).predicted["text"] == 6
+        assert house.handled == before + 1
+        await client.ask(call(text="next"))
+    async with Client(house) as client:
+        await client.short(call(text="next"))
 
 
-def test_connection_whose_bodies_come_by_themselves_stays_on_the_short_way(house: House) -> None:
+async def test_connection_whose_bodies_come_by_themselves_stays_on_the_short_way(
+    house: House,
+) -> None:
     """A body behind its head in a segment of its own is usual, and does not spoil the rest."""
-
-    async def ask() -> None:
-        async with Client(house) as client:
-            await known(client)
-            one = call(text="two")
-            await client.send(one.head, one.body, pause=0.05)
-            assert (await client.answer()).predicted["text"] == 3
-            await client.short(one)
-
-    house.run(ask())
+    async with Client(house) as client:
+        await known(client)
+        one = call(text="two")
+        await client.send(one.head, one.body, pause=0.05)
+        assert (await client.answer()).predicted["text"] == 3
+        await client.short(one)
 
 
 # --- what a head means now
 
 
-def test_draining_server_takes_nothing_more(house: House) -> None:
-    async def ask() -> Seen:
+async def test_draining_server_takes_nothing_more(house: House) -> None:
+    try:
         async with Client(house) as client:
             await known(client)
             house.app.draining = True
             house.pool.drain()
-            return await client.long(call(text="late"))
-
-    try:
-        seen = house.run(ask())
+            seen = await client.long(call(text="late"))
     finally:
         house.app.draining = False
         vars(house.pool).update(_draining=False, problem="")
@@ -301,7 +262,7 @@ HEADER = (
 )
 
 
-def test_head_means_something_else_after_a_reload(tmp_path: Path) -> None:
+async def test_head_means_something_else_after_a_reload(tmp_path: Path) -> None:
     """A header becomes an argument; then it is none again."""
     file = tmp_path / "changing.py"
 
@@ -316,189 +277,165 @@ def test_head_means_something_else_after_a_reload(tmp_path: Path) -> None:
         ["third", {}],
     ]
 
-    async def asking() -> list[Any]:
-        answers = []
-        async with Client(changing) as client:
-            for version, arguments in (("second", HEADER), ("third", "{}"), ("", "")):
-                answers.append((await client.long(ask)).predicted)
-                assert (await client.short(ask)).predicted == answers[-1]
-                if version:
-                    write(version, arguments)
-                    os.utime(file, (len(answers) * 100, len(answers) * 100))
-                    await changing.pool.reload()
-        return answers
-
-    with House(str(file), tmp_path) as changing:
-        assert changing.run(asking()) == expected
+    answers = []
+    async with House(str(file), tmp_path) as changing, Client(changing) as client:
+        for version, arguments in (("second", HEADER), ("third", "{}"), ("", "")):
+            answers.append((await client.long(ask)).predicted)
+            assert (await client.short(ask)).predicted == answers[-1]
+            if version:
+                write(version, arguments)
+                os.utime(file, (len(answers) * 100, len(answers) * 100))
+                await changing.pool.reload()
+    assert answers == expected
 
 
 @pytest.fixture(scope="module")
-def strict() -> Iterator[House]:
+async def strict() -> AsyncIterator[House]:
     """Nobody may wait, and nothing may take long."""
-    with House(options={"queue_size": 0, "predict_timeout": 1.0}) as opened:
+    async with House(options={"queue_size": 0, "predict_timeout": 1.0}) as opened:
         yield opened
 
 
-def test_full_queue_is_refused_as_ever(strict: House, journal: Journal) -> None:
-    async def ask() -> Seen:
-        async with Client(strict) as client, Client(strict) as other:
-            await known(client)
-            before = strict.handled
-            await other.send(noted(journal, 1, gate="gate").data)
-            await strict.until(lambda: journal.numbers("begin") == [1], "its begin")
-            seen = await client.long(noted(journal, 2))
-            journal.open("gate")
-            assert (await other.answer()).predicted["number"] == 1
-            assert strict.handled == before + 1
-            await client.short(noted(journal, 3))
-            return seen
-
-    seen = strict.run(ask())
+async def test_full_queue_is_refused_as_ever(strict: House, journal: Journal) -> None:
+    async with Client(strict) as client, Client(strict) as other:
+        await known(client)
+        before = strict.handled
+        await other.send(noted(journal, 1, gate="gate").data)
+        await strict.until(lambda: journal.numbers("begin") == [1], "its begin")
+        seen = await client.long(noted(journal, 2))
+        journal.open("gate")
+        assert (await other.answer()).predicted["number"] == 1
+        assert strict.handled == before + 1
+        await client.short(noted(journal, 3))
     assert (seen.status, seen.code) == (503, "queue_full")
     assert seen.header("Retry-After") is not None
     assert journal.numbers("begin") == [1, 3]
 
 
-def test_prediction_that_takes_too_long_is_504_and_its_worker_is_replaced(
+async def test_prediction_that_takes_too_long_is_504_and_its_worker_is_replaced(
     strict: House, journal: Journal
 ) -> None:
-    async def ask() -> None:
-        async with Client(strict) as client:
-            await known(client)
-            worker = strict.pool.pids
-            before = strict.handled
-            await client.send(noted(journal, 1, gate="never").data)
-            await strict.until(lambda: journal.numbers("begin") == [1], "its begin")
-            assert strict.handled == before
-            seen = await client.answer()
-            assert (seen.status, seen.code) == (504, "timeout")
-            await strict.until(lambda: strict.pool.ready, "another worker")
-            assert strict.pool.pids != worker
-            await known(client)
-
-    strict.run(ask())
+    async with Client(strict) as client:
+        await known(client)
+        worker = strict.pool.pids
+        before = strict.handled
+        await client.send(noted(journal, 1, gate="never").data)
+        await strict.until(lambda: journal.numbers("begin") == [1], "its begin")
+        assert strict.handled == before
+        seen = await client.answer()
+        assert (seen.status, seen.code) == (504, "timeout")
+        await strict.until(lambda: strict.pool.ready, "another worker")
+        assert strict.pool.pids != worker
+        await known(client)
 
 
-def test_time_that_the_request_gives_is_kept(house: House, journal: Journal) -> None:
+async def test_time_that_the_request_gives_is_kept(house: House, journal: Journal) -> None:
     """For each anew; the prediction is let finish."""
     field = "X-Request-Timeout: 2"
-
-    async def ask() -> None:
-        async with Client(house) as client:
-            await known(client, field)
-            await asyncio.sleep(2.1)
-            await client.short(noted(journal, 1, field))
-            began = house.loop.time()
-            await client.send(noted(journal, 2, field, gate="gate").data)
-            seen = await client.answer()
-            assert (seen.status, seen.code) == (504, "timeout")
-            assert house.loop.time() - began >= 1.9
-            assert journal.numbers("end") == [1]
-            journal.open("gate")
-            await client.short(noted(journal, 3, field))
-        assert journal.numbers("end") == [1, 2, 3]
-
-    house.run(ask())
+    async with Client(house) as client:
+        await known(client, field)
+        await asyncio.sleep(2.1)
+        await client.short(noted(journal, 1, field))
+        began = house.loop.time()
+        await client.send(noted(journal, 2, field, gate="gate").data)
+        seen = await client.answer()
+        assert (seen.status, seen.code) == (504, "timeout")
+        assert house.loop.time() - began >= 1.9
+        assert journal.numbers("end") == [1]
+        journal.open("gate")
+        await client.short(noted(journal, 3, field))
+    assert journal.numbers("end") == [1, 2, 3]
 
 
-def test_worker_that_dies_is_said_and_replaced(house: House, journal: Journal) -> None:
-    async def ask() -> None:
-        async with Client(other) as client:
-            await known(client)
-            (worker,) = other.pool.pids
-            before = other.handled
-            await client.send(noted(journal, 1, gate="never").data)
-            await other.until(lambda: journal.numbers("begin") == [1], "its begin")
-            assert other.handled == before
-            os.kill(worker, signal.SIGKILL)
-            seen = await client.answer()
-            assert (seen.status, seen.code) == (500, "worker_died")
-            assert "SIGKILL" in seen.json()["message"]
-            await client.send(noted(journal, 2).data)
-            seen = await client.answer()
-            assert seen.predicted["number"] == 2
-            assert seen.predicted["pid"] != worker
-
-    with House() as other:
-        other.run(ask())
+async def test_worker_that_dies_is_said_and_replaced(house: House, journal: Journal) -> None:
+    async with House() as other, Client(other) as client:
+        await known(client)
+        (worker,) = other.pool.pids
+        before = other.handled
+        await client.send(noted(journal, 1, gate="never").data)
+        await other.until(lambda: journal.numbers("begin") == [1], "its begin")
+        assert other.handled == before
+        os.kill(worker, signal.SIGKILL)
+        seen = await client.answer()
+        assert (seen.status, seen.code) == (500, "worker_died")
+        assert "SIGKILL" in seen.json()["message"]
+        await client.send(noted(journal, 2).data)
+        seen = await client.answer()
+        assert seen.predicted["number"] == 2
+        assert seen.predicted["pid"] != worker
 
 
 # --- clients that leave
 
 
-def test_call_of_a_client_that_leaves_leaves_the_queue(house: House, journal: Journal) -> None:
-    async def ask() -> None:
-        async with Client(house) as first, Client(house) as second, Client(house) as third:
-            await known(first)
-            before = house.handled
-            await first.send(noted(journal, 1, gate="gate").data)
-            await house.until(lambda: journal.numbers("begin") == [1], "its begin")
-            await second.send(noted(journal, 2).data)
-            await house.until(lambda: house.pool.calls == 2, "two calls")
-            await third.send(noted(journal, 3).data)
-            await house.until(lambda: house.pool.calls == 3, "three calls")
-            await second.leave()
-            await house.until(lambda: house.pool.calls == 2, "two calls")
-            journal.open("gate")
-            assert (await first.answer()).predicted["number"] == 1
-            assert (await third.answer()).predicted["number"] == 3
-            assert house.handled == before
-
-    house.run(ask())
+async def test_call_of_a_client_that_leaves_leaves_the_queue(
+    house: House, journal: Journal
+) -> None:
+    async with Client(house) as first, Client(house) as second, Client(house) as third:
+        await known(first)
+        before = house.handled
+        await first.send(noted(journal, 1, gate="gate").data)
+        await house.until(lambda: journal.numbers("begin") == [1], "its begin")
+        await second.send(noted(journal, 2).data)
+        await house.until(lambda: house.pool.calls == 2, "two calls")
+        await third.send(noted(journal, 3).data)
+        await house.until(lambda: house.pool.calls == 3, "three calls")
+        await second.leave()
+        await house.until(lambda: house.pool.calls == 2, "two calls")
+        journal.open("gate")
+        assert (await first.answer()).predicted["number"] == 1
+        assert (await third.answer()).predicted["number"] == 3
+        assert house.handled == before
     assert journal.numbers("begin") == [1, 3]
 
 
-def test_client_that_has_sent_more_and_leaves_is_noticed(house: House, journal: Journal) -> None:
+async def test_client_that_has_sent_more_and_leaves_is_noticed(
+    house: House, journal: Journal
+) -> None:
     """What it sent behind is not begun either."""
-
-    async def ask() -> None:
-        async with Client(house) as first, Client(house) as second:
-            await known(first)
-            await first.send(noted(journal, 1, gate="gate").data)
-            await house.until(lambda: journal.numbers("begin") == [1], "its begin")
-            await second.send(noted(journal, 2).data)
-            await house.until(lambda: house.pool.calls == 2, "two calls")
-            for number in (3, 4, 5):
-                await second.send(noted(journal, number).data, pause=0.02)
-            assert house.pool.calls == 2
-            await second.leave()
-            await house.until(lambda: house.pool.calls == 1, "one call")
-            journal.open("gate")
-            assert (await first.answer()).predicted["number"] == 1
-
-    house.run(ask())
-    house.run(house.until_nothing_is_under_way())
+    async with Client(house) as first, Client(house) as second:
+        await known(first)
+        await first.send(noted(journal, 1, gate="gate").data)
+        await house.until(lambda: journal.numbers("begin") == [1], "its begin")
+        await second.send(noted(journal, 2).data)
+        await house.until(lambda: house.pool.calls == 2, "two calls")
+        for number in (3, 4, 5):
+            await second.send(noted(journal, number).data, pause=0.02)
+        assert house.pool.calls == 2
+        await second.leave()
+        await house.until(lambda: house.pool.calls == 1, "one call")
+        journal.open("gate")
+        assert (await first.answer()).predicted["number"] == 1
+    await house.until_nothing_is_under_way()
     assert journal.numbers("begin") == [1]
 
 
 @pytest.mark.parametrize("kind", ["answer", "file", "large answer", "stream", "failure"])
-def test_reply_that_nobody_waits_for_is_let_go(house: House, journal: Journal, kind: str) -> None:
+async def test_reply_that_nobody_waits_for_is_let_go(
+    house: House, journal: Journal, kind: str
+) -> None:
     """Its client leaves while the model works on it."""
     ask = noted(journal, 1, gate="gate", **KINDS[kind])
-
-    async def asking() -> None:
-        async with Client(house) as client:
-            await known(client)
-            before = house.handled
-            await client.send(ask.data)
-            if kind == "stream":
-                await client.reader.readuntil(b"\r\n\r\n")
-                await house.until(lambda: journal.numbers("waits") == [1], "its wait")
-                assert house.handled == before + 1  # once there is something of it
-            else:
-                await house.until(lambda: journal.numbers("begin") == [1], "its begin")
-                assert house.handled == before
-        await house.until(lambda: not house.connections, "its leave")
-        journal.open("gate")
-        end = "closed" if kind == "stream" else "end"
-        await house.until(lambda: journal.numbers(end) == [1], "its end")
-
-    house.run(asking())
+    async with Client(house) as client:
+        await known(client)
+        before = house.handled
+        await client.send(ask.data)
+        if kind == "stream":
+            await client.reader.readuntil(b"\r\n\r\n")
+            await house.until(lambda: journal.numbers("waits") == [1], "its wait")
+            assert house.handled == before + 1  # once there is something of it
+        else:
+            await house.until(lambda: journal.numbers("begin") == [1], "its begin")
+            assert house.handled == before
+    await house.until(lambda: not house.connections, "its leave")
+    journal.open("gate")
+    end = "closed" if kind == "stream" else "end"
+    await house.until(lambda: journal.numbers(end) == [1], "its end")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("turns", [-1, 0, 1, 2, 3, 4])
-def test_client_that_leaves_at_the_moment_of_the_reply(
+async def test_client_that_leaves_at_the_moment_of_the_reply(
     house: House, journal: Journal, monkeypatch: pytest.MonkeyPatch, kind: str, turns: int
 ) -> None:
     """Just before the reply comes, or then, or a few turns of the loop later."""
@@ -520,42 +457,36 @@ def test_client_that_leaves_at_the_moment_of_the_reply(
         if turns >= 0:
             leave(connection, turns)
 
-    async def asking() -> None:
-        async with Client(house) as client:
-            await known(client)
-            monkeypatch.setattr(express.Connection, "arrived", arriving)
-            await client.send(call(**{**journal.args(1), **KINDS[kind]}).data)
-            await client.rest()
-
-    house.run(asking())
-    house.run(house.until_nothing_is_under_way())
+    async with Client(house) as client:
+        await known(client)
+        monkeypatch.setattr(express.Connection, "arrived", arriving)
+        await client.send(call(**{**journal.args(1), **KINDS[kind]}).data)
+        await client.rest()
+    await house.until_nothing_is_under_way()
     assert len(left) == 1
     if kind == "stream":
-        house.run(house.until(lambda: journal.numbers("closed") == [1], "its end"))
+        await house.until(lambda: journal.numbers("closed") == [1], "its end")
 
 
 # --- one behind the other
 
 
-def test_second_request_is_answered_after_the_first(house: House, journal: Journal) -> None:
-    async def ask() -> None:
-        async with Client(house) as client:
-            await known(client)
-            before = house.handled
-            await client.send(noted(journal, 1, gate="gate").data)
-            await house.until(lambda: journal.numbers("begin") == [1], "its begin")
-            await client.send(noted(journal, 2).data, pause=0.05)
-            assert journal.numbers("begin") == [1]
-            journal.open("gate")
-            assert (await client.answer()).predicted["number"] == 1
-            assert (await client.answer()).predicted["number"] == 2
-            assert house.handled == before
-
-    house.run(ask())
+async def test_second_request_is_answered_after_the_first(house: House, journal: Journal) -> None:
+    async with Client(house) as client:
+        await known(client)
+        before = house.handled
+        await client.send(noted(journal, 1, gate="gate").data)
+        await house.until(lambda: journal.numbers("begin") == [1], "its begin")
+        await client.send(noted(journal, 2).data, pause=0.05)
+        assert journal.numbers("begin") == [1]
+        journal.open("gate")
+        assert (await client.answer()).predicted["number"] == 1
+        assert (await client.answer()).predicted["number"] == 2
+        assert house.handled == before
     journal.assert_one_at_a_time()
 
 
-def test_request_that_comes_at_the_moment_of_a_reply_keeps_its_turn(
+async def test_request_that_comes_at_the_moment_of_a_reply_keeps_its_turn(
     house: House, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Others have been waiting for the reply before it."""
@@ -566,21 +497,20 @@ def test_request_that_comes_at_the_moment_of_a_reply_keeps_its_turn(
         arrived(connection, *args)
         connection.data_received(call(number=4).data)
 
-    async def ask() -> list[int]:
-        async with Client(house) as client:
-            await known(client)
-            monkeypatch.setattr(express.Connection, "arrived", arriving)
-            await client.send(noted(journal, 1, gate="gate").data)
-            await house.until(lambda: journal.numbers("begin") == [1], "its begin")
-            for number in (2, 3):
-                await client.send(call(number=number).data, pause=0.02)
-            journal.open("gate")
-            return [(await client.answer()).predicted["number"] for _ in range(4)]
-
-    assert house.run(ask()) == [1, 2, 3, 4]
+    async with Client(house) as client:
+        await known(client)
+        monkeypatch.setattr(express.Connection, "arrived", arriving)
+        await client.send(noted(journal, 1, gate="gate").data)
+        await house.until(lambda: journal.numbers("begin") == [1], "its begin")
+        for number in (2, 3):
+            await client.send(call(number=number).data, pause=0.02)
+        journal.open("gate")
+        assert [(await client.answer()).predicted["number"] for _ in range(4)] == [1, 2, 3, 4]
 
 
-def test_other_requests_behind_one_are_answered_after_it(house: House, journal: Journal) -> None:
+async def test_other_requests_behind_one_are_answered_after_it(
+    house: House, journal: Journal
+) -> None:
     """Of every kind, and the replies of the first are of every kind."""
     behind = [get("/v2/health/live"), NEVER["chunked"], NEVER["refused"], call(text="abc")]
 
@@ -597,7 +527,7 @@ def test_other_requests_behind_one_are_answered_after_it(house: House, journal: 
     kinds = [kind for kind in KINDS if kind != "refusal"]
     for number, kind in enumerate(kinds):
         first = noted(journal, number, gate=f"gate-{number}", **KINDS[kind])
-        seen = house.run(ask(first, number))
+        seen = await ask(first, number)
         status = 500 if kind == "failure" else 200
         assert [one.status for one in seen] == [status, 200, 200, 422, 200]
         assert all(one.whole for one in seen)
@@ -605,115 +535,98 @@ def test_other_requests_behind_one_are_answered_after_it(house: House, journal: 
 
 
 @pytest.mark.parametrize("together", [1, 3, 40])
-def test_many_requests_one_behind_the_other(house: House, together: int) -> None:
+async def test_many_requests_one_behind_the_other(house: House, together: int) -> None:
     count = 600
-
-    async def ask() -> None:
-        async with Client(house) as client:
-            await known(client)
-            asks = [call(number=number).data for number in range(count)]
-            parts = [
-                b"".join(asks[start : start + together]) for start in range(0, count, together)
-            ]
-            sending = asyncio.create_task(client.send(*parts))
-            numbers = [(await client.answer()).predicted["number"] for _ in range(count)]
-            await sending
-            assert numbers == list(range(count))
-            assert (await client.ask(call(text="last"))).predicted["text"] == 4
-
-    house.run(ask())
+    async with Client(house) as client:
+        await known(client)
+        asks = [call(number=number).data for number in range(count)]
+        parts = [b"".join(asks[start : start + together]) for start in range(0, count, together)]
+        sending = asyncio.create_task(client.send(*parts))
+        numbers = [(await client.answer()).predicted["number"] for _ in range(count)]
+        await sending
+        assert numbers == list(range(count))
+        assert (await client.ask(call(text="last"))).predicted["text"] == 4
 
 
 @pytest.mark.parametrize("pause", [0, 0.01], ids=["at once", "one by one"])
-def test_client_that_takes_no_answer_is_not_served_on(house: House, pause: float) -> None:
+async def test_client_that_takes_no_answer_is_not_served_on(house: House, pause: float) -> None:
     """What it would have to take is bounded, and so is what is read of what it sends."""
     data = call(do="json", size=50_000).data
-
-    async def ask() -> None:
-        async with Client(house) as client:
-            await known(client)
-            client.writer.transport.pause_reading()  # type: ignore[attr-defined]
-            sending = asyncio.create_task(client.send(*[data] * 1000, pause=pause))
-            still = 0
-            while still < 20:
-                before = house.unsent
-                await asyncio.sleep(0.02)
-                assert house.unsent < 1_000_000
-                still = still + 1 if house.unsent == before > 0 else 0
-            sending.cancel()
-            await asyncio.gather(sending, return_exceptions=True)
-            client.writer.transport.abort()
-
-    house.run(ask())
+    async with Client(house) as client:
+        await known(client)
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        sending = asyncio.create_task(client.send(*[data] * 1000, pause=pause))
+        still = 0
+        while still < 20:
+            before = house.unsent
+            await asyncio.sleep(0.02)
+            assert house.unsent < 1_000_000
+            still = still + 1 if house.unsent == before > 0 else 0
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+        client.writer.transport.abort()
 
 
-def test_what_is_sent_behind_a_request_is_not_all_read(house: House, journal: Journal) -> None:
+async def test_what_is_sent_behind_a_request_is_not_all_read(
+    house: House, journal: Journal
+) -> None:
     """The client has to keep it, as long as it does not end."""
     data = call(text="abc").data * 100
     total = 32 * MEGABYTE
-
-    async def ask() -> None:
-        async with Client(house) as client:
-            await known(client)
-            await client.send(noted(journal, 1, gate="gate").data)
-            await house.until(lambda: journal.numbers("begin") == [1], "its begin")
-            transport = client.writer.transport
-            for _ in range(total // len(data)):
-                transport.write(data)
-            still = 0
-            while still < 10:
-                unsent = transport.get_write_buffer_size()
-                await asyncio.sleep(0.03)
-                still = still + 1 if unsent == transport.get_write_buffer_size() else 0
-            assert unsent > total // 2
-            journal.open("gate")
-            assert (await client.answer()).predicted["number"] == 1
-            for _ in range(2000):
-                assert (await client.answer()).predicted["text"] == 3
-            transport.abort()
-
-    house.run(ask())
+    async with Client(house) as client:
+        await known(client)
+        await client.send(noted(journal, 1, gate="gate").data)
+        await house.until(lambda: journal.numbers("begin") == [1], "its begin")
+        transport = client.writer.transport
+        for _ in range(total // len(data)):
+            transport.write(data)
+        still = 0
+        while still < 10:
+            unsent = transport.get_write_buffer_size()
+            await asyncio.sleep(0.03)
+            still = still + 1 if unsent == transport.get_write_buffer_size() else 0
+        assert unsent > total // 2
+        journal.open("gate")
+        assert (await client.answer()).predicted["number"] == 1
+        for _ in range(2000):
+            assert (await client.answer()).predicted["text"] == 3
+        transport.abort()
 
 
 # --- how long a connection is kept
 
 
 @pytest.fixture(scope="module")
-def brief() -> Iterator[House]:
+async def brief() -> AsyncIterator[House]:
     """A connection is kept for two seconds after the last request."""
-    with House(keepalive=2.0) as opened:
+    async with House(keepalive=2.0) as opened:
         yield opened
 
 
-def test_connection_in_use_is_not_closed_for_being_idle(brief: House, journal: Journal) -> None:
+async def test_connection_in_use_is_not_closed_for_being_idle(
+    brief: House, journal: Journal
+) -> None:
     """Neither while a prediction takes long, nor while one follows another."""
-
-    async def ask() -> None:
-        async with Client(brief) as client:
-            await known(client)
-            await client.short(noted(journal, 1, seconds=3.0))
-            for number in range(8):
-                await asyncio.sleep(0.3)
-                await client.short(noted(journal, number))
-
-    brief.run(ask())
+    async with Client(brief) as client:
+        await known(client)
+        await client.short(noted(journal, 1, seconds=3.0))
+        for number in range(8):
+            await asyncio.sleep(0.3)
+            await client.short(noted(journal, number))
 
 
-def test_idle_connection_is_closed(brief: House) -> None:
-    async def ask() -> None:
-        async with Client(brief) as client:
-            await known(client)
-            began = brief.loop.time()
-            assert await client.rest() == b""
-            assert brief.loop.time() - began >= 1.9
-
-    brief.run(ask())
+async def test_idle_connection_is_closed(brief: House) -> None:
+    async with Client(brief) as client:
+        await known(client)
+        began = brief.loop.time()
+        assert await client.rest() == b""
+        assert brief.loop.time() - began >= 1.9
 
 
 @pytest.fixture(scope="module")
-def impatient() -> Iterator[House]:
+async def impatient() -> AsyncIterator[House]:
     """A head that has begun has to come to its end in half a second."""
-    with House(receive_timeout=0.5) as opened:
+    async with House(receive_timeout=0.5) as opened:
         yield opened
 
 
@@ -729,7 +642,7 @@ BEGINNINGS: dict[str, list[bytes]] = {
 
 
 @pytest.mark.parametrize("after", [0, 0.3, 0.7])
-def test_head_that_does_not_come_to_its_end_ends_the_connection(
+async def test_head_that_does_not_come_to_its_end_ends_the_connection(
     impatient: House, after: float
 ) -> None:
     """Whenever it begins, and whatever was before it."""
@@ -746,25 +659,19 @@ def test_head_that_does_not_come_to_its_end_ends_the_connection(
                 return kind, "is kept"
             return kind, came.count(b"HTTP/1.1 200 OK")
 
-    async def all_of_them() -> list[tuple[str, object]]:
-        return await asyncio.gather(*map(ask, BEGINNINGS))
-
     expected = [(kind, int("request" in kind)) for kind in BEGINNINGS]
-    assert impatient.run(all_of_them()) == expected
+    assert await asyncio.gather(*map(ask, BEGINNINGS)) == expected
 
 
 @pytest.mark.parametrize("extra", [b"", b"\r\n"], ids=["nothing", "line end"])
-def test_connection_without_a_head_is_kept(impatient: House, extra: bytes) -> None:
-    async def ask() -> None:
-        async with Client(impatient) as client:
-            await known(client)
-            await client.send(extra)
-            await asyncio.sleep(1.2)
-            assert (await client.ask(call(text="abc"))).predicted["text"] == 3
-            await asyncio.sleep(0.7)
-            assert (await client.ask(call(text="abc"))).predicted["text"] == 3
-
-    impatient.run(ask())
+async def test_connection_without_a_head_is_kept(impatient: House, extra: bytes) -> None:
+    async with Client(impatient) as client:
+        await known(client)
+        await client.send(extra)
+        await asyncio.sleep(1.2)
+        assert (await client.ask(call(text="abc"))).predicted["text"] == 3
+        await asyncio.sleep(0.7)
+        assert (await client.ask(call(text="abc"))).predicted["text"] == 3
 
 
 # --- the log, and failures of the server's own
@@ -799,15 +706,13 @@ def lines() -> Iterator[Lines]:
     logger.removeHandler(handler)
 
 
-def test_line_in_the_log_tells_the_same_either_way(lines: Lines, journal: Journal) -> None:
+async def test_line_in_the_log_tells_the_same_either_way(lines: Lines, journal: Journal) -> None:
     """Who, what, the status, the bytes and how long it really took; once for each request."""
     access = logging.getLogger("tests.express.access")
     agent = "User-Agent: some one"
     slow_file = {**KINDS["file"], "seconds": 0.4}
-
     quick: list[float] = []
-
-    async def ask() -> None:
+    async with House(access_log=access) as logged:
         async with Client(logged) as client:
             lines.lines.clear()
             began = time.monotonic()
@@ -824,10 +729,7 @@ def test_line_in_the_log_tells_the_same_either_way(lines: Lines, journal: Journa
             await client.send(call(agent, text="abc").data)
             for _ in range(2):
                 assert (await client.answer()).status == 200
-
-    with House(access_log=access) as logged:
-        logged.run(ask())
-        logged.run(logged.until(lambda: len(lines.lines) >= 7, "a line for each"))
+        await logged.until(lambda: len(lines.lines) >= 7, "a line for each")
     assert len(lines.lines) == 7
     start = '127.0.0.1 "POST /v2/models/gated/predict/ HTTP/1.1" '
     assert all(line.startswith(start) for line in lines.lines)
@@ -841,58 +743,52 @@ def test_line_in_the_log_tells_the_same_either_way(lines: Lines, journal: Journa
     assert all(logged_seconds[number] <= took + 0.01 for number, took in enumerate(quick))
 
 
-def test_line_that_cannot_be_logged_harms_no_connection(lines: Lines, journal: Journal) -> None:
+async def test_line_that_cannot_be_logged_harms_no_connection(
+    lines: Lines, journal: Journal
+) -> None:
     access = logging.getLogger("tests.express.access")
+    async with (
+        House(access_log=access) as logged,
+        Client(logged) as client,
+        Client(logged) as other,
+    ):
+        await known(client)
+        workers = logged.pool.pids
+        before = logged.handled
+        await client.send(noted(journal, 1, gate="gate").data)
+        await logged.until(lambda: journal.numbers("begin") == [1], "its begin")
+        await other.send(noted(journal, 2).data)
+        await logged.until(lambda: logged.pool.calls == 2, "two calls")
+        assert logged.handled == before
+        lines.fails = 1
+        journal.open("gate")
+        for number, one in enumerate((client, other), 1):
+            assert (await one.answer()).predicted["number"] == number
+        await logged.until(lambda: not lines.fails, "the failure")
+        assert logged.pool.pids == workers
+        await logged.until_nothing_is_under_way()
 
-    async def ask() -> None:
-        async with Client(logged) as client, Client(logged) as other:
-            await known(client)
-            workers = logged.pool.pids
-            before = logged.handled
-            await client.send(noted(journal, 1, gate="gate").data)
-            await logged.until(lambda: journal.numbers("begin") == [1], "its begin")
-            await other.send(noted(journal, 2).data)
-            await logged.until(lambda: logged.pool.calls == 2, "two calls")
-            assert logged.handled == before
-            lines.fails = 1
-            journal.open("gate")
-            for number, one in enumerate((client, other), 1):
-                assert (await one.answer()).predicted["number"] == number
-            await logged.until(lambda: not lines.fails, "the failure")
-            assert logged.pool.pids == workers
-            await logged.until_nothing_is_under_way()
 
-    with House(access_log=access) as logged:
-        logged.run(ask())
-
-
-def test_nothing_is_learned_for_another_request(house: House, journal: Journal) -> None:
+async def test_nothing_is_learned_for_another_request(house: House, journal: Journal) -> None:
     """Requests wait, each read by itself, behind one that is slow."""
     asks = {letter: call(query=f"?number={n}", text=letter) for n, letter in enumerate("abcd", 1)}
-
-    async def ask() -> None:
-        async with Client(house) as client:
-            await client.send(noted(journal, 9, gate="gate").data)
-            await house.until(lambda: journal.numbers("begin") == [9], "its begin")
-            for one in asks.values():
-                await client.send(one.data, pause=0.03)
-            journal.open("gate")
-            answers = [(await client.answer()).predicted["number"] for _ in range(5)]
-            assert answers == [9, 1, 2, 3, 4]
-        async with Client(house) as client:
-            for number, one in enumerate(asks.values(), 1):
-                assert (await client.ask(one)).predicted["number"] == number
-                assert (await client.short(one)).predicted["number"] == number
-
-    house.run(ask())
+    async with Client(house) as client:
+        await client.send(noted(journal, 9, gate="gate").data)
+        await house.until(lambda: journal.numbers("begin") == [9], "its begin")
+        for one in asks.values():
+            await client.send(one.data, pause=0.03)
+        journal.open("gate")
+        answers = [(await client.answer()).predicted["number"] for _ in range(5)]
+        assert answers == [9, 1, 2, 3, 4]
+    async with Client(house) as client:
+        for number, one in enumerate(asks.values(), 1):
+            assert (await client.ask(one)).predicted["number"] == number
+            assert (await client.short(one)).predicted["number"] == number
 
 
-def test_first_request_of_a_connection_is_answered_whatever_its_way(house: House) -> None:
-    async def ask() -> None:
-        async with Client(house) as client:
-            await known(client)
-        for number in range(30):
-            async with Line(house.port) as line:
-                assert (await line.ask(call(number=number))).predicted["number"] == number
-
-    house.run(ask())
+async def test_first_request_of_a_connection_is_answered_whatever_its_way(house: House) -> None:
+    async with Client(house) as client:
+        await known(client)
+    for number in range(30):
+        async with Line(house.port) as line:
+            assert (await line.ask(call(number=number))).predicted["number"] == number

@@ -1,191 +1,29 @@
-"""What a connection takes in is bounded, and no turn of the event loop takes long."""
+"""What a connection takes in is bounded."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import gc
 import json
 import re
-import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
+import uvloop
 
 from deepaas.api import intake
-from tests.api.hostile import (
-    CHUNKED,
-    CODINGS,
-    CORPUS,
-    DECOMPRESSED,
-    END,
-    MEGABYTE,
-    with_length,
-)
+from tests.api.hostile import CHUNKED, CODINGS, CORPUS, END, with_length
 from tests.fuzz.talk import complaints
 from tests.serving.inside import LIVE, Client, House
 from tests.serving.segments import chunked, predict
 
-MAX_UNSENT = 16 * MEGABYTE
-HEADS_MEMORY = 8 * MEGABYTE
-MAX_SECONDS = 0.05
-"""CPU time that one callback of the event loop may take."""
-
-# --- a loop whose callbacks are timed
-
-
-class TimedLoop(asyncio.SelectorEventLoop):
-    """Keeps the CPU time of the callback that took most, and what it was."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.worst = (0.0, "")
-
-    def _timed(self, callback: Callable[..., Any]) -> Callable[..., Any]:
-        def timed(*args: Any) -> Any:
-            began = time.thread_time()
-            try:
-                return callback(*args)
-            finally:
-                self.worst = max(self.worst, (time.thread_time() - began, repr(callback)))
-
-        return timed
-
-    def call_soon(  # type: ignore[override]
-        self, callback: Any, *args: Any, context: Any = None
-    ) -> Any:
-        return super().call_soon(self._timed(callback), *args, context=context)
-
-    def call_at(  # type: ignore[override]
-        self, when: float, callback: Any, *args: Any, context: Any = None
-    ) -> Any:
-        return super().call_at(when, self._timed(callback), *args, context=context)
-
-    def _add_reader(self, fd: Any, callback: Any, *args: Any) -> Any:
-        return super()._add_reader(fd, self._timed(callback), *args)  # type: ignore[misc]
-
-    def _add_writer(self, fd: Any, callback: Any, *args: Any) -> Any:
-        return super()._add_writer(fd, self._timed(callback), *args)  # type: ignore[misc]
+new_loop = uvloop.new_event_loop
+"""The tests and their houses run on the kind of loop that servers have."""
 
 
 @pytest.fixture(scope="module")
-def house() -> Iterator[House]:
-    limits = {"decompressed": DECOMPRESSED, "heads_memory": HEADS_MEMORY}
-    settings = {"max_unsent": MAX_UNSENT}
-    with House(new_loop=TimedLoop, limits=limits, settings=settings) as opened:
+async def house() -> AsyncIterator[House]:
+    async with House() as opened:
         yield opened
-
-
-@pytest.mark.parametrize("kind", CORPUS)
-def test_no_callback_takes_long_and_others_are_answered(house: House, kind: str) -> None:
-    """They are answered while the request comes; it is answered too, with 200 or 4xx."""
-    data = CORPUS[kind]()
-
-    async def attack() -> bytes:
-        reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
-        try:
-            middle = len(data) - 1
-            for start in range(0, middle, 100_000):
-                writer.write(data[start : min(start + 100_000, middle)])
-                if start % 1_000_000 == 0:
-                    async with Client(house) as honest:
-                        assert (await honest.ask(LIVE)).status == 200
-                try:
-                    await writer.drain()
-                except ConnectionError:  # refused already
-                    break
-            writer.write(data[middle:])
-            return await reader.readline()
-        finally:
-            writer.transport.abort()
-
-    house.run(attack())  # what is imported or made for the first time is not counted
-    with nothing_takes_long(house):
-        status = house.run(attack())
-    assert status.split()[1][:1] in (b"2", b"4"), status
-
-
-@contextlib.contextmanager
-def nothing_takes_long(house: House) -> Iterator[None]:
-    """No callback of the event loop may take long while the block runs.
-
-    What the tests have made before is kept from the garbage collector, as a server does with its
-    own modules: to look through all of it takes 50 ms.
-    """
-    loop = house.loop
-    assert isinstance(loop, TimedLoop)
-    gc.collect()
-    gc.freeze()
-    loop.worst = (0.0, "")
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-    assert loop.worst[0] <= MAX_SECONDS, loop.worst
-
-
-async def open_many(house: House, number: int, data: bytes) -> list[asyncio.StreamWriter]:
-    """Connections that send this, and read nothing."""
-    writers = []
-    for _ in range(number):
-        _, writer = await asyncio.open_connection("127.0.0.1", house.port, limit=1)
-        writer.write(data)
-        writers.append(writer)
-    return writers
-
-
-UNREAD = {
-    "JSON": predict("gated", "", json.dumps({"do": "json", "size": 4 * MEGABYTE}).encode()),
-    "files": predict("gated", f"?do=file&size={8 * MEGABYTE}&accept=application/octet-stream"),
-    "streams": predict("gated", "?do=stream&size=300"),
-    "small ones": LIVE,
-}
-
-
-@pytest.mark.parametrize("kind", UNREAD)
-def test_no_callback_takes_long_while_answers_are_not_read(house: House, kind: str) -> None:
-    """Many answers at a time, on each of many connections; others are answered meanwhile."""
-
-    async def attack() -> None:
-        writers = await open_many(house, 30, UNREAD[kind].data * 20)
-        try:
-            for _ in range(30):
-                async with Client(house) as honest:
-                    assert (await honest.ask(LIVE)).status == 200
-                await asyncio.sleep(0.01)
-        finally:
-            for writer in writers:
-                writer.transport.abort()
-            await house.until_nothing_is_under_way()
-
-    house.run(attack())
-    with nothing_takes_long(house):
-        house.run(attack())
-
-
-def test_no_callback_takes_long_while_heads_are_unfinished(house: House) -> None:
-    """They take more memory than they may, so the oldest of them are closed."""
-    head = b"GET / HTTP/1.1\r\nHost: x\r\n" + (b"X: " + b"a" * 6000 + b"\r\n") * 10
-
-    async def attack() -> None:
-        writers = await open_many(house, 200, head)
-        try:
-            async with Client(house) as honest:
-                assert (await honest.ask(LIVE)).status == 200
-            most = HEADS_MEMORY - len(head)
-            await house.until(lambda: house.http.unfinished.total > most, "many heads")
-            await house.until(lambda: len(house.connections) < 200, "the end of the oldest")
-            async with Client(house) as honest:
-                assert (await honest.ask(LIVE)).status == 200
-        finally:
-            for writer in writers:
-                writer.transport.abort()
-            await house.until(lambda: house.http.unfinished.total == 0, "an end to all heads")
-
-    house.run(attack())
-    with nothing_takes_long(house):
-        house.run(attack())
 
 
 # --- chunks
@@ -210,29 +48,25 @@ def statuses(answers: bytes) -> list[bytes]:
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 100, 4096, 100_000])
-def test_chunks_of_any_size_are_the_same_body(house: House, size: int) -> None:
+async def test_chunks_of_any_size_are_the_same_body(house: House, size: int) -> None:
     body = json.dumps({"text": "abc" * 20_000}).encode()
     sent = chunked(*(body[start : start + size] for start in range(0, len(body), size)))
-
-    async def asking() -> None:
-        async with Client(house) as client:
-            for _ in range(2):
-                one = predict("gated", "", sent, "Transfer-Encoding: chunked", length=None)
-                assert (await client.ask(one)).predicted["text"] == 60_000
-            assert (await client.ask(predict("gated", "", b"{}"))).status == 200
-
-    house.run(asking())
+    async with Client(house) as client:
+        for _ in range(2):
+            one = predict("gated", "", sent, "Transfer-Encoding: chunked", length=None)
+            assert (await client.ask(one)).predicted["text"] == 60_000
+        assert (await client.ask(predict("gated", "", b"{}"))).status == 200
 
 
-def test_body_of_little_but_framing_is_refused(house: House) -> None:
-    answer = house.run(ask(house, CORPUS["chunks with long extensions"]()))
+async def test_body_of_little_but_framing_is_refused(house: House) -> None:
+    answer = await ask(house, CORPUS["chunks with long extensions"]())
     assert answer.startswith(b"HTTP/1.1 400 The request body has too little content")
     assert statuses(answer) == [b"400"]
 
 
-def test_framing_is_allowed_at_first(house: House) -> None:
+async def test_framing_is_allowed_at_first(house: House) -> None:
     body = CHUNKED + b"2;" + b"x" * 60_000 + b"\r\n{}\r\n" + END
-    answer = house.run(ask(house, body + b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))
+    answer = await ask(house, body + b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     assert answer.count(b"HTTP/1.1 200 OK") == 2
 
 
@@ -242,14 +76,14 @@ SMALL_HEADS = {"head": 2000, "heads_memory": 20_000}
 
 
 @pytest.fixture(scope="module")
-def strict() -> Iterator[House]:
-    with House(limits=SMALL_HEADS) as opened:
+async def strict() -> AsyncIterator[House]:
+    async with House(limits=SMALL_HEADS) as opened:
         yield opened
 
 
 @pytest.fixture(scope="module")
-def lenient() -> Iterator[House]:
-    with House(limits={"head": 0, "heads_memory": 0}) as opened:
+async def lenient() -> AsyncIterator[House]:
+    async with House(limits={"head": 0, "heads_memory": 0}) as opened:
         yield opened
 
 
@@ -277,12 +111,12 @@ BEFORE = {
 @pytest.mark.parametrize("before", BEFORE)
 @pytest.mark.parametrize("step", [1, 700, 10_000])
 @pytest.mark.parametrize(("size", "status"), [(2000, b"200"), (2001, b"431"), (9000, b"431")])
-def test_head_is_bounded_however_it_comes(
+async def test_head_is_bounded_however_it_comes(
     strict: House, before: str, step: int, size: int, status: bytes
 ) -> None:
     data = BEFORE[before] + head_of(size)
     pieces = [data[start : start + step] for start in range(0, len(data), step)]
-    answers = strict.run(ask(strict, *pieces))
+    answers = await ask(strict, *pieces)
     assert statuses(answers) == [b"200"] * (before != "nothing") + [status]
     if status == b"431":
         assert answers.endswith(
@@ -291,13 +125,13 @@ def test_head_is_bounded_however_it_comes(
         )
 
 
-def test_unfinished_head_that_is_too_large_is_refused_at_once(strict: House) -> None:
-    answer = strict.run(ask(strict, head_of(5000)[:-2]))
+async def test_unfinished_head_that_is_too_large_is_refused_at_once(strict: House) -> None:
+    answer = await ask(strict, head_of(5000)[:-2])
     assert answer.split()[1] == b"431"
 
 
-def test_large_head_without_a_limit(lenient: House) -> None:
-    answer = lenient.run(ask(lenient, head_of(200_000, field=5000)))
+async def test_large_head_without_a_limit(lenient: House) -> None:
+    answer = await ask(lenient, head_of(200_000, field=5000))
     assert answer.startswith(b"HTTP/1.1 200 OK")
 
 
@@ -320,42 +154,32 @@ def _close_connections() -> Iterator[None]:
     connections.clear()
 
 
-def test_all_unfinished_heads_are_bounded_together(strict: House) -> None:
+async def test_all_unfinished_heads_are_bounded_together(strict: House) -> None:
     """The connections whose heads began first are closed."""
-
-    async def asking() -> None:
-        readers = [await unfinished(strict, 1900) for _ in range(15)]
-        await asyncio.wait_for(readers[0].read(), 5)  # closed
-        assert strict.http.unfinished.total <= SMALL_HEADS["heads_memory"]
-        assert not readers[-1].at_eof()
-        connections[-1].write(b"\r\n")
-        assert (await readers[-1].readline()).startswith(b"HTTP/1.1 200")
-
-    strict.run(asking())
+    readers = [await unfinished(strict, 1900) for _ in range(15)]
+    await asyncio.wait_for(readers[0].read(), 5)  # closed
+    assert strict.http.unfinished.total <= SMALL_HEADS["heads_memory"]
+    assert not readers[-1].at_eof()
+    connections[-1].write(b"\r\n")
+    assert (await readers[-1].readline()).startswith(b"HTTP/1.1 200")
 
 
-def test_memory_of_heads_is_given_back(strict: House) -> None:
-    async def asking() -> None:
-        for end in (b"\r\n", b"", b"X\x00\r\n\r\n"):
-            reader = await unfinished(strict, 1500)
-            await strict.until(lambda: strict.http.unfinished.total > 1400, "a head")
-            connections[-1].write(end)
-            if not end:
-                connections[-1].transport.abort()
-            else:
-                await reader.read()
-            await strict.until(lambda: strict.http.unfinished.total == 0, "an end to it")
-
-    strict.run(asking())
+async def test_memory_of_heads_is_given_back(strict: House) -> None:
+    for end in (b"\r\n", b"", b"X\x00\r\n\r\n"):
+        reader = await unfinished(strict, 1500)
+        await strict.until(lambda: strict.http.unfinished.total > 1400, "a head")
+        connections[-1].write(end)
+        if not end:
+            connections[-1].transport.abort()
+        else:
+            await reader.read()
+        await strict.until(lambda: strict.http.unfinished.total == 0, "an end to it")
 
 
-def test_many_unfinished_heads_without_a_limit(lenient: House) -> None:
-    async def asking() -> None:
-        readers = [await unfinished(lenient, 5000) for _ in range(30)]
-        await lenient.until(lambda: lenient.http.unfinished.total > 30 * 4900, "all of them")
-        assert not any(reader.at_eof() for reader in readers)
-
-    lenient.run(asking())
+async def test_many_unfinished_heads_without_a_limit(lenient: House) -> None:
+    readers = [await unfinished(lenient, 5000) for _ in range(30)]
+    await lenient.until(lambda: lenient.http.unfinished.total > 30 * 4900, "all of them")
+    assert not any(reader.at_eof() for reader in readers)
 
 
 # --- garbage behind a request, and within its body
@@ -373,22 +197,22 @@ GARBAGE = {
 @pytest.mark.parametrize(
     ("count", "step"), [(1, 0), (3, 0), (40, 0), (1, 1), (3, 1), (1, 50), (3, 50), (40, 50)]
 )
-def test_requests_before_garbage_are_answered(
+async def test_requests_before_garbage_are_answered(
     house: House, garbage: str, before: str, count: int, step: int
 ) -> None:
     data = BEFORE[before] * count + GARBAGE[garbage]
     size = step or len(data)
     pieces = [data[start : start + size] for start in range(0, len(data), size)]
-    answers = house.run(ask(house, *pieces))
+    answers = await ask(house, *pieces)
     assert statuses(answers) == [b"200"] * count + [b"400"]
 
 
 @pytest.mark.parametrize("chunks", [b"zz\r\n{}\r\n", b"2\r\n{}x", b"-2\r\n{}\r\n"])
 @pytest.mark.parametrize("pause", [0, 0.05])
-def test_malformed_chunks_are_400_at_once(house: House, chunks: bytes, pause: float) -> None:
+async def test_malformed_chunks_are_400_at_once(house: House, chunks: bytes, pause: float) -> None:
     """In a segment with the head, and in one of their own."""
     pieces = [CHUNKED, b"1\r\n \r\n", chunks] if pause else [CHUNKED + b"1\r\n \r\n" + chunks]
-    answer = house.run(asyncio.wait_for(ask(house, *pieces, pause=pause), 5))
+    answer = await asyncio.wait_for(ask(house, *pieces, pause=pause), 5)
     assert answer.startswith(b"HTTP/1.1 400 The request body is malformed: ")
     assert statuses(answer) == [b"400"]
 
@@ -407,7 +231,7 @@ def test_malformed_chunks_are_400_at_once(house: House, chunks: bytes, pause: fl
     ],
     ids=["400", "404"],
 )
-def test_a_body_that_becomes_malformed_behind_its_answer_is_no_error_of_the_server(
+async def test_a_body_that_becomes_malformed_behind_its_answer_is_no_error_of_the_server(
     house: House, path: bytes, form: bytes, status: bytes, chunks: bytes, pause: float
 ) -> None:
     """The answer comes without this part of the body, and stays the only one."""
@@ -418,13 +242,15 @@ def test_a_body_that_becomes_malformed_behind_its_answer_is_no_error_of_the_serv
     first = head + (b"%x\r\n%b\r\n" % (len(form), form) if form else b"")
     pieces = [first, chunks] if pause else [first + chunks]
     with complaints(house.loop) as complained:
-        answers = house.run(asyncio.wait_for(ask(house, *pieces, pause=pause), 20))
+        answers = await asyncio.wait_for(ask(house, *pieces, pause=pause), 20)
     assert statuses(answers) == [status]
     assert complained == []
 
 
 @pytest.mark.parametrize("step", [0, 1, 7, 40])
-def test_first_of_two_errors_in_a_body_is_told_however_it_is_cut(house: House, step: int) -> None:
+async def test_first_of_two_errors_in_a_body_is_told_however_it_is_cut(
+    house: House, step: int
+) -> None:
     form = b"--B\r\n\r\n\r\n--B--\r\n"
     data = (
         b"POST /v2/models/gated/predict/ HTTP/1.1\r\nHost: localhost\r\n"
@@ -433,7 +259,7 @@ def test_first_of_two_errors_in_a_body_is_told_however_it_is_cut(house: House, s
     )
     size = step or len(data)
     pieces = [data[start : start + size] for start in range(0, len(data), size)]
-    answers = house.run(asyncio.wait_for(ask(house, *pieces, pause=0.001 if step else 0), 20))
+    answers = await asyncio.wait_for(ask(house, *pieces, pause=0.001 if step else 0), 20)
     assert statuses(answers) == [b"400"]
     assert b"A part of the multipart body has no name" in answers
 
@@ -449,14 +275,14 @@ SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
     ("coding", "version"),
     [("chunked", b"1.0"), *((coding, version) for coding in CODINGS for version in VERSIONS)],
 )
-def test_other_codings_than_chunked_are_refused(
+async def test_other_codings_than_chunked_are_refused(
     house: House, coding: str, path: bytes, version: bytes
 ) -> None:
     """The connection ends, and what follows is no request."""
     fields = CODINGS.get(coding, [b"Transfer-Encoding: chunked"])
     head = b"POST %b HTTP/%b\r\nHost: x\r\nConnection: keep-alive\r\n" % (path, version)
     data = head + b"".join(field + b"\r\n" for field in fields) + b"\r\n0\r\n\r\n" + SMUGGLED
-    answer = house.run(asyncio.wait_for(ask(house, data), 15))
+    answer = await asyncio.wait_for(ask(house, data), 15)
     assert statuses(answer) == [b"400"]
 
 

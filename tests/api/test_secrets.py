@@ -187,13 +187,9 @@ def test_model_that_has_not_described_itself_hides_every_value(serve: Serve) -> 
 
 async def test_request_on_the_short_way_hides_its_secrets(server: Server) -> None:
     ask = predict("guarded", f"?token={SECRET}&text=short", b"{}")
-
-    async def asking() -> None:
-        async with Line(server.port) as line:
-            for _ in range(3):
-                assert (await line.ask(ask)).predicted == {"length": len(SECRET)}
-
-    await asking()
+    async with Line(server.port) as line:
+        for _ in range(3):
+            assert (await line.ask(ask)).predicted == {"length": len(SECRET)}
     shown = f'predict/?token={MASK}&text=short HTTP/1.1" 200 '
     wait_until(lambda: server.log().count(shown) == 3, within=5, what="three lines")
     assert SECRET not in server.log()

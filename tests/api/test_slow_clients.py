@@ -6,14 +6,18 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 
 import pytest
+import uvloop
 
 from tests.conftest import Serve
 from tests.serving.inside import LIVE, Client, House
 from tests.serving.segments import predict
 from tests.support import Part, Server, multipart, predictions
+
+new_loop = uvloop.new_event_loop
+"""The tests and their houses run on the kind of loop that servers have."""
 
 MEGABYTE = 1024 * 1024
 HEAD = b"POST /v2/models/gated/predict/ HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -21,15 +25,15 @@ WINDOW = 0.5
 
 
 @pytest.fixture(scope="module")
-def house() -> Iterator[House]:
+async def house() -> AsyncIterator[House]:
     """A client has to send 500 bytes in each half second."""
-    with House(limits={"rate": 1000, "rate_window": WINDOW}) as opened:
+    async with House(limits={"rate": 1000, "rate_window": WINDOW}) as opened:
         yield opened
 
 
 @pytest.fixture(scope="module")
-def patient() -> Iterator[House]:
-    with House(limits={"rate": 0, "rate_window": 0.1}) as opened:
+async def patient() -> AsyncIterator[House]:
+    async with House(limits={"rate": 0, "rate_window": 0.1}) as opened:
         yield opened
 
 
@@ -63,70 +67,56 @@ CHUNKS = b"Transfer-Encoding: chunked"
 @pytest.mark.parametrize(
     ("framing", "piece"), [(LENGTH, b" "), (CHUNKS, b"1\r\n \r\n"), (LENGTH, b"")]
 )
-def test_client_that_sends_slower_than_the_rate_is_408(
+async def test_client_that_sends_slower_than_the_rate_is_408(
     house: House, framing: bytes, piece: bytes
 ) -> None:
-    async def asking() -> None:
-        async with Slow(house, framing) as client:
-            dripping = asyncio.create_task(client.drip(piece, 0.02, 1000))
-            began = time.monotonic()
-            answer = await client.reader.read()  # to the end of the connection
-            dripping.cancel()
-            assert answer.startswith(b"HTTP/1.1 408 The request body comes too slowly")
-            assert b'"code":"receive_timeout"' in answer
-            assert time.monotonic() - began >= WINDOW
-
-    house.run(asking())
+    async with Slow(house, framing) as client:
+        dripping = asyncio.create_task(client.drip(piece, 0.02, 1000))
+        began = time.monotonic()
+        answer = await client.reader.read()  # to the end of the connection
+        dripping.cancel()
+        assert answer.startswith(b"HTTP/1.1 408 The request body comes too slowly")
+        assert b'"code":"receive_timeout"' in answer
+        assert time.monotonic() - began >= WINDOW
 
 
-def test_hundreds_of_dripping_clients_end(house: House) -> None:
+async def test_hundreds_of_dripping_clients_end(house: House) -> None:
     async def answer_to(client: Slow) -> bytes:
         dripping = asyncio.create_task(client.drip(b" ", 0.1, 1000))
         answer = await client.reader.readline()
         dripping.cancel()
         return answer
 
-    async def all_of_them() -> list[bytes]:
-        async with contextlib.AsyncExitStack() as stack:
-            clients = [await stack.enter_async_context(Slow(house, LENGTH)) for _ in range(300)]
-            return await asyncio.gather(*map(answer_to, clients))
-
-    assert all(b" 408 " in answer[:20] for answer in house.run(all_of_them()))
-    house.run(house.until_nothing_is_under_way())
+    async with contextlib.AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(Slow(house, LENGTH)) for _ in range(300)]
+        answers = await asyncio.gather(*map(answer_to, clients))
+    assert all(b" 408 " in answer[:20] for answer in answers)
+    await house.until_nothing_is_under_way()
 
 
-def test_client_that_sends_fast_enough_takes_as_long_as_it_likes(house: House) -> None:
-    async def asking() -> None:
-        async with Slow(house, b"Content-Length: 30002") as client:
-            await client.drip(b" " * 600, 0.05, 50)  # 12 kB a second, 2.5 s
-            client.writer.write(b"{}")
-            assert b" 200 " in await client.reader.readline()
-
-    house.run(asking())
+async def test_client_that_sends_fast_enough_takes_as_long_as_it_likes(house: House) -> None:
+    async with Slow(house, b"Content-Length: 30002") as client:
+        await client.drip(b" " * 600, 0.05, 50)  # 12 kB a second, 2.5 s
+        client.writer.write(b"{}")
+        assert b" 200 " in await client.reader.readline()
 
 
-def test_small_rest_may_take_a_whole_window(house: House) -> None:
-    async def asking() -> None:
-        async with Slow(house, b"Content-Length: 2") as client:
-            client.writer.write(b"{")
-            await asyncio.sleep(WINDOW / 4)
-            client.writer.write(b"}")
-            assert b" 200 " in await client.reader.readline()
-
-    house.run(asking())
+async def test_small_rest_may_take_a_whole_window(house: House) -> None:
+    async with Slow(house, b"Content-Length: 2") as client:
+        client.writer.write(b"{")
+        await asyncio.sleep(WINDOW / 4)
+        client.writer.write(b"}")
+        assert b" 200 " in await client.reader.readline()
 
 
-def test_rate_of_zero_is_no_limit(patient: House) -> None:
-    async def asking() -> None:
-        async with Slow(patient, b"Content-Length: 12") as client:
-            await client.drip(b" ", 0.1, 10)
-            client.writer.write(b"{}")
-            assert b" 200 " in await client.reader.readline()
-
-    patient.run(asking())
+async def test_rate_of_zero_is_no_limit(patient: House) -> None:
+    async with Slow(patient, b"Content-Length: 12") as client:
+        await client.drip(b" ", 0.1, 10)
+        client.writer.write(b"{}")
+        assert b" 200 " in await client.reader.readline()
 
 
-def test_time_in_which_the_server_does_not_read_does_not_count(
+async def test_time_in_which_the_server_does_not_read_does_not_count(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Here a slow disk holds the server up for longer than the window, again and again."""
@@ -139,16 +129,12 @@ def test_time_in_which_the_server_does_not_read_does_not_count(
         await asyncio.sleep(WINDOW / 4)
 
     monkeypatch.setattr(RequestFiles, "flush", slowly)
-
-    async def asking() -> None:
-        body = json.dumps({"text": "x" * 4 * MEGABYTE}).encode()
-        async with Client(house) as client:
-            began = time.monotonic()
-            seen = await client.ask(predict("gated", "", body))
-            assert seen.predicted["text"] == 4 * MEGABYTE
-            assert time.monotonic() - began > 2 * WINDOW
-
-    house.run(asking())
+    body = json.dumps({"text": "x" * 4 * MEGABYTE}).encode()
+    async with Client(house) as client:
+        began = time.monotonic()
+        seen = await client.ask(predict("gated", "", body))
+        assert seen.predicted["text"] == 4 * MEGABYTE
+        assert time.monotonic() - began > 2 * WINDOW
 
 
 def test_rate_is_an_option(serve: Serve) -> None:
@@ -166,14 +152,14 @@ MOST = 4 * MEGABYTE
 
 
 @pytest.fixture(scope="module")
-def small() -> Iterator[House]:
-    with House(settings={"max_unsent": MOST}) as opened:
+async def small() -> AsyncIterator[House]:
+    async with House(settings={"max_unsent": MOST}) as opened:
         yield opened
 
 
 @pytest.fixture(scope="module")
-def unbounded() -> Iterator[House]:
-    with House(settings={"max_unsent": 0}) as opened:
+async def unbounded() -> AsyncIterator[House]:
+    async with House(settings={"max_unsent": 0}) as opened:
         yield opened
 
 
@@ -201,31 +187,27 @@ def held(house: House) -> int:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_answers_that_nobody_reads_are_bounded_together(small: House, kind: str) -> None:
+async def test_answers_that_nobody_reads_are_bounded_together(small: House, kind: str) -> None:
     """Those that have stalled for longest are dropped, and others are answered."""
-
-    async def asking() -> None:
-        clients: list[Client] = []
-        try:
-            while len(clients) < 100 and all(not is_cut(client) for client in clients):
-                clients.append(await ask_and_not_read(small, kind))
-                async with Client(small) as honest:
-                    assert (await honest.ask(LIVE)).status == 200
-                await small.until(
-                    lambda: len(small.http.connections) <= len(clients), "an end to the honest one"
-                )
-                await settled(small)
-                assert held(small) <= MOST + MEGABYTE
-                if len(small.http.connections) < len(clients):
-                    break
-            assert len(small.http.connections) < len(clients)
-        finally:
-            for client in clients:
-                client.writer.transport.abort()
-
-    small.run(asking())
-    small.run(small.until_nothing_is_under_way())
-    small.run(small.until(lambda: small.http.unsent.total == 0, "an end to what is held"))
+    clients: list[Client] = []
+    try:
+        while len(clients) < 100 and all(not is_cut(client) for client in clients):
+            clients.append(await ask_and_not_read(small, kind))
+            async with Client(small) as honest:
+                assert (await honest.ask(LIVE)).status == 200
+            await small.until(
+                lambda: len(small.http.connections) <= len(clients), "an end to the honest one"
+            )
+            await settled(small)
+            assert held(small) <= MOST + MEGABYTE
+            if len(small.http.connections) < len(clients):
+                break
+        assert len(small.http.connections) < len(clients)
+    finally:
+        for client in clients:
+            client.writer.transport.abort()
+    await small.until_nothing_is_under_way()
+    await small.until(lambda: small.http.unsent.total == 0, "an end to what is held")
 
 
 def is_cut(client: Client) -> bool:
@@ -242,16 +224,13 @@ async def settled(house: House) -> None:
         before = now
 
 
-def test_without_a_bound_all_are_held(unbounded: House) -> None:
-    async def asking() -> None:
-        clients = [await ask_and_not_read(unbounded, "json") for _ in range(10)]
-        await settled(unbounded)
-        assert len(unbounded.http.connections) == 10
-        for client in clients:
-            client.writer.transport.abort()
-
-    unbounded.run(asking())
-    unbounded.run(unbounded.until_nothing_is_under_way())
+async def test_without_a_bound_all_are_held(unbounded: House) -> None:
+    clients = [await ask_and_not_read(unbounded, "json") for _ in range(10)]
+    await settled(unbounded)
+    assert len(unbounded.http.connections) == 10
+    for client in clients:
+        client.writer.transport.abort()
+    await unbounded.until_nothing_is_under_way()
 
 
 # --- JSON that is too large

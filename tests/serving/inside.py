@@ -28,14 +28,17 @@ from tests.serving.segments import Ask, Line, Seen, get
 from tests.support import HOST, ZOO
 
 SECONDS = 120.0
-"""A test that takes longer hangs. This says nothing about speed."""
+"""Work that takes longer hangs. This says nothing about speed."""
 
 LIVE = get("/v2/health/live")
 
 
 @dataclass
 class House:
-    """A model, its pool, and the HTTP server before it, on a loop of its own; a context manager.
+    """A model, its pool, and the HTTP server before it; a context manager.
+
+    Opened by `async with`, it lives on the loop that runs. Opened by `with`, it has a loop of its
+    own, which runs only while `run` does.
 
     `handled` counts the requests that were parsed: those that went the long way.
     """
@@ -47,21 +50,44 @@ class House:
     receive_timeout: float = 60.0
     limits: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
-    new_loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     access_log: logging.Logger | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.handled = 0
-        self.loop = self.new_loop()
         self.directory = tempfile.mkdtemp(prefix="deepaas-test-")
         self._guard = Guard(self.directory)
 
-    def __enter__(self) -> House:
+    async def __aenter__(self) -> House:
+        self.loop = asyncio.get_running_loop()
         try:
-            self.run(self._open())
+            await asyncio.wait_for(self._open(), SECONDS)
         except BaseException:
             self._clear()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            await asyncio.wait_for(self._close(), SECONDS)
+        finally:
+            self._clear()
+
+    def _clear(self) -> None:
+        self._guard.close()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def __enter__(self) -> House:
+        self.loop = uvloop.new_event_loop()
+        try:
+            self.run(self.__aenter__())
+        except BaseException:
+            self.loop.close()
             raise
         return self
 
@@ -72,17 +98,12 @@ class House:
         traceback: TracebackType | None,
     ) -> None:
         try:
-            self.run(self._close())
+            self.run(self.__aexit__(kind, error, traceback))
         finally:
-            self._clear()
-
-    def _clear(self) -> None:
-        self._guard.close()
-        self.loop.close()
-        shutil.rmtree(self.directory, ignore_errors=True)
+            self.loop.close()
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """Let the server, and this, run until this is over."""
+        """Let the loop of a house that was opened by `with` run until this work is done."""
         return self.loop.run_until_complete(asyncio.wait_for(work, SECONDS))
 
     async def _open(self) -> None:

@@ -24,6 +24,9 @@ from deepaas.serving.outlet import Control, Outlet
 
 SECONDS = 60.0
 
+# What is tested here leaves readers on its loop, as a worker does that ends.
+pytestmark = pytest.mark.asyncio(loop_scope="function")
+
 
 class Host:
     """As much of a host as is asked for answers."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -24,23 +24,20 @@ from deepaas.serving.messages import (
 )
 from tests.conftest import Serve
 from tests.serving.processes import pids
-from tests.serving.puppet import READY, SECONDS, Puppet
+from tests.serving.puppet import READY, Puppet
 from tests.support import Server, wait_until
 
 
-def run(work: Callable[[Puppet], Awaitable[None]], ready: Ready = READY) -> None:
-    """Have a worker become ready, do this with it, and end it."""
-
-    async def running() -> None:
-        worker = Puppet()
-        try:
-            worker.control(encode_control(ready))
-            await worker.heard()
-            await asyncio.wait_for(work(worker), SECONDS)
-        finally:
-            await worker.end()
-
-    asyncio.run(running())
+@contextlib.asynccontextmanager
+async def started(ready: Ready = READY) -> AsyncIterator[Puppet]:
+    """A worker whose first message has been read; it ends with the block."""
+    worker = Puppet()
+    try:
+        worker.control(encode_control(ready))
+        await worker.heard()
+        yield worker
+    finally:
+        await worker.end()
 
 
 def encoded(number: int, message: ReplyMessage) -> bytes:
@@ -58,10 +55,9 @@ WRONG_ORDERS: dict[str, list[ReplyMessage]] = {
 
 
 @pytest.mark.parametrize("order", WRONG_ORDERS)
-def test_call_whose_replies_come_in_a_wrong_order_is_given_back(order: str) -> None:
+async def test_call_whose_replies_come_in_a_wrong_order_is_given_back(order: str) -> None:
     """So it is failed with the worker, and no reader of a stream waits for ever."""
-
-    async def work(worker: Puppet) -> None:
+    async with started() as worker:
         prediction = worker.take_call(1)
         for message in WRONG_ORDERS[order]:
             worker.reply(encoded(1, message))
@@ -69,11 +65,9 @@ def test_call_whose_replies_come_in_a_wrong_order_is_given_back(order: str) -> N
         assert worker.calls == {1: prediction}
         assert not prediction.ended
 
-    run(work)
 
-
-def test_stream_in_its_right_order_is_read() -> None:
-    async def work(worker: Puppet) -> None:
+async def test_stream_in_its_right_order_is_read() -> None:
+    async with started() as worker:
         prediction = worker.take_call(1)
         for message in (Opened({"Content-Type": "a/b"}), Part(b"ab"), Part(b"c"), Closed()):
             worker.reply(encoded(1, message))
@@ -83,18 +77,14 @@ def test_stream_in_its_right_order_is_read() -> None:
         assert b"".join([part async for part in stream]) == b"abc"
         assert prediction.ended
 
-    run(work)
 
-
-def test_call_that_is_answered_before_it_is_read_is_not_taken_back() -> None:
-    async def work(worker: Puppet) -> None:
+async def test_call_that_is_answered_before_it_is_read_is_not_taken_back() -> None:
+    async with started() as worker:
         worker.take_call(1)
         second = worker.take_call(2)
         worker.reply(encode_reply(1, Reply(body=b"abc")))
         assert await worker.heard()
         assert worker.take_back(5) == [second]
-
-    run(work)
 
 
 @pytest.mark.parametrize(
@@ -110,22 +100,18 @@ def test_call_that_is_answered_before_it_is_read_is_not_taken_back() -> None:
         {"kind": "one", "other": 1},
     ],
 )
-def test_worker_that_cannot_be_called_is_killed(calling: Any) -> None:
-    async def work(worker: Puppet) -> None:
+async def test_worker_that_cannot_be_called_is_killed(calling: Any) -> None:
+    async with started(Ready({"calling": calling})) as worker:
         assert not await worker.heard()
         assert worker.phase != "ready"
 
-    run(work, Ready({"calling": calling}))
 
-
-def test_worker_that_says_more_after_it_is_ready_is_not_listened_to() -> None:
-    async def work(worker: Puppet) -> None:
+async def test_worker_that_says_more_after_it_is_ready_is_not_listened_to() -> None:
+    async with started() as worker:
         worker.control(encode_control(Phase("dead")), encode_control(Ready({"calling": {}})))
         worker.control(encode_control(Cancel(1)))
         assert await worker.heard()
         assert (worker.phase, worker.description) == ("ready", READY.description)
-
-    run(work)
 
 
 FORGED: dict[str, list[bytes]] = {

@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import httpx
 import orjson
 import psutil
 import pytest
+import uvloop
 
 from deepaas.exceptions import (
     NotReadyError,
@@ -26,6 +27,9 @@ from deepaas.exceptions import (
 from deepaas.model.v2.exchange import Call
 from tests.serving.inside import House
 from tests.support import HOST
+
+new_loop = uvloop.new_event_loop
+"""The tests and their houses run on the kind of loop that servers have."""
 
 WHY = "is being trained"
 LONG = 30.0
@@ -113,10 +117,10 @@ class Ward:
 
 
 @pytest.fixture
-def ward(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ward]:
+async def ward(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Ward]:
     """A model on its own, with one worker unless the test says otherwise."""
     options = {"target": "zoo.gated", **getattr(request, "param", {})}
-    with House(**options) as house:
+    async with House(**options) as house:
         yield Ward(house, tmp_path)
     assert not workers(), "a worker was left running"
 
@@ -150,82 +154,63 @@ def refused(error: RequestError) -> None:
 
 
 @each
-def test_no_worker_is_left(ward: Ward) -> None:
-    async def check() -> None:
-        assert workers()
-        await ward.pool.suspend(WHY, LONG)
-        assert not workers()
-        assert (ward.pool.ready, ward.pool.pids) == (False, [])
-        assert (ward.pool.is_suspended, ward.pool.problem) == (True, WHY)
-
-    ward.house.run(check())
+async def test_no_worker_is_left(ward: Ward) -> None:
+    assert workers()
+    await ward.pool.suspend(WHY, LONG)
+    assert not workers()
+    assert (ward.pool.ready, ward.pool.pids) == (False, [])
+    assert (ward.pool.is_suspended, ward.pool.problem) == (True, WHY)
 
 
 @pair
-def test_none_of_two_workers_is_left(ward: Ward) -> None:
-    async def check() -> None:
-        assert len(workers()) == 2
-        await ward.pool.suspend(WHY, LONG)
-        assert not workers()
-        await ward.pool.resume()
-        assert len(ward.pool.pids) == 2
-        await ward.predicts()
-
-    ward.house.run(check())
+async def test_none_of_two_workers_is_left(ward: Ward) -> None:
+    assert len(workers()) == 2
+    await ward.pool.suspend(WHY, LONG)
+    assert not workers()
+    await ward.pool.resume()
+    assert len(ward.pool.pids) == 2
+    await ward.predicts()
 
 
-def test_description_stays(ward: Ward) -> None:
+async def test_description_stays(ward: Ward) -> None:
     before = dict(ward.pool.description)
-    ward.house.run(ward.pool.suspend(WHY, LONG))
+    await ward.pool.suspend(WHY, LONG)
     assert ward.pool.description == before
 
 
-def test_calls_are_refused_with_the_reason(ward: Ward) -> None:
-    async def check() -> None:
-        await ward.pool.suspend(WHY, LONG)
-        refused(await ward.visit().error())
-        with pytest.raises(NotReadyError, match="Model gated is being trained"):
-            ward.pool.check()
-        assert ward.pool.calls == 0
-
-    ward.house.run(check())
+async def test_calls_are_refused_with_the_reason(ward: Ward) -> None:
+    await ward.pool.suspend(WHY, LONG)
+    refused(await ward.visit().error())
+    with pytest.raises(NotReadyError, match="Model gated is being trained"):
+        ward.pool.check()
+    assert ward.pool.calls == 0
 
 
-def test_client_is_told_when_to_come_again(ward: Ward) -> None:
-    async def check() -> None:
-        await ward.pool.suspend(WHY, LONG)
-        async with httpx.AsyncClient(trust_env=False) as client:
-            url = f"http://{HOST}:{ward.house.port}/v2/models/gated/predict/"
-            answer = await client.post(url, json={})
-            assert answer.status_code == 503
-            assert answer.headers["Retry-After"] == "30"
-            assert answer.json()["message"] == "Model gated is being trained"
-            await ward.pool.resume()
-            assert (await client.post(url, json={})).status_code == 200
-
-    ward.house.run(check())
+async def test_client_is_told_when_to_come_again(ward: Ward) -> None:
+    await ward.pool.suspend(WHY, LONG)
+    async with httpx.AsyncClient(trust_env=False) as client:
+        url = f"http://{HOST}:{ward.house.port}/v2/models/gated/predict/"
+        answer = await client.post(url, json={})
+        assert answer.status_code == 503
+        assert answer.headers["Retry-After"] == "30"
+        assert answer.json()["message"] == "Model gated is being trained"
+        await ward.pool.resume()
+        assert (await client.post(url, json={})).status_code == 200
 
 
-def test_reason_is_given_in_any_case(ward: Ward) -> None:
-    async def check() -> None:
-        await ward.pool.suspend("", LONG)
-        assert str(await ward.visit().error()) == "Model gated is suspended"
-
-    ward.house.run(check())
+async def test_reason_is_given_in_any_case(ward: Ward) -> None:
+    await ward.pool.suspend("", LONG)
+    assert str(await ward.visit().error()) == "Model gated is suspended"
 
 
-def test_what_the_model_has_left_running_ends(tmp_path: Path) -> None:
-    with House("zoo.children") as house:
+async def test_what_the_model_has_left_running_ends(tmp_path: Path) -> None:
+    async with House("zoo.children") as house:
         ward = Ward(house, tmp_path)
         (tmp_path / "journal").touch()
-
-        async def check() -> None:
-            child = await Visit(house, tmp_path, 0).answer()
-            assert psutil.pid_exists(child)
-            await ward.pool.suspend(WHY, LONG)
-            await house.until(lambda: has_ended(child), "an end to the child")
-
-        house.run(check())
+        child = await Visit(house, tmp_path, 0).answer()
+        assert psutil.pid_exists(child)
+        await ward.pool.suspend(WHY, LONG)
+        await house.until(lambda: has_ended(child), "an end to the child")
 
 
 def has_ended(pid: int) -> bool:
@@ -238,498 +223,396 @@ def has_ended(pid: int) -> bool:
 
 
 @each
-def test_call_that_ends_in_time_is_answered(ward: Ward) -> None:
-    async def check() -> None:
-        visit = await ward.begun(1)
-        suspending = await ward.suspending()
-        refused(await ward.visit(2).error())
-        assert not visit.is_over
-        ward.open()
-        assert (await visit.answer())["number"] == 1
-        await suspending
-        assert not workers()
-        assert ward.events("begin") == [1]
-
-    ward.house.run(check())
+async def test_call_that_ends_in_time_is_answered(ward: Ward) -> None:
+    visit = await ward.begun(1)
+    suspending = await ward.suspending()
+    refused(await ward.visit(2).error())
+    assert not visit.is_over
+    ward.open()
+    assert (await visit.answer())["number"] == 1
+    await suspending
+    assert not workers()
+    assert ward.events("begin") == [1]
 
 
 @each
-def test_call_that_takes_longer_is_cut_short(ward: Ward) -> None:
-    async def check() -> None:
-        visit = await ward.begun()
-        began = time.monotonic()
-        await ward.pool.suspend(WHY, 0.2)
-        assert time.monotonic() - began >= 0.2
+async def test_call_that_takes_longer_is_cut_short(ward: Ward) -> None:
+    visit = await ward.begun()
+    began = time.monotonic()
+    await ward.pool.suspend(WHY, 0.2)
+    assert time.monotonic() - began >= 0.2
+    refused(await visit.error())
+    assert not workers()
+    assert not ward.events("end")
+    assert ward.pool.calls == 0
+
+
+@each
+async def test_call_is_cut_short_at_once_without_a_timeout(ward: Ward) -> None:
+    visit = await ward.begun()
+    await ward.pool.suspend(WHY, 0)
+    refused(await visit.error())
+    assert not workers()
+
+
+@each
+async def test_calls_that_wait_are_refused(ward: Ward) -> None:
+    calling = ward.pool._calling
+    at_once = calling.at_once if calling.kind == "many" else 1
+    busy = [await ward.begun(number) for number in range(at_once)]
+    waiting = [ward.visit(10 + number) for number in range(30)]
+    await asyncio.sleep(0)
+    suspending = await ward.suspending()
+    for visit in waiting:
         refused(await visit.error())
-        assert not workers()
-        assert not ward.events("end")
-        assert ward.pool.calls == 0
-
-    ward.house.run(check())
-
-
-@each
-def test_call_is_cut_short_at_once_without_a_timeout(ward: Ward) -> None:
-    async def check() -> None:
-        visit = await ward.begun()
-        await ward.pool.suspend(WHY, 0)
-        refused(await visit.error())
-        assert not workers()
-
-    ward.house.run(check())
+    ward.open()
+    await asyncio.gather(*(visit.answer() for visit in busy))
+    await suspending
+    assert not [number for number in ward.events("begin") if number >= 10]
+    assert ward.pool.calls == 0
 
 
 @each
-def test_calls_that_wait_are_refused(ward: Ward) -> None:
-    async def check() -> None:
-        calling = ward.pool._calling
-        at_once = calling.at_once if calling.kind == "many" else 1
-        busy = [await ward.begun(number) for number in range(at_once)]
-        waiting = [ward.visit(10 + number) for number in range(30)]
-        await asyncio.sleep(0)
-        suspending = await ward.suspending()
-        for visit in waiting:
-            refused(await visit.error())
-        ward.open()
-        await asyncio.gather(*(visit.answer() for visit in busy))
-        await suspending
-        assert not [number for number in ward.events("begin") if number >= 10]
-        assert ward.pool.calls == 0
-
-    ward.house.run(check())
+async def test_call_ends_though_nobody_waits_for_the_suspension(ward: Ward) -> None:
+    visit = await ward.begun()
+    suspending = await ward.suspending(0.2)
+    suspending.cancel()
+    await asyncio.wait([suspending])
+    refused(await visit.error())
+    await ward.house.until(lambda: not workers(), "an end to the workers")
 
 
-@each
-def test_call_ends_though_nobody_waits_for_the_suspension(ward: Ward) -> None:
-    async def check() -> None:
-        visit = await ward.begun()
-        suspending = await ward.suspending(0.2)
-        suspending.cancel()
-        await asyncio.wait([suspending])
-        refused(await visit.error())
-        await ward.house.until(lambda: not workers(), "an end to the workers")
-
-    ward.house.run(check())
+async def test_caller_that_leaves_meanwhile_holds_up_nothing(ward: Ward) -> None:
+    visit = await ward.begun()
+    suspending = await ward.suspending()
+    visit._task.cancel()
+    ward.open()
+    await suspending
+    assert ward.pool.calls == 0
 
 
-def test_caller_that_leaves_meanwhile_holds_up_nothing(ward: Ward) -> None:
-    async def check() -> None:
-        visit = await ward.begun()
-        suspending = await ward.suspending()
-        visit._task.cancel()
-        ward.open()
-        await suspending
-        assert ward.pool.calls == 0
-
-    ward.house.run(check())
-
-
-def test_stream_ends_with_the_reason(ward: Ward) -> None:
-    async def check() -> None:
-        async with httpx.AsyncClient(trust_env=False) as client:
-            url = f"http://{HOST}:{ward.house.port}/v2/models/gated/predict/"
-            given = {"journal": str(ward.journal), "do": "stream", "gate": "gate", "size": 2}
-            headers = {"Accept": "application/x-ndjson"}
-            async with client.stream("POST", url, json=given, headers=headers) as answer:
-                await ward.house.until(lambda: ward.events("waits"), "the gate")
-                await ward.pool.suspend(WHY, 0.1)
-                lines = [orjson.loads(line) async for line in answer.aiter_lines()]
-        assert [line["item"] for line in lines[:2]] == [0, 1]
-        assert WHY in str(lines[2:])
-        assert not workers()
-
-    ward.house.run(check())
+async def test_stream_ends_with_the_reason(ward: Ward) -> None:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        url = f"http://{HOST}:{ward.house.port}/v2/models/gated/predict/"
+        given = {"journal": str(ward.journal), "do": "stream", "gate": "gate", "size": 2}
+        headers = {"Accept": "application/x-ndjson"}
+        async with client.stream("POST", url, json=given, headers=headers) as answer:
+            await ward.house.until(lambda: ward.events("waits"), "the gate")
+            await ward.pool.suspend(WHY, 0.1)
+            lines = [orjson.loads(line) async for line in answer.aiter_lines()]
+    assert [line["item"] for line in lines[:2]] == [0, 1]
+    assert WHY in str(lines[2:])
+    assert not workers()
 
 
 @batch
-def test_batch_in_flight_is_refused_whole(ward: Ward) -> None:
+async def test_batch_in_flight_is_refused_whole(ward: Ward) -> None:
     """Its members are not to be tried alone: there would be nobody to try them."""
-
-    async def check() -> None:
-        members = await ward.batch(1, 2, 3)
-        await ward.pool.suspend(WHY, 0.1)
-        for visit in members:
-            refused(await visit.error())
-        assert ward.pool.calls == 0
-        await ward.pool.resume()
-        await ward.predicts()
-        assert sorted(ward.events("begin")) == [0, 1, 2, 3, 99]
-
-    ward.house.run(check())
+    members = await ward.batch(1, 2, 3)
+    await ward.pool.suspend(WHY, 0.1)
+    for visit in members:
+        refused(await visit.error())
+    assert ward.pool.calls == 0
+    await ward.pool.resume()
+    await ward.predicts()
+    assert sorted(ward.events("begin")) == [0, 1, 2, 3, 99]
 
 
 @batch
-def test_batch_whose_worker_dies_meanwhile_is_not_tried_again(ward: Ward) -> None:
-    async def check() -> None:
-        members = await ward.batch(1, 2, 3)
-        [pid] = ward.pool.pids
-        suspending = await ward.suspending()
-        os.kill(pid, signal.SIGKILL)
-        for visit in members:
-            assert isinstance(await visit.error(), WorkerDiedError)
-        await suspending
-        assert ward.pool.calls == 0
-
-    ward.house.run(check())
+async def test_batch_whose_worker_dies_meanwhile_is_not_tried_again(ward: Ward) -> None:
+    members = await ward.batch(1, 2, 3)
+    [pid] = ward.pool.pids
+    suspending = await ward.suspending()
+    os.kill(pid, signal.SIGKILL)
+    for visit in members:
+        assert isinstance(await visit.error(), WorkerDiedError)
+    await suspending
+    assert ward.pool.calls == 0
 
 
 @batch
-def test_members_of_a_dead_batch_that_wait_to_be_tried_are_refused(ward: Ward) -> None:
-    async def check() -> None:
-        members = await ward.batch(1, 2, 3)
-        [pid] = ward.pool.pids
-        os.kill(pid, signal.SIGKILL)
-        # A worker leaves before its process has ended, which is when its calls wait again.
-        await ward.house.until(
-            lambda: len(ward.pool._queue) == 3 or ward.pool.pids not in ([], [pid]), "a new try"
-        )
-        assert ward.pool.calls == 3
-        await ward.pool.suspend(WHY, LONG)
-        for visit in members:
-            refused(await visit.error())
-        assert ward.pool.calls == 0
-        assert not workers()
-
-    ward.house.run(check())
+async def test_members_of_a_dead_batch_that_wait_to_be_tried_are_refused(ward: Ward) -> None:
+    members = await ward.batch(1, 2, 3)
+    [pid] = ward.pool.pids
+    os.kill(pid, signal.SIGKILL)
+    # A worker leaves before its process has ended, which is when its calls wait again.
+    await ward.house.until(
+        lambda: len(ward.pool._queue) == 3 or ward.pool.pids not in ([], [pid]), "a new try"
+    )
+    assert ward.pool.calls == 3
+    await ward.pool.suspend(WHY, LONG)
+    for visit in members:
+        refused(await visit.error())
+    assert ward.pool.calls == 0
+    assert not workers()
 
 
 @many
-def test_async_calls_end_each_in_their_own_time(ward: Ward) -> None:
-    async def check() -> None:
-        soon = await ward.begun(1)
-        late = ward.visit(2, gate="never")
-        await ward.house.until(lambda: 2 in ward.events("begin"), "the second")
-        suspending = await ward.suspending(3.0)
-        ward.open()
-        assert (await soon.answer())["number"] == 1
-        refused(await late.error())
-        await suspending
-        assert not workers()
-
-    ward.house.run(check())
+async def test_async_calls_end_each_in_their_own_time(ward: Ward) -> None:
+    soon = await ward.begun(1)
+    late = ward.visit(2, gate="never")
+    await ward.house.until(lambda: 2 in ward.events("begin"), "the second")
+    suspending = await ward.suspending(3.0)
+    ward.open()
+    assert (await soon.answer())["number"] == 1
+    refused(await late.error())
+    await suspending
+    assert not workers()
 
 
 @pair
-def test_idle_worker_ends_while_another_works(ward: Ward) -> None:
-    async def check() -> None:
-        visit = await ward.begun()
-        suspending = await ward.suspending()
-        await ward.house.until(lambda: len(workers()) == 1, "an end to the idle one")
-        assert not suspending.done()
-        ward.open()
-        await visit.answer()
-        await suspending
-
-    ward.house.run(check())
+async def test_idle_worker_ends_while_another_works(ward: Ward) -> None:
+    visit = await ward.begun()
+    suspending = await ward.suspending()
+    await ward.house.until(lambda: len(workers()) == 1, "an end to the idle one")
+    assert not suspending.done()
+    ward.open()
+    await visit.answer()
+    await suspending
 
 
 # --- back again
 
 
 @each
-def test_model_predicts_after_it(ward: Ward) -> None:
-    async def check() -> None:
-        [before] = ward.pool.pids
+async def test_model_predicts_after_it(ward: Ward) -> None:
+    [before] = ward.pool.pids
+    await ward.pool.suspend(WHY, LONG)
+    await ward.pool.resume()
+    assert ward.pool.ready
+    assert (ward.pool.is_suspended, ward.pool.problem) == (False, "")
+    assert ward.pool.pids != [before]
+    await ward.predicts()
+    assert workers() == ward.pool.pids
+
+
+async def test_model_is_warmed_anew(ward: Ward) -> None:
+    before = await ward.visit().answer()
+    await ward.pool.suspend(WHY, LONG)
+    await ward.pool.resume()
+    after = await ward.visit().answer()
+    assert before["warmed"] == [before["pid"]]
+    assert after["warmed"] == [after["pid"]] != before["warmed"]
+
+
+async def test_call_that_comes_while_it_starts_again_is_answered(ward: Ward) -> None:
+    await ward.pool.suspend(WHY, LONG)
+    resuming = asyncio.create_task(ward.pool.resume())
+    await asyncio.sleep(0)
+    visit = ward.visit(3)
+    assert (await visit.answer())["number"] == 3
+    await resuming
+
+
+async def test_suspended_again_and_again_it_predicts_still(ward: Ward) -> None:
+    for _ in range(5):
         await ward.pool.suspend(WHY, LONG)
-        await ward.pool.resume()
-        assert ward.pool.ready
-        assert (ward.pool.is_suspended, ward.pool.problem) == (False, "")
-        assert ward.pool.pids != [before]
-        await ward.predicts()
-        assert workers() == ward.pool.pids
-
-    ward.house.run(check())
-
-
-def test_model_is_warmed_anew(ward: Ward) -> None:
-    async def check() -> None:
-        before = await ward.visit().answer()
-        await ward.pool.suspend(WHY, LONG)
-        await ward.pool.resume()
-        after = await ward.visit().answer()
-        assert before["warmed"] == [before["pid"]]
-        assert after["warmed"] == [after["pid"]] != before["warmed"]
-
-    ward.house.run(check())
-
-
-def test_call_that_comes_while_it_starts_again_is_answered(ward: Ward) -> None:
-    async def check() -> None:
-        await ward.pool.suspend(WHY, LONG)
-        resuming = asyncio.create_task(ward.pool.resume())
-        await asyncio.sleep(0)
-        visit = ward.visit(3)
-        assert (await visit.answer())["number"] == 3
-        await resuming
-
-    ward.house.run(check())
-
-
-def test_suspended_again_and_again_it_predicts_still(ward: Ward) -> None:
-    async def check() -> None:
-        for _ in range(5):
-            await ward.pool.suspend(WHY, LONG)
-            assert not workers()
-            await ward.pool.resume()
-            await ward.predicts()
-            assert len(workers()) == 1
-
-    ward.house.run(check())
-
-
-def test_two_suspensions_are_one(ward: Ward) -> None:
-    async def check() -> None:
-        visit = await ward.begun()
-        first = await ward.suspending()
-        second = asyncio.create_task(ward.pool.suspend("is away", LONG))
-        await asyncio.sleep(0)
-        ward.open()
-        await visit.answer()
-        await asyncio.gather(first, second)
-        assert "is away" in str(await ward.visit().error())
-        await ward.pool.suspend(WHY, LONG)
+        assert not workers()
         await ward.pool.resume()
         await ward.predicts()
         assert len(workers()) == 1
 
-    ward.house.run(check())
+
+async def test_two_suspensions_are_one(ward: Ward) -> None:
+    visit = await ward.begun()
+    first = await ward.suspending()
+    second = asyncio.create_task(ward.pool.suspend("is away", LONG))
+    await asyncio.sleep(0)
+    ward.open()
+    await visit.answer()
+    await asyncio.gather(first, second)
+    assert "is away" in str(await ward.visit().error())
+    await ward.pool.suspend(WHY, LONG)
+    await ward.pool.resume()
+    await ward.predicts()
+    assert len(workers()) == 1
 
 
-def test_shorter_of_two_timeouts_holds(ward: Ward) -> None:
-    async def check() -> None:
-        visit = await ward.begun()
-        first = await ward.suspending()
-        await ward.pool.suspend(WHY, 0.1)
-        await first
-        refused(await visit.error())
-
-    ward.house.run(check())
+async def test_shorter_of_two_timeouts_holds(ward: Ward) -> None:
+    visit = await ward.begun()
+    first = await ward.suspending()
+    await ward.pool.suspend(WHY, 0.1)
+    await first
+    refused(await visit.error())
 
 
-def test_two_resumptions_are_one(ward: Ward) -> None:
-    async def check() -> None:
-        await ward.pool.suspend(WHY, LONG)
-        await asyncio.gather(ward.pool.resume(), ward.pool.resume())
-        assert len(workers()) == 1
-        [pid] = ward.pool.pids
-        await ward.pool.resume()
-        assert ward.pool.pids == [pid]
-        await ward.predicts()
-
-    ward.house.run(check())
+async def test_two_resumptions_are_one(ward: Ward) -> None:
+    await ward.pool.suspend(WHY, LONG)
+    await asyncio.gather(ward.pool.resume(), ward.pool.resume())
+    assert len(workers()) == 1
+    [pid] = ward.pool.pids
+    await ward.pool.resume()
+    assert ward.pool.pids == [pid]
+    await ward.predicts()
 
 
-def test_resumption_without_a_suspension_does_nothing(ward: Ward) -> None:
-    async def check() -> None:
-        pids = ward.pool.pids
-        await ward.pool.resume()
-        assert ward.pool.pids == pids == workers()
-
-    ward.house.run(check())
+async def test_resumption_without_a_suspension_does_nothing(ward: Ward) -> None:
+    pids = ward.pool.pids
+    await ward.pool.resume()
+    assert ward.pool.pids == pids == workers()
 
 
-def test_resumed_at_once_it_lets_the_old_worker_finish(ward: Ward) -> None:
-    async def check() -> None:
-        visit = await ward.begun(1)
-        [old] = ward.pool.pids
-        suspending = await ward.suspending()
-        await ward.pool.resume()
-        assert ward.pool.ready
-        assert old not in ward.pool.pids
-        await ward.predicts()
-        ward.open()
-        assert (await visit.answer())["pid"] == old
-        await suspending
-        assert workers() == ward.pool.pids
-
-    ward.house.run(check())
+async def test_resumed_at_once_it_lets_the_old_worker_finish(ward: Ward) -> None:
+    visit = await ward.begun(1)
+    [old] = ward.pool.pids
+    suspending = await ward.suspending()
+    await ward.pool.resume()
+    assert ward.pool.ready
+    assert old not in ward.pool.pids
+    await ward.predicts()
+    ward.open()
+    assert (await visit.answer())["pid"] == old
+    await suspending
+    assert workers() == ward.pool.pids
 
 
-def test_suspended_while_it_starts_again_it_has_no_worker(ward: Ward) -> None:
-    async def check() -> None:
-        await ward.pool.suspend(WHY, LONG)
-        resuming = asyncio.create_task(ward.pool.resume())
-        await ward.house.until(workers, "a start")
-        await ward.pool.suspend(WHY, LONG)
-        await resuming
-        assert not workers()
-        assert not ward.pool.ready
-        refused(await ward.visit().error())
-        await ward.pool.resume()
-        await ward.predicts()
-
-    ward.house.run(check())
+async def test_suspended_while_it_starts_again_it_has_no_worker(ward: Ward) -> None:
+    await ward.pool.suspend(WHY, LONG)
+    resuming = asyncio.create_task(ward.pool.resume())
+    await ward.house.until(workers, "a start")
+    await ward.pool.suspend(WHY, LONG)
+    await resuming
+    assert not workers()
+    assert not ward.pool.ready
+    refused(await ward.visit().error())
+    await ward.pool.resume()
+    await ward.predicts()
 
 
-def test_killed_worker_that_is_suspended_has_no_successor(ward: Ward) -> None:
-    async def check() -> None:
-        visit = await ward.begun()
-        [pid] = ward.pool.pids
-        suspending = await ward.suspending()
-        os.kill(pid, signal.SIGKILL)
-        assert isinstance(await visit.error(), WorkerDiedError)
-        await suspending
-        assert not workers()
-        assert ward.pool.problem == WHY
-        await ward.pool.resume()
-        await ward.predicts()
-
-    ward.house.run(check())
+async def test_killed_worker_that_is_suspended_has_no_successor(ward: Ward) -> None:
+    visit = await ward.begun()
+    [pid] = ward.pool.pids
+    suspending = await ward.suspending()
+    os.kill(pid, signal.SIGKILL)
+    assert isinstance(await visit.error(), WorkerDiedError)
+    await suspending
+    assert not workers()
+    assert ward.pool.problem == WHY
+    await ward.pool.resume()
+    await ward.predicts()
 
 
-def test_worker_that_dies_at_the_same_time_has_no_successor(ward: Ward) -> None:
-    async def check() -> None:
-        [pid] = ward.pool.pids
-        os.kill(pid, signal.SIGKILL)
-        await ward.pool.suspend(WHY, LONG)
-        assert not workers()
-        assert ward.pool.problem == WHY
-
-    ward.house.run(check())
+async def test_worker_that_dies_at_the_same_time_has_no_successor(ward: Ward) -> None:
+    [pid] = ward.pool.pids
+    os.kill(pid, signal.SIGKILL)
+    await ward.pool.suspend(WHY, LONG)
+    assert not workers()
+    assert ward.pool.problem == WHY
 
 
-def test_successor_that_starts_is_ended_too(ward: Ward) -> None:
-    async def check() -> None:
-        [pid] = ward.pool.pids
-        os.kill(pid, signal.SIGKILL)
-        await ward.house.until(lambda: workers() and pid not in workers(), "a successor")
-        await ward.pool.suspend(WHY, LONG)
-        assert not workers()
-        await ward.pool.resume()
-        await ward.predicts()
-
-    ward.house.run(check())
+async def test_successor_that_starts_is_ended_too(ward: Ward) -> None:
+    [pid] = ward.pool.pids
+    os.kill(pid, signal.SIGKILL)
+    await ward.house.until(lambda: workers() and pid not in workers(), "a successor")
+    await ward.pool.suspend(WHY, LONG)
+    assert not workers()
+    await ward.pool.resume()
+    await ward.predicts()
 
 
-def test_predict_timeout_ends_a_call_still(tmp_path: Path) -> None:
-    with House("zoo.gated", options={"predict_timeout": 1.0}) as house:
+async def test_predict_timeout_ends_a_call_still(tmp_path: Path) -> None:
+    async with House("zoo.gated", options={"predict_timeout": 1.0}) as house:
         ward = Ward(house, tmp_path)
-
-        async def check() -> None:
-            visit = await ward.begun()
-            await ward.pool.suspend(WHY, LONG)
-            assert (await visit.error()).code == "timeout"
-            assert not workers()
-            await ward.pool.resume()
-            await ward.predicts()
-
-        house.run(check())
+        visit = await ward.begun()
+        await ward.pool.suspend(WHY, LONG)
+        assert (await visit.error()).code == "timeout"
+        assert not workers()
+        await ward.pool.resume()
+        await ward.predicts()
 
 
 # --- with a reload, and with an end
 
 
-def test_suspended_model_is_not_reloaded(ward: Ward) -> None:
-    async def check() -> None:
-        await ward.pool.suspend(WHY, LONG)
-        with pytest.raises(NotReadyError, match=WHY):
-            await ward.pool.reload()
-        assert not workers()
-        assert ward.pool.reload_problem == ""
-
-    ward.house.run(check())
+async def test_suspended_model_is_not_reloaded(ward: Ward) -> None:
+    await ward.pool.suspend(WHY, LONG)
+    with pytest.raises(NotReadyError, match=WHY):
+        await ward.pool.reload()
+    assert not workers()
+    assert ward.pool.reload_problem == ""
 
 
 @pair
-def test_reload_that_is_suspended_is_told(ward: Ward) -> None:
-    async def check() -> None:
-        reloading = asyncio.create_task(ward.pool.reload())
-        await ward.house.until(lambda: len(workers()) == 3, "a new worker")
-        await ward.pool.suspend(WHY, LONG)
-        with pytest.raises(NotReadyError, match=WHY):
-            await reloading
-        assert not workers()
-        assert ward.pool.reload_problem == ""
-        await ward.pool.resume()
-        await ward.predicts()
-        await ward.pool.reload()
-        await ward.house.until(lambda: len(workers()) == 2, "an end to the old ones")
-
-    ward.house.run(check())
+async def test_reload_that_is_suspended_is_told(ward: Ward) -> None:
+    reloading = asyncio.create_task(ward.pool.reload())
+    await ward.house.until(lambda: len(workers()) == 3, "a new worker")
+    await ward.pool.suspend(WHY, LONG)
+    with pytest.raises(NotReadyError, match=WHY):
+        await reloading
+    assert not workers()
+    assert ward.pool.reload_problem == ""
+    await ward.pool.resume()
+    await ward.predicts()
+    await ward.pool.reload()
+    await ward.house.until(lambda: len(workers()) == 2, "an end to the old ones")
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15])
 @pair
-def test_reload_that_is_suspended_at_any_time_leaves_nothing(ward: Ward, delay: float) -> None:
-    async def check() -> None:
-        reloading = asyncio.create_task(ward.pool.reload())
-        await asyncio.sleep(delay)
-        await ward.pool.suspend(WHY, LONG)
-        assert not workers()
-        await asyncio.wait([reloading])
-        assert isinstance(reloading.exception(), NotReadyError | None)
-        assert not workers()
-        await ward.pool.resume()
-        await ward.predicts()
-        assert len(workers()) == 2
-
-    ward.house.run(check())
-
-
-@each
-def test_model_that_is_stopped_while_suspended_leaves_nothing(ward: Ward) -> None:
-    async def check() -> None:
-        await ward.pool.suspend(WHY, LONG)
-        await ward.pool.stop()
-        assert isinstance(await ward.visit().error(), StoppingError)
-        await ward.pool.resume()
-        await ward.pool.suspend(WHY, LONG)
-        assert not workers()
-        with pytest.raises(StoppingError):
-            await ward.pool.reload()
-
-    ward.house.run(check())
+async def test_reload_that_is_suspended_at_any_time_leaves_nothing(
+    ward: Ward, delay: float
+) -> None:
+    reloading = asyncio.create_task(ward.pool.reload())
+    await asyncio.sleep(delay)
+    await ward.pool.suspend(WHY, LONG)
+    assert not workers()
+    await asyncio.wait([reloading])
+    assert isinstance(reloading.exception(), NotReadyError | None)
+    assert not workers()
+    await ward.pool.resume()
+    await ward.predicts()
+    assert len(workers()) == 2
 
 
 @each
-def test_model_that_is_stopped_during_the_suspension_answers_all(ward: Ward) -> None:
-    async def check() -> None:
-        visit = await ward.begun()
-        suspending = await ward.suspending()
-        await ward.pool.stop()
-        assert isinstance(await visit.error(), StoppingError)
-        await suspending
-        assert not workers()
-        assert ward.pool.calls == 0
-
-    ward.house.run(check())
+async def test_model_that_is_stopped_while_suspended_leaves_nothing(ward: Ward) -> None:
+    await ward.pool.suspend(WHY, LONG)
+    await ward.pool.stop()
+    assert isinstance(await ward.visit().error(), StoppingError)
+    await ward.pool.resume()
+    await ward.pool.suspend(WHY, LONG)
+    assert not workers()
+    with pytest.raises(StoppingError):
+        await ward.pool.reload()
 
 
-def test_model_that_is_stopped_while_it_starts_again_leaves_nothing(ward: Ward) -> None:
-    async def check() -> None:
-        await ward.pool.suspend(WHY, LONG)
-        resuming = asyncio.create_task(ward.pool.resume())
-        await ward.house.until(workers, "a start")
-        await ward.pool.stop()
-        await resuming
-        assert not workers()
-
-    ward.house.run(check())
-
-
-def test_model_that_drains_says_so(ward: Ward) -> None:
-    async def check() -> None:
-        await ward.pool.suspend(WHY, LONG)
-        ward.pool.drain()
-        assert ward.pool.problem == "is being stopped"
-        await ward.pool.resume()
-        assert not workers()
-        with pytest.raises(StoppingError):
-            ward.pool.check()
-
-    ward.house.run(check())
+@each
+async def test_model_that_is_stopped_during_the_suspension_answers_all(ward: Ward) -> None:
+    visit = await ward.begun()
+    suspending = await ward.suspending()
+    await ward.pool.stop()
+    assert isinstance(await visit.error(), StoppingError)
+    await suspending
+    assert not workers()
+    assert ward.pool.calls == 0
 
 
-def test_model_that_is_killed_during_the_suspension_answers_all(ward: Ward) -> None:
-    async def check() -> None:
-        visit = await ward.begun()
-        suspending = await ward.suspending()
-        ward.pool.kill()
-        assert isinstance(await visit.error(), WorkerDiedError)
-        await suspending
-        assert not workers()
+async def test_model_that_is_stopped_while_it_starts_again_leaves_nothing(ward: Ward) -> None:
+    await ward.pool.suspend(WHY, LONG)
+    resuming = asyncio.create_task(ward.pool.resume())
+    await ward.house.until(workers, "a start")
+    await ward.pool.stop()
+    await resuming
+    assert not workers()
 
-    ward.house.run(check())
+
+async def test_model_that_drains_says_so(ward: Ward) -> None:
+    await ward.pool.suspend(WHY, LONG)
+    ward.pool.drain()
+    assert ward.pool.problem == "is being stopped"
+    await ward.pool.resume()
+    assert not workers()
+    with pytest.raises(StoppingError):
+        ward.pool.check()
+
+
+async def test_model_that_is_killed_during_the_suspension_answers_all(ward: Ward) -> None:
+    visit = await ward.begun()
+    suspending = await ward.suspending()
+    ward.pool.kill()
+    assert isinstance(await visit.error(), WorkerDiedError)
+    await suspending
+    assert not workers()
 
 
 # --- models that are not what they were
@@ -776,104 +659,85 @@ class Late(Ward):
 
 
 @pytest.fixture
-def late(tmp_path: Path) -> Iterator[Late]:
+async def late(tmp_path: Path) -> AsyncIterator[Late]:
     (tmp_path / "late.py").write_text(MODEL)
-    with House(str(tmp_path / "late.py"), tmp_path) as house:
+    async with House(str(tmp_path / "late.py"), tmp_path) as house:
         yield Late(house, tmp_path)
     assert not workers(), "a worker was left running"
 
 
-def test_worker_that_is_being_warmed_is_ended_at_once(late: Late) -> None:
-    async def check() -> None:
-        await late.pool.suspend(WHY, LONG)
-        late.shut()
-        resuming = asyncio.create_task(late.pool.resume())
-        await late.house.until(lambda: late.warmings == 2, "the warming")
-        waiting = late.visit()
-        await asyncio.sleep(0)
-        await late.pool.suspend(WHY, LONG)
-        assert not workers()
-        refused(await waiting.error())
-        await resuming
-        late.unshut()
-        await late.pool.resume()
-        await late.predicts()
-        assert late.warmings == 3
-
-    late.house.run(check())
+async def test_worker_that_is_being_warmed_is_ended_at_once(late: Late) -> None:
+    await late.pool.suspend(WHY, LONG)
+    late.shut()
+    resuming = asyncio.create_task(late.pool.resume())
+    await late.house.until(lambda: late.warmings == 2, "the warming")
+    waiting = late.visit()
+    await asyncio.sleep(0)
+    await late.pool.suspend(WHY, LONG)
+    assert not workers()
+    refused(await waiting.error())
+    await resuming
+    late.unshut()
+    await late.pool.resume()
+    await late.predicts()
+    assert late.warmings == 3
 
 
-def test_replacement_that_is_being_warmed_is_ended_at_once(late: Late) -> None:
-    async def check() -> None:
-        late.shut()
-        reloading = asyncio.create_task(late.pool.reload())
-        await late.house.until(lambda: late.warmings == 2, "the warming")
-        await late.pool.suspend(WHY, LONG)
-        with pytest.raises(NotReadyError, match=WHY):
-            await reloading
-        assert not workers()
-        late.unshut()
-        await late.pool.resume()
-        await late.predicts()
-
-    late.house.run(check())
+async def test_replacement_that_is_being_warmed_is_ended_at_once(late: Late) -> None:
+    late.shut()
+    reloading = asyncio.create_task(late.pool.reload())
+    await late.house.until(lambda: late.warmings == 2, "the warming")
+    await late.pool.suspend(WHY, LONG)
+    with pytest.raises(NotReadyError, match=WHY):
+        await reloading
+    assert not workers()
+    late.unshut()
+    await late.pool.resume()
+    await late.predicts()
 
 
-def test_resumption_of_an_unloadable_model_returns_and_tells(late: Late) -> None:
-    async def check() -> None:
-        await late.pool.suspend(WHY, LONG)
-        late.spoil()
-        await late.pool.resume()
-        assert not late.pool.ready
-        assert not late.pool.is_suspended
-        assert "RuntimeError: no weights" in late.pool.problem
-        late.mend()
-        await late.house.until(lambda: late.pool.ready, "another try")
-        await late.predicts()
-
-    late.house.run(check())
+async def test_resumption_of_an_unloadable_model_returns_and_tells(late: Late) -> None:
+    await late.pool.suspend(WHY, LONG)
+    late.spoil()
+    await late.pool.resume()
+    assert not late.pool.ready
+    assert not late.pool.is_suspended
+    assert "RuntimeError: no weights" in late.pool.problem
+    late.mend()
+    await late.house.until(lambda: late.pool.ready, "another try")
+    await late.predicts()
 
 
-def test_unloadable_model_is_suspended_and_resumed(late: Late) -> None:
+async def test_unloadable_model_is_suspended_and_resumed(late: Late) -> None:
     """It is tried at once, however long it would have been until the next try."""
-
-    async def check() -> None:
-        await late.pool.suspend(WHY, LONG)
-        late.spoil()
-        await late.pool.resume()
-        await late.house.until(lambda: not late.pool._crew.promising, "the back-off")
-        await late.pool.suspend(WHY, LONG)
-        refused(await late.visit().error())
-        late.mend()
-        await late.pool.resume()
-        assert late.pool.ready
-        await late.predicts()
-
-    late.house.run(check())
+    await late.pool.suspend(WHY, LONG)
+    late.spoil()
+    await late.pool.resume()
+    await late.house.until(lambda: not late.pool._crew.promising, "the back-off")
+    await late.pool.suspend(WHY, LONG)
+    refused(await late.visit().error())
+    late.mend()
+    await late.pool.resume()
+    assert late.pool.ready
+    await late.predicts()
 
 
-def test_calls_for_an_unloadable_model_are_refused(late: Late) -> None:
-    async def check() -> None:
-        await late.pool.suspend(WHY, LONG)
-        late.spoil()
-        resuming = asyncio.create_task(late.pool.resume())
-        await asyncio.sleep(0)
-        error = await late.visit().error()
-        assert isinstance(error, NotReadyError)
-        assert "no weights" in str(error)
-        await resuming
-
-    late.house.run(check())
+async def test_calls_for_an_unloadable_model_are_refused(late: Late) -> None:
+    await late.pool.suspend(WHY, LONG)
+    late.spoil()
+    resuming = asyncio.create_task(late.pool.resume())
+    await asyncio.sleep(0)
+    error = await late.visit().error()
+    assert isinstance(error, NotReadyError)
+    assert "no weights" in str(error)
+    await resuming
 
 
-def test_unloadable_model_still_fails_to_be_reloaded_after_it(late: Late) -> None:
-    async def check() -> None:
-        await late.pool.suspend(WHY, LONG)
-        await late.pool.resume()
-        late.spoil()
-        with pytest.raises(ReloadFailedError, match="no weights"):
-            await late.pool.reload()
-        assert late.pool.ready
-        await late.predicts()
-
-    late.house.run(check())
+async def test_unloadable_model_still_fails_to_be_reloaded_after_it(late: Late) -> None:
+    await late.pool.suspend(WHY, LONG)
+    await late.pool.resume()
+    late.spoil()
+    with pytest.raises(ReloadFailedError, match="no weights"):
+        await late.pool.reload()
+    assert late.pool.ready
+    await late.predicts()

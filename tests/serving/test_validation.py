@@ -7,13 +7,14 @@ import contextlib
 import os
 import pickle
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import orjson
 import psutil
 import pytest
+import uvloop
 
 from deepaas.exceptions import (
     NotReadyError,
@@ -30,6 +31,9 @@ from deepaas.serving.crew import CrewOptions
 from deepaas.serving.guard import MARK
 from deepaas.serving.pool import Pool
 from tests.serving.inside import House
+
+new_loop = uvloop.new_event_loop
+"""The tests and their houses run on the kind of loop that servers have."""
 
 MANNERS = ["one", "many", "batch"]
 
@@ -56,8 +60,8 @@ def _lines(file: Path) -> list[str]:
 
 
 @pytest.fixture(params=MANNERS, scope="module")
-def shared(request: pytest.FixtureRequest) -> Iterator[House]:
-    with House(f"zoo.train_args:{request.param}") as house:
+async def shared(request: pytest.FixtureRequest) -> AsyncIterator[House]:
+    async with House(f"zoo.train_args:{request.param}") as house:
         yield house
 
 
@@ -69,9 +73,9 @@ def each(shared: House, monkeypatch: pytest.MonkeyPatch) -> House:
 
 
 @pytest.fixture
-def house() -> Iterator[House]:
+async def house() -> AsyncIterator[House]:
     """A model for one test alone, which is free to do to it what it likes."""
-    with House("zoo.train_args:one") as house:
+    async with House("zoo.train_args:one") as house:
         yield house
     assert not clerks(house), "a clerk was left running"
 
@@ -149,8 +153,8 @@ async def working(house: House, place: Place) -> AsyncIterator[None]:
 # --- by a worker that is free
 
 
-def test_free_worker_validates(each: House) -> None:
-    reply = each.run(each.pool.validate(call(epochs="3", text="ä")))
+async def test_free_worker_validates(each: House) -> None:
+    reply = await each.pool.validate(call(epochs="3", text="ä"))
     pid = checked_in(reply)
     assert [pid] == each.pool.pids
     assert shown(reply) == {"does": [pid, 1], "epochs": 3, "text": "ä"}
@@ -158,31 +162,31 @@ def test_free_worker_validates(each: House) -> None:
     assert not clerks(each)
 
 
-def test_arguments_of_predict_are_validated_too(each: House) -> None:
-    reply = each.run(each.pool.validate(call("predict", number="7")))
+async def test_arguments_of_predict_are_validated_too(each: House) -> None:
+    reply = await each.pool.validate(call("predict", number="7"))
     assert shown(reply) == {"place": "", "number": 7}
     assert pickle.loads(pickled(reply)) == {"place": "", "number": 7}
 
 
-def test_nothing_is_called(each: House, tmp_path: Path) -> None:
+async def test_nothing_is_called(each: House, tmp_path: Path) -> None:
     """It would wait at the gate."""
-    reply = each.run(each.pool.validate(call("predict", place=str(tmp_path))))
+    reply = await each.pool.validate(call("predict", place=str(tmp_path)))
     assert shown(reply)["place"] == str(tmp_path)
-    assert not list(tmp_path.iterdir())
+    assert not os.listdir(tmp_path)
 
 
-def test_secret_is_masked_for_people_and_kept_for_the_function(each: House) -> None:
-    reply = each.run(each.pool.validate(call(key="open sesame")))
+async def test_secret_is_masked_for_people_and_kept_for_the_function(each: House) -> None:
+    reply = await each.pool.validate(call(key="open sesame"))
     assert shown(reply)["key"] == "********"
     assert b"sesame" not in reply.body.partition(b"\n")[0]
     assert pickle.loads(pickled(reply))["key"] == "open sesame"
 
 
-def test_file_is_shown_by_its_names(each: House, tmp_path: Path) -> None:
+async def test_file_is_shown_by_its_names(each: House, tmp_path: Path) -> None:
     part = FilePart(str(tmp_path / "upload"), "text/csv", "points.csv")
     form: list[tuple[str, str | FilePart]] = [("data", part), ("epochs", "2")]
     given = Call("", "multipart/form-data", form=form, check="train")
-    reply = each.run(each.pool.validate(given))
+    reply = await each.pool.validate(given)
     assert shown(reply)["data"] == ["data", "text/csv", "points.csv"]
     assert pickle.loads(pickled(reply))["data"].filename == part.path
 
@@ -197,15 +201,15 @@ def test_file_is_shown_by_its_names(each: House, tmp_path: Path) -> None:
         ),
     ],
 )
-def test_invalid_arguments_are_told(each: House, arguments: Any, messages_of: Any) -> None:
-    reply = each.run(each.pool.validate(call(**arguments)))
+async def test_invalid_arguments_are_told(each: House, arguments: Any, messages_of: Any) -> None:
+    reply = await each.pool.validate(call(**arguments))
     assert reply.status == 422
     assert orjson.loads(reply.body) == messages_of
 
 
-def test_unreadable_body_is_told(each: House) -> None:
+async def test_unreadable_body_is_told(each: House) -> None:
     given = Call("", "application/json", body=b"{", check="train")
-    reply = each.run(each.pool.validate(given))
+    reply = await each.pool.validate(given)
     assert (reply.status, orjson.loads(reply.body)) == (400, {"json": ["Invalid JSON body."]})
 
 
@@ -213,75 +217,72 @@ def test_unreadable_body_is_told(each: House) -> None:
     ("does", "reason"),
     [("raise", "ValueError: the field is broken"), ("base", "KeyboardInterrupt")],
 )
-def test_field_that_raises_is_told(each: House, does: str, reason: str) -> None:
+async def test_field_that_raises_is_told(each: House, does: str, reason: str) -> None:
     pids = each.pool.pids
-    reply = each.run(each.pool.validate(call(does=does)))
+    reply = await each.pool.validate(call(does=does))
     assert (reply.status, reply.reason) == (500, reason)
     assert each.pool.pids == pids
-    assert each.run(predict(each.pool)) == [pids[0], 1]
+    assert await predict(each.pool) == [pids[0], 1]
 
 
 @pytest.mark.parametrize("size", [messages.MAX_PACKET, 1_000_000, messages.MAX_INLINE, 10_000_000])
-def test_large_arguments_come_back_whole(each: House, size: int) -> None:
-    reply = each.run(each.pool.validate(call(text="x" * size)))
+async def test_large_arguments_come_back_whole(each: House, size: int) -> None:
+    reply = await each.pool.validate(call(text="x" * size))
     assert shown(reply)["text"] == f"… ({size + 2} bytes)"
     assert pickle.loads(pickled(reply))["text"] == "x" * size
     assert not spilled(each)
 
 
-def test_arguments_too_large_to_pickle_are_shown_alone(each: House) -> None:
-    reply = each.run(each.pool.validate(call(text="x" * 17_000_000)))
+async def test_arguments_too_large_to_pickle_are_shown_alone(each: House) -> None:
+    reply = await each.pool.validate(call(text="x" * 17_000_000))
     assert shown(reply)["text"] == "… (17000002 bytes)"
     assert pickled(reply) == b""
 
 
-def test_many_messages_are_all_told(each: House) -> None:
-    """They are more than fits into a reply, and come in a file."""
-    reply = each.run(each.pool.validate(call(numbers=["x"] * 40_000)))
-    assert (reply.status, reply.body) == (422, b"")
+def content_of_file(reply: Reply) -> bytes:
     with open(reply.fd, "rb") as file:
         file.seek(0)
-        found = orjson.loads(file.read())
-    assert len(found["numbers"]) == 40_000
+        return file.read()
 
 
-def test_check_counts_as_no_call_afterwards(each: House) -> None:
-    async def check() -> None:
-        await asyncio.gather(*(each.pool.validate(call(epochs=n + 1)) for n in range(50)))
-        await each.until(lambda: not each.pool.calls, "an end to all checks")
+async def test_many_messages_are_all_told(each: House) -> None:
+    """They are more than fits into a reply, and come in a file."""
+    reply = await each.pool.validate(call(numbers=["x"] * 40_000))
+    assert (reply.status, reply.body) == (422, b"")
+    assert len(orjson.loads(content_of_file(reply))["numbers"]) == 40_000
 
-    each.run(check())
+
+async def test_check_counts_as_no_call_afterwards(each: House) -> None:
+    await asyncio.gather(*(each.pool.validate(call(epochs=n + 1)) for n in range(50)))
+    await each.until(lambda: not each.pool.calls, "an end to all checks")
 
 
-def test_checks_and_predictions_do_not_mix_up(each: House) -> None:
-    async def check() -> None:
-        checks = [each.pool.validate(call(epochs=n + 1)) for n in range(20)]
-        calls = [predict(each.pool, number=n) for n in range(20)]
-        found = await asyncio.gather(*checks, *calls)
-        assert [shown(reply)["epochs"] for reply in found[:20]] == list(range(1, 21))
-        assert found[20:] == [[each.pool.pids[0], 1]] * 20
-
-    each.run(check())
+async def test_checks_and_predictions_do_not_mix_up(each: House) -> None:
+    checks = [each.pool.validate(call(epochs=n + 1)) for n in range(20)]
+    calls = [predict(each.pool, number=n) for n in range(20)]
+    found = await asyncio.gather(*checks, *calls)
+    assert [shown(reply)["epochs"] for reply in found[:20]] == list(range(1, 21))
+    assert found[20:] == [[each.pool.pids[0], 1]] * 20
 
 
 # --- models of other kinds
 
 
-def answer_of(target: str, check: str = "train", **arguments: Any) -> Reply:
-    with House(target) as house:
-        reply: Reply = house.run(house.pool.validate(call(check, **arguments)))
+async def answer_of(target: str, check: str = "train", **arguments: Any) -> Reply:
+    async with House(target) as house:
+        reply: Reply = await house.pool.validate(call(check, **arguments))
         assert house.pool.ready
         return reply
 
 
-def test_model_that_does_not_train() -> None:
-    reply = answer_of("zoo.gated")
+async def test_model_that_does_not_train() -> None:
+    reply = await answer_of("zoo.gated")
     assert (reply.status, reply.code) == (501, "not_implemented")
     assert reply.reason == "Not implemented by underlying model"
 
 
-def test_model_that_trains_without_arguments() -> None:
-    reply = answer_of("zoo.train_args_none", anything=1)
+async def test_model_that_trains_without_arguments() -> None:
+    reply = await answer_of("zoo.train_args_none", anything=1)
     assert (shown(reply), pickle.loads(pickled(reply))) == ({}, {})
 
 
@@ -292,25 +293,25 @@ def test_model_that_trains_without_arguments() -> None:
         ("zoo.train_args_exit", "SystemExit: no data"),
     ],
 )
-def test_model_that_cannot_say_its_arguments(model: str, cause: str) -> None:
-    with House(model) as house:
-        reply = house.run(house.pool.validate(call()))
+async def test_model_that_cannot_say_its_arguments(model: str, cause: str) -> None:
+    async with House(model) as house:
+        reply = await house.pool.validate(call())
         assert (reply.status, reply.code) == (500, "train_failed")
         assert reply.reason == f"get_train_args failed: {cause}"
-        assert house.run(predict(house.pool)) == "predicted"
+        assert await predict(house.pool) == "predicted"
         assert "train" not in house.pool.description
         assert house.pool.description["has"] == ["predict", "train"]
 
 
-def test_what_cannot_be_pickled_is_shown_alone() -> None:
-    reply = answer_of("zoo.train_args_objects", function=1, rate=0.5)
+async def test_what_cannot_be_pickled_is_shown_alone() -> None:
+    reply = await answer_of("zoo.train_args_objects", function=1, rate=0.5)
     assert set(shown(reply)) == {"function", "rate"}
     assert shown(reply)["rate"] == 0.5
     assert pickled(reply) == b""
 
 
-def test_schema_that_makes_no_arguments_is_told() -> None:
-    reply = answer_of("zoo.train_args_objects", whole=True, rate=0.5)
+async def test_schema_that_makes_no_arguments_is_told() -> None:
+    reply = await answer_of("zoo.train_args_objects", whole=True, rate=0.5)
     assert reply.status == 500
     assert "Options" in reply.reason
 
@@ -320,69 +321,53 @@ def test_schema_that_makes_no_arguments_is_told() -> None:
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("manner", MANNERS)
-def test_clerk_validates_while_the_worker_works(manner: str, tmp_path: Path) -> None:
-    with House(f"zoo.train_args:{manner}") as house:
+async def test_clerk_validates_while_the_worker_works(manner: str, tmp_path: Path) -> None:
+    async with House(f"zoo.train_args:{manner}") as house:
         place = Place(house, tmp_path)
-
-        async def check() -> None:
-            async with working(house, place):
-                reply = await house.pool.validate(call(epochs=3))
-                assert [checked_in(reply)] == clerks(house)
-                assert shown(reply)["does"][1] == 0, "it has been warmed"
-                assert shown(reply)["epochs"] == 3
-                assert pickle.loads(pickled(reply))["epochs"] == 3
-
-        house.run(check())
+        async with working(house, place):
+            reply = await house.pool.validate(call(epochs=3))
+            assert [checked_in(reply)] == clerks(house)
+            assert shown(reply)["does"][1] == 0, "it has been warmed"
+            assert shown(reply)["epochs"] == 3
+            assert pickle.loads(pickled(reply))["epochs"] == 3
         assert len(house.pool.pids) == 1
     assert not clerks(house)
 
 
-def test_worker_that_is_free_in_time_validates(house: House, place: Place) -> None:
-    async def check() -> None:
-        async with working(house, place):
-            validating = asyncio.create_task(house.pool.validate(call()))
-            await house.until(lambda: house.pool.calls == 2, "the check in the queue")
-            place.open()
-            assert [checked_in(await validating)] == house.pool.pids
-        assert not clerks(house)
-
-    house.run(check())
+async def test_worker_that_is_free_in_time_validates(house: House, place: Place) -> None:
+    async with working(house, place):
+        validating = asyncio.create_task(house.pool.validate(call()))
+        await house.until(lambda: house.pool.calls == 2, "the check in the queue")
+        place.open()
+        assert [checked_in(await validating)] == house.pool.pids
+    assert not clerks(house)
 
 
 @pytest.mark.usefixtures("impatient")
-def test_one_clerk_validates_all(house: House, place: Place) -> None:
-    async def check() -> None:
-        async with working(house, place):
-            checks = [house.pool.validate(call(epochs=number)) for number in range(1, 21)]
-            replies = await asyncio.gather(*checks)
-            assert {checked_in(reply) for reply in replies} == set(clerks(house))
-            assert [shown(reply)["epochs"] for reply in replies] == list(range(1, 21))
-            assert len(clerks(house)) == 1
-
-    house.run(check())
+async def test_one_clerk_validates_all(house: House, place: Place) -> None:
+    async with working(house, place):
+        checks = [house.pool.validate(call(epochs=number)) for number in range(1, 21)]
+        replies = await asyncio.gather(*checks)
+        assert {checked_in(reply) for reply in replies} == set(clerks(house))
+        assert [shown(reply)["epochs"] for reply in replies] == list(range(1, 21))
+        assert len(clerks(house)) == 1
 
 
 @pytest.mark.usefixtures("impatient")
-def test_clerk_tells_what_is_invalid(house: House, place: Place) -> None:
-    async def check() -> None:
-        async with working(house, place):
-            reply = await house.pool.validate(call(epochs=0))
-            assert reply.status == 422
-            assert list(orjson.loads(reply.body)) == ["epochs"]
-
-    house.run(check())
+async def test_clerk_tells_what_is_invalid(house: House, place: Place) -> None:
+    async with working(house, place):
+        reply = await house.pool.validate(call(epochs=0))
+        assert reply.status == 422
+        assert list(orjson.loads(reply.body)) == ["epochs"]
 
 
 @pytest.mark.usefixtures("impatient")
-def test_clerk_takes_large_arguments_and_keeps_no_file(house: House, place: Place) -> None:
-    async def check() -> None:
-        async with working(house, place):
-            reply = await house.pool.validate(call(text="x" * 3_000_000))
-            assert [checked_in(reply)] == clerks(house)
-            assert pickle.loads(pickled(reply))["text"] == "x" * 3_000_000
-            await house.until(lambda: not spilled(house), "no file left")
-
-    house.run(check())
+async def test_clerk_takes_large_arguments_and_keeps_no_file(house: House, place: Place) -> None:
+    async with working(house, place):
+        reply = await house.pool.validate(call(text="x" * 3_000_000))
+        assert [checked_in(reply)] == clerks(house)
+        assert pickle.loads(pickled(reply))["text"] == "x" * 3_000_000
+        await house.until(lambda: not spilled(house), "no file left")
 
 
 def spilled(house: House) -> list[str]:
@@ -391,46 +376,36 @@ def spilled(house: House) -> list[str]:
 
 
 @pytest.mark.usefixtures("impatient")
-def test_worker_that_dies_of_a_check_does_not_answer_for_it(house: House) -> None:
+async def test_worker_that_dies_of_a_check_does_not_answer_for_it(house: House) -> None:
     """The clerk tries, and dies of it too; the worker has a successor."""
+    [pid] = house.pool.pids
+    with pytest.raises(WorkerDiedError, match=r"exited with code 3 while it validated"):
+        await house.pool.validate(call(does="die"))
+    await house.until(lambda: house.pool.pids not in ([], [pid]), "a new worker")
+    assert not clerks(house)
+    assert [checked_in(await house.pool.validate(call()))] == house.pool.pids
 
-    async def check() -> None:
-        [pid] = house.pool.pids
+
+async def test_clerk_that_dies_is_replaced(house: House) -> None:
+    async with suspended(house):
+        first = checked_in(await house.pool.validate(call()))
+        dying = asyncio.create_task(house.pool.validate(call(does="die")))
+        following = asyncio.create_task(house.pool.validate(call(epochs=2)))
         with pytest.raises(WorkerDiedError, match=r"exited with code 3 while it validated"):
-            await house.pool.validate(call(does="die"))
-        await house.until(lambda: house.pool.pids not in ([], [pid]), "a new worker")
-        assert not clerks(house)
-        assert [checked_in(await house.pool.validate(call()))] == house.pool.pids
-
-    house.run(check())
+            await dying
+        reply = await following
+        assert shown(reply)["epochs"] == 2
+        assert clerks(house) == [checked_in(reply)] != [first]
 
 
-def test_clerk_that_dies_is_replaced(house: House) -> None:
-    async def check() -> None:
-        async with suspended(house):
-            first = checked_in(await house.pool.validate(call()))
-            dying = asyncio.create_task(house.pool.validate(call(does="die")))
-            following = asyncio.create_task(house.pool.validate(call(epochs=2)))
-            with pytest.raises(WorkerDiedError, match=r"exited with code 3 while it validated"):
-                await dying
-            reply = await following
-            assert shown(reply)["epochs"] == 2
-            assert clerks(house) == [checked_in(reply)] != [first]
-
-    house.run(check())
-
-
-def test_clerk_that_is_killed_while_it_checks(house: House, place: Place) -> None:
-    async def check() -> None:
-        async with suspended(house):
-            validating = asyncio.create_task(house.pool.validate(begin(place)))
-            [pid] = await place.until("begun")
-            assert clerks(house) == [pid]
-            os.kill(pid, signal.SIGKILL)
-            with pytest.raises(WorkerDiedError, match=r"was ended by signal 9"):
-                await validating
-
-    house.run(check())
+async def test_clerk_that_is_killed_while_it_checks(house: House, place: Place) -> None:
+    async with suspended(house):
+        validating = asyncio.create_task(house.pool.validate(begin(place)))
+        [pid] = await place.until("begun")
+        assert clerks(house) == [pid]
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(WorkerDiedError, match=r"was ended by signal 9"):
+            await validating
 
 
 def signalled(pid: int, signum: int) -> None:
@@ -439,42 +414,33 @@ def signalled(pid: int, signum: int) -> None:
     os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
 
-def test_check_that_a_clerk_had_not_begun_goes_to_the_next(house: House) -> None:
-    async def check() -> None:
-        async with suspended(house):
-            first = checked_in(await house.pool.validate(call()))
-            signalled(first, signal.SIGSTOP)
-            given = call(epochs=2, text="x" * messages.MAX_PACKET)
-            validating = asyncio.create_task(house.pool.validate(given))
-            await house.until(lambda: spilled(house), "the check")
-            os.kill(first, signal.SIGKILL)
-            reply = await validating
-            assert shown(reply)["epochs"] == 2
-            assert clerks(house) == [checked_in(reply)] != [first]
-            assert not spilled(house)
-
-    house.run(check())
+async def test_check_that_a_clerk_had_not_begun_goes_to_the_next(house: House) -> None:
+    async with suspended(house):
+        first = checked_in(await house.pool.validate(call()))
+        signalled(first, signal.SIGSTOP)
+        given = call(epochs=2, text="x" * messages.MAX_PACKET)
+        validating = asyncio.create_task(house.pool.validate(given))
+        await house.until(lambda: spilled(house), "the check")
+        os.kill(first, signal.SIGKILL)
+        reply = await validating
+        assert shown(reply)["epochs"] == 2
+        assert clerks(house) == [checked_in(reply)] != [first]
+        assert not spilled(house)
 
 
-def test_clerk_that_dies_with_nothing_to_do_harms_nobody(house: House) -> None:
-    async def check() -> None:
-        async with suspended(house):
-            first = checked_in(await house.pool.validate(call()))
-            signalled(first, signal.SIGKILL)
-            second = checked_in(await house.pool.validate(call()))
-            assert clerks(house) == [second] != [first]
-
-    house.run(check())
+async def test_clerk_that_dies_with_nothing_to_do_harms_nobody(house: House) -> None:
+    async with suspended(house):
+        first = checked_in(await house.pool.validate(call()))
+        signalled(first, signal.SIGKILL)
+        second = checked_in(await house.pool.validate(call()))
+        assert clerks(house) == [second] != [first]
 
 
-def test_clerk_whose_model_closes_its_sockets_is_replaced(house: House) -> None:
-    async def check() -> None:
-        async with suspended(house):
-            with pytest.raises(WorkerDiedError):
-                await house.pool.validate(call(does="close"))
-            assert shown(await house.pool.validate(call(epochs=2)))["epochs"] == 2
-
-    house.run(check())
+async def test_clerk_whose_model_closes_its_sockets_is_replaced(house: House) -> None:
+    async with suspended(house):
+        with pytest.raises(WorkerDiedError):
+            await house.pool.validate(call(does="close"))
+        assert shown(await house.pool.validate(call(epochs=2)))["epochs"] == 2
 
 
 @contextlib.asynccontextmanager
@@ -490,248 +456,197 @@ def begin(place: Place) -> Call:
     return call(does=f"begin {place.path}")
 
 
-def test_suspended_model_validates(house: House) -> None:
-    async def check() -> None:
-        async with suspended(house):
-            reply = await house.pool.validate(call(epochs=3))
-            assert [checked_in(reply)] == clerks(house)
-            assert shown(reply)["epochs"] == 3
-            assert house.pool.is_suspended
-        assert [checked_in(await house.pool.validate(call()))] == house.pool.pids
-
-    house.run(check())
+async def test_suspended_model_validates(house: House) -> None:
+    async with suspended(house):
+        reply = await house.pool.validate(call(epochs=3))
+        assert [checked_in(reply)] == clerks(house)
+        assert shown(reply)["epochs"] == 3
+        assert house.pool.is_suspended
+    assert [checked_in(await house.pool.validate(call()))] == house.pool.pids
 
 
-def test_check_that_a_suspension_cuts_short_is_made_by_the_clerk(
+async def test_check_that_a_suspension_cuts_short_is_made_by_the_clerk(
     house: House, place: Place
 ) -> None:
-    async def check() -> None:
-        [worker] = house.pool.pids
-        validating = asyncio.create_task(house.pool.validate(begin(place)))
-        await place.until("begun")
-        await house.pool.suspend("is being trained", 0.1)
-        pids = await place.until("begun", times=2)
-        place.open()
-        assert pids == [worker, checked_in(await validating)]
-        assert clerks(house) == pids[1:]
-
-    house.run(check())
+    [worker] = house.pool.pids
+    validating = asyncio.create_task(house.pool.validate(begin(place)))
+    await place.until("begun")
+    await house.pool.suspend("is being trained", 0.1)
+    pids = await place.until("begun", times=2)
+    place.open()
+    assert pids == [worker, checked_in(await validating)]
+    assert clerks(house) == pids[1:]
 
 
-def test_check_that_waits_for_a_worker_is_made_by_the_clerk_when_that_is_suspended(
+async def test_check_that_waits_for_a_worker_is_made_by_the_clerk_when_that_is_suspended(
     house: House, place: Place
 ) -> None:
-    async def check() -> None:
-        async with working(house, place):
-            validating = asyncio.create_task(house.pool.validate(call()))
-            await house.until(lambda: house.pool.calls == 2, "the check in the queue")
-            suspending = asyncio.create_task(house.pool.suspend("is being trained", 30))
-            assert [checked_in(await validating)] == clerks(house)
-        await suspending
-
-    house.run(check())
+    async with working(house, place):
+        validating = asyncio.create_task(house.pool.validate(call()))
+        await house.until(lambda: house.pool.calls == 2, "the check in the queue")
+        suspending = asyncio.create_task(house.pool.suspend("is being trained", 30))
+        assert [checked_in(await validating)] == clerks(house)
+    await suspending
 
 
-def test_clerk_ends_when_it_has_nothing_to_do(
+async def test_clerk_ends_when_it_has_nothing_to_do(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(clerk_module, "CLERK_SECONDS", 0.05)
-
-    async def check() -> None:
-        async with suspended(house):
-            first = checked_in(await house.pool.validate(call()))
-            await house.until(lambda: not clerks(house), "no clerk")
-            second = checked_in(await house.pool.validate(call()))
-            assert second != first
-
-    house.run(check())
+    async with suspended(house):
+        first = checked_in(await house.pool.validate(call()))
+        await house.until(lambda: not clerks(house), "no clerk")
+        second = checked_in(await house.pool.validate(call()))
+        assert second != first
 
 
-def test_check_that_comes_as_the_clerk_ends_is_answered(
+async def test_check_that_comes_as_the_clerk_ends_is_answered(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(clerk_module, "CLERK_SECONDS", 0.001)
-
-    async def check() -> None:
-        async with suspended(house):
-            for number in range(1, 11):
-                reply = await house.pool.validate(call(epochs=number))
-                assert shown(reply)["epochs"] == number
-                await asyncio.sleep(0.0005 * number)
-
-    house.run(check())
+    async with suspended(house):
+        for number in range(1, 11):
+            reply = await house.pool.validate(call(epochs=number))
+            assert shown(reply)["epochs"] == number
+            await asyncio.sleep(0.0005 * number)
 
 
-def test_clerk_ends_with_the_pool_while_it_checks(house: House, place: Place) -> None:
-    async def check() -> None:
-        await house.pool.suspend("is being trained", 5)
-        first = asyncio.create_task(house.pool.validate(begin(place)))
-        await place.until("begun")
-        second = asyncio.create_task(house.pool.validate(call()))
-        await asyncio.sleep(0)
-        await house.pool.stop()
-        assert not clerks(house)
-        for task in (first, second):
-            with pytest.raises(StoppingError):
-                await task
-
-    house.run(check())
-
-
-def test_clerk_ends_with_the_pool_while_it_starts(house: House) -> None:
-    async def check() -> None:
-        await house.pool.suspend("is being trained", 5)
-        validating = asyncio.create_task(house.pool.validate(call()))
-        await house.until(lambda: clerks(house), "a clerk")
-        await house.pool.stop()
-        assert not clerks(house)
+async def test_clerk_ends_with_the_pool_while_it_checks(house: House, place: Place) -> None:
+    await house.pool.suspend("is being trained", 5)
+    first = asyncio.create_task(house.pool.validate(begin(place)))
+    await place.until("begun")
+    second = asyncio.create_task(house.pool.validate(call()))
+    await asyncio.sleep(0)
+    await house.pool.stop()
+    assert not clerks(house)
+    for task in (first, second):
         with pytest.raises(StoppingError):
-            await validating
-
-    house.run(check())
+            await task
 
 
-def test_pool_that_is_killed_ends_its_clerk_at_once(house: House, place: Place) -> None:
-    async def check() -> None:
-        await house.pool.suspend("is being trained", 5)
-        validating = asyncio.create_task(house.pool.validate(begin(place)))
-        [pid] = await place.until("begun")
-        house.pool.kill()
-        with pytest.raises(StoppingError):
-            await validating
-        await house.until(lambda: pid not in clerks(house), "an end to the clerk")
-        with pytest.raises(StoppingError):
-            await house.pool.validate(call())
-        assert not clerks(house)
-
-    house.run(check())
+async def test_clerk_ends_with_the_pool_while_it_starts(house: House) -> None:
+    await house.pool.suspend("is being trained", 5)
+    validating = asyncio.create_task(house.pool.validate(call()))
+    await house.until(lambda: clerks(house), "a clerk")
+    await house.pool.stop()
+    assert not clerks(house)
+    with pytest.raises(StoppingError):
+        await validating
 
 
-def test_pool_that_drains_validates_no_more(house: House) -> None:
+async def test_pool_that_is_killed_ends_its_clerk_at_once(house: House, place: Place) -> None:
+    await house.pool.suspend("is being trained", 5)
+    validating = asyncio.create_task(house.pool.validate(begin(place)))
+    [pid] = await place.until("begun")
+    house.pool.kill()
+    with pytest.raises(StoppingError):
+        await validating
+    await house.until(lambda: pid not in clerks(house), "an end to the clerk")
+    with pytest.raises(StoppingError):
+        await house.pool.validate(call())
+    assert not clerks(house)
+
+
+async def test_pool_that_drains_validates_no_more(house: House) -> None:
     house.pool.drain()
     with pytest.raises(StoppingError, match="about to stop"):
-        house.run(house.pool.validate(call()))
+        await house.pool.validate(call())
 
 
-def test_check_that_nobody_waits_for_is_not_made(house: House, place: Place) -> None:
-    async def check() -> None:
-        async with suspended(house):
-            first = asyncio.create_task(house.pool.validate(begin(place)))
-            await place.until("begun")
-            left = call(does=f"begin {place.path}", text="x" * messages.MAX_PACKET)
-            second = asyncio.create_task(house.pool.validate(left))
-            await house.until(lambda: spilled(house), "the file of the check")
-            second.cancel()
-            await asyncio.wait([second])
-            assert not spilled(house)
-            place.open()
-            await first
-            assert shown(await house.pool.validate(call(epochs=2)))["epochs"] == 2
-            assert len(await place.until("begun")) == 1
-
-    house.run(check())
+async def test_check_that_nobody_waits_for_is_not_made(house: House, place: Place) -> None:
+    async with suspended(house):
+        first = asyncio.create_task(house.pool.validate(begin(place)))
+        await place.until("begun")
+        left = call(does=f"begin {place.path}", text="x" * messages.MAX_PACKET)
+        second = asyncio.create_task(house.pool.validate(left))
+        await house.until(lambda: spilled(house), "the file of the check")
+        second.cancel()
+        await asyncio.wait([second])
+        assert not spilled(house)
+        place.open()
+        await first
+        assert shown(await house.pool.validate(call(epochs=2)))["epochs"] == 2
+        assert len(await place.until("begun")) == 1
 
 
-def test_check_that_goes_on_though_nobody_waits_is_ended(
+async def test_check_that_goes_on_though_nobody_waits_is_ended(
     house: House, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(clerk_module, "LEAVE_SECONDS", 0.05)
-
-    async def check() -> None:
-        async with suspended(house):
-            first = asyncio.create_task(house.pool.validate(begin(place)))
-            [pid] = await place.until("begun")
-            following = asyncio.create_task(house.pool.validate(call()))
-            first.cancel()
-            assert checked_in(await following) != pid
-            assert pid not in clerks(house)
-
-    house.run(check())
-
-
-def test_check_that_ends_soon_is_let_finish(house: House, place: Place) -> None:
-    async def check() -> None:
-        async with suspended(house):
-            first = asyncio.create_task(house.pool.validate(begin(place)))
-            [pid] = await place.until("begun")
-            first.cancel()
-            await asyncio.wait([first])
-            place.open()
-            assert checked_in(await house.pool.validate(call())) == pid
-
-    house.run(check())
-
-
-def test_caller_that_leaves_does_not_end_the_worker(house: House, place: Place) -> None:
-    async def check() -> None:
-        validating = asyncio.create_task(house.pool.validate(begin(place)))
+    async with suspended(house):
+        first = asyncio.create_task(house.pool.validate(begin(place)))
         [pid] = await place.until("begun")
-        validating.cancel()
-        await asyncio.wait([validating])
-        place.open()
-        assert await predict(house.pool) == [pid, 1]
+        following = asyncio.create_task(house.pool.validate(call()))
+        first.cancel()
+        assert checked_in(await following) != pid
+        assert pid not in clerks(house)
 
-    house.run(check())
+
+async def test_check_that_ends_soon_is_let_finish(house: House, place: Place) -> None:
+    async with suspended(house):
+        first = asyncio.create_task(house.pool.validate(begin(place)))
+        [pid] = await place.until("begun")
+        first.cancel()
+        await asyncio.wait([first])
+        place.open()
+        assert checked_in(await house.pool.validate(call())) == pid
+
+
+async def test_caller_that_leaves_does_not_end_the_worker(house: House, place: Place) -> None:
+    validating = asyncio.create_task(house.pool.validate(begin(place)))
+    [pid] = await place.until("begun")
+    validating.cancel()
+    await asyncio.wait([validating])
+    place.open()
+    assert await predict(house.pool) == [pid, 1]
 
 
 @pytest.mark.usefixtures("impatient")
-def test_check_that_takes_a_worker_long_is_made_by_the_clerk(house: House, place: Place) -> None:
-    async def check() -> None:
-        [worker] = house.pool.pids
-        validating = asyncio.create_task(house.pool.validate(begin(place)))
-        pids = await place.until("begun", times=2)
-        place.open()
-        assert pids == [worker, checked_in(await validating)]
-        assert house.pool.pids == [worker]
-        assert await predict(house.pool) == [worker, 1]
+async def test_check_that_takes_a_worker_long_is_made_by_the_clerk(
+    house: House, place: Place
+) -> None:
+    [worker] = house.pool.pids
+    validating = asyncio.create_task(house.pool.validate(begin(place)))
+    pids = await place.until("begun", times=2)
+    place.open()
+    assert pids == [worker, checked_in(await validating)]
+    assert house.pool.pids == [worker]
+    assert await predict(house.pool) == [worker, 1]
 
-    house.run(check())
 
-
-def test_check_has_as_long_as_a_start(
+async def test_check_has_as_long_as_a_start(
     house: House, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(clerk_module, "CLERK_SECONDS", 60.0)
-
-    async def check() -> None:
-        await house.pool.suspend("is being trained", 5)
-        await house.pool.validate(call())  # the clerk itself may take longer to start
-        house.pool._clerk._options = CrewOptions(start_timeout=0.5, log={"level": "CRITICAL"})
-        with pytest.raises(PredictTimeoutError, match=r"were not validated in 0\.5 s"):
-            await house.pool.validate(begin(place))
-        await house.until(lambda: not clerks(house), "an end to the clerk")
-
-    house.run(check())
+    await house.pool.suspend("is being trained", 5)
+    await house.pool.validate(call())  # the clerk itself may take longer to start
+    house.pool._clerk._options = CrewOptions(start_timeout=0.5, log={"level": "CRITICAL"})
+    with pytest.raises(PredictTimeoutError, match=r"were not validated in 0\.5 s"):
+        await house.pool.validate(begin(place))
+    await house.until(lambda: not clerks(house), "an end to the clerk")
 
 
-def test_no_more_than_a_thousand_checks_wait(house: House, place: Place) -> None:
-    async def check() -> None:
-        async with suspended(house):
-            first = asyncio.create_task(house.pool.validate(begin(place)))
-            await place.until("begun")
-            validate = house.pool.validate
-            waiting = [asyncio.create_task(validate(call(epochs=n + 1))) for n in range(1000)]
-            await asyncio.sleep(0)
-            with pytest.raises(QueueFullError, match="1000 requests wait"):
-                await validate(call(text="x" * messages.MAX_PACKET))
-            assert not spilled(house)
-            place.open()
-            await first
-            replies = await asyncio.gather(*waiting)
-            assert [shown(reply)["epochs"] for reply in replies] == list(range(1, 1001))
-
-    house.run(check())
+async def test_no_more_than_a_thousand_checks_wait(house: House, place: Place) -> None:
+    async with suspended(house):
+        first = asyncio.create_task(house.pool.validate(begin(place)))
+        await place.until("begun")
+        validate = house.pool.validate
+        waiting = [asyncio.create_task(validate(call(epochs=n + 1))) for n in range(1000)]
+        await asyncio.sleep(0)
+        with pytest.raises(QueueFullError, match="1000 requests wait"):
+            await validate(call(text="x" * messages.MAX_PACKET))
+        assert not spilled(house)
+        place.open()
+        await first
+        replies = await asyncio.gather(*waiting)
+        assert [shown(reply)["epochs"] for reply in replies] == list(range(1, 1001))
 
 
-def test_queue_of_predictions_that_is_full_does_not_hinder(tmp_path: Path) -> None:
-    with House("zoo.train_args:one", options={"queue_size": 0}) as house:
+async def test_queue_of_predictions_that_is_full_does_not_hinder(tmp_path: Path) -> None:
+    async with House("zoo.train_args:one", options={"queue_size": 0}) as house:
         place = Place(house, tmp_path)
-
-        async def check() -> None:
-            async with working(house, place):
-                assert [checked_in(await house.pool.validate(call()))] == clerks(house)
-
-        house.run(check())
+        async with working(house, place):
+            assert [checked_in(await house.pool.validate(call()))] == clerks(house)
 
 
 CHANGING = """\
@@ -749,42 +664,35 @@ def train(**kwargs):
 
 
 @pytest.fixture
-def changing(tmp_path: Path) -> Iterator[House]:
+async def changing(tmp_path: Path) -> AsyncIterator[House]:
     """A model whose file can be changed."""
     (tmp_path / "changing.py").write_text(CHANGING)
-    with House(str(tmp_path / "changing.py"), tmp_path) as house:
+    async with House(str(tmp_path / "changing.py"), tmp_path) as house:
         yield house
     assert not clerks(house)
 
 
-def test_model_that_has_become_unloadable_is_told(changing: House) -> None:
-    async def check() -> None:
-        await changing.pool.suspend("is being trained", 5)
-        (changing.folder / "changing.py").write_text("raise RuntimeError('no weights')")
-        with pytest.raises(NotReadyError, match="cannot be imported: RuntimeError: no weights"):
-            await changing.pool.validate(call())
-        assert not clerks(changing)
-        (changing.folder / "changing.py").write_text(CHANGING)
-        assert shown(await changing.pool.validate(call())) == {"old": "version"}
-
-    changing.run(check())
+async def test_model_that_has_become_unloadable_is_told(changing: House) -> None:
+    await changing.pool.suspend("is being trained", 5)
+    (changing.folder / "changing.py").write_text("raise RuntimeError('no weights')")
+    with pytest.raises(NotReadyError, match="cannot be imported: RuntimeError: no weights"):
+        await changing.pool.validate(call())
+    assert not clerks(changing)
+    (changing.folder / "changing.py").write_text(CHANGING)
+    assert shown(await changing.pool.validate(call())) == {"old": "version"}
 
 
 @pytest.mark.usefixtures("impatient")
-def test_clerk_uses_what_was_loaded_last(changing: House) -> None:
+async def test_clerk_uses_what_was_loaded_last(changing: House) -> None:
     """After a suspension too: it may have begun with the clerk, and brought new weights."""
-
-    async def check() -> None:
-        await changing.pool.suspend("is being trained", 5)
-        assert shown(await changing.pool.validate(call())) == {"old": "version"}
-        (changing.folder / "changing.py").write_text(CHANGING.replace("old", "newer"))
-        await changing.pool.resume()
-        assert shown(await changing.pool._clerk.check(call())) == {"newer": "version"}
-        (changing.folder / "changing.py").write_text(CHANGING.replace("old", "newest"))
-        await changing.pool.reload()
-        assert shown(await changing.pool._clerk.check(call())) == {"newest": "version"}
-
-    changing.run(check())
+    await changing.pool.suspend("is being trained", 5)
+    assert shown(await changing.pool.validate(call())) == {"old": "version"}
+    (changing.folder / "changing.py").write_text(CHANGING.replace("old", "newer"))
+    await changing.pool.resume()
+    assert shown(await changing.pool._clerk.check(call())) == {"newer": "version"}
+    (changing.folder / "changing.py").write_text(CHANGING.replace("old", "newest"))
+    await changing.pool.reload()
+    assert shown(await changing.pool._clerk.check(call())) == {"newest": "version"}
 
 
 # --- a pool that begins without workers
@@ -796,8 +704,8 @@ class Suspended(House):
     described: dict[str, Any]  # what was known of the model without a worker
     clerks: list[int]
 
-    def __enter__(self) -> Suspended:
-        super().__enter__()
+    async def __aenter__(self) -> Suspended:
+        await super().__aenter__()
         return self
 
     async def _open(self) -> None:
@@ -818,12 +726,12 @@ class Suspended(House):
     async def before_resuming(self) -> None: ...
 
 
-def test_clerk_describes_what_starts_suspended() -> None:
-    with Suspended("zoo.train_args:one") as house:
+async def test_clerk_describes_what_starts_suspended() -> None:
+    async with Suspended("zoo.train_args:one") as house:
         assert house.described["has"] == ["predict", "train"]
         assert house.described == house.pool.description
         assert len(house.clerks) == 1
-        assert house.run(predict(house.pool)) == [house.pool.pids[0], 1]
+        assert await predict(house.pool) == [house.pool.pids[0], 1]
 
 
 class Mended(Suspended):
@@ -833,9 +741,11 @@ class Mended(Suspended):
         (self.folder / "changing.py").write_text(CHANGING)
 
 
-def test_unloadable_model_that_starts_suspended_has_no_description_yet(tmp_path: Path) -> None:
+async def test_unloadable_model_that_starts_suspended_has_no_description_yet(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "changing.py"
     path.write_text("raise RuntimeError('no weights')")
-    with Mended(str(path), tmp_path) as house:
+    async with Mended(str(path), tmp_path) as house:
         assert (house.described, house.clerks) == ({}, [])
         assert house.pool.description["has"] == ["predict", "train"]

@@ -1,0 +1,185 @@
+"""No turn of the event loop takes long, whatever clients send and however little they read."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from tests.api.hostile import CORPUS, DECOMPRESSED, MEGABYTE
+from tests.serving.inside import LIVE, Client, House
+from tests.serving.segments import predict
+
+MAX_UNSENT = 16 * MEGABYTE
+HEADS_MEMORY = 8 * MEGABYTE
+MAX_SECONDS = 0.05
+"""CPU time that one callback of the event loop may take."""
+
+# --- a loop whose callbacks are timed
+
+
+class TimedLoop(asyncio.SelectorEventLoop):
+    """Keeps the CPU time of the callback that took most, and what it was."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.worst = (0.0, "")
+
+    def _timed(self, callback: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*args: Any) -> Any:
+            began = time.thread_time()
+            try:
+                return callback(*args)
+            finally:
+                self.worst = max(self.worst, (time.thread_time() - began, repr(callback)))
+
+        return timed
+
+    def call_soon(  # type: ignore[override]
+        self, callback: Any, *args: Any, context: Any = None
+    ) -> Any:
+        return super().call_soon(self._timed(callback), *args, context=context)
+
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Any, *args: Any, context: Any = None
+    ) -> Any:
+        return super().call_at(when, self._timed(callback), *args, context=context)
+
+    def _add_reader(self, fd: Any, callback: Any, *args: Any) -> Any:
+        return super()._add_reader(fd, self._timed(callback), *args)  # type: ignore[misc]
+
+    def _add_writer(self, fd: Any, callback: Any, *args: Any) -> Any:
+        return super()._add_writer(fd, self._timed(callback), *args)  # type: ignore[misc]
+
+
+new_loop = TimedLoop
+"""The tests and their houses run on such a loop."""
+
+
+@pytest.fixture(scope="module")
+async def house() -> AsyncIterator[House]:
+    limits = {"decompressed": DECOMPRESSED, "heads_memory": HEADS_MEMORY}
+    settings = {"max_unsent": MAX_UNSENT}
+    async with House(limits=limits, settings=settings) as opened:
+        yield opened
+
+
+@contextlib.asynccontextmanager
+async def nothing_takes_long(house: House) -> AsyncIterator[None]:
+    """No callback of the event loop may take long while the block runs.
+
+    What the tests have made before is kept from the garbage collector, as a server does with its
+    own modules: to look through all of it takes 50 ms.
+    """
+    loop = house.loop
+    assert isinstance(loop, TimedLoop)
+    gc.collect()
+    gc.freeze()
+    await asyncio.sleep(0)  # so that the collection itself is not measured
+    loop.worst = (0.0, "")
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+    assert loop.worst[0] <= MAX_SECONDS, loop.worst
+
+
+# --- what must not take long
+
+
+@pytest.mark.parametrize("kind", CORPUS)
+async def test_no_callback_takes_long_and_others_are_answered(house: House, kind: str) -> None:
+    """They are answered while the request comes; it is answered too, with 200 or 4xx."""
+    data = CORPUS[kind]()
+
+    async def attack() -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+        try:
+            middle = len(data) - 1
+            for start in range(0, middle, 100_000):
+                writer.write(data[start : min(start + 100_000, middle)])
+                if start % 1_000_000 == 0:
+                    async with Client(house) as honest:
+                        assert (await honest.ask(LIVE)).status == 200
+                try:
+                    await writer.drain()
+                except ConnectionError:  # refused already
+                    break
+            writer.write(data[middle:])
+            return await reader.readline()
+        finally:
+            writer.transport.abort()
+
+    await attack()  # what is imported or made for the first time is not counted
+    async with nothing_takes_long(house):
+        status = await attack()
+    assert status.split()[1][:1] in (b"2", b"4"), status
+
+
+async def open_many(house: House, number: int, data: bytes) -> list[asyncio.StreamWriter]:
+    """Connections that send this, and read nothing."""
+    writers = []
+    for _ in range(number):
+        _, writer = await asyncio.open_connection("127.0.0.1", house.port, limit=1)
+        writer.write(data)
+        writers.append(writer)
+    return writers
+
+
+UNREAD = {
+    "JSON": predict("gated", "", json.dumps({"do": "json", "size": 4 * MEGABYTE}).encode()),
+    "files": predict("gated", f"?do=file&size={8 * MEGABYTE}&accept=application/octet-stream"),
+    "streams": predict("gated", "?do=stream&size=300"),
+    "small ones": LIVE,
+}
+
+
+@pytest.mark.parametrize("kind", UNREAD)
+async def test_no_callback_takes_long_while_answers_are_not_read(house: House, kind: str) -> None:
+    """Many answers at a time, on each of many connections; others are answered meanwhile."""
+
+    async def attack() -> None:
+        writers = await open_many(house, 30, UNREAD[kind].data * 20)
+        try:
+            for _ in range(30):
+                async with Client(house) as honest:
+                    assert (await honest.ask(LIVE)).status == 200
+                await asyncio.sleep(0.01)
+        finally:
+            for writer in writers:
+                writer.transport.abort()
+            await house.until_nothing_is_under_way()
+
+    await attack()
+    async with nothing_takes_long(house):
+        await attack()
+
+
+async def test_no_callback_takes_long_while_heads_are_unfinished(house: House) -> None:
+    """They take more memory than they may, so the oldest of them are closed."""
+    head = b"GET / HTTP/1.1\r\nHost: x\r\n" + (b"X: " + b"a" * 6000 + b"\r\n") * 10
+
+    async def attack() -> None:
+        writers = await open_many(house, 200, head)
+        try:
+            async with Client(house) as honest:
+                assert (await honest.ask(LIVE)).status == 200
+            most = HEADS_MEMORY - len(head)
+            await house.until(lambda: house.http.unfinished.total > most, "many heads")
+            await house.until(lambda: len(house.connections) < 200, "the end of the oldest")
+            async with Client(house) as honest:
+                assert (await honest.ask(LIVE)).status == 200
+        finally:
+            for writer in writers:
+                writer.transport.abort()
+            await house.until(lambda: house.http.unfinished.total == 0, "an end to all heads")
+
+    await attack()
+    async with nothing_takes_long(house):
+        await attack()
