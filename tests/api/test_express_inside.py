@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import logging
 import os
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from deepaas.api import express
+from tests.clock import TurnedLoop
 from tests.serving.callers import Journal
 from tests.serving.inside import LIVE, Client, House
 from tests.serving.segments import Ask, Line, Seen, chunked, get, padded, predict
@@ -678,10 +680,15 @@ def test_what_is_sent_behind_a_request_is_not_all_read(house: House, journal: Jo
 # --- how long a connection is kept
 
 
+# The clock is moved ahead: by less than a limit, or by more.
+
+LIMIT = 30.0
+
+
 @pytest.fixture(scope="module")
 def brief() -> Iterator[House]:
-    """A connection is kept for two seconds after the last request."""
-    with House(keepalive=2.0) as opened:
+    """A connection is kept for so many seconds after the last request."""
+    with House(keepalive=LIMIT, new_loop=TurnedLoop) as opened:
         yield opened
 
 
@@ -691,9 +698,13 @@ def test_connection_in_use_is_not_closed_for_being_idle(brief: House, journal: J
     async def ask() -> None:
         async with Client(brief) as client:
             await known(client)
-            await client.short(noted(journal, 1, seconds=3.0))
-            for number in range(8):
-                await asyncio.sleep(0.3)
+            answer = asyncio.create_task(client.short(noted(journal, 1, gate="gate")))
+            await brief.until(lambda: journal.numbers("begin") == [1], "its begin")
+            await brief.turn(1.5 * LIMIT)
+            journal.open("gate")
+            await answer
+            for number in range(3):
+                await brief.turn(0.6 * LIMIT)
                 await client.short(noted(journal, number))
 
     brief.run(ask())
@@ -703,17 +714,18 @@ def test_idle_connection_is_closed(brief: House) -> None:
     async def ask() -> None:
         async with Client(brief) as client:
             await known(client)
-            began = brief.loop.time()
+            await brief.turn(0.6 * LIMIT)
+            assert (await client.ask(call(text="abc"))).predicted["text"] == 3
+            await brief.turn(1.1 * LIMIT)
             assert await client.rest() == b""
-            assert brief.loop.time() - began >= 1.9
 
     brief.run(ask())
 
 
 @pytest.fixture(scope="module")
 def impatient() -> Iterator[House]:
-    """A head that has begun has to come to its end in half a second."""
-    with House(receive_timeout=0.5) as opened:
+    """A head that has begun has to come to its end in so many seconds."""
+    with House(receive_timeout=LIMIT, keepalive=1000.0, new_loop=TurnedLoop) as opened:
         yield opened
 
 
@@ -728,29 +740,31 @@ BEGINNINGS: dict[str, list[bytes]] = {
 }
 
 
-@pytest.mark.parametrize("after", [0, 0.3, 0.7])
+@pytest.mark.parametrize("after", [0, 0.6, 1.4])
 def test_head_that_does_not_come_to_its_end_ends_the_connection(
     impatient: House, after: float
 ) -> None:
     """Whenever it begins, and whatever was before it."""
 
-    async def ask(kind: str) -> tuple[str, object]:
-        async with Client(impatient) as client:
-            await client.ask(call(text="abc"))
-            await asyncio.sleep(after)
-            await client.ask(call(text="abc"))
-            await client.send(*BEGINNINGS[kind], pause=0.05)
-            try:
-                came = await asyncio.wait_for(client.reader.read(), 25)
-            except asyncio.TimeoutError:
-                return kind, "is kept"
-            return kind, came.count(b"HTTP/1.1 200 OK")
+    async def begin(client: Client, kind: str) -> None:
+        await client.ask(call(text="abc"))
+        await client.send(*BEGINNINGS[kind], pause=0.01)
+        for _ in range("request" in kind):
+            assert (await client.answer()).status == 200
 
-    async def all_of_them() -> list[tuple[str, object]]:
-        return await asyncio.gather(*map(ask, BEGINNINGS))
+    async def all_of_them() -> None:
+        async with contextlib.AsyncExitStack() as opened:
+            clients = [await opened.enter_async_context(Client(impatient)) for _ in BEGINNINGS]
+            for client in clients:
+                await client.ask(call(text="abc"))
+            await impatient.turn(after * LIMIT)
+            await asyncio.gather(*map(begin, clients, BEGINNINGS))
+            await impatient.turn(1.1 * LIMIT)  # it is looked again if something has come meanwhile
+            await impatient.turn(1.1 * LIMIT)
+            for client in clients:
+                assert await client.rest() == b""
 
-    expected = [(kind, int("request" in kind)) for kind in BEGINNINGS]
-    assert impatient.run(all_of_them()) == expected
+    impatient.run(all_of_them())
 
 
 @pytest.mark.parametrize("extra", [b"", b"\r\n"], ids=["nothing", "line end"])
@@ -759,9 +773,10 @@ def test_connection_without_a_head_is_kept(impatient: House, extra: bytes) -> No
         async with Client(impatient) as client:
             await known(client)
             await client.send(extra)
-            await asyncio.sleep(1.2)
+            await impatient.turn(1.1 * LIMIT)
+            await impatient.turn(1.1 * LIMIT)
             assert (await client.ask(call(text="abc"))).predicted["text"] == 3
-            await asyncio.sleep(0.7)
+            await impatient.turn(1.4 * LIMIT)
             assert (await client.ask(call(text="abc"))).predicted["text"] == 3
 
     impatient.run(ask())

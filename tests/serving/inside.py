@@ -24,6 +24,7 @@ from deepaas.model.loading import ModelSource
 from deepaas.serving.crew import CrewOptions
 from deepaas.serving.guard import Guard
 from deepaas.serving.pool import Pool, PoolOptions
+from tests.clock import TurnedLoop
 from tests.serving.segments import Ask, Line, Seen, get
 from tests.support import HOST, ZOO
 
@@ -145,6 +146,23 @@ class House:
         while not condition():
             assert self.loop.time() < deadline, f"{what} was not so within {within} s"
             await asyncio.sleep(0.005)
+
+    async def turn(self, seconds: float) -> None:
+        """Move the clock of a `TurnedLoop` ahead, and let what is due then happen."""
+        assert isinstance(self.loop, TurnedLoop)
+        self.loop.turn(seconds)
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    async def until_received(self, *sizes: int) -> None:
+        """Wait until the server has received bodies up to these bytes, and waits for their rest."""
+
+        def received() -> list[int]:
+            return sorted(body.total_bytes for body in self.app.settings.limits.receiving)
+
+        await self.until(lambda: received() == sorted(sizes), f"the receipt of {sizes} bytes")
+        for _ in range(10):  # until it has taken them in
+            await asyncio.sleep(0)
 
     async def until_nothing_is_under_way(self) -> None:
         await self.until(lambda: not self.pool.calls and not self.app.active, "an end to all calls")
