@@ -680,7 +680,19 @@ def test_what_is_sent_behind_a_request_is_not_all_read(house: House, journal: Jo
 # --- how long a connection is kept
 
 
-# The clock is moved ahead: by less than a limit, or by more.
+def test_idle_connection_is_closed_with_the_real_clock() -> None:
+    async def ask() -> None:
+        async with Client(opened) as client:
+            began = opened.loop.time()
+            await known(client)
+            assert await client.rest() == b""
+            assert opened.loop.time() - began >= 0.9
+
+    with House(keepalive=1.0) as opened:
+        opened.run(ask())
+
+
+# In the following tests the clock is moved ahead: by less than a limit, or by more.
 
 LIMIT = 30.0
 

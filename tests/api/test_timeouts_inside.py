@@ -227,6 +227,28 @@ def test_client_that_takes_nothing_is_cut_off(house: House, journal: Journal, ki
     house.run(asking())
 
 
+def test_client_that_takes_slowly_but_surely_gets_all(house: House, journal: Journal) -> None:
+    """It takes longer than the limit in all, but never pauses as long."""
+
+    async def asking() -> None:
+        async with Client(house) as client:
+            transport = client.writer.transport
+            await client.send(noted(journal, 1, **REPLIES["file"]).data)
+            for _ in range(3):
+                await client.reader.readexactly(16 * MEGABYTE)
+                transport.pause_reading()  # type: ignore[attr-defined]
+                await until_stuck(house)
+                await house.turn(LESS)
+                transport.resume_reading()  # type: ignore[attr-defined]
+            rest = 0
+            while rest < 16 * MEGABYTE:
+                data = await client.reader.read(MEGABYTE)
+                assert data
+                rest += len(data)
+
+    house.run(asking())
+
+
 def test_model_that_is_slow_to_yield_is_no_client_that_takes_nothing(
     house: House, journal: Journal
 ) -> None:
