@@ -51,6 +51,7 @@ class House:
     new_loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     access_log: logging.Logger | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    seconds: float = SECONDS
 
     def __post_init__(self) -> None:
         self.handled = 0
@@ -84,7 +85,7 @@ class House:
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Let the server, and this, run until this is over."""
-        return self.loop.run_until_complete(asyncio.wait_for(work, SECONDS))
+        return self.loop.run_until_complete(asyncio.wait_for(work, self.seconds))
 
     async def _open(self) -> None:
         name = self.target.partition(".py")[0].rpartition("/")[2].rpartition(".")[2]
