@@ -51,6 +51,7 @@ class House:
     new_loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     access_log: logging.Logger | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    crew: dict[str, Any] = field(default_factory=dict)
     seconds: float = SECONDS
 
     def __post_init__(self) -> None:
@@ -89,7 +90,8 @@ class House:
 
     async def _open(self) -> None:
         name = self.target.partition(".py")[0].rpartition("/")[2].rpartition(".")[2]
-        crew = CrewOptions(workers=self.workers, restart_delay_max=1, log={"level": "CRITICAL"})
+        log: dict[str, object] = {"level": "CRITICAL"}
+        crew = CrewOptions(workers=self.workers, restart_delay_max=1, log=log, **self.crew)
         options = PoolOptions(spill_dir=self.directory, crew=crew, **self.options)
         source = ModelSource(name, self.target, str(self.folder))
         self.pool = Pool(source, options, self._guard)

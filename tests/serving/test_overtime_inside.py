@@ -1,4 +1,4 @@
-"""Predictions that take too long: a server inside the test, whose clock is moved ahead.
+"""Predictions that take too long, and ends of workers: the clock of the server is moved ahead.
 
 `test_limits.py` has the proofs with real servers and the real clock.
 """
@@ -9,6 +9,8 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ import pytest
 from tests.clock import TurnedLoop
 from tests.serving.callers import Journal
 from tests.serving.inside import Client, House
+from tests.serving.processes import lives
 from tests.serving.segments import Ask, Seen, padded, predict
 
 LIMIT = 30.0
@@ -210,3 +213,24 @@ def test_async_prediction_that_takes_too_long_is_cancelled_alone(journal: Journa
 
     with make("zoo.gated_async") as own:
         own.run(asking())
+
+
+def test_worker_that_does_not_end_is_killed_when_the_time_for_that_is_over(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It has nothing to do, and does not end all the same."""
+
+    async def stopping() -> None:
+        [worker] = own.pool.pids
+        os.kill(worker, signal.SIGSTOP)
+        stop = asyncio.create_task(own.pool.stop())
+        await asyncio.sleep(0)
+        await own.turn(HALF)
+        assert not stop.done()
+        await own.turn(REST)
+        await stop
+        assert not lives(worker)
+
+    with House(crew={"stop_timeout": LIMIT}, new_loop=TurnedLoop) as own:
+        own.run(stopping())
+    assert "did not end in 30 s and is killed" in caplog.text
