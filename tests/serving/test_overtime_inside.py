@@ -221,15 +221,16 @@ def test_worker_that_does_not_end_is_killed_when_the_time_for_that_is_over(
     """It has nothing to do, and does not end all the same."""
 
     async def stopping() -> None:
-        [worker] = own.pool.pids
-        os.kill(worker, signal.SIGSTOP)
+        [worker] = own.pool._crew.workers
+        os.kill(worker.pid, signal.SIGSTOP)
         stop = asyncio.create_task(own.pool.stop())
+        await own.until(lambda: worker.phase == "stopping", "the begin of the end")
         await asyncio.sleep(0)
         await own.turn(HALF)
         assert not stop.done()
         await own.turn(REST)
         await stop
-        assert not lives(worker)
+        assert not lives(worker.pid)
 
     with House(crew={"stop_timeout": LIMIT}, new_loop=TurnedLoop) as own:
         own.run(stopping())
