@@ -20,6 +20,8 @@ unexport PYTHONDONTWRITEBYTECODE
 
 # The fast tests: they start few processes.
 UNIT   := tests/model tests/test_log.py tests/test_stdio.py tests/test_config.py tests/test_exact_json.py \
+  tests/test_clock.py tests/api/test_patience.py tests/api/test_listener.py tests/cmd/test_loading_times.py \
+  tests/training/test_backoff.py tests/training/test_callback_times.py tests/training/test_log_times.py \
   tests/serving/test_messages.py tests/serving/test_slot.py tests/serving/test_prediction.py \
   tests/api/test_forms.py tests/api/test_form_parts.py tests/api/test_routing.py tests/api/test_answers.py
 

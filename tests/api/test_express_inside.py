@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import logging
 import os
@@ -16,6 +17,7 @@ import pytest
 import uvloop
 
 from deepaas.api import express
+from tests.clock import TurnedLoop
 from tests.serving.callers import Journal
 from tests.serving.inside import LIVE, Client, House
 from tests.serving.segments import Ask, Line, Seen, chunked, get, padded, predict
@@ -329,22 +331,29 @@ async def test_prediction_that_takes_too_long_is_504_and_its_worker_is_replaced(
         await known(client)
 
 
-async def test_time_that_the_request_gives_is_kept(house: House, journal: Journal) -> None:
-    """For each anew; the prediction is let finish."""
-    field = "X-Request-Timeout: 2"
-    async with Client(house) as client:
-        await known(client, field)
-        await asyncio.sleep(2.1)
-        await client.short(noted(journal, 1, field))
-        began = house.loop.time()
-        await client.send(noted(journal, 2, field, gate="gate").data)
-        seen = await client.answer()
-        assert (seen.status, seen.code) == (504, "timeout")
-        assert house.loop.time() - began >= 1.9
-        assert journal.numbers("end") == [1]
-        journal.open("gate")
-        await client.short(noted(journal, 3, field))
-    assert journal.numbers("end") == [1, 2, 3]
+def test_time_that_the_request_gives_is_kept(journal: Journal) -> None:
+    """For each anew; the prediction is let finish. The clock is moved ahead."""
+    field = "X-Request-Timeout: 30"
+
+    async def ask() -> None:
+        async with Client(turned) as client:
+            await known(client, field)
+            await turned.turn(31)
+            await client.short(noted(journal, 1, field))
+            answer = asyncio.create_task(client.ask(noted(journal, 2, field, gate="gate")))
+            await turned.until(lambda: 2 in journal.numbers("begin"), "its begin")
+            await turned.turn(18)
+            assert not answer.done()
+            await turned.turn(18)
+            seen = await answer
+            assert (seen.status, seen.code) == (504, "timeout")
+            assert journal.numbers("end") == [1]
+            journal.open("gate")
+            await client.short(noted(journal, 3, field))
+        assert journal.numbers("end") == [1, 2, 3]
+
+    with House(new_loop=TurnedLoop) as turned:
+        turned.run(ask())
 
 
 async def test_worker_that_dies_is_said_and_replaced(house: House, journal: Journal) -> None:
@@ -596,37 +605,64 @@ async def test_what_is_sent_behind_a_request_is_not_all_read(
 # --- how long a connection is kept
 
 
+def test_idle_connection_is_closed_with_the_real_clock() -> None:
+    async def ask() -> None:
+        async with Client(opened) as client:
+            began = opened.loop.time()
+            await known(client)
+            assert await client.rest() == b""
+            assert opened.loop.time() - began >= 0.9
+
+    with House(keepalive=1.0) as opened:
+        opened.run(ask())
+
+
+# In the following tests the clock is moved ahead: by less than a limit, or by more.
+
+LIMIT = 30.0
+
+
 @pytest.fixture(scope="module")
-async def brief() -> AsyncIterator[House]:
-    """A connection is kept for two seconds after the last request."""
-    async with House(keepalive=2.0) as opened:
+def brief() -> Iterator[House]:
+    """A connection is kept for so many seconds after the last request."""
+    with House(keepalive=LIMIT, new_loop=TurnedLoop) as opened:
         yield opened
 
 
-async def test_connection_in_use_is_not_closed_for_being_idle(
-    brief: House, journal: Journal
-) -> None:
+def test_connection_in_use_is_not_closed_for_being_idle(brief: House, journal: Journal) -> None:
     """Neither while a prediction takes long, nor while one follows another."""
-    async with Client(brief) as client:
-        await known(client)
-        await client.short(noted(journal, 1, seconds=3.0))
-        for number in range(8):
-            await asyncio.sleep(0.3)
-            await client.short(noted(journal, number))
+
+    async def ask() -> None:
+        async with Client(brief) as client:
+            await known(client)
+            answer = asyncio.create_task(client.short(noted(journal, 1, gate="gate")))
+            await brief.until(lambda: journal.numbers("begin") == [1], "its begin")
+            await brief.turn(1.5 * LIMIT)
+            journal.open("gate")
+            await answer
+            for number in range(3):
+                await brief.turn(0.6 * LIMIT)
+                await client.short(noted(journal, number))
+
+    brief.run(ask())
 
 
-async def test_idle_connection_is_closed(brief: House) -> None:
-    async with Client(brief) as client:
-        await known(client)
-        began = brief.loop.time()
-        assert await client.rest() == b""
-        assert brief.loop.time() - began >= 1.9
+def test_idle_connection_is_closed(brief: House) -> None:
+    async def ask() -> None:
+        async with Client(brief) as client:
+            await known(client)
+            await brief.turn(0.6 * LIMIT)
+            assert (await client.ask(call(text="abc"))).predicted["text"] == 3
+            await brief.turn(1.1 * LIMIT)
+            assert await client.rest() == b""
+
+    brief.run(ask())
 
 
 @pytest.fixture(scope="module")
-async def impatient() -> AsyncIterator[House]:
-    """A head that has begun has to come to its end in half a second."""
-    async with House(receive_timeout=0.5) as opened:
+def impatient() -> Iterator[House]:
+    """A head that has begun has to come to its end in so many seconds."""
+    with House(receive_timeout=LIMIT, keepalive=1000.0, new_loop=TurnedLoop) as opened:
         yield opened
 
 
@@ -641,37 +677,46 @@ BEGINNINGS: dict[str, list[bytes]] = {
 }
 
 
-@pytest.mark.parametrize("after", [0, 0.3, 0.7])
-async def test_head_that_does_not_come_to_its_end_ends_the_connection(
+@pytest.mark.parametrize("after", [0, 0.6, 1.4])
+def test_head_that_does_not_come_to_its_end_ends_the_connection(
     impatient: House, after: float
 ) -> None:
     """Whenever it begins, and whatever was before it."""
 
-    async def ask(kind: str) -> tuple[str, object]:
-        async with Client(impatient) as client:
-            await client.ask(call(text="abc"))
-            await asyncio.sleep(after)
-            await client.ask(call(text="abc"))
-            await client.send(*BEGINNINGS[kind], pause=0.05)
-            try:
-                came = await asyncio.wait_for(client.reader.read(), 25)
-            except asyncio.TimeoutError:
-                return kind, "is kept"
-            return kind, came.count(b"HTTP/1.1 200 OK")
+    async def begin(client: Client, kind: str) -> None:
+        await client.ask(call(text="abc"))
+        await client.send(*BEGINNINGS[kind], pause=0.01)
+        for _ in range("request" in kind):
+            assert (await client.answer()).status == 200
 
-    expected = [(kind, int("request" in kind)) for kind in BEGINNINGS]
-    assert await asyncio.gather(*map(ask, BEGINNINGS)) == expected
+    async def all_of_them() -> None:
+        async with contextlib.AsyncExitStack() as opened:
+            clients = [await opened.enter_async_context(Client(impatient)) for _ in BEGINNINGS]
+            for client in clients:
+                await client.ask(call(text="abc"))
+            await impatient.turn(after * LIMIT)
+            await asyncio.gather(*map(begin, clients, BEGINNINGS))
+            await impatient.turn(1.1 * LIMIT)  # it is looked again if something has come meanwhile
+            await impatient.turn(1.1 * LIMIT)
+            for client in clients:
+                assert await client.rest() == b""
+
+    impatient.run(all_of_them())
 
 
 @pytest.mark.parametrize("extra", [b"", b"\r\n"], ids=["nothing", "line end"])
-async def test_connection_without_a_head_is_kept(impatient: House, extra: bytes) -> None:
-    async with Client(impatient) as client:
-        await known(client)
-        await client.send(extra)
-        await asyncio.sleep(1.2)
-        assert (await client.ask(call(text="abc"))).predicted["text"] == 3
-        await asyncio.sleep(0.7)
-        assert (await client.ask(call(text="abc"))).predicted["text"] == 3
+def test_connection_without_a_head_is_kept(impatient: House, extra: bytes) -> None:
+    async def ask() -> None:
+        async with Client(impatient) as client:
+            await known(client)
+            await client.send(extra)
+            await impatient.turn(1.1 * LIMIT)
+            await impatient.turn(1.1 * LIMIT)
+            assert (await client.ask(call(text="abc"))).predicted["text"] == 3
+            await impatient.turn(1.4 * LIMIT)
+            assert (await client.ask(call(text="abc"))).predicted["text"] == 3
+
+    impatient.run(ask())
 
 
 # --- the log, and failures of the server's own

@@ -1,172 +1,240 @@
-"""The end of a wait that gets nowhere, by a clock that the tests turn."""
+"""Clients that send or take nothing for too long, or send too slowly, in virtual time."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from deepaas.api.patience import Patience
-
-
-class Timer:
-    def __init__(self, when: float, callback: Callable[[], object]) -> None:
-        self.when = when
-        self.callback = callback
-        self.is_cancelled = False
-
-    def cancel(self) -> None:
-        self.is_cancelled = True
-
-
-class Clock:
-    """As much of an event loop as is needed to tell the time."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.timers: list[Timer] = []
-        self.set_so_far = 0
-
-    def time(self) -> float:
-        return self.now
-
-    def call_at(self, when: float, callback: Callable[[], object]) -> Timer:
-        self.set_so_far += 1
-        self.timers.append(Timer(when, callback))
-        return self.timers[-1]
-
-    def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
-        return self.call_at(self.now + seconds, callback)
-
-    def turn(self, seconds: float) -> None:
-        """Let time pass, and what is due happen."""
-        end = self.now + seconds
-        while due := [one for one in self.timers if one.when <= end and not one.is_cancelled]:
-            first = min(due, key=lambda one: one.when)
-            self.timers.remove(first)
-            self.now = max(self.now, first.when)
-            first.callback()
-        self.now = end
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(asyncio, "get_running_loop", lambda: clock)
-    return clock
+from deepaas.api.patience import Arrival, Pace, Patience
+from tests.clock import START, VirtualLoop, in_virtual_time, now, run
 
 
 class Bell:
     """Notes when it rings."""
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._began = clock.now
+    def __init__(self) -> None:
         self.rung: list[float] = []
 
     def __call__(self) -> None:
-        self.rung.append(self._clock.now - self._began)
+        self.rung.append(now() - START)
 
 
 @pytest.fixture
-def bell(clock: Clock) -> Bell:
-    return Bell(clock)
+def bell() -> Bell:
+    return Bell()
 
 
-def test_wait_that_lasts_too_long_is_told_once(clock: Clock, bell: Bell) -> None:
+# --- how long a wait may take
+
+
+@in_virtual_time
+async def test_wait_that_lasts_too_long_is_told_once(bell: Bell) -> None:
     with Patience(10, bell) as patience:
         patience.begin()
-        clock.turn(9.9)
+        await asyncio.sleep(9.9)
         assert bell.rung == []
-        clock.turn(100)
+        await asyncio.sleep(100)
         assert bell.rung == [10]
 
 
-def test_wait_that_has_ended_is_not_told(clock: Clock, bell: Bell) -> None:
+@in_virtual_time
+async def test_wait_that_has_ended_is_not_told(bell: Bell) -> None:
     with Patience(10, bell) as patience:
         patience.begin()
-        clock.turn(9)
+        await asyncio.sleep(9)
         patience.end()
-        clock.turn(100)
+        await asyncio.sleep(100)
     assert bell.rung == []
 
 
-def test_each_wait_has_its_own_time(clock: Clock, bell: Bell) -> None:
+@in_virtual_time
+async def test_each_wait_has_its_own_time(bell: Bell) -> None:
     with Patience(10, bell) as patience:
         for _ in range(5):
             patience.begin()
-            clock.turn(8)
+            await asyncio.sleep(8)
             patience.end()
         patience.begin()
-        clock.turn(30)
+        await asyncio.sleep(30)
     assert bell.rung == [50]
 
 
-def test_wait_after_a_rest_is_told_too(clock: Clock, bell: Bell) -> None:
+@in_virtual_time
+async def test_wait_after_a_rest_is_told_too(bell: Bell) -> None:
     with Patience(10, bell) as patience:
         patience.begin()
         patience.end()
-        clock.turn(30)
+        await asyncio.sleep(30)
         patience.begin()
-        clock.turn(30)
+        await asyncio.sleep(30)
     assert bell.rung == [40]
 
 
-def test_beginning_again_begins_anew(clock: Clock, bell: Bell) -> None:
+@in_virtual_time
+async def test_beginning_again_begins_anew(bell: Bell) -> None:
     with Patience(10, bell) as patience:
         patience.begin()
-        clock.turn(8)
+        await asyncio.sleep(8)
         patience.begin()
-        clock.turn(8)
+        await asyncio.sleep(8)
         assert bell.rung == []
-        clock.turn(2)
+        await asyncio.sleep(3)
     assert bell.rung == [18]
 
 
-def test_zero_is_no_limit(clock: Clock, bell: Bell) -> None:
+@in_virtual_time
+async def test_zero_is_no_limit(bell: Bell) -> None:
     with Patience(0, bell) as patience:
         patience.begin()
-        clock.turn(1e9)
-    assert (bell.rung, clock.set_so_far) == ([], 0)
+        await asyncio.sleep(1e6)
+    assert (bell.rung, timers_so_far()) == ([], 1)  # the one of this test
 
 
-def test_nothing_is_told_after_the_end(clock: Clock, bell: Bell) -> None:
+def timers_so_far() -> int:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    return loop.timers_so_far
+
+
+@in_virtual_time
+async def test_nothing_is_told_after_the_end(bell: Bell) -> None:
     with Patience(10, bell) as patience:
         patience.begin()
-    clock.turn(100)
+    await asyncio.sleep(100)
     assert bell.rung == []
     Patience(10, bell).close()  # it need not have begun
 
 
-def test_many_waits_need_one_timer(clock: Clock, bell: Bell) -> None:
+@in_virtual_time
+async def test_many_waits_need_one_timer(bell: Bell) -> None:
     with Patience(10, bell) as patience:
         for _ in range(1000):
             patience.begin()
-            clock.turn(0.001)
+            await asyncio.sleep(0.001)
             patience.end()
-    assert clock.set_so_far == 1
+    assert timers_so_far() == 1000 + 1  # those of this test, and one
 
 
 _waits = st.lists(st.tuples(st.floats(0, 9.5), st.floats(0, 30)), max_size=10)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(_waits, st.floats(0, 9.5))
 def test_only_the_wait_that_is_too_long_is_told(
-    clock: Clock, waits: list[tuple[float, float]], last: float
+    waits: list[tuple[float, float]], last: float
 ) -> None:
-    bell = Bell(clock)
-    with Patience(10, bell) as patience:
-        for waited, rested in waits:
+    async def wait() -> None:
+        bell = Bell()
+        with Patience(10, bell) as patience:
+            for waited, rested in waits:
+                patience.begin()
+                await asyncio.sleep(waited)
+                patience.end()
+                await asyncio.sleep(rested)
             patience.begin()
-            clock.turn(waited)
-            patience.end()
-            clock.turn(rested)
-        patience.begin()
-        clock.turn(last)
-        assert bell.rung == []
-        clock.turn(10 - last + 0.001)
-        assert len(bell.rung) == 1
+            await asyncio.sleep(last)
+            assert bell.rung == []
+            await asyncio.sleep(10 - last + 0.001)
+            assert len(bell.rung) == 1
+
+    run(wait())
+
+
+# --- how slowly bytes may come
+
+
+@in_virtual_time
+async def test_client_that_sends_nothing_is_too_slow_after_a_window(bell: Bell) -> None:
+    pace = Pace(100, 10, bell)
+    pace.begin()
+    await asyncio.sleep(9.9)
+    assert bell.rung == []
+    await asyncio.sleep(100)
+    assert bell.rung == [10]
+    pace.close()
+
+
+async def drip(pace: Pace, size: int, every: float, times: int) -> None:
+    for _ in range(times):
+        pace.begin()
+        await asyncio.sleep(every)
+        pace.end(size)
+
+
+@in_virtual_time
+async def test_client_that_sends_less_than_the_rate_is_too_slow(bell: Bell) -> None:
+    pace = Pace(100, 10, bell)
+    await drip(pace, 99, every=1, times=10)
+    assert bell.rung == [10]
+    pace.close()
+
+
+@in_virtual_time
+async def test_client_that_sends_faster_than_the_rate_may_take_any_time(bell: Bell) -> None:
+    pace = Pace(100, 10, bell)
+    await drip(pace, 40, every=0.3, times=10_000)
+    assert bell.rung == []
+    pace.close()
+
+
+@in_virtual_time
+async def test_each_window_is_judged_by_its_own_bytes(bell: Bell) -> None:
+    """A client that has been fast has no credit for later."""
+    pace = Pace(100, 10, bell)
+    await drip(pace, 10_000, every=0.9, times=11)
+    await drip(pace, 1, every=0.9, times=20)
+    assert bell.rung[0] == pytest.approx(20)
+    pace.close()
+
+
+@in_virtual_time
+async def test_time_between_two_waits_does_not_count(bell: Bell) -> None:
+    """The server does something else then, and the client may not be able to send."""
+    pace = Pace(100, 10, bell)
+    for _ in range(9):
+        await drip(pace, 1, every=1, times=1)
+        await asyncio.sleep(1000)
+    assert bell.rung == []
+    await drip(pace, 1, every=1, times=1)
+    assert len(bell.rung) == 1
+    pace.close()
+
+
+@in_virtual_time
+async def test_small_rest_may_take_a_whole_window(bell: Bell) -> None:
+    pace = Pace(100, 10, bell)
+    await drip(pace, 1, every=9.9, times=1)
+    pace.close()
+    await asyncio.sleep(1000)
+    assert bell.rung == []
+
+
+@in_virtual_time
+async def test_rate_of_zero_is_no_limit(bell: Bell) -> None:
+    pace = Pace(0, 10, bell)
+    await drip(pace, 0, every=1e5, times=3)
+    assert (bell.rung, timers_so_far()) == ([], 3)  # those of this test
+
+
+@in_virtual_time
+async def test_many_waits_of_a_pace_need_one_timer_for_a_window(bell: Bell) -> None:
+    pace = Pace(1, 10, bell)
+    await drip(pace, 1, every=1 / 128, times=128 * 9)
+    assert timers_so_far() == 128 * 9 + 1
+    pace.close()
+
+
+@in_virtual_time
+async def test_an_arrival_is_watched_for_pauses_and_for_its_pace() -> None:
+    pauses, slow = Bell(), Bell()
+    with Arrival(Patience(10, pauses), Pace(100, 4, slow)) as arrival:
+        for _ in range(3):
+            arrival.begin()
+            await asyncio.sleep(1)
+            arrival.end(200)
+        arrival.begin()
+        await asyncio.sleep(20)
+    await asyncio.sleep(100)
+    assert (pauses.rung, slow.rung) == ([13], [8])

@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import uvloop
 
+from tests.clock import TurnedLoop
 from tests.conftest import Serve
 from tests.serving.inside import LIVE, Client, House
 from tests.serving.segments import predict
@@ -28,12 +29,6 @@ WINDOW = 0.5
 async def house() -> AsyncIterator[House]:
     """A client has to send 500 bytes in each half second."""
     async with House(limits={"rate": 1000, "rate_window": WINDOW}) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-async def patient() -> AsyncIterator[House]:
-    async with House(limits={"rate": 0, "rate_window": 0.1}) as opened:
         yield opened
 
 
@@ -94,26 +89,66 @@ async def test_hundreds_of_dripping_clients_end(house: House) -> None:
     await house.until_nothing_is_under_way()
 
 
-async def test_client_that_sends_fast_enough_takes_as_long_as_it_likes(house: House) -> None:
-    async with Slow(house, b"Content-Length: 30002") as client:
-        await client.drip(b" " * 600, 0.05, 50)  # 12 kB a second, 2.5 s
-        client.writer.write(b"{}")
-        assert b" 200 " in await client.reader.readline()
+LONG_WINDOW = 30.0
 
 
-async def test_small_rest_may_take_a_whole_window(house: House) -> None:
-    async with Slow(house, b"Content-Length: 2") as client:
-        client.writer.write(b"{")
-        await asyncio.sleep(WINDOW / 4)
-        client.writer.write(b"}")
-        assert b" 200 " in await client.reader.readline()
+@pytest.fixture(scope="module")
+def turned() -> Iterator[House]:
+    """A client has to send 1000 bytes in each second, on average over a long window."""
+    limits = {"rate": 1000, "rate_window": LONG_WINDOW}
+    with House(limits=limits, new_loop=TurnedLoop, receive_timeout=0, seconds=2000.0) as opened:
+        yield opened
 
 
-async def test_rate_of_zero_is_no_limit(patient: House) -> None:
-    async with Slow(patient, b"Content-Length: 12") as client:
-        await client.drip(b" ", 0.1, 10)
-        client.writer.write(b"{}")
-        assert b" 200 " in await client.reader.readline()
+async def drip_in_time(house: House, client: Slow, piece: bytes, every: float, count: int) -> None:
+    """Send pieces, and move the clock ahead after each."""
+    for number in range(1, count + 1):
+        client.writer.write(piece)
+        await house.until_received(number * len(piece))
+        await house.turn(every)
+
+
+def test_client_that_sends_fast_enough_takes_as_long_as_it_likes(turned: House) -> None:
+    async def asking() -> None:
+        async with Slow(turned, b"Content-Length: 600002") as client:
+            await drip_in_time(turned, client, b" " * 12_000, 6, 50)  # 2 kB a second
+            client.writer.write(b"{}")
+            assert b" 200 " in await client.reader.readline()
+
+    turned.run(asking())
+
+
+def test_client_that_sends_faster_at_first_is_408_when_it_sends_slower(turned: House) -> None:
+    async def asking() -> None:
+        async with Slow(turned, b"Content-Length: 600002") as client:
+            await drip_in_time(turned, client, b" " * 12_000, 6, 10)
+            await turned.turn(LONG_WINDOW)
+            await turned.turn(LONG_WINDOW)
+            assert b" 408 " in await client.reader.readline()
+
+    turned.run(asking())
+
+
+def test_small_rest_may_take_a_whole_window(turned: House) -> None:
+    async def asking() -> None:
+        async with Slow(turned, b"Content-Length: 2") as client:
+            await drip_in_time(turned, client, b"{", 0.6 * LONG_WINDOW, 1)
+            client.writer.write(b"}")
+            assert b" 200 " in await client.reader.readline()
+
+    turned.run(asking())
+
+
+def test_rate_of_zero_is_no_limit() -> None:
+    async def asking() -> None:
+        async with Slow(patient, b"Content-Length: 12") as client:
+            await drip_in_time(patient, client, b" ", 100, 10)
+            client.writer.write(b"{}")
+            assert b" 200 " in await client.reader.readline()
+
+    limits = {"rate": 0, "rate_window": 0.1}
+    with House(limits=limits, new_loop=TurnedLoop, receive_timeout=0, seconds=2000.0) as patient:
+        patient.run(asking())
 
 
 async def test_time_in_which_the_server_does_not_read_does_not_count(

@@ -396,16 +396,15 @@ def restart_delays(server: Server) -> list[float]:
 
 
 def test_restart_delay_grows_up_to_its_maximum(serve: Serve) -> None:
+    """With the real clock; `serving/test_slot.py` has more delays, in virtual time."""
     bounded = serve({}, "zoo.echo", "zoo.unloadable", "--restart-delay-max", "1")
     unbounded = serve({}, "zoo.echo", "zoo.unloadable")
-    wait_until(lambda: len(restart_delays(unbounded)) >= 3, within=10, what="three restarts")
-    wait_until(lambda: len(restart_delays(bounded)) >= 3, within=10, what="three restarts")
-    first, *following = restart_delays(unbounded)[:3]
-    assert following == [2 * first, 4 * first]
-    assert restart_delays(bounded)[:3] == [1, 1, 1]
+    for server, delays in ((bounded, [1, 1]), (unbounded, [1, 2])):
+        wait_until(lambda server=server: len(restart_delays(server)) >= 2, within=10)  # type: ignore[misc]
+        assert restart_delays(server)[:2] == delays
 
 
-@pytest.mark.parametrize("seconds", [0, 6])
+@pytest.mark.parametrize("seconds", [0, 1])
 def test_stop_timeout_is_how_long_a_stop_waits(seconds: int) -> None:
     """A worker has nothing to do, and does not end all the same. The default is 5 s."""
     server = Server(args=["zoo.hangs", "--stop-timeout", str(seconds)]).start()
@@ -418,6 +417,7 @@ def test_stop_timeout_is_how_long_a_stop_waits(seconds: int) -> None:
     finally:
         server.kill()
     assert took >= seconds
+    assert f"did not end in {seconds} s and is killed" in server.log()
 
 
 # --- the log

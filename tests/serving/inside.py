@@ -24,6 +24,7 @@ from deepaas.model.loading import ModelSource
 from deepaas.serving.crew import CrewOptions
 from deepaas.serving.guard import Guard
 from deepaas.serving.pool import Pool, PoolOptions
+from tests.clock import TurnedLoop
 from tests.serving.segments import Ask, Line, Seen, get
 from tests.support import HOST, ZOO
 
@@ -38,7 +39,7 @@ class House:
     """A model, its pool, and the HTTP server before it; a context manager.
 
     Opened by `async with`, it lives on the loop that runs. Opened by `with`, it has a loop of its
-    own, which runs only while `run` does.
+    own, made by `new_loop`, which runs only while `run` does.
 
     `handled` counts the requests that were parsed: those that went the long way.
     """
@@ -50,8 +51,11 @@ class House:
     receive_timeout: float = 60.0
     limits: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+    new_loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     access_log: logging.Logger | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    crew: dict[str, Any] = field(default_factory=dict)
+    seconds: float = SECONDS
 
     def __post_init__(self) -> None:
         self.handled = 0
@@ -83,7 +87,7 @@ class House:
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def __enter__(self) -> House:
-        self.loop = uvloop.new_event_loop()
+        self.loop = self.new_loop()
         try:
             self.run(self.__aenter__())
         except BaseException:
@@ -104,11 +108,12 @@ class House:
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Let the loop of a house that was opened by `with` run until this work is done."""
-        return self.loop.run_until_complete(asyncio.wait_for(work, SECONDS))
+        return self.loop.run_until_complete(asyncio.wait_for(work, self.seconds))
 
     async def _open(self) -> None:
         name = self.target.partition(".py")[0].rpartition("/")[2].rpartition(".")[2]
-        crew = CrewOptions(workers=self.workers, restart_delay_max=1, log={"level": "CRITICAL"})
+        log: dict[str, object] = {"level": "CRITICAL"}
+        crew = CrewOptions(workers=self.workers, restart_delay_max=1, log=log, **self.crew)
         options = PoolOptions(spill_dir=self.directory, crew=crew, **self.options)
         source = ModelSource(name, self.target, str(self.folder))
         self.pool = Pool(source, options, self._guard)
@@ -166,6 +171,23 @@ class House:
         while not condition():
             assert self.loop.time() < deadline, f"{what} was not so within {within} s"
             await asyncio.sleep(0.005)
+
+    async def turn(self, seconds: float) -> None:
+        """Move the clock of a `TurnedLoop` ahead, and let what is due then happen."""
+        assert isinstance(self.loop, TurnedLoop)
+        self.loop.turn(seconds)
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    async def until_received(self, *sizes: int) -> None:
+        """Wait until the server has received bodies up to these bytes, and waits for their rest."""
+
+        def received() -> list[int]:
+            return sorted(body.total_bytes for body in self.app.settings.limits.receiving)
+
+        await self.until(lambda: received() == sorted(sizes), f"the receipt of {sizes} bytes")
+        for _ in range(10):  # until it has taken them in
+            await asyncio.sleep(0)
 
     async def until_nothing_is_under_way(self) -> None:
         await self.until(lambda: not self.pool.calls and not self.app.active, "an end to all calls")

@@ -172,22 +172,12 @@ def test_body_that_comes_while_the_last_place_is_taken_is_refused(
     wait_no_files(server)
 
 
-# --- --predict-timeout
+# --- --predict-timeout: `test_overtime_inside.py` has more, with a clock that is moved ahead
 
 
 @pytest.fixture(scope="module")
 def hasty_server(serve_all: Serve) -> Server:
     return serve_all({}, "zoo.gated", "--predict-timeout", "2")
-
-
-ROOM = 3.0
-"""Seconds by which one limit is over before the next, for a machine that is busy meanwhile."""
-
-
-@pytest.fixture(scope="module")
-def steady(serve_all: Serve) -> Server:
-    """A prediction may take so long that there is room before and after another begins."""
-    return serve_all({}, "zoo.gated", "--predict-timeout", str(2 * ROOM))
 
 
 @pytest.fixture
@@ -203,27 +193,6 @@ def assert_timed_out(answer: RawAnswer, message: str) -> None:
     assert message in message_of(answer)
 
 
-@EITHER_WAY
-def test_prediction_that_takes_too_long_ends_and_its_worker_is_replaced(
-    hasty: Server, journal: Journal
-) -> None:
-    server = hasty
-    before = len(server.log())
-    journal.prepare(server, "gated")
-    for number in range(3):  # as often as it happens: these are no deaths that make it wait
-        worker = wait_ready(server, "gated")[0]
-        assert_timed_out(
-            ask(server, journal, number, gate="never"), "The prediction took longer than 2 s"
-        )
-        wait_gone([worker])
-        wait_replaced(server, "gated", [worker])
-        answer = predicted(ask(server, journal, 100 + number))
-        assert answer["pid"] != worker
-        assert answer["warmed"] == [answer["pid"]]
-    assert server.log()[before:].count("takes more than 2 s and is killed") == 3
-    assert journal.numbers("end") == [100, 101, 102]
-
-
 @pytest.mark.parametrize("how", ["sleep", "gil"])
 def test_prediction_that_hangs_ends(serve: Serve, how: str) -> None:
     server = serve({}, "zoo.hangs", "--predict-timeout", "2")
@@ -235,59 +204,6 @@ def test_prediction_that_hangs_ends(serve: Serve, how: str) -> None:
     assert predictions(server.predict("hangs")) == successor
 
 
-@EITHER_WAY
-def test_what_waits_in_the_socket_of_a_killed_worker_is_begun_once(
-    steady: Server, journal: Journal
-) -> None:
-    """Also what waits in the server, as the socket takes only some."""
-    server = steady
-    journal.prepare(server, "gated")
-    worker = wait_ready(server, "gated")[0]
-    with begin(server, journal, 0, "never") as running:
-        time.sleep(ROOM)  # or the others would have waited too long when the worker is killed
-        with queue(server, "gated", journal, range(1, 25)) as waiting:
-            assert journal.numbers("begin") == [0]
-            assert_timed_out(running.answer(), "took longer than 6 s")
-            answers = [predicted(caller.answer()) for caller in waiting]
-    assert [one["number"] for one in answers] == list(range(1, 25))
-    assert {one["pid"] for one in answers} == set(pids(server, "gated"))
-    assert worker not in pids(server, "gated")
-    assert journal.numbers("begin") == list(range(25))
-
-
-def test_worker_that_is_killed_harms_no_prediction_of_another(
-    serve: Serve, journal: Journal
-) -> None:
-    server = serve({}, "zoo.gated", "--workers", "2", "--predict-timeout", str(2 * ROOM))
-    wait_ready(server, "gated", 2)
-    with begin(server, journal, 1, "never") as one:
-        time.sleep(ROOM)
-        with begin(server, journal, 2, "gate") as two:
-            assert_timed_out(one.answer(), "took longer than 6 s")
-            journal.open("gate")
-            assert predicted(two.answer())["pid"] == journal.wait_for("begin", 2).pid
-    wait_ready(server, "gated", 2)
-
-
-def test_wait_for_a_worker_is_limited_too(steady: Server, journal: Journal) -> None:
-    server = steady
-    with begin(server, journal, 1, "one") as one, Caller(server) as two, Caller(server) as three:
-        two.predict("gated", journal.args(2, gate="two"))
-        settle(server)
-        three.predict("gated", journal.args(3))
-        began = time.monotonic()
-        time.sleep(ROOM)
-        journal.open("one")
-        assert predicted(one.answer())["number"] == 1
-        journal.wait_for("begin", 2)
-        assert_timed_out(three.answer(), "No worker was free for 6 s")
-        assert time.monotonic() - began >= 2 * ROOM - 0.1
-        journal.open("two")
-        assert predicted(two.answer())["number"] == 2  # it had 6 s from when it began
-        predicted(ask(server, journal, 4))
-    assert journal.numbers("begin") == [1, 2, 4]
-
-
 def test_upload_of_what_takes_too_long_goes_with_its_worker(
     hasty: Server, journal: Journal
 ) -> None:
@@ -295,24 +211,6 @@ def test_upload_of_what_takes_too_long_goes_with_its_worker(
     response = hasty.predict("gated", params=journal.args(1, gate="never"), **form)
     assert response.status_code == 504
     wait_no_files(hasty)
-
-
-def test_async_prediction_that_takes_too_long_is_cancelled_alone(
-    serve: Serve, journal: Journal
-) -> None:
-    server = serve({}, "zoo.gated_async", "--predict-timeout", str(2 * ROOM))
-    worker = pids(server, "gated_async")
-    with Caller(server) as one, Caller(server) as two:
-        one.predict("gated_async", journal.args(1, gate="never"))
-        journal.wait_for("begin", 1)
-        time.sleep(ROOM)
-        two.predict("gated_async", journal.args(2, gate="gate"))
-        journal.wait_for("begin", 2)
-        assert_timed_out(one.answer(), "took longer than 6 s")
-        journal.wait_for("cancelled", 1)
-        journal.open("gate")
-        assert predicted(two.answer())["pid"] == worker[0]
-    assert pids(server, "gated_async") == worker
 
 
 # --- X-Request-Timeout

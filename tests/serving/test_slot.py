@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -10,6 +11,7 @@ import pytest
 
 from deepaas.serving.slot import Slot, launch
 from deepaas.serving.worker import StartError, Worker
+from tests.clock import in_virtual_time, now
 
 
 class Started:
@@ -36,7 +38,7 @@ class Started:
 class Place:
     """A slot, and all that was started for it."""
 
-    def __init__(self, *, start_timeout: float = 60) -> None:
+    def __init__(self, *, start_timeout: float = 60, restart_delay_max: float = 0.01) -> None:
         self.started: list[Started] = []
         self.seated: list[Any] = []
         self.vacated: list[Any] = []
@@ -50,7 +52,7 @@ class Place:
             failed=lambda error: self.failed.append(str(error)),
             waiting=self.waits.append,
             start_timeout=start_timeout,
-            restart_delay_max=0.01,
+            restart_delay_max=restart_delay_max,
         )
 
     def _start(self) -> Worker:
@@ -105,12 +107,111 @@ async def test_one_that_ends_as_soon_as_it_is_ready_has_a_successor() -> None:
     assert place.seated == [successor]
 
 
+@in_virtual_time
 async def test_one_that_is_not_ready_in_time_is_ended() -> None:
-    place = Place(start_timeout=0.05)
-    with pytest.raises(StartError, match=r"was not ready in 0\.05 s .*still warming"):
+    place = Place(start_timeout=3600)
+    began = now()
+    with pytest.raises(StartError, match=r"was not ready in 3600 s .*still warming"):
         await place.slot.replace()
+    assert now() - began == 3600
     assert place.started[0].exited.done()
     assert place.slot.worker is None
+
+
+@in_virtual_time
+async def test_start_timeout_of_0_is_no_limit() -> None:
+    place = Place(start_timeout=0)
+    replacing = asyncio.create_task(place.slot.replace())
+    await asyncio.sleep(1e6)
+    assert not replacing.done()
+    place.started[0].ready.set_result(None)
+    await replacing
+    assert place.seated == place.started
+
+
+# --- how long it takes until the next one is started, in virtual time
+
+
+async def starts(place: Place, number: int, end: Callable[[Started], None]) -> list[float]:
+    """Let each that is started come to its end at once; the seconds between the starts."""
+    times = []
+    for index in range(1, number + 1):
+        while len(place.started) < index:
+            await asyncio.sleep(0.125)
+        times.append(now())
+        end(place.started[index - 1])
+    return [after - before for before, after in itertools.pairwise(times)]
+
+
+def fail(started: Started) -> None:
+    started.ready.set_exception(StartError("cannot be imported: no"))
+
+
+@in_virtual_time
+async def test_delays_between_starts_that_fail_double_up_to_their_maximum() -> None:
+    place = Place(restart_delay_max=10)
+    place.slot.fill()
+    expected = [0.5, 1, 2, 4, 8, 10, 10]
+    assert await starts(place, 8, fail) == expected
+    assert place.waits[:7] == expected
+    assert len(place.failed) == 7
+    await place.slot.close()
+
+
+@in_virtual_time
+async def test_maximum_that_is_shorter_than_the_first_delay_is_kept() -> None:
+    place = Place(restart_delay_max=0.25)
+    place.slot.fill()
+    assert await starts(place, 4, fail) == [0.25, 0.25, 0.25]
+    await place.slot.close()
+
+
+@in_virtual_time
+async def test_time_of_the_next_start_is_known_while_it_is_waited_for() -> None:
+    place = Place(restart_delay_max=60)
+    place.slot.fill()
+    await starts(place, 5, fail)
+    await some_turns()
+    assert place.slot.retry_at == now() + 8
+    assert not place.slot.promising
+    await asyncio.sleep(8)
+    await some_turns()
+    assert place.slot.promising
+    await place.slot.close()
+
+
+async def dies(place: Place, number: int, attributes: dict[str, Any]) -> float:
+    """Let the worker that was started as the `number`th die; the seconds to its successor."""
+    worker = await seated(place, number)
+    vars(worker).update(attributes)
+    began = now()
+    lose(place, worker)
+    while len(place.started) == number:
+        await asyncio.sleep(0.125)
+    return now() - began
+
+
+@pytest.mark.parametrize(
+    ("attributes", "expected"),
+    [
+        ({}, [0, 0.5, 1, 2, 4]),
+        ({"answered": 1}, [0, 0, 0, 0, 0]),
+        ({"doom": "is recycled"}, [0, 0, 0, 0, 0]),
+        ({"died_alone": True}, [0, 0, 0, 0, 0]),
+    ],
+    ids=["no answer", "after an answer", "on purpose", "alone"],
+)
+@in_virtual_time
+async def test_delay_after_a_death_depends_on_what_came_before_it(
+    attributes: dict[str, Any], expected: list[float]
+) -> None:
+    """After the first death without an answer there is none."""
+    place = Place(restart_delay_max=60)
+    place.slot.fill()
+    delays = [await dies(place, number, attributes) for number in range(1, 6)]
+    # The test looks every 0.125 s.
+    assert [delay if delay > 0.125 else 0 for delay in delays] == expected
+    await place.slot.close()
 
 
 # --- emptied, and filled again

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
-import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,8 @@ from deepaas.exceptions import QueueFullError, RequestError, StoppingError
 from deepaas.training import incoming
 from deepaas.training.incoming import Incoming, Places
 from deepaas.training.plan import Workplace
+from tests import clock
+from tests.clock import in_virtual_time, now
 from tests.support import HOST, Server, wait_until
 from tests.training.trainings import Place, Site, stop_server
 
@@ -82,74 +83,39 @@ def directories(site: Site) -> int:
 def test_unfinished_bodies_take_no_place_in_the_queue(
     site: Site, slow_ones: list[Slow], segment: str
 ) -> None:
-    """As many as may run, wait and come in, and some more."""
-    server = site.serve().server
-    slow_ones += [Slow(server, segment) for _ in range(120)]
-    wait_until(lambda: directories(site) == 101, within=20, what="101 requests")
+    """There are more of them than may run and wait."""
+    queued = OPTIONS[segment].replace("incoming", "queued")
+    server = site.serve(queued, "3", OPTIONS[segment], "10").server
+    slow_ones += [Slow(server, segment) for _ in range(6)]
+    wait_until(lambda: directories(site) == 6, within=20, what="six requests")
     for _ in range(3):
         assert ask(server, segment) == 200
 
 
-@pytest.mark.parametrize("segment", KINDS)
 def test_slow_bodies_make_way_for_a_request_that_needs_a_place(
-    site: Site, slow_ones: list[Slow], segment: str
+    site: Site, slow_ones: list[Slow]
 ) -> None:
-    server = site.serve(OPTIONS[segment], "4").server
-    slow_ones += [Slow(server, segment) for _ in range(4)]
-    wait_until(lambda: directories(site) == 4, within=20, what="four requests")
-    assert ask(server, segment, files={"data": ("a", bytes(3_000_000))}) == 200
-    refused = [one for one in slow_ones if one.has_answer]
-    (answer,) = [one.answer() for one in refused]
-    assert " 503 " in answer.split("\r\n")[0]
-    assert "Retry-After: " in answer
-    assert "queue_full" in answer
-    assert OPTIONS[segment] in answer
-    for one in slow_ones:
-        if one not in refused:
-            one.finish()
-            assert " 20" in one.answer().split("\r\n")[0]
-
-
-def test_no_more_requests_are_received_at_once_than_may(site: Site, slow_ones: list[Slow]) -> None:
-    server = site.serve("--max-incoming-trainings", "3").server
-    slow_ones += [Slow(server, "train") for _ in range(20)]
-    most = 0
-
-    def refused() -> int:
-        nonlocal most
-        most = max(most, directories(site))
-        return sum(one.has_answer for one in slow_ones)
-
-    wait_until(lambda: refused() == 17, within=60, what="that the slow ones are refused")
-    assert most <= 2 * 3  # the directory of one that is refused goes a moment later
-    wait_until(lambda: directories(site) == 3, within=20, what="three requests")
-
-
-def test_an_upload_that_is_quick_enough_is_not_refused(site: Site) -> None:
-    trainings = site.serve("--max-incoming-trainings", "1")
-    size = 400_000
-    head = (
-        f"POST {trainings.path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {size}\r\n"
-        "Content-Type: application/json\r\n\r\n"
-    )
-    with (
-        socket.create_connection((HOST, trainings.server.port), timeout=20) as quick,
-        contextlib.ExitStack() as ends,
-    ):
-        quick.sendall(head.encode() + b"{}")
-        wait_until(lambda: directories(site) == 1, within=20)
-        waiting = Slow(trainings.server, "train", b"{}" + b" " * (LENGTH - 2))
-        ends.callback(waiting.connection.close)
-        began = time.monotonic()
-        left = size - 2
-        while left:  # for longer than a body that does not come may take
-            piece = min(left, 40_000)
-            quick.sendall(b" " * piece)
-            left -= piece
-            time.sleep(0.5)
-        assert time.monotonic() - began > incoming.HEAD_START / incoming.SLOW
-        assert b" 200 " in quick.recv(65536)
-        assert " 200 " in waiting.answer()
+    """With the real clock, for both kinds at once; `Places` is tested below in virtual time."""
+    flags = [text for option in OPTIONS.values() for text in (option, "4")]
+    server = site.serve(*flags).server
+    by_kind = {kind: [Slow(server, kind) for _ in range(4)] for kind in KINDS}
+    slow_ones += [one for slow in by_kind.values() for one in slow]
+    wait_until(lambda: directories(site) == 8, within=20, what="eight requests")
+    upload = {"data": ("a", bytes(3_000_000))}
+    with ThreadPoolExecutor() as threads:
+        asking = [threads.submit(ask, server, kind, files=upload) for kind in KINDS]
+        assert [one.result() for one in asking] == [200, 200]
+    for kind, slow in by_kind.items():
+        refused = [one for one in slow if one.has_answer]
+        (answer,) = [one.answer() for one in refused]
+        assert " 503 " in answer.split("\r\n")[0]
+        assert "Retry-After: " in answer
+        assert "queue_full" in answer
+        assert OPTIONS[kind] in answer
+        for one in slow:
+            if one not in refused:
+                one.finish()
+                assert " 20" in one.answer().split("\r\n")[0]
 
 
 def test_slow_bodies_leave_nothing(site: Site, slow_ones: list[Slow]) -> None:
@@ -213,7 +179,13 @@ def test_requests_that_wait_for_a_place_are_told_of_the_end(
         assert "server_stopping" in one.answer()
 
 
-# --- places ----------------------------------------------------------------------------------
+# --- places, in virtual time -----------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def _time_of_the_loop(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "site" not in request.fixturenames:
+        clock.follow(monkeypatch, incoming)
 
 
 @dataclass
@@ -228,9 +200,21 @@ class Bytes:
         self.errors.append(error)
 
 
+class Stuck(Bytes):
+    """A body that does not come. Its request ends when it is refused; `refused` says when."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+
+    def refuse(self, error: RequestError) -> None:
+        super().refuse(error)
+        self.refused.set_result(now())
+
+
 def coming(body: Bytes, age: float = 0.0) -> Incoming:
     place = Workplace(Path("nowhere"))
-    return Incoming("u", "train", place, body, began=time.monotonic() - age)
+    return Incoming("u", "train", place, body, began=now() - age)
 
 
 async def hold(places: Places, one: Incoming, until: asyncio.Event) -> None:
@@ -238,11 +222,18 @@ async def hold(places: Places, one: Incoming, until: asyncio.Event) -> None:
         await until.wait()
 
 
+async def receive(places: Places, body: Stuck) -> None:
+    """Hold a place until the body is refused."""
+    async with places.take(coming(body)):
+        await body.refused
+
+
 async def settle() -> None:
     for _ in range(10):
         await asyncio.sleep(0)
 
 
+@in_virtual_time
 async def test_the_slowest_of_the_slow_bodies_is_refused() -> None:
     places, end = Places(3, "--option"), asyncio.Event()
     bodies = [Bytes(received=10_000), Bytes(received=1_000), Bytes(received=10_000_000)]
@@ -252,23 +243,81 @@ async def test_the_slowest_of_the_slow_bodies_is_refused() -> None:
     await settle()
     assert [len(body.errors) for body in bodies] == [0, 1, 0]
     assert isinstance(bodies[1].errors[0], QueueFullError)
+    assert "--option" in str(bodies[1].errors[0])
     assert not waiting.done()
     end.set()
     await asyncio.gather(*holding, waiting)
 
 
-async def test_a_body_that_has_just_begun_is_not_refused() -> None:
+@in_virtual_time
+async def test_a_body_that_does_not_come_is_refused_when_its_head_start_is_over() -> None:
+    places = Places(1, "--option")
+    first, second = Stuck(), Stuck()
+    began = now()
+    tasks = [asyncio.create_task(receive(places, body)) for body in (first, second)]
+    took = await first.refused - began
+    over = incoming.HEAD_START / incoming.SLOW - 1
+    assert over < took <= over + incoming.LOOK_SECONDS
+    await tasks[0]
+    await asyncio.sleep(3600)  # nobody needs the place of the second one
+    assert second.errors == []
+    tasks[1].cancel()
+
+
+@in_virtual_time
+async def test_a_body_that_comes_quickly_enough_is_not_refused_however_long_it_takes() -> None:
     places, end = Places(1, "--option"), asyncio.Event()
     body = Bytes()
-    first = asyncio.create_task(hold(places, coming(body), end))
+    uploading = asyncio.create_task(hold(places, coming(body), end))
     await settle()
-    second = asyncio.create_task(hold(places, coming(Bytes()), end))
-    await asyncio.sleep(2 * incoming.LOOK_SECONDS)
+    waiting = asyncio.create_task(hold(places, coming(Bytes()), end))
+    for _ in range(3600):
+        await asyncio.sleep(1)
+        body.received += incoming.SLOW
     assert body.errors == []
+    await asyncio.sleep(60)
+    assert len(body.errors) == 1  # it stopped coming
     end.set()
-    await asyncio.gather(first, second)
+    await asyncio.gather(uploading, waiting)
 
 
+@in_virtual_time
+async def test_one_slow_body_makes_way_for_one_request() -> None:
+    places, end = Places(4, "--option"), asyncio.Event()
+    bodies = [Stuck() for _ in range(4)]
+    tasks = [asyncio.create_task(receive(places, body)) for body in bodies]
+    await settle()
+    tasks.append(asyncio.create_task(hold(places, coming(Bytes(is_complete=True)), end)))
+    await asyncio.sleep(3600)
+    assert sum(body.refused.done() for body in bodies) == 1
+    assert repr(places) == "<Places: 4 of 4, 0 wait>"
+    for task in tasks:
+        task.cancel()
+
+
+@in_virtual_time
+async def test_no_more_requests_are_received_at_once_than_may() -> None:
+    places = Places(3, "--option")
+    bodies = [Stuck() for _ in range(20)]
+    inside = most = 0
+
+    async def count(body: Stuck) -> None:
+        nonlocal inside, most
+        async with places.take(coming(body)):
+            inside += 1
+            most = max(most, inside)
+            await body.refused
+            inside -= 1
+
+    tasks = [asyncio.create_task(count(body)) for body in bodies]
+    await asyncio.sleep(3600)
+    assert sum(body.refused.done() for body in bodies) == 17
+    assert (inside, most) == (3, 3)
+    for task in tasks:
+        task.cancel()
+
+
+@in_virtual_time
 async def test_a_place_goes_to_a_request_that_has_all_come_first() -> None:
     places, end = Places(1, "--option"), asyncio.Event()
     ends = [asyncio.Event() for _ in range(3)]
@@ -293,6 +342,7 @@ async def test_a_place_goes_to_a_request_that_has_all_come_first() -> None:
 
 
 @pytest.mark.parametrize("moment", ["waiting", "given"])
+@in_virtual_time
 async def test_a_request_that_leaves_gives_its_place_to_the_next(moment: str) -> None:
     places, end, last = Places(1, "--option"), asyncio.Event(), asyncio.Event()
     first = asyncio.create_task(hold(places, coming(Bytes(True)), end))
@@ -313,6 +363,7 @@ async def test_a_request_that_leaves_gives_its_place_to_the_next(moment: str) ->
     assert repr(places) == "<Places: 0 of 1, 0 wait>"
 
 
+@in_virtual_time
 async def test_requests_that_wait_are_refused_when_the_places_are_closed() -> None:
     places, end = Places(1, "--option"), asyncio.Event()
     first = asyncio.create_task(hold(places, coming(Bytes(True)), end))
