@@ -5,10 +5,8 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-# Most of the time a test waits for another process, so there are more of them than cores.
-JOBS   ?= 4
-# Where the reference release never answers, a test waits for a second.
-REFERENCE_JOBS ?= 8
+# Tests often wait for other processes, so more of them run at once than there are cores.
+JOBS   ?= 5
 PYTEST := $(BIN)/python -m pytest
 # webargs 5.5 is older than the end of distutils.
 LOWEST := .venv-lowest/bin/python -m pytest -W "ignore:distutils Version:DeprecationWarning"
@@ -27,7 +25,7 @@ UNIT   := tests/model tests/test_log.py tests/test_stdio.py tests/test_config.py
 
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help run environments test test-busy test-reference test-lowest test-all test-unit test-fuzz test-chaos test-long test-compat lint format bench bench-before bench-peers bench-training docs clean
+.PHONY: help run environments test test-busy test-reference test-lowest test-all test-unit test-fuzz test-chaos test-long test-variants test-compat lint format bench bench-before bench-peers bench-training docs clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -35,6 +33,7 @@ help:
 # make test-unit    the fast tests, for while you work
 # make test-fuzz    hostile input for FUZZ_MINUTES (60), with random seeds
 # make test-long    all tests that take long
+# make test-variants  those that `make test` leaves out, as each is a variant of another test
 # make test-compat  the behaviour that existing modules and clients rely on, on three environments
 # make test-chaos   what kills, stops, full disks and floods do to busy servers; takes about an hour
 # make lint         ruff and mypy
@@ -102,13 +101,13 @@ test-busy: stress-ng
 	tests/beside_stress.sh 3 $(MAKE) --no-print-directory test
 
 test-reference: $(VENV)/.test .venv-reference/.ready
-	$(PYTEST) tests/compat -n $(REFERENCE_JOBS) -q -rfE --deepaas-run .venv-reference/bin/deepaas-run
+	$(PYTEST) tests/compat -n $(JOBS) -q -rfE --deepaas-run .venv-reference/bin/deepaas-run
 
 test-lowest: .venv-lowest/.ready
 	$(LOWEST) tests/compat tests/model $(INSIDE) -n $(JOBS) -q
 
 test-all: chromium wrk nginx caddy faketime $(VENV)/.test
-	$(PYTEST) -n $(JOBS)
+	$(PYTEST) -m "not long" -n $(JOBS)
 
 test-unit: $(VENV)/.test
 	$(PYTEST) $(UNIT) -n $(JOBS) -q
@@ -119,7 +118,10 @@ FUZZ_MINUTES ?= 60
 test-fuzz: $(VENV)/.test
 	$(BIN)/python -m tests.fuzz.run --minutes $(FUZZ_MINUTES)
 
-test-long: test-chaos test-fuzz
+test-long: test-variants test-chaos test-fuzz
+
+test-variants: $(VENV)/.test
+	$(PYTEST) -m long -n $(JOBS)
 
 test-compat: test-reference $(VENV)/.test .venv-lowest/.ready
 	$(LOWEST) tests/compat -n $(JOBS) -q

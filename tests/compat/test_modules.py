@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Serve
-from tests.support import Server, predictions, run_program, wait_until
+from tests.support import Server, leased_port, predictions, run_program, wait_until
 
 GOOD = {"good": "zoo.echo"}
 
@@ -231,6 +231,8 @@ def test_model_that_fails_harms_no_other_and_says_why(
 def test_without_any_model_it_ends_with_1_and_says_why(
     tmp_path: Path, is_reference: bool, models: dict[str, str], cause: str
 ) -> None:
-    finished = run_program(tmp_path, [], models=models, timeout=2 if is_reference else 30)
+    with leased_port() as port:
+        args = ["--listen-port", str(port)]
+        finished = run_program(tmp_path, args, models=models, timeout=2 if is_reference else 30)
     assert finished.code == 1
     assert cause in finished.output

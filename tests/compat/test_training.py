@@ -165,9 +165,9 @@ def test_dead_process_is_an_error(doomed: Server, patience: float) -> None:
 
 
 @pytest.mark.mended("to cancel is an error of the server")
-def test_cancelled_one_says_so(doomed: Server) -> None:
+def test_cancelled_one_says_so(doomed: Server, patience: float) -> None:
     uuid = begin(doomed, do="wait")["uuid"]
-    answer = doomed.request("DELETE", PATH + uuid)
+    answer = doomed.request("DELETE", PATH + uuid, timeout=patience)
     assert answer.status_code == 200
     assert answer.json()["status"] == "cancelled"
     assert doomed.get(PATH + uuid).json()["status"] == "cancelled"

@@ -75,7 +75,14 @@ WAYS = {
     "text-fails": failure("TextFails"),
     "closed": death("exited with code 1"),
 }
-MOST = [how for how in WAYS if how != "hang-gil"]
+VARIANTS = ("sigsegv", "_exit", "memory", "unpicklable", "text-fails")
+"""Each of these ends as another one does; `make test` has them where they are cheap."""
+
+MOST = [
+    pytest.param(how, marks=pytest.mark.long) if how in VARIANTS else how
+    for how in WAYS
+    if how != "hang-gil"
+]
 """Without the one that takes long and ends as "hang" does."""
 
 

@@ -24,6 +24,11 @@ SOME = ["dictConfig", "shutdown", "silence all", "stdout None", "close 1 and 2",
 some = pytest.mark.parametrize("how", SOME)
 """Each of these changes something else; the others are variants of them."""
 
+mostly_long = pytest.mark.parametrize(
+    "how", [how if how in SOME else pytest.param(how, marks=pytest.mark.long) for how in HOWS]
+)
+"""All of them, where each takes processes of its own."""
+
 LINE = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} \d+ "
 _tokens = itertools.count(1)
 
@@ -100,7 +105,7 @@ def test_asynchronous_prediction_that_fails_is_logged(server: Server, how: str) 
 # --- trainings
 
 
-@hows
+@mostly_long
 def test_training_that_fails_is_logged(server: Server, how: str) -> None:
     token = new_token()
     trainings = Trainings(server, "plain")
