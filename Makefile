@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 # Tests often wait for other processes, so more of them run at once than there are cores.
-JOBS   ?= 5
+JOBS   ?= 4
 PYTEST := $(BIN)/python -m pytest
 # webargs 5.5 is older than the end of distutils.
 LOWEST := .venv-lowest/bin/python -m pytest -W "ignore:distutils Version:DeprecationWarning"

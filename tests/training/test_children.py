@@ -56,7 +56,7 @@ def test_they_stay_up_when_another_model_is_trained(site: Site, place: Place) ->
 
 
 def test_the_workers_are_replaced_though_they_stay_up(site: Site, place: Place) -> None:
-    trainings = site.serve()
+    trainings = site.serve("--reload-after-train")
     ready = "/v2/models/trains/ready"
     before = trainings.server.get(ready).json()["pids"]
     leave_children(trainings, place)

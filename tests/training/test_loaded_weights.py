@@ -20,7 +20,7 @@ class Site(PlainSite):
     """Servers of one model that share a state directory and the files of the model."""
 
     def __init__(self, directory: Path) -> None:
-        super().__init__(directory / "state", MODELS)
+        super().__init__(directory / "state", MODELS, reloads=True)
         self.files = directory / "files"
         self.files.mkdir()
 

@@ -83,6 +83,7 @@ def test_what_waits_is_left_to_a_server_of_its_model(site: Site, places: list[Pl
 def test_model_of_the_same_name_is_not_reloaded_for_an_adopted_training(
     site: Site, place: Place
 ) -> None:
+    site.reloads = True
     mine = site.serve()
     running = mine.begin(place=place)
     place.wait_for_attempt()

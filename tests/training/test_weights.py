@@ -56,6 +56,7 @@ def test_it_is_private_to_the_user(serve: Serve, tmp_path: Path) -> None:
 def test_weights_survive_a_restart_and_a_reinstallation_elsewhere(site: Site) -> None:
     """Each server of the tests has its packages in a directory of its own."""
     site.models = MODELS
+    site.reloads = True
     first = site.serve().server
     train(first, "hello")
     first.stop()
@@ -68,6 +69,7 @@ def test_models_of_one_name_from_different_files_have_different_weights(
     site: Site, tmp_path: Path
 ) -> None:
     site.models = {}
+    site.reloads = True
     words = {}
     for folder in ("a", "b"):
         file = tmp_path / folder / "model.py"

@@ -185,10 +185,13 @@ class Site:
     state: Path
     models: Mapping[str, str] = field(default_factory=lambda: {"trains": "zoo.trains"})
     servers: list[Server] = field(default_factory=list)
+    reloads: bool = False  # whether workers are replaced after a training, which takes a while
 
     def serve(self, *args: str, **kwargs: Any) -> Trainings:
         """Start one more server; the trainings as it shows them."""
-        values = {"models": self.models, "args": ["--state-dir", str(self.state), *args], **kwargs}
+        quick = () if self.reloads else ("--noreload-after-train",)
+        args = ("--state-dir", str(self.state), *quick, *args)
+        values = {"models": self.models, "args": args, **kwargs}
         server = Server(**values)
         self.servers.append(server)
         return Trainings(server.start())
