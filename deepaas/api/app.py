@@ -22,6 +22,7 @@ from deepaas.api.answers import (
 )
 from deepaas.api.body import WRONG_CODING, BodyLimits, is_plainly_chunked, stop_receiving
 from deepaas.api.cross_site import SiteRules
+from deepaas.api.intake import Intake
 from deepaas.api.routing import Handler, Router
 from deepaas.api.unknown import UnknownArguments
 from deepaas.exceptions import BadRequestError, RequestError, StoppingError, StorageError
@@ -81,13 +82,22 @@ class App:
                 answer = LastAnswer.of(BadRequestError(WRONG_CODING))
             else:
                 answer = await self._answer(request)
-            if type(answer) is not JSONAnswer and not answer.prepared:
-                add_common_headers(answer.headers)
+            if type(answer) is not JSONAnswer:  # such an answer has read the whole body
+                self._prepare(request, answer)
             if self.draining or (request._message.upgrade and _wants_no_more_http(request)):
                 answer.force_close()
             return answer
         finally:
             self.active -= 1
+
+    def _prepare(self, request: web.BaseRequest, answer: web.StreamResponse) -> None:
+        """See to the headers of an answer, and to what of the body has not been read."""
+        if not answer.prepared:
+            add_common_headers(answer.headers)
+        if request.content.exception() is not None:
+            answer.force_close()
+        if isinstance(request.protocol, Intake):
+            request.protocol.note_answer(request.content, isinstance(answer, web.Response))
 
     def stop_receiving(self) -> None:
         """Refuse the requests whose bodies have not come yet."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Coroutine
 from typing import Any
 
 from aiohttp import EMPTY_PAYLOAD, StreamReader, web
@@ -89,6 +88,7 @@ class Intake(RequestHandler):
 
     __slots__ = (
         "_answered",
+        "_answered_at_once",
         "_ending",
         "_goes_on",
         "_head_size",
@@ -120,8 +120,9 @@ class Intake(RequestHandler):
         self._is_held_back = False  # whether reading is paused because of that
         self._is_deaf = False  # whether everything else that comes is ignored
         self._payload: StreamReader = EMPTY_PAYLOAD  # of the last request that was parsed
-        self._answered: StreamReader = EMPTY_PAYLOAD  # of the last request that was answered
         self._seen = 0  # the number of requests when that was noted
+        self._answered: StreamReader = EMPTY_PAYLOAD  # the body of the last request with an answer
+        self._answered_at_once = False  # whether that answer was sent in one go
 
     # --- from the client to the parser
 
@@ -264,10 +265,10 @@ class Intake(RequestHandler):
         self._head_size = 0
         self._unfinished.remove(self)
         if not self._payload.is_eof():  # this request is already being answered
-            if self._payload is self._answered:
-                self._send_no_more()
-            else:
+            if self._payload is not self._answered:
                 self._payload.set_exception(error)
+            elif self._answered_at_once:
+                self._send_no_more()
             return
         # aiohttp waits a while for the end of this body, and the client can read the answer.
         endless = StreamReader(self, 2**16, loop=self._loop)
@@ -277,22 +278,18 @@ class Intake(RequestHandler):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def finish_response(self, request: web.BaseRequest, *args: Any) -> Coroutine[Any, Any, Any]:
-        """Send the answer. If the body of the request has failed, it is the last answer."""
-        self._answered = request.content
-        if request.content.exception() is None:
-            return super().finish_response(request, *args)
-        return self._finish_last(request, *args)
+    def note_answer(self, body: StreamReader, at_once: bool) -> None:
+        """The request with this body has its answer, which is sent in one go, or bit by bit.
 
-    async def _finish_last(
-        self, request: web.BaseRequest, answer: web.StreamResponse, *args: Any
-    ) -> Any:
-        # aiohttp ignores the rest of the body for a while, and the client can read the answer.
-        request.content.set_exception(None)  # type: ignore[arg-type]
-        answer.force_close()
-        finished = await super().finish_response(request, answer, *args)
-        self._send_no_more()
-        return finished
+        aiohttp reads and ignores the rest of the body for a while. An error in it changes nothing
+        any more, and is not the server's.
+        """
+        self._answered = body
+        self._answered_at_once = at_once
+        if body.exception() is not None:
+            body.set_exception(None)  # type: ignore[arg-type]
+            if at_once:
+                self._loop.call_soon(self._send_no_more)  # when the answer has been written
 
     def _send_no_more(self) -> None:
         """Tell the client that there is nothing more to read."""

@@ -228,8 +228,9 @@ async def test_malformed_chunks_are_400_at_once(house: House, chunks: bytes, pau
     [
         (b"/v2/models/gated/predict/", b"\r\n--B\r\n\r\n\r\n", b"400"),
         (b"/v2/models/gated/predictions", b"", b"404"),
+        (b"/v2/models/", b"", b"405"),
     ],
-    ids=["400", "404"],
+    ids=["400", "404", "405"],
 )
 async def test_a_body_that_becomes_malformed_behind_its_answer_is_no_error_of_the_server(
     house: House, path: bytes, form: bytes, status: bytes, chunks: bytes, pause: float
