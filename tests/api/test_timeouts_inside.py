@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -195,6 +196,12 @@ def test_receive_timeout_of_0_is_no_limit(unlimited: House) -> None:
 # --- --send-timeout
 
 
+def take_little(client: Client) -> None:
+    """Let the system hold little for the client; otherwise it may take tens of megabytes."""
+    sock = client.writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 128 * 1024)
+
+
 async def until_stuck(house: House) -> None:
     """Wait until the server holds bytes that the client does not take."""
     still = 0
@@ -212,6 +219,7 @@ def test_client_that_takes_nothing_is_cut_off(house: House, journal: Journal, ki
         pids = house.pool.pids
         async with Client(house) as client:
             client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            take_little(client)
             await client.send(noted(journal, 1, **REPLIES[kind]).data)
             await until_stuck(house)
             await house.turn(LESS)
@@ -233,6 +241,7 @@ def test_client_that_takes_slowly_but_surely_gets_all(house: House, journal: Jou
     async def asking() -> None:
         async with Client(house) as client:
             transport = client.writer.transport
+            take_little(client)
             await client.send(noted(journal, 1, **REPLIES["file"]).data)
             for _ in range(3):
                 await client.reader.readexactly(16 * MEGABYTE)
