@@ -6,7 +6,7 @@ COMPANY_SECONDS = 0.25
 
 
 class Company:
-    """How many calls a worker has had at once of late: how many may come together again."""
+    """Counts how many calls a worker recently had at once. As many may soon come together again."""
 
     def __init__(self) -> None:
         self._period = 0

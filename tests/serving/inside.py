@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import uvloop
@@ -71,12 +70,7 @@ class House:
             raise
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         try:
             await asyncio.wait_for(self._close(), SECONDS)
         finally:
@@ -95,14 +89,9 @@ class House:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         try:
-            self.run(self.__aexit__(kind, error, traceback))
+            self.run(self.__aexit__())
         finally:
             self.loop.close()
 

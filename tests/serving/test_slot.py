@@ -205,7 +205,7 @@ async def dies(place: Place, number: int, attributes: dict[str, Any]) -> float:
 async def test_delay_after_a_death_depends_on_what_came_before_it(
     attributes: dict[str, Any], expected: list[float]
 ) -> None:
-    """After the first death without an answer there is none."""
+    """The first worker that dies without an answer is replaced without a delay."""
     place = Place(restart_delay_max=60)
     place.slot.fill()
     delays = [await dies(place, number, attributes) for number in range(1, 6)]
