@@ -123,11 +123,20 @@ class Database:
     def close(self) -> None:
         self._db.close()
 
-    def make_room(self) -> None:
-        """Give the reserve back to the disk."""
-        self._reserve.release()
+    def insist(self, change: Callable[[], T]) -> T:
+        """Make a change; where the disk is full, make room for it and try again.
 
-    def reuse_log(self) -> None:
+        A training that fills the disk takes that room at once: an end is worth it, nothing that can
+        wait is.
+        """
+        for make_room in (self._reserve.release, self._reuse_log):
+            try:
+                return change()
+            except DiskFullError:  # noqa: PERF203
+                make_room()
+        return change()
+
+    def _reuse_log(self) -> None:
         """Have the next change written where older ones lie in the write-ahead log."""
         with contextlib.suppress(sqlite3.Error):
             self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
@@ -194,12 +203,7 @@ def on_full_disk_too(
 
     @functools.wraps(method)
     def insist(database: D, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        for make_room in (database.make_room, database.reuse_log):
-            try:
-                return method(database, *args, **kwargs)
-            except DiskFullError:  # noqa: PERF203
-                make_room()
-        return method(database, *args, **kwargs)
+        return database.insist(lambda: method(database, *args, **kwargs))
 
     return insist
 

@@ -248,6 +248,7 @@ class Keeper:
         if duration is None and self._called_at:
             duration = time.monotonic() - self._called_at
         now = time.time()
+        self._backoff.hurry()  # what had to wait for room, and for the work to end
         self._save(lambda: self._store.finish(self._plan.uuid, ending, progress, now, duration))
 
     # --- what is done
@@ -347,7 +348,8 @@ class Keeper:
     def _try_to_save(self) -> None:
         try:
             while self._unsaved:
-                self._unsaved[0]()
+                change = self._unsaved[0]
+                self._store.insist(change) if self._ending else change()
                 del self._unsaved[0]
             self._backoff.reset()
         except StorageError as error:

@@ -53,7 +53,8 @@ class Weights:
 
     async def note_problem(self, record: Record, problem: str) -> None:
         """Note why the weights were not loaded. A later worker may load them all the same."""
-        await self._state.do(self._state.store.note_weights, record.uuid, None, problem)
+        store = self._state.store
+        await self._state.do(store.insist, lambda: store.note_weights(record.uuid, None, problem))
 
     async def look(self) -> None:
         """Note which weights all workers have loaded that take calls."""

@@ -220,14 +220,18 @@ class Store(Database):
             started=time.time(),
         )
 
-    @on_full_disk_too
     def working(self, uuid: str, pid: int) -> Record | None:
-        """The process that does the work has been started."""
+        """The process that does the work has been started.
+
+        The reserve is not released for it, as this process may be filling the disk.
+        """
         return self._step(uuid, ("running",), pid=pid)
 
-    @on_full_disk_too
     def loaded(self, uuid: str, seconds: float) -> None:
-        """The model was loaded and warmed in so many seconds, and its function is called now."""
+        """The model was loaded and warmed in so many seconds, and its function is called now.
+
+        The reserve is not released for it, as that function may be filling the disk.
+        """
         with self._writing():
             self._db.execute(
                 "INSERT INTO details (uuid, load_seconds) SELECT uuid, ? FROM records "
@@ -236,10 +240,9 @@ class Store(Database):
                 (seconds, uuid),
             )
 
-    @on_full_disk_too
     def note_weights(self, uuid: str, loaded: float | None, problem: str = "") -> None:
         """The weights of a training were loaded at the time `loaded`, or were not because of a
-        problem. Once they were loaded, nothing changes that."""
+        problem. Once they were loaded, nothing changes that. It can wait for room."""
         with self._writing():
             self._db.execute(
                 "UPDATE details SET weights_loaded = ?, weights_problem = ? "
@@ -364,10 +367,17 @@ class Store(Database):
         off, as nothing but the settable clock could say for how long that was.
         """
         with contextlib.suppress(DiskFullError):  # records are removed all the same
-            return self._note_ages(boot, up)
+            try:
+                return self._note_ages(boot, up)
+            except DiskFullError:
+                if self._some_ended_unnoted():  # the removal of their files makes room one day
+                    return self.insist(lambda: self._note_ages(boot, up))
         return self._clock_base(boot, up) + up
 
-    @on_full_disk_too
+    def _some_ended_unnoted(self) -> bool:
+        condition = f"WHERE status IN ({_MARKS}) AND ended IS NULL LIMIT 1"
+        return bool(self._select(condition, *ENDED))
+
     def _note_ages(self, boot: str, up: float) -> float:
         with self._writing():
             base = self._clock_base(boot, up)

@@ -39,8 +39,8 @@ def site(disk: Disk) -> Iterator[Site]:
     yield from site_on(disk)
 
 
-def site_on(disk: Disk) -> Iterator[Site]:
-    site = Site(disk.path / "state", MODELS)
+def site_on(disk: Disk, models: dict[str, str] = MODELS) -> Iterator[Site]:
+    site = Site(disk.path / "state", models)
     try:
         yield site
     finally:
@@ -209,6 +209,21 @@ def test_cancelling_ends_what_goes_on_to_fill_the_disk(
     assert trainings.delete(uuid).status_code == 200
     assert trainings.list() == []
     assert free(disk) > DISK_BYTES // 2
+
+
+def test_reserve_is_kept_for_the_end_of_what_fills_the_disk(disk: Disk) -> None:
+    """What else is to be written of a training waits, as the training would take that room."""
+    with contextlib.contextmanager(site_on)(disk, {"filling": "zoo.filling_early"}) as site:
+        trainings = fills(site.serve("--sweep-interval", "0.2"))
+        uuid = trainings.begin()
+        wait_until(lambda: trainings.get(uuid)["status"] == "running", within=20)
+        wait_until(lambda: free(disk) == 0, within=20, what="that the disk is full")
+        time.sleep(1)  # for the record that it is loaded, and for sweeps
+        assert reserve(site) >= RESERVE_BYTES
+        assert trainings.delete(uuid).json()["status"] == "cancelled"
+        assert trainings.get(uuid)["status"] == "cancelled"
+        trainings.wait_gone(uuid)
+        assert trainings.delete(uuid).status_code == 200
 
 
 def test_cancelling_ends_all_processes(site: Site, disk: Disk, place: Place) -> None:
