@@ -114,7 +114,7 @@ def measure_predictions(server: Server, rate: int, options: argparse.Namespace) 
 
 def measure_list(server: Server, options: argparse.Namespace) -> list[float]:
     """Milliseconds for the list of so many records, each with arguments and a result."""
-    from deepaas.training.store import Ending, Store
+    from deepaas.jobs.store import Ending, Store
 
     state = server.home / "state" / "deepaas"
     store = Store(state)

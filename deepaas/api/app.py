@@ -13,22 +13,22 @@ from aiohttp import hdrs, web
 from aiohttp.http import HttpProcessingError
 
 from deepaas.api.access import hide_secrets, may_hold_secrets, shown_target
-from deepaas.api.answers import (
+from deepaas.api.body import WRONG_CODING, BodyLimits, is_plainly_chunked, stop_receiving
+from deepaas.api.cross_site import SiteRules
+from deepaas.api.intake import Intake
+from deepaas.api.responses import (
     JSONAnswer,
     LastAnswer,
     add_common_headers,
     answer_for,
     error_answer,
 )
-from deepaas.api.body import WRONG_CODING, BodyLimits, is_plainly_chunked, stop_receiving
-from deepaas.api.cross_site import SiteRules
-from deepaas.api.intake import Intake
 from deepaas.api.routing import Handler, Router
 from deepaas.api.unknown import UnknownArguments
 from deepaas.exceptions import BadRequestError, RequestError, StoppingError, StorageError
+from deepaas.jobs.service import Manager
 from deepaas.log import Tail
 from deepaas.serving.pool import Pool
-from deepaas.training.manager import Manager
 
 logger = logging.getLogger("deepaas.api")
 

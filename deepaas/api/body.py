@@ -13,7 +13,7 @@ from aiohttp import HttpVersion11, StreamReader, hdrs, web
 from deepaas.api.encodings import PIECE, Decompressor, content_coding
 from deepaas.api.files import RequestFiles
 from deepaas.api.forms import Form
-from deepaas.api.patience import Arrival, Pace, Patience
+from deepaas.api.stall_timer import Arrival, Pace, Patience
 from deepaas.exceptions import (
     BadRequestError,
     RequestError,

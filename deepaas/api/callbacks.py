@@ -32,8 +32,8 @@ from deepaas.exceptions import (
     ConfigurationError,
     StorageError,
 )
-from deepaas.training.request import write_private
-from deepaas.training.store import Notice, Record
+from deepaas.jobs.store import Notice, Record
+from deepaas.protocol.call_files import write_private
 
 if TYPE_CHECKING:
     import aiohttp

@@ -13,7 +13,7 @@ from typing import Any
 from aiohttp import EMPTY_PAYLOAD, StreamReader, web
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
-from deepaas.api.answers import LastAnswer
+from deepaas.api.responses import LastAnswer
 from deepaas.exceptions import BadRequestError, HeadTooLargeError, RequestError
 
 logger = logging.getLogger("deepaas.api")

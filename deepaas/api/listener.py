@@ -16,7 +16,7 @@ import random
 import socket
 import struct
 
-from deepaas.api.express import Connection, Server
+from deepaas.api.fast_path import Connection, Server
 
 logger = logging.getLogger("deepaas")
 

@@ -9,7 +9,6 @@ from aiohttp import web
 
 import deepaas
 from deepaas.api import openapi_records
-from deepaas.api.answers import json_answer
 from deepaas.api.app import App
 from deepaas.api.openapi_names import add_definitions, renamed
 from deepaas.api.openapi_parts import (
@@ -24,6 +23,7 @@ from deepaas.api.openapi_parts import (
     response,
     text,
 )
+from deepaas.api.responses import json_answer
 from deepaas.model.v2.media import ANY, JSON
 from deepaas.model.v2.streams import EVENTS, NDJSON
 from deepaas.serving.pool import Pool

@@ -30,17 +30,17 @@ from deepaas.cmd.trainings import callback_options, open_trainings
 from deepaas.cmd.turns import ask_for_short_turns
 from deepaas.exceptions import ConfigurationError
 from deepaas.model import loading
-from deepaas.serving.crew import CrewOptions
+from deepaas.protocol.messages import Limits
 from deepaas.serving.guard import Guard
-from deepaas.serving.messages import Limits
 from deepaas.serving.pool import Pool, PoolOptions
+from deepaas.serving.worker_supervisor import CrewOptions
 
 if TYPE_CHECKING:
     from oslo_config.cfg import ConfigOpts
 
     from deepaas.api import App
     from deepaas.api.callbacks import CallbackOptions
-    from deepaas.training.manager import Manager
+    from deepaas.jobs.service import Manager
 
 logger = logging.getLogger("deepaas")
 
@@ -318,7 +318,7 @@ class Server:
         from aiohttp import web
 
         from deepaas.api.access import AccessLog, AccessLogger
-        from deepaas.api.express import Server
+        from deepaas.api.fast_path import Server
         from deepaas.api.listener import Listener
 
         access_logger = logging.getLogger("deepaas.access")

@@ -19,11 +19,11 @@ from deepaas.exceptions import (
     ReloadInProgressError,
     StorageError,
 )
+from deepaas.jobs.scheduler import TrainingOptions
+from deepaas.jobs.service import Manager
+from deepaas.jobs.spec import Limits
 from deepaas.model.loading import ModelSource
 from deepaas.serving.pool import Pool
-from deepaas.training.manager import Manager
-from deepaas.training.plan import Limits
-from deepaas.training.runner import TrainingOptions
 
 if TYPE_CHECKING:
     from oslo_config.cfg import ConfigOpts

@@ -1,6 +1,6 @@
 """The guard, as the server sees it: a small process that cleans up when the server was killed.
 
-See `deepaas.serving.guard_process` for what it does. A guard that has ended is replaced by another
+See `deepaas.guard.main` for what it does. A guard that has ended is replaced by another
 one. In the meantime the kernel would end the workers with their server, but not what they have
 started.
 """
@@ -15,8 +15,8 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from deepaas.guard.main import MARK, kill_session
 from deepaas.processes import how_it_ended, own_children
-from deepaas.serving.guard_process import MARK, kill_session
 
 if TYPE_CHECKING:
     import asyncio
@@ -31,7 +31,7 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__
 _BOOTSTRAP = """\
 import sys
 sys.path.append(sys.argv[1])
-from deepaas.serving.guard_process import watch
+from deepaas.guard.main import watch
 watch(sys.argv[2])
 """
 

@@ -17,12 +17,12 @@ from deepaas.exceptions import (
 )
 from deepaas.model.loading import ModelSource
 from deepaas.model.v2.exchange import Call, Reply
-from deepaas.serving import messages
-from deepaas.serving.calls import SUSPENDED, Calls, PoolOptions
-from deepaas.serving.clerk import Clerk
+from deepaas.protocol import messages
+from deepaas.serving.dispatcher import SUSPENDED, Calls, PoolOptions
 from deepaas.serving.guard import Guard
 from deepaas.serving.prediction import Check
-from deepaas.serving.worker import StartError, Worker
+from deepaas.serving.validation_worker import Clerk
+from deepaas.serving.worker_handle import StartError, Worker
 
 __all__ = ["Pool", "PoolOptions"]
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from deepaas.exceptions import RequestError
 from deepaas.model.v2.exchange import Reply
-from deepaas.serving import messages
+from deepaas.protocol import messages
 
 if TYPE_CHECKING:
-    from deepaas.serving.worker import Worker
+    from deepaas.serving.worker_handle import Worker
 
 
 class StreamFailedError(RequestError):

@@ -15,8 +15,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import RawTestServer, make_mocked_request
 
-from deepaas.api import answers
-from deepaas.api.answers import (
+from deepaas.api import responses as answers
+from deepaas.api.responses import (
     FileAnswer,
     StreamAnswer,
     answer_for,

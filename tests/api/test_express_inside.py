@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from deepaas.api import express
+from deepaas.api import fast_path as express
 from tests.clock import TurnedLoop
 from tests.serving.callers import Journal
 from tests.serving.inside import LIVE, Client, House

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from deepaas.api.forms import Form, _write_all
 from deepaas.exceptions import BadRequestError, RequestError, TooLargeError
 from deepaas.model.v2.exchange import Call
-from deepaas.serving.messages import encode_meta
+from deepaas.protocol.messages import encode_meta
 from tests.api.conftest import Read
 from tests.api.form_bodies import CONTENT_TYPE, END, Uploads, part
 

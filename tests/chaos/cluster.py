@@ -30,10 +30,10 @@ EACH_WORKERS = {"socket": 4, "anon_inode": 1}
 """The descriptors that a server has for each of its workers."""
 
 ROLES = {
-    "guard_process import watch": "guard",
-    "serving import process": "worker",
-    "training import keeper": "keeper",
-    "training import process": "training",
+    "deepaas.guard.main import watch": "guard",
+    "deepaas.worker import main": "worker",
+    "deepaas.jobs.supervisor import": "supervisor",
+    "deepaas.jobs.child import": "training",
 }
 
 
@@ -146,7 +146,7 @@ class Cluster:
         own = {pid for server in self.servers for pid in _family(server.pid)}
         found = [f"a zombie: {pid}" for pid in own if _is_zombie(pid)]
         for one in self.members():
-            if one.process.pid not in own or one.role in ("keeper", "training"):
+            if one.process.pid not in own or one.role in ("supervisor", "training"):
                 with contextlib.suppress(psutil.Error):
                     found.append(f"{one.process.pid} {one.process.cmdline()}")
         return found
@@ -243,7 +243,7 @@ def _is_zombie(pid: int) -> bool:
 
 def _is_worker(pid: int) -> bool:
     with contextlib.suppress(psutil.Error):
-        return "serving import process" in " ".join(psutil.Process(pid).cmdline())
+        return "deepaas.worker import main" in " ".join(psutil.Process(pid).cmdline())
     return False
 
 

@@ -16,8 +16,9 @@ import psutil
 from tests.chaos.cluster import Cluster, Member
 
 SERVER_AND_GUARD = "server and guard"
-KILLED = ("worker", "worker", "guard", "keeper", "training", "server", "server", SERVER_AND_GUARD)
-STOPPED = ("worker", "worker", "guard", "keeper", "training", "server")
+_ONE = ("guard", "supervisor", "training")
+KILLED = ("worker", "worker", *_ONE, "server", "server", SERVER_AND_GUARD)
+STOPPED = ("worker", "worker", "guard", "supervisor", "training", "server")
 
 
 def moments(chance: random.Random, number: int, seconds: float) -> list[float]:

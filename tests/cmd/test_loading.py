@@ -346,7 +346,7 @@ def test_calls_of_the_server_itself_are_shown_for_debugging_alone(
         rf'  File "{file}", line 20, in warm\n.*\n(    [~^]+\n)?  File "{file}", line 13, in stay\n'
     )
     assert re.search(said + own + calls, finished.stdout)
-    assert ("serving/host.py" in finished.output) is bool(flags)
+    assert ("worker/host.py" in finished.output) is bool(flags)
     assert finished.output.count("no warming today") == 1
 
 

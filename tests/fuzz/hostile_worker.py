@@ -11,7 +11,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from deepaas.serving import messages
+from deepaas.protocol import messages
 from deepaas.serving.prediction import Awaited, Prediction
 from tests.fuzz.mutations import cut, places
 from tests.fuzz.parsers import (

@@ -17,7 +17,7 @@ from deepaas import exact_json
 from deepaas.api.forms import Form
 from deepaas.exceptions import RequestError
 from deepaas.model.v2.exchange import Call, FilePart, Reply
-from deepaas.serving import messages
+from deepaas.protocol import messages
 from tests.api.form_bodies import CONTENT_TYPE, Uploads
 from tests.fuzz.mutations import cut, mutated, of_tokens
 from tests.fuzz.over_http import FORM_TOKENS, JSON_TOKENS

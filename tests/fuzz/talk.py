@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from deepaas.api.express import Connection
+from deepaas.api.fast_path import Connection
 from tests.serving.inside import House
 from tests.support import HOST
 

@@ -18,11 +18,11 @@ from aiohttp import web
 from deepaas.api import App, Settings, create_app
 from deepaas.api.access import AccessLog, AccessLogger
 from deepaas.api.body import BodyLimits
-from deepaas.api.express import Connection, Server
+from deepaas.api.fast_path import Connection, Server
 from deepaas.model.loading import ModelSource
-from deepaas.serving.crew import CrewOptions
 from deepaas.serving.guard import Guard
 from deepaas.serving.pool import Pool, PoolOptions
+from deepaas.serving.worker_supervisor import CrewOptions
 from tests.clock import TurnedLoop
 from tests.serving.segments import Ask, Line, Seen, get
 from tests.support import HOST, ZOO

@@ -11,10 +11,10 @@ import tempfile
 from collections.abc import Sequence
 
 from deepaas.model.v2.exchange import Call
-from deepaas.serving import messages
+from deepaas.protocol import messages
 from deepaas.serving.guard import MARK
 from deepaas.serving.prediction import Awaited, Prediction
-from deepaas.serving.worker import Worker
+from deepaas.serving.worker_handle import Worker
 
 SECONDS = 20.0
 READY = messages.Ready({"calling": {"kind": "many", "at_once": 5}})

@@ -25,9 +25,9 @@ from hypothesis import strategies as st
 from deepaas.exceptions import NotReadyError, RequestError
 from deepaas.model.loading import ModelSource
 from deepaas.model.v2.exchange import Call, Reply
-from deepaas.serving.crew import CrewOptions
 from deepaas.serving.guard import Guard
 from deepaas.serving.pool import Pool, PoolOptions
+from deepaas.serving.worker_supervisor import CrewOptions
 from tests.conftest import Serve
 from tests.serving.conversation import together
 from tests.support import HOST, ZOO, Server

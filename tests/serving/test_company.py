@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepaas.serving.company import COMPANY_SECONDS, Company
+from deepaas.serving.concurrency import COMPANY_SECONDS, Company
 
 PERIOD = COMPANY_SECONDS
 

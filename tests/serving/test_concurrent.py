@@ -17,10 +17,10 @@ from deepaas.model.v2.failures import reply_to
 from deepaas.model.v2.results import encode
 from deepaas.model.v2.streams import stream_type
 from deepaas.model.v2.wrapper import ModelWrapper
-from deepaas.serving import messages
-from deepaas.serving.concurrent import Concurrent
-from deepaas.serving.messages import Cancel, Closed, Opened, Part, ReplyMessage, Taken
-from deepaas.serving.outlet import Control, Outlet
+from deepaas.protocol import messages
+from deepaas.protocol.messages import Cancel, Closed, Opened, Part, ReplyMessage, Taken
+from deepaas.worker.concurrent import Concurrent
+from deepaas.worker.reply_sender import Control, Outlet
 
 SECONDS = 60.0
 

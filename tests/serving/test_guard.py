@@ -18,9 +18,9 @@ import httpx
 import psutil
 import pytest
 
-from deepaas.serving import messages
+from deepaas.protocol import messages
 from deepaas.serving.guard import Guard
-from deepaas.serving.worker import Worker
+from deepaas.serving.worker_handle import Worker
 from tests.conftest import Serve
 from tests.serving.processes import answers, killed_at_the_end, lives, pids, wait_gone
 from tests.support import Server, wait_until
@@ -31,7 +31,7 @@ def guards_of(server: Server) -> list[int]:
     found = []
     for process in psutil.Process(server.pid).children():
         with contextlib.suppress(psutil.NoSuchProcess):
-            if "deepaas.serving.guard" in " ".join(process.cmdline()):
+            if "deepaas.guard.main" in " ".join(process.cmdline()):
                 found.append(process.pid)
     return found
 

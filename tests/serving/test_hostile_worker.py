@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from deepaas.model.v2.exchange import Reply
-from deepaas.serving.messages import (
+from deepaas.protocol.messages import (
     Cancel,
     Closed,
     Opened,

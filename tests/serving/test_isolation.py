@@ -86,7 +86,7 @@ def test_server_imports_no_model_and_nothing_that_models_need(tmp_path: Path) ->
     assert "deepaas.serving.pool" in loaded
     packages = {name.partition(".")[0] for name in loaded}
     assert not packages & {"zoo", "mine", "numpy", "marshmallow", "webargs", "werkzeug"}
-    assert not [name for name in loaded if name.startswith("deepaas.serving.host")]
+    assert not [name for name in loaded if name.startswith("deepaas.worker.host")]
 
 
 NAMES_PACKAGES = """

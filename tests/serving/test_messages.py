@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepaas.model.v2.exchange import Call, FilePart, Reply
-from deepaas.serving.messages import (
+from deepaas.protocol.messages import (
     ALONE,
     CALL_HEADER,
     MAX_LINE,

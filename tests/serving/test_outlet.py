@@ -15,8 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepaas.model.v2.exchange import Reply
-from deepaas.serving import outlet as outlet_module
-from deepaas.serving.messages import (
+from deepaas.protocol.messages import (
     MAX_INLINE,
     Cancel,
     Closed,
@@ -30,7 +29,8 @@ from deepaas.serving.messages import (
     encode_control,
     encode_reply,
 )
-from deepaas.serving.outlet import PIECE, Control, Flow, Outlet, pieces
+from deepaas.worker import reply_sender as outlet_module
+from deepaas.worker.reply_sender import PIECE, Control, Flow, Outlet, pieces
 
 # --- pieces
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from deepaas.exceptions import PredictTimeoutError, RequestError, WorkerDiedError
 from deepaas.model.v2.exchange import Reply
-from deepaas.serving.messages import Closed
+from deepaas.protocol.messages import Closed
 from deepaas.serving.prediction import Awaited, Prediction, ReplyStream, StreamFailedError
 
 # --- streams

@@ -9,8 +9,8 @@ from typing import Any, cast
 
 import pytest
 
-from deepaas.serving.slot import Slot, launch
-from deepaas.serving.worker import StartError, Worker
+from deepaas.serving.worker_handle import StartError, Worker
+from deepaas.serving.worker_slot import Slot, launch
 from tests.clock import in_virtual_time, now
 
 

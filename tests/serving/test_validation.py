@@ -24,12 +24,12 @@ from deepaas.exceptions import (
     WorkerDiedError,
 )
 from deepaas.model.v2.exchange import Call, FilePart, Reply
-from deepaas.serving import clerk as clerk_module
-from deepaas.serving import messages
+from deepaas.protocol import messages
 from deepaas.serving import pool as pool_module
-from deepaas.serving.crew import CrewOptions
+from deepaas.serving import validation_worker as clerk_module
 from deepaas.serving.guard import MARK
 from deepaas.serving.pool import Pool
+from deepaas.serving.worker_supervisor import CrewOptions
 from tests.serving.inside import House
 
 new_loop = uvloop.new_event_loop

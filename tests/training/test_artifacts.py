@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepaas.training import artifacts
-from deepaas.training.artifacts import list_files, open_file
+from deepaas.jobs import artifacts
+from deepaas.jobs.artifacts import list_files, open_file
 
 
 @pytest.fixture

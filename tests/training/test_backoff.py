@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from deepaas.training import backoff
-from deepaas.training.backoff import Backoff
+from deepaas.jobs import backoff
+from deepaas.jobs.backoff import Backoff
 from tests import clock
 from tests.clock import in_virtual_time, now
 

@@ -14,6 +14,7 @@ from tests.training.trainings import (
     Place,
     Site,
     Trainings,
+    keeper_of,
     kill_server,
     of_training,
     stop_server,
@@ -96,8 +97,7 @@ def test_they_end_when_the_server_was_killed(site: Site, place: Place, again: bo
 def test_they_end_when_the_keeper_was_killed(site: Site, place: Place) -> None:
     trainings = site.serve()
     uuid = leave_children(trainings, place)
-    (keeper,) = [one for one in of_training(uuid) if "import keeper" in " ".join(one.cmdline())]
-    keeper.kill()
+    keeper_of(uuid).kill()
     wait_for_the_end(place)
     assert trainings.get(uuid)["status"] == "done"
 

@@ -16,6 +16,8 @@ from tests.support import Server, wait_until
 from tests.training.trainings import Place, Trainings, of_training
 
 MODELS = {"trains": "zoo.trains"}
+CHILD = "deepaas.jobs.child import"
+"""What the command of the process that trains has, and no other."""
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +90,7 @@ def test_a_process_that_dies_before_the_model_is_loaded_is_an_error(
     work: list[psutil.Process] = []
 
     def is_there() -> bool:
-        work[:] = [one for one in of_training(uuid) if "import process" in str(one.cmdline())]
+        work[:] = [one for one in of_training(uuid) if CHILD in str(one.cmdline())]
         return bool(work)
 
     wait_until(is_there, within=10, what="its process")

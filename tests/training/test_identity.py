@@ -18,9 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from deepaas.processes import kill_marked
-from deepaas.training import identity
-from deepaas.training.identity import (
+from deepaas.jobs import identity
+from deepaas.jobs.identity import (
     descendants,
     is_alive,
     is_locked,
@@ -28,6 +27,7 @@ from deepaas.training.identity import (
     pid_of,
     send_signal,
 )
+from deepaas.processes import kill_marked
 from tests.support import wait_until
 
 END_SECONDS = 30.0
@@ -306,7 +306,7 @@ def test_two_processes_never_hold_a_lock_at_once(processes: Processes, tmp_path:
     code = f"""
 sys.path.insert(0, {package!r})
 from pathlib import Path
-from deepaas.training.identity import locked
+from deepaas.jobs.identity import locked
 number = Path({str(number)!r})
 print(flush=True)
 count = 0

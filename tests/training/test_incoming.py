@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from deepaas.exceptions import QueueFullError, RequestError, StoppingError
-from deepaas.training import incoming
-from deepaas.training.incoming import Incoming, Places
-from deepaas.training.plan import Workplace
+from deepaas.jobs import incoming
+from deepaas.jobs.incoming import Incoming, Places
+from deepaas.jobs.spec import Workplace
 from tests import clock
 from tests.clock import in_virtual_time, now
 from tests.support import HOST, Server, wait_until

@@ -11,7 +11,7 @@ import pytest
 
 from deepaas.api.v2 import logs
 from deepaas.api.v2.logs import KEEP_ALIVE_SECONDS, LOOK_SECONDS, STATUS_SECONDS
-from deepaas.training.output import LogWriter
+from deepaas.jobs.logs import LogWriter
 from tests.clock import START, in_virtual_time, now
 
 

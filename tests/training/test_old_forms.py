@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from deepaas.training.store import Ending, Store
+from deepaas.jobs.store import Ending, Store
 from tests.support import wait_until
 from tests.training.test_callbacks import Receiver
 from tests.training.trainings import Place, Site

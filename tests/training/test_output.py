@@ -19,8 +19,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepaas.training import output
-from deepaas.training.output import Lines, LogReader, LogWriter
+from deepaas.jobs import logs as output
+from deepaas.jobs.logs import Lines, LogReader, LogWriter
 
 MANY = 10**9
 

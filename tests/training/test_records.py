@@ -15,7 +15,7 @@ import httpx
 import psutil
 import pytest
 
-from deepaas.training.store import Ending, Store
+from deepaas.jobs.store import Ending, Store
 from tests.conftest import Serve
 from tests.support import Server, predictions, wait_until
 from tests.training.trainings import Place, Trainings, pid_of_work

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from deepaas.model.v2.exchange import Call, FilePart
-from deepaas.training.request import read_call, write_call, write_private
+from deepaas.protocol.call_files import read_call, write_call, write_private
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from deepaas.training.backoff import FIRST_SECONDS, LAST_SECONDS, Backoff
-from deepaas.training.reserve import FILES, PROBE_SIZE, Reserve
+from deepaas.jobs.backoff import FIRST_SECONDS, LAST_SECONDS, Backoff
+from deepaas.jobs.reserve import FILES, PROBE_SIZE, Reserve
 from tests.conftest import DISK_BYTES, Disk
 
 SIZE = 1_000_000

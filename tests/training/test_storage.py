@@ -14,7 +14,7 @@ import pytest
 
 from deepaas import config
 from deepaas.cmd.state import state_dir
-from deepaas.training.database import FORMS
+from deepaas.jobs.database import FORMS
 from tests.conftest import Disk, Serve
 from tests.support import predictions, program, run_program
 from tests.training.trainings import Site, Trainings

@@ -20,9 +20,9 @@ from pathlib import Path
 import pytest
 
 from deepaas.exceptions import StorageError
-from deepaas.training import database
-from deepaas.training.store import CANCELLED, ENDED, STATUSES, Ending, Notice, Record, Store
-from deepaas.training.times import local_text
+from deepaas.jobs import database
+from deepaas.jobs.store import CANCELLED, ENDED, STATUSES, Ending, Notice, Record, Store
+from deepaas.jobs.times import local_text
 
 END_SECONDS = 60.0
 LARGE = json.dumps("x" * 1_000_000)
@@ -531,7 +531,7 @@ def test_version_tells_that_another_process_has_written(store: Store, tmp_path: 
 
 CLAIM = """
 from pathlib import Path
-from deepaas.training.store import Store
+from deepaas.jobs.store import Store
 store = Store(Path({path!r}))
 print("ready", flush=True)
 sys.stdin.read(1)
@@ -562,7 +562,7 @@ def test_record_is_claimed_by_one_of_those_who_try_at_once(quick: Store, tmp_pat
 
 OPEN = """
 from pathlib import Path
-from deepaas.training.store import Store
+from deepaas.jobs.store import Store
 for number in range({count}):
     store = Store(Path({path!r}))
     store.add(f"{{name}}-{{number}}", "train", "m", "me")
@@ -582,7 +582,7 @@ def test_store_is_made_opened_and_closed_by_many_at_once(tmp_path: Path) -> None
 WRITE = """
 import itertools
 from pathlib import Path
-from deepaas.training.store import Store
+from deepaas.jobs.store import Store
 store = Store(Path({path!r}))
 for number in itertools.count():
     store.add(str(number), "train", "m", "me")
@@ -612,7 +612,7 @@ def test_nothing_is_lost_when_a_process_is_killed_amid_its_work(
 
 AMID = """
 from pathlib import Path
-from deepaas.training.store import Store
+from deepaas.jobs.store import Store
 store = Store(Path({path!r}))
 with store._writing():
     store._db.execute("UPDATE records SET status = 'done'")

@@ -16,6 +16,9 @@ import psutil
 
 from tests.support import Server, wait_until
 
+SUPERVISOR = "deepaas.jobs.supervisor import"
+"""What the command of a supervisor of a training has, and no other."""
+
 ENDED = ("done", "error", "cancelled")
 END_SECONDS = 120.0
 """Seconds after which a training hangs: it starts processes one after another."""
@@ -133,7 +136,7 @@ def of_training(uuid: str) -> list[psutil.Process]:
 
 def keeper_of(uuid: str) -> psutil.Process:
     """The process that keeps a training."""
-    (keeper,) = [one for one in of_training(uuid) if "import keeper" in " ".join(one.cmdline())]
+    (keeper,) = [one for one in of_training(uuid) if SUPERVISOR in " ".join(one.cmdline())]
     return keeper
 
 
@@ -205,7 +208,7 @@ class Site:
                 if process.status() == psutil.STATUS_ZOMBIE:
                     continue
                 is_marked = process.environ().get("DEEPAAS_TRAINING_DIR", "").startswith(work)
-                is_keeper = "import keeper" in " ".join(process.cmdline())
+                is_keeper = SUPERVISOR in " ".join(process.cmdline())
                 if is_marked or (is_keeper and str(self.state) in process.cmdline()):
                     found.append(process)
         return found

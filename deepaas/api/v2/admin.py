@@ -6,8 +6,8 @@ import asyncio
 
 from aiohttp import web
 
-from deepaas.api.answers import json_answer
 from deepaas.api.app import App
+from deepaas.api.responses import json_answer
 from deepaas.exceptions import DisabledError
 from deepaas.serving.pool import Pool
 

@@ -10,12 +10,12 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from deepaas.api.answers import FileAnswer, json_answer
 from deepaas.api.app import App
+from deepaas.api.responses import FileAnswer, json_answer
 from deepaas.api.v2.records import artifact_view, trainings_of
 from deepaas.exceptions import NotFoundError
+from deepaas.jobs.artifacts import list_files, open_file
 from deepaas.serving.pool import Pool
-from deepaas.training.artifacts import list_files, open_file
 
 MAX_LISTED = 10_000
 

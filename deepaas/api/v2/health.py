@@ -6,8 +6,8 @@ from typing import Any
 
 from aiohttp import web
 
-from deepaas.api.answers import json_answer
 from deepaas.api.app import App
+from deepaas.api.responses import json_answer
 from deepaas.serving.pool import Pool
 
 

@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator
 import orjson
 from aiohttp import web
 
-from deepaas.api.answers import (
+from deepaas.api.app import App
+from deepaas.api.responses import (
     CHUNK,
     JSON_HEADERS,
     FileAnswer,
@@ -18,7 +19,6 @@ from deepaas.api.answers import (
     json_answer,
     reply_answer,
 )
-from deepaas.api.app import App
 from deepaas.api.unknown import warn
 from deepaas.api.v2.records import record_url, trainings_of, view
 from deepaas.api.v2.submit import Accepted, submit

@@ -9,16 +9,16 @@ from collections.abc import AsyncIterator
 import orjson
 from aiohttp import web
 
-from deepaas.api.answers import CHUNK, StreamAnswer, json_answer
 from deepaas.api.app import App
+from deepaas.api.responses import CHUNK, StreamAnswer, json_answer
 from deepaas.api.v2.records import trainings_of
 from deepaas.exceptions import NotFoundError
+from deepaas.jobs.logs import Lines, LogReader
+from deepaas.jobs.service import Manager
+from deepaas.jobs.store import Record
 from deepaas.model.v2.streams import EVENTS
 from deepaas.serving.pool import Pool
 from deepaas.serving.prediction import StreamFailedError
-from deepaas.training.manager import Manager
-from deepaas.training.output import Lines, LogReader
-from deepaas.training.store import Record
 
 logger = logging.getLogger("deepaas.api")
 

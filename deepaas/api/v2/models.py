@@ -7,8 +7,8 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from deepaas.api.answers import json_answer
 from deepaas.api.app import App
+from deepaas.api.responses import json_answer
 from deepaas.model.v2.wrapper import unloaded_metadata
 from deepaas.serving.pool import Pool
 

@@ -7,11 +7,11 @@ import math
 
 from aiohttp import web
 
-from deepaas.api.answers import FileAnswer, StreamAnswer, reply_answer
 from deepaas.api.app import App
 from deepaas.api.body import read_call
-from deepaas.api.express import Connection
+from deepaas.api.fast_path import Connection
 from deepaas.api.files import RequestFiles
+from deepaas.api.responses import FileAnswer, StreamAnswer, reply_answer
 from deepaas.api.v2 import jobs
 from deepaas.exceptions import (
     BadRequestError,

@@ -11,15 +11,15 @@ from urllib.parse import quote
 import orjson
 from aiohttp import web
 
-from deepaas.api.answers import json_answer
 from deepaas.api.app import App
+from deepaas.api.responses import json_answer
 from deepaas.exceptions import DisabledError, StorageError
+from deepaas.jobs.artifacts import Artifact, list_files
+from deepaas.jobs.service import Manager
+from deepaas.jobs.store import Record
+from deepaas.jobs.times import duration_text, local_text, seconds_of, utc_text
 from deepaas.serving.pool import Pool
-from deepaas.training.artifacts import Artifact, list_files
-from deepaas.training.manager import Manager
 from deepaas.training.reports import last_report, read_reports
-from deepaas.training.store import Record
-from deepaas.training.times import duration_text, local_text, seconds_of, utc_text
 
 SEGMENTS = {"train": "train", "predict": "jobs"}
 STATUSES = {

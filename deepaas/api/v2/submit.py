@@ -6,16 +6,16 @@ from dataclasses import dataclass, replace
 
 from aiohttp import web
 
-from deepaas.api.answers import reply_answer
 from deepaas.api.app import App
 from deepaas.api.body import read_call
 from deepaas.api.callbacks import callback_of
 from deepaas.api.files import RequestFiles
+from deepaas.api.responses import reply_answer
 from deepaas.api.v2.records import trainings_of
 from deepaas.exceptions import RequestError
+from deepaas.jobs.store import Record
 from deepaas.model.v2.exchange import Unknown
 from deepaas.serving.pool import Pool
-from deepaas.training.store import Record
 
 
 class _Body:

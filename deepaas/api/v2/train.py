@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from deepaas.api.answers import json_answer
 from deepaas.api.app import App
+from deepaas.api.responses import json_answer
 from deepaas.api.unknown import warn
 from deepaas.api.v2.records import view
 from deepaas.api.v2.submit import Accepted, submit

@@ -17,7 +17,7 @@ from deepaas.model.v2.arguments import InvalidArgumentsError
 from deepaas.model.v2.exchange import Reply
 from deepaas.model.v2.failures import MAX_LINE, describe, one_line, reply_to
 from deepaas.model.v2.results import UnusableResultError
-from deepaas.serving.messages import encode_reply
+from deepaas.protocol.messages import encode_reply
 
 REFUSED = "refused_by_model"
 FAILED = "predict_failed"

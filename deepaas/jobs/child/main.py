@@ -1,0 +1,137 @@
+"""The process that trains: loads the model, warms it, calls `train`, and says how that ended."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ctypes
+import json
+import os
+import pickle
+import resource
+import signal
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from deepaas import log, stdio
+from deepaas.jobs.child.work import Work, keep, predict, train
+from deepaas.jobs.model_logs import ModelLogHandler
+from deepaas.jobs.spec import Plan, Workplace
+from deepaas.jobs.store import Ending
+from deepaas.model import loading
+from deepaas.model.v2.arguments import Arguments
+from deepaas.model.v2.declarations import declared_fields
+from deepaas.model.v2.failures import describe, prepare_for_model
+from deepaas.model.v2.wrapper import ModelWrapper
+from deepaas.model_log import ModelLog
+from deepaas.protocol.call_files import read_call
+
+logger = log.get_logger("deepaas.training")
+
+PR_SET_PDEATHSIG = 1
+NAMES = {"train": "training", "predict": "job"}
+
+
+def main(argv: list[str]) -> None:
+    """Do the work of a plan; what becomes of it is written to a descriptor."""
+    report, keeper = int(argv[0]), int(argv[1])
+    os.set_inheritable(report, False)
+    place, plan = Workplace(Path(argv[2])), Plan.from_json(argv[3])
+    sys.argv[:] = ["deepaas-training"]
+    streams = _prepare(plan, keeper, place)
+    job = Work(plan.model, place, plan.limits)
+    times = _Times(report)
+    try:
+        ending = work(job, plan, streams, times)
+    except BaseException as error:
+        ending = _failed(error, job, plan)
+    job.end_if_forked()
+    streams.end()
+    _tell(report, {"duration": times.duration, "ending": asdict(ending)})
+    os.close(report)
+    _let_children_live()
+    sys.exit(0 if ending.status == "done" else 1)
+
+
+class _Times:
+    """When the function of the model was called, and how long it ran."""
+
+    def __init__(self, report: int) -> None:
+        self._report = report
+        self._began = 0.0
+        self.duration: float | None = None
+
+    def __enter__(self) -> None:
+        # The keeper has the same clock, as that is one of the whole machine.
+        self._began = time.monotonic()
+        with contextlib.suppress(OSError):  # a model may have closed all descriptors
+            _tell(self._report, {"called_at": self._began})
+
+    def __exit__(self, *_: object) -> None:
+        self.duration = time.monotonic() - self._began
+
+
+def _tell(report: int, message: dict[str, Any]) -> None:
+    """Send a message to the keeper, as a line of JSON."""
+    stdio.write_all(report, json.dumps(message).encode() + b"\n")
+
+
+def work(job: Work, plan: Plan, streams: stdio.StandardStreams, times: _Times) -> Ending:
+    """Load, warm and call; what the model raises comes out."""
+    job.model = ModelWrapper(plan.model, loading.load(plan.target, plan.folder))
+    arguments = Arguments(declared_fields(job.model, plan.kind))
+    if plan.warm:
+        job.finish(job.model.warm())
+    streams.restore()
+    prepare_for_model()
+    call = read_call(job.place.call)
+    pickled = job.place.arguments.read_bytes()
+    if pickled:
+        values = pickle.loads(pickled)
+        media_type = arguments.media_type(values)
+    else:  # they hold what cannot be passed from process to process
+        values, media_type = arguments.load(call)
+    logger.info("%s of model %s begins", plan.kind, plan.model)
+    with times:
+        if plan.kind == "train":
+            return train(job, values)
+        return predict(job, values, call, media_type)
+
+
+def _prepare(plan: Plan, keeper: int, place: Workplace) -> stdio.StandardStreams:
+    """Make this process as a worker would be, and have it end with its keeper."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != keeper:  # it has gone already
+        os._exit(1)
+    if plan.open_files:
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (plan.open_files, hard))
+    if plan.limits.nice:
+        os.nice(plan.limits.nice)
+    stdio.forgive(line_buffering=True)
+    streams = stdio.StandardStreams()
+    options = log.LogOptions(**{**plan.log, "file": ""})  # type: ignore[arg-type]
+    log.setup(options)
+    names = {"model": plan.model, NAMES[plan.kind]: plan.uuid}
+    to_server = ModelLogHandler(place.model_log)
+    to_server.setFormatter(log.formatter_of(options))
+    ModelLog(names, to_server.handle, log.handle).begin(options.level)
+    return streams
+
+
+def _failed(error: BaseException, job: Work, plan: Plan) -> Ending:
+    reply = job.failed(error, plan.kind)
+    ending = Ending("error") if plan.kind == "train" else keep(job.place, reply)
+    return replace(ending, message=reply.reason or describe(error))
+
+
+def _let_children_live() -> None:
+    """Keep multiprocessing from ending the model's children, or waiting for them: a TensorBoard is
+    to stay up."""
+    util: Any = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        atexit.unregister(util._exit_function)

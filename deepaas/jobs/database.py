@@ -1,0 +1,218 @@
+"""The SQLite file that the servers and the keepers of a state directory share.
+
+How it is opened, which tables it has, and what becomes of a change for which the disk has no room.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
+
+from deepaas.exceptions import DiskFullError, StorageError
+from deepaas.jobs.reserve import FULL, Reserve
+
+BUSY_SECONDS = 30.0
+"""How long another process's write is waited for."""
+
+CHECKPOINT_PAGES = 100
+"""When the write-ahead log has so many pages, they are moved to the database. The log must stay
+much smaller than the reserve: what is moved needs room for the second time."""
+
+_RECORDS = """
+CREATE TABLE records (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    uuid TEXT NOT NULL UNIQUE,
+    kind TEXT NOT NULL,
+    model TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    status TEXT NOT NULL,
+    date TEXT NOT NULL,
+    args TEXT NOT NULL DEFAULT '{}',
+    callback TEXT NOT NULL DEFAULT '',
+    attempt INTEGER NOT NULL DEFAULT 0,
+    keeper TEXT NOT NULL DEFAULT '',
+    pid INTEGER,
+    started REAL,
+    finished REAL,
+    stop TEXT NOT NULL DEFAULT '',
+    message TEXT NOT NULL DEFAULT '',
+    output TEXT,
+    answer TEXT,
+    progress REAL,
+    exit_code INTEGER,
+    signal INTEGER,
+    lingering INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX by_model ON records (model, kind, number);
+CREATE INDEX by_status ON records (status, number);
+CREATE TABLE notices (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    uuid TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    record TEXT NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    due REAL NOT NULL
+);
+"""
+
+# Tables of their own, not columns of records: a keeper of the version before may be running, and
+# it expects the columns that it knows.
+_CLOCKS = """
+CREATE TABLE measured (
+    uuid TEXT PRIMARY KEY,
+    duration REAL,
+    ended REAL
+);
+CREATE TABLE clock (
+    boot TEXT NOT NULL,
+    base REAL NOT NULL,
+    seen REAL NOT NULL
+);
+"""
+
+_DETAILS = """
+CREATE TABLE details (
+    uuid TEXT PRIMARY KEY,
+    asked REAL,
+    origin TEXT NOT NULL DEFAULT '',
+    load_seconds REAL,
+    weights_loaded REAL,
+    weights_problem TEXT NOT NULL DEFAULT ''
+);
+"""
+
+FORMS = (_RECORDS, _CLOCKS, _DETAILS)
+"""What each form of the database has more than the one before it."""
+
+VERSION = len(FORMS)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+D = TypeVar("D", bound="Database")
+
+
+class Database:
+    """The file `directory`/trainings.db. For one thread at a time.
+
+    Every method raises StorageError if the file or its disk cannot do what is asked, and
+    DiskFullError if the disk has no room for it.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / "trainings.db"
+        self._reserve = Reserve(directory)
+        with self._explained():
+            _make_private(self._path)
+            self._db = sqlite3.connect(
+                self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
+        try:
+            self._prepare()
+        except BaseException:
+            self._db.close()
+            raise
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._path}>"
+
+    def close(self) -> None:
+        self._db.close()
+
+    def insist(self, change: Callable[[], T]) -> T:
+        """Make a change; where the disk is full, make room for it and try again.
+
+        A training that fills the disk takes that room at once: an end is worth it, nothing that can
+        wait is.
+        """
+        for make_room in (self._reserve.release, self._reuse_log):
+            try:
+                return change()
+            except DiskFullError:  # noqa: PERF203
+                make_room()
+        return change()
+
+    def _reuse_log(self) -> None:
+        """Have the next change written where older ones lie in the write-ahead log."""
+        with contextlib.suppress(sqlite3.Error):
+            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+    def _prepare(self) -> None:
+        self._open_log()
+        with self._writing():
+            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            if version > VERSION:
+                raise StorageError(
+                    f"{self._path} was written by a newer version of deepaas (form {version}, this "
+                    f"one knows {VERSION}): give another --state-dir"
+                )
+            for form in FORMS[version:]:
+                for statement in form.split(";"):
+                    self._db.execute(statement)
+            if version < VERSION:
+                self._db.execute(f"PRAGMA user_version={VERSION}")
+
+    def _open_log(self) -> None:
+        with self._explained():
+            self._db.execute("PRAGMA temp_store=MEMORY")  # the temporary directory may be full
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        with self._explained():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):  # a full disk has rolled back by itself
+                    self._db.execute("ROLLBACK")
+                raise
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            why = f"the record of trainings, {self._path}, cannot be used: {error}"
+            if self._is_for_want_of_room(error):
+                raise DiskFullError(why) from error
+            raise StorageError(why) from error
+
+    def _is_for_want_of_room(self, error: sqlite3.Error | OSError) -> bool:
+        if isinstance(error, OSError):
+            return error.errno in FULL
+        text = str(error)
+        if "disk is full" in text:
+            return True
+        # What SQLite says when it has no room for a file that lies beside the database.
+        vague = "disk I/O error" in text or "unable to open" in text
+        return vague and self._reserve.disk_is_full()
+
+
+def on_full_disk_too(
+    method: Callable[Concatenate[D, P], T],
+) -> Callable[Concatenate[D, P], T]:
+    """Let a method of a database make room, and be tried again, where the disk is full."""
+
+    @functools.wraps(method)
+    def insist(database: D, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return database.insist(lambda: method(database, *args, **kwargs))
+
+    return insist
+
+
+def _make_private(path: Path) -> None:
+    """Make a file, if there is none, that only this user can read. Raises OSError.
+
+    One that is there is not opened: to close it would end the locks that SQLite has on it.
+    """
+    with contextlib.suppress(FileExistsError):
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        os.close(os.open(path, flags, 0o600))

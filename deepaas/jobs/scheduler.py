@@ -1,0 +1,486 @@
+"""What runs and what waits, of the trainings that one server sees to."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from deepaas.exceptions import DiskFullError, NotStoppableError, RequestError, StorageError
+from deepaas.jobs import identity
+from deepaas.jobs.backoff import Backoff
+from deepaas.jobs.loaded_weights import Stage, Weights
+from deepaas.jobs.model_logs import ModelLogs
+from deepaas.jobs.spec import Limits, Plan
+from deepaas.jobs.state import State
+from deepaas.jobs.store import Ending, Record
+from deepaas.jobs.supervisor.main import CANCEL_SIGNAL, server_lives
+from deepaas.jobs.supervisor_handle import Keeper, bury
+from deepaas.model.loading import ModelSource
+
+logger = logging.getLogger("deepaas.training")
+
+STOPPED = "stopped with the server"
+UNSEEN = "it ended while no server and no keeper was there to see how"
+
+NOT_RENEWED = "this server does not reload models after trainings (--noreload-after-train)"
+
+WRITE_SECONDS = 1.0
+"""How long a keeper may take to write how its training ended."""
+
+KEEPER_SECONDS = 1.5
+"""How long a keeper that was told to stop may take beyond the time that its training has."""
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How trainings, and asynchronous predictions, are run. Times in seconds; 0 is no limit.
+
+    By kind, "train" and "predict": how many run at once, may wait, and may be coming in (0 is as
+    many as may run and wait); whether the model is warmed before; for how long a record is kept.
+    `reserve` is in bytes.
+    """
+
+    at_once: Mapping[str, int] = field(default_factory=lambda: {"train": 1, "predict": 1})
+    max_queued: Mapping[str, int] = field(default_factory=lambda: {"train": 100, "predict": 100})
+    max_incoming: Mapping[str, int] = field(default_factory=lambda: {"train": 0, "predict": 0})
+    warm: Mapping[str, bool] = field(default_factory=lambda: {"train": True, "predict": True})
+    kept: Mapping[str, float] = field(default_factory=lambda: {"train": 0, "predict": 86400})
+    sweep_seconds: float = 60
+    reserve: int = 1024 * 1024
+    keep_running: bool = False
+    exclusive: bool = False
+    renew: bool = True
+    log: Mapping[str, object] = field(default_factory=dict)
+    open_files: int = 0
+    limits: Limits = field(default_factory=Limits)
+    variables: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # by model
+
+
+class Runner:
+    """Starts what waits, in order, follows what runs, and sees to what comes of its end.
+
+    `records` are those that have not ended, or have processes that run.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        options: TrainingOptions,
+        sources: Mapping[str, ModelSource],
+        stage: Stage,
+    ) -> None:
+        self.records: dict[str, Record] = {}
+        self.stopping = False
+        self._state = state
+        self._options = options
+        self._sources = sources
+        self._stage = stage
+        self._keepers: dict[str, Keeper] = {}
+        self._launching: set[str] = set()
+        self._backoffs: dict[str, Backoff] = {}  # of the records that cannot be written
+        self._exited: set[str] = set()  # whose work is over, though something is left running
+        self._cleared: set[str] = set()  # the models that trainings have for themselves
+        self._weights = Weights(state, stage)
+        self._model_logs = ModelLogs(state.place)
+        self._version = -1
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # --- what others ask of it
+
+    def take(self, record: Record, keeper: Keeper | None = None) -> None:
+        """See to a record from now on; its keeper is given if it has one already."""
+        self.records[record.uuid] = record
+        if keeper is not None:
+            self._keepers[record.uuid] = keeper
+            self._model_logs.follow(record.uuid, from_end=True)
+
+    def drop(self, uuid: str) -> None:
+        """Nothing is to be done for a record any more."""
+        self._model_logs.end(uuid)
+        for known in (self.records, self._keepers):
+            known.pop(uuid, None)
+        self._backoffs.pop(uuid, None)
+        self._exited.discard(uuid)
+
+    def serves(self, record: Record) -> bool:
+        """Whether a record is of one of the models here, not of another one of the same name."""
+        source = self._sources.get(record.model)
+        return source is not None and record.origin in ("", source.origin)
+
+    def _model_of(self, record: Record) -> tuple[str, str]:
+        """The name of the model of a record, and its origin unless it is one of those here."""
+        return record.model, "" if self.serves(record) else record.origin
+
+    def has_room(self, kind: str, accepted: int) -> bool:
+        """Whether one more may wait, besides so many that were accepted and are not known yet."""
+        waiting = sum(
+            r.kind == kind and r.status == "queued" and not self._runs(r)  # nor is being started
+            for r in self.records.values()
+        )
+        free = max(0, self._options.at_once[kind] - self._busy(kind))
+        return waiting + accepted < self._options.max_queued[kind] + free
+
+    async def look_for_weights(self) -> None:
+        """Note which trainings the workers have loaded the weights of."""
+        await self._weights.look()
+
+    async def expect_weights(self) -> None:
+        """Expect the weights of the trainings that ended with a server that has gone."""
+        for record in await self._state.do(self._state.store.without_weights):
+            has_gone = record.owner == self._state.id or not server_lives(
+                self._state.directory, record.owner
+            )
+            if has_gone and self.serves(record):
+                self._weights.expect(record)
+
+    async def clear_for_running(self) -> None:
+        """Make room for the exclusive trainings that run already."""
+        for record in list(self.records.values()):
+            if record.uuid in self._keepers and self._is_exclusive(record):
+                await self._clear_for(record)
+
+    async def step(self) -> None:
+        """Do what is due for the records that there are. Raises StorageError in the end if that
+        could not be done for all of them."""
+        self._model_logs.pass_on()
+        await self._refresh()
+        failures = []
+        for uuid in list(self.records):
+            backoff = self._backoffs.get(uuid)
+            record = self.records.get(uuid)  # None if it was dropped meanwhile
+            if record is None or (backoff and not backoff.is_due):
+                continue
+            try:
+                await self._look_after(record)
+            except StorageError as error:
+                failures.append(error)
+                self._backoffs.setdefault(uuid, Backoff()).fail()
+        try:
+            await self.dispatch()
+        except StorageError as error:
+            failures.append(error)
+        self._give_back()  # last, as a training that has just been started keeps its device
+        if failures:
+            raise failures[0]
+
+    async def stop_all(self, keep: bool, hurry: Callable[[], bool]) -> None:
+        """End what runs, unless it is to be kept; what waits is there for the next server.
+
+        What has ended and left processes running is ended in any case. When `hurry` says so their
+        ends are not waited for.
+        """
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._refresh()
+        ending = []
+        for record in list(self.records.values()):
+            keeper = self._keepers.get(record.uuid)
+            if keeper is None or (keep and not record.has_ended):
+                continue
+            if not record.has_ended:
+                record = await self._stop_with_server(record)
+            # Also if it has ended and its process has not: that may leave others running.
+            keeper.tell(record.keeper, signal.SIGTERM)
+            ending.append(keeper)
+        deadline = time.monotonic() + self._options.limits.cancel_timeout + KEEPER_SECONDS
+        while any(keeper.lives for keeper in ending) and not hurry():
+            if time.monotonic() > deadline:
+                logger.error("Not all trainings ended in time")
+                return
+            await asyncio.sleep(0.02)
+
+    def let_go(self) -> None:
+        """Let what runs go on when this process ends."""
+        self._model_logs.end_all()
+        for keeper in self._keepers.values():
+            keeper.disown()
+
+    async def stop_keeper(self, record: Record) -> None:
+        """Have a training's processes ended; return when they have.
+
+        Raises NotStoppableError if they are out of reach, and do not end by themselves.
+        """
+        keeper = self._keepers.get(record.uuid) or Keeper(self._state.place(record.uuid))
+        keeper.tell(record.keeper, signal.SIGTERM)
+        deadline = time.monotonic() + self._options.limits.cancel_timeout + KEEPER_SECONDS
+        while keeper.lives:
+            if time.monotonic() > deadline:
+                logger.error("The keeper of %s does not end and is killed", record.uuid)
+                if not keeper.tell(record.keeper, signal.SIGKILL):
+                    raise NotStoppableError(
+                        f"{record.uuid} runs in another container than this server, and has been "
+                        "told to end, but has not done so"
+                    )
+                await self.find_dead(record, "its keeper did not end")
+            await asyncio.sleep(0.02)
+
+    async def end_work(self, record: Record) -> None:
+        """Have the processes of one end that is cancelled while its record cannot be written.
+
+        Its keeper writes that down as soon as that is possible.
+        """
+        identity.send_signal(record.keeper, CANCEL_SIGNAL)
+        deadline = time.monotonic() + self._options.limits.cancel_timeout + KEEPER_SECONDS
+        while await self.works(record) and time.monotonic() < deadline:
+            await asyncio.sleep(0.05)
+        deadline = min(deadline, time.monotonic() + WRITE_SECONDS)
+        while identity.is_alive(record.keeper) and time.monotonic() < deadline:
+            if (await self._state.now(record)).has_ended:
+                return
+            await asyncio.sleep(0.05)
+
+    async def works(self, record: Record) -> bool:
+        """Whether a process runs for a record, besides its keeper, or may run out of sight."""
+        if not identity.is_alive(record.keeper):
+            return identity.is_locked(self._state.place(record.uuid).lock)
+        keeper = identity.pid_of(record.keeper)
+        return bool(await asyncio.to_thread(identity.descendants, keeper))
+
+    async def find_dead(self, record: Record, why: str) -> None:
+        """Record the end of one whose keeper is there no more, and end what it has left."""
+        keeper = self._keepers.get(record.uuid)
+        age = keeper.age if keeper else None
+        await asyncio.to_thread(bury, record.uuid)
+        store = self._state.store
+
+        def finish() -> None:
+            ending = Ending.because(record.stop or why)
+            now = store.get(record.uuid) or record
+            duration = None
+            if age is not None and now.load_seconds is not None:
+                duration = max(0.0, age - now.load_seconds)
+            store.finish(record.uuid, ending, duration=duration)
+            store.linger(record.uuid, False)
+
+        await self._state.do(finish)
+
+    def begin(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something beside all else."""
+        task = asyncio.create_task(_guarded(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def note(self, record: Record) -> None:
+        """Know what has become of a record, and log its end."""
+        before = self.records.get(record.uuid)
+        if before is None:
+            return
+        self.records[record.uuid] = record
+        if record.status == "running" and record.uuid not in self._keepers:
+            # A server before this one had started it, and was killed before it could be seen.
+            self._keepers[record.uuid] = Keeper(self._state.place(record.uuid))
+            self._model_logs.follow(record.uuid, from_end=True)
+        if record.has_ended and not before.has_ended:
+            how = record.message and f": {record.message}"
+            logger.info("%s of model %s is %s%s", record.uuid, record.model, record.status, how)
+
+    # --- following
+
+    async def _refresh(self) -> None:
+        """Read what other processes have changed in the store."""
+
+        def read() -> dict[str, Record | None]:
+            store = self._state.store
+            version = store.version()
+            if version == self._version:
+                return {}
+            found = {uuid: store.get(uuid) for uuid in list(self.records)}
+            self._version = version
+            return found
+
+        for uuid, record in (await self._state.do(read)).items():
+            if record is not None:
+                self.note(record)
+            elif uuid not in self._keepers and uuid not in self._launching:
+                self.drop(uuid)  # cancelled and removed by another server
+
+    async def _look_after(self, record: Record) -> None:
+        keeper = self._keepers.get(record.uuid)
+        if keeper is None:
+            if not record.has_ended or record.uuid in self._launching:
+                return
+            keeper = Keeper(self._state.place(record.uuid))
+        if not keeper.lives:
+            await self._keeper_ended(record, keeper)
+            return
+        self._keepers[record.uuid] = keeper
+        if record.lingering:
+            self._on_exit(record)
+
+    async def _keeper_ended(self, record: Record, keeper: Keeper) -> None:
+        record = await self._state.now(record)
+        if record.status == "queued":  # the server that had started it took it back
+            self._keepers.pop(record.uuid, None)
+            self.note(record)
+            return
+        if not record.has_ended or record.lingering:
+            why = keeper.last_words()
+            await self.find_dead(record, f"its keeper failed{why and ': '}{why}")
+            record = await self._state.now(record)
+        self.note(record)
+        self._on_exit(record)
+        self.drop(record.uuid)
+
+    def _on_exit(self, record: Record) -> None:
+        """The process of a training has ended, well or not."""
+        if record.uuid in self._exited:
+            return
+        self._exited.add(record.uuid)
+        if record.kind != "train" or record.status != "done" or not self.serves(record):
+            return
+        self._weights.expect(record)
+        if record.model in self._cleared:
+            return  # its workers are started anew when it is given back
+        if self._options.renew:
+            self.begin(self._weights.renew(record))
+        else:
+            self.begin(self._weights.note_problem(record, NOT_RENEWED))
+
+    async def _stop_with_server(self, record: Record) -> Record:
+        logger.info("%s of model %s is stopped", record.uuid, record.model)
+        store = self._state.store
+        try:
+            waits = await self._state.do(store.requeue, record.uuid)  # its keeper has not begun
+            stopped = waits or await self._state.do(store.stop, record.uuid, STOPPED)
+        except StorageError as error:  # its keeper is told all the same
+            logger.error("%s", error)
+            return record
+        return stopped or record
+
+    # --- starting
+
+    def _runs(self, record: Record) -> bool:
+        """Whether its work is being done, or about to be."""
+        uuid = record.uuid
+        return uuid in self._launching or (uuid in self._keepers and not record.lingering)
+
+    def _busy(self, kind: str, model: tuple[str, str] | None = None) -> int:
+        """How many of a kind run: of all models, or of the one of this name and origin."""
+        return sum(
+            record.kind == kind and model in (None, self._model_of(record)) and self._runs(record)
+            for record in self.records.values()
+        )
+
+    async def dispatch(self) -> None:
+        """Start what waits, in order, as far as that is allowed and the disk has room."""
+        if self.stopping or not self._state.has_room:
+            return
+        waiting = [
+            record
+            for record in self.records.values()
+            if record.status in ("queued", "starting") and not self._runs(record)
+        ]
+        # The models whose predictions wait, since a training of the same model waits.
+        held: set[tuple[str, str]] = set()
+        trains = True
+        for record in sorted(waiting, key=lambda record: record.number):
+            if record.kind == "train":
+                trains = trains and self._has_turn(record)
+                may_start = trains
+                if not trains and self._options.exclusive:
+                    held.add(self._model_of(record))
+            else:
+                may_start = self._model_of(record) not in held and self._has_turn(record)
+            if may_start and not self._runs(record):  # it may have been started meanwhile
+                await self._start(record)
+
+    def _has_turn(self, record: Record) -> bool:
+        """Whether there is room for it; what is exclusive takes turns with predictions."""
+        if self._busy(record.kind) >= self._options.at_once[record.kind]:
+            return False
+        other = "predict" if record.kind == "train" else "train"
+        return not (self._options.exclusive and self._busy(other, self._model_of(record)))
+
+    async def _start(self, record: Record) -> None:
+        self._launching.add(record.uuid)
+        try:
+            await self._state.look_for_room()
+            if not self._state.has_room:
+                self._launching.discard(record.uuid)
+                return
+            await self._state.do(self._state.store.start, record.uuid)
+            self.note(await self._state.now(record))
+        except BaseException:
+            self._launching.discard(record.uuid)
+            raise
+        self.begin(self._launch(self.records.get(record.uuid, record)))
+
+    async def _launch(self, record: Record) -> None:
+        store = self._state.store
+        try:
+            if record.kind == "train":
+                await self._end_leftovers(record)
+                if self._is_exclusive(record):
+                    await self._clear_for(record)
+            current = await self._state.do(store.get, record.uuid)
+            if current is None:  # cancelled and removed meanwhile
+                self.drop(record.uuid)
+                return
+            self.note(current)
+            if current.status != "starting" or self.stopping:
+                return
+            keeper = Keeper.start(self._state.directory, self._plan(record))
+            self._keepers[record.uuid] = keeper
+            self._model_logs.follow(record.uuid)
+            logger.info("%s of model %s is started", record.uuid, record.model)
+        except DiskFullError:
+            self._state.has_room = False  # until that is looked for again
+            await self._state.do(store.requeue, record.uuid)
+            self.note(await self._state.now(record))
+        except StorageError as error:
+            logger.error("%s could not be started: %s", record.uuid, error)
+            await self._state.do(store.finish, record.uuid, Ending("error", str(error)))
+        finally:
+            self._launching.discard(record.uuid)
+
+    def _plan(self, record: Record) -> Plan:
+        source = self._sources[record.model]
+        return Plan(
+            uuid=record.uuid,
+            kind=record.kind,
+            model=record.model,
+            target=source.target,
+            folder=source.folder,
+            warm=self._options.warm[record.kind],
+            log=self._options.log,
+            open_files=self._options.open_files,
+            limits=self._options.limits,
+            variables=self._options.variables.get(record.model, {}),
+        )
+
+    async def _end_leftovers(self, next_one: Record) -> None:
+        """End what earlier trainings of the model have left running, such as a TensorBoard."""
+        for record in list(self.records.values()):
+            if self._model_of(record) == self._model_of(next_one) and record.lingering:
+                await self.stop_keeper(record)
+
+    # --- making room
+
+    def _is_exclusive(self, record: Record) -> bool:
+        return self._options.exclusive and record.kind == "train" and self.serves(record)
+
+    async def _clear_for(self, record: Record) -> None:
+        self._cleared.add(record.model)
+        await self._stage.clear(record.model)
+
+    def _give_back(self) -> None:
+        """Let the models predict again that no training has for itself any more."""
+        for model in list(self._cleared):
+            if not self._busy("train", (model, "")):
+                self._cleared.discard(model)
+                self.begin(self._stage.set(model))
+
+
+async def _guarded(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        await work
+    except (RequestError, OSError) as error:
+        logger.error("%s", error)
+    except Exception:
+        logger.exception("Something went wrong beside a training")

@@ -1,0 +1,449 @@
+"""The trainings of a server, as its interface sees them: asked for, found, cancelled, forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import shutil
+import time
+import uuid as uuids
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from deepaas.exceptions import (
+    DiskFullError,
+    NotFoundError,
+    QueueFullError,
+    StoppingError,
+    StorageError,
+)
+from deepaas.jobs.identity import boot_id
+from deepaas.jobs.incoming import RETRY_AFTER, Body, Incoming, Places
+from deepaas.jobs.loaded_weights import Stage
+from deepaas.jobs.scheduler import UNSEEN, Runner, TrainingOptions
+from deepaas.jobs.spec import Workplace
+from deepaas.jobs.state import State
+from deepaas.jobs.store import CANCELLED, STATUSES, Notice, Record
+from deepaas.jobs.supervisor.main import server_lives
+from deepaas.jobs.supervisor_handle import Keeper
+from deepaas.model.loading import ModelSource
+from deepaas.model.v2.exchange import Call
+from deepaas.protocol.call_files import write_call, write_private
+
+T = TypeVar("T")
+
+logger = logging.getLogger("deepaas.training")
+
+LOOK_SECONDS = 0.2
+"""How often the store is looked at while something is under way."""
+
+ORPHANS_SECONDS = 5.0
+"""How often it is looked whether another server has left something behind."""
+
+COMPLAIN_SECONDS = 60.0
+"""How often the same failure is logged."""
+
+INCOMING_OPTIONS = {"train": "--max-incoming-trainings", "predict": "--max-incoming-jobs"}
+
+
+class Manager:
+    """Sees to the trainings, and asynchronous predictions, of the models at `sources`.
+
+    What it has to remember is in the directory `directory`. Every method may raise StorageError.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        options: TrainingOptions,
+        sources: Sequence[ModelSource],
+        stage: Stage,
+    ) -> None:
+        self._state = State(directory, options.reserve)
+        self._options = options
+        self._sources = {source.name: source for source in sources}
+        self._runner = Runner(self._state, options, self._sources, stage)
+        self._accepted = dict.fromkeys(options.at_once, 0)  # those the runner does not know yet
+        self._places = {
+            kind: Places(
+                options.max_incoming[kind] or options.max_queued[kind] + options.at_once[kind],
+                INCOMING_OPTIONS[kind],
+            )
+            for kind in options.at_once
+        }
+        self._watching: asyncio.Task[None] | None = None
+        self._complaints: dict[str, tuple[str, float]] = {}  # by kind of work: the last, and when
+
+    def __repr__(self) -> str:
+        return f"<Manager {self._state.directory}: {len(self._runner.records)} under way>"
+
+    # --- its life
+
+    async def open(self) -> None:
+        """Open the state directory, and adopt what a server has left that is there no more.
+
+        If the disk is too full for that, it is done when there is room.
+        """
+        try:
+            await self._state.open()
+            await self._take_up()
+        except DiskFullError as error:
+            logger.warning("There can be no new trainings until there is room: %s", error)
+        except BaseException:
+            await self._state.close()
+            raise
+        await self._runner.clear_for_running()
+
+    def begin(self) -> None:
+        """Start what waits, from now on."""
+        self._watching = asyncio.create_task(self._watch())
+
+    async def close(
+        self, keep: bool | None = None, hurry: Callable[[], bool] = lambda: False
+    ) -> None:
+        """End what runs, unless it is to be kept; what waits is there for the next server."""
+        self._runner.stopping = True
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
+        for places in self._places.values():
+            places.close()
+        if self._state.is_open:
+            keep = self._options.keep_running if keep is None else keep
+            try:
+                await self._runner.stop_all(keep, hurry)
+            except StorageError as error:
+                logger.error("%s", error)
+        self._runner.let_go()
+        await self._state.close()
+
+    # --- what is asked of it
+
+    @contextlib.asynccontextmanager
+    async def receive(
+        self, kind: str, model: str, body: Body, callback: str = ""
+    ) -> AsyncIterator[Incoming]:
+        """Take in a request; unless it is accepted within the block, nothing is left of it.
+
+        Raises QueueFullError if as many wait as may, and StoppingError.
+        """
+        self._need_turn(kind)
+        uuid = uuids.uuid4().hex
+        incoming = Incoming(uuid, kind, self._state.place(uuid), body)
+        async with self._places[kind].take(incoming):
+            self._need_turn(kind)  # there may have been a wait for the place
+            try:
+                await self._state.do(self._prepare, incoming, model, callback)
+                yield incoming
+            finally:
+                if not incoming.accepted:
+                    self._runner.begin(self._forget(uuid))
+
+    def _need_turn(self, kind: str) -> None:
+        """Raise the error of a request that cannot be queued now."""
+        if self._runner.stopping:
+            raise StoppingError("The server is about to stop")
+        if not self._runner.has_room(kind, self._accepted[kind]):
+            most = self._options.max_queued[kind]
+            raise QueueFullError(f"{most} wait for their turn, and no more may", RETRY_AFTER)
+
+    def _prepare(self, incoming: Incoming, model: str, callback: str) -> None:
+        store = self._state.store
+        self._state.need_room()
+        origin = self._sources[model].origin
+        store.add(incoming.uuid, incoming.kind, model, self._state.id, callback, origin)
+        try:
+            incoming.place.make()
+        except OSError as error:
+            raise StorageError(f"There can be no directory for it: {error}") from error
+
+    async def accept(self, incoming: Incoming, call: Call, args: str, arguments: bytes) -> Record:
+        """Queue a valid request: `args` is what is shown of its arguments, as JSON, `arguments`
+        what the function gets, pickled, or nothing. Raises QueueFullError as `receive` does."""
+        self._need_turn(incoming.kind)
+
+        def accept() -> Record | None:
+            try:
+                write_call(incoming.place.call, call)
+                write_private(incoming.place.arguments, arguments)
+            except OSError as error:
+                raise StorageError(f"The request cannot be kept: {error}") from error
+            return self._state.store.accept(incoming.uuid, args)
+
+        async def take() -> Record:
+            try:
+                record = await self._state.do(accept)
+                if record is None:
+                    raise StorageError(f"The record of {incoming.uuid} has vanished")
+                incoming.accepted = True
+                self._runner.take(record)
+            finally:
+                self._accepted[incoming.kind] -= 1
+            await self._attempt("starting", self._runner.dispatch)
+            return self._runner.records.get(record.uuid, record)
+
+        # Once it is in the store it is to be seen to, also if the client has gone.
+        self._accepted[incoming.kind] += 1
+        taking = asyncio.ensure_future(take())
+        taking.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return await asyncio.shield(taking)
+
+    async def get(self, model: str, kind: str, uuid: str) -> Record:
+        """A record; NotFoundError if there is none."""
+        record = await self._state.do(self._state.store.get, uuid)
+        if record is None or (record.model, record.kind) != (model, kind):
+            raise NotFoundError(f"There is no {uuid}")
+        if not self._runner.serves(record):  # it is of another model of this name
+            raise NotFoundError(f"There is no {uuid}")
+        if record.status == "incoming":
+            raise NotFoundError(f"There is no {uuid}")
+        return record
+
+    async def find(
+        self, model: str, kind: str, statuses: Sequence[str] = STATUSES, limit: int = -1
+    ) -> list[Record]:
+        """The newest `limit` records of a model, oldest first; -1 is all."""
+        origin = self._sources[model].origin
+        return await self._state.do(self._state.store.find, kind, model, statuses, limit, origin)
+
+    def place(self, uuid: str) -> Workplace:
+        """Where the files of a record lie."""
+        return self._state.place(uuid)
+
+    async def cancel(self, record: Record) -> Record:
+        """End one that has not ended, or remove the record of one that has; the record then."""
+        try:
+            stopped = await self._state.do(self._state.store.stop, record.uuid, CANCELLED)
+        except StorageError as error:  # it may be this very training that has filled the disk
+            return await self._cancel_unwritten(record, error)
+        if stopped is None:
+            if record.has_ended:
+                return await self._remove(record)
+            return await self._state.now(record)  # it has ended meanwhile, and is still to be seen
+        self._runner.note(stopped)
+        if not stopped.has_ended:
+            stopped = await self._end_running(stopped)
+        if stopped.status == CANCELLED:
+            logger.info("%s of model %s was cancelled", record.uuid, record.model)
+        return stopped
+
+    async def _end_running(self, record: Record) -> Record:
+        """End all processes of one that runs; the record then.
+
+        Its keeper writes down how it ended, unless the keeper was killed.
+        """
+        await self._runner.stop_keeper(record)
+        now = await self._state.now(record)
+        if not now.has_ended:
+            await self._runner.find_dead(now, UNSEEN)
+            now = await self._state.now(record)
+        return now
+
+    async def _cancel_unwritten(self, record: Record, error: StorageError) -> Record:
+        """Cancel one whose record cannot be changed now.
+
+        First its processes are ended: its keeper may then be able to write that down. If not, it is
+        removed as soon as it is cancelled once more, as its files make room for that.
+        """
+        had_ended = not await self._runner.works(record)
+        await self._runner.end_work(record)
+        now = await self._state.now(record)
+        if now.has_ended and not record.has_ended:
+            self._runner.note(now)
+            logger.info("%s of model %s was cancelled", record.uuid, record.model)
+            return now
+        if not (had_ended and isinstance(error, DiskFullError)):
+            raise type(error)(
+                f"{error}; its processes have been ended: delete it once more, and it is removed "
+                "with its files"
+            ) from error
+        await asyncio.to_thread(self.place(record.uuid).clear)
+        stopped = await self._state.do(self._state.store.stop, record.uuid, CANCELLED)
+        record = stopped or await self._state.now(record)
+        await self._runner.stop_keeper(record)
+        if not (await self._state.now(record)).has_ended:
+            await self._runner.find_dead(record, UNSEEN)
+        return await self._remove(record)
+
+    async def _remove(self, record: Record) -> Record:
+        record = await self._state.now(record)
+        await self._runner.stop_keeper(record)
+        self._runner.drop(record.uuid)
+        await self._forget(record.uuid)
+        return record
+
+    async def _forget(self, uuid: str) -> None:
+        """Remove a record, and its files."""
+
+        def forget() -> None:
+            record = self._state.store.get(uuid)
+            if record is None or record.has_ended or record.status == "incoming":
+                # First the files: without them a full disk may have room to write.
+                shutil.rmtree(self.place(uuid).directory, ignore_errors=True)
+                self._state.store.remove(uuid)
+
+        await self._state.do(forget)
+
+    # --- notices, for who sends them
+
+    async def notices(self) -> list[Notice]:
+        """What is to be sent now of the changes that somebody wants to be told of."""
+
+        def due() -> list[Notice]:
+            store = self._state.store
+            for owner in store.notice_owners():
+                if owner != self._state.id and not server_lives(self._state.directory, owner):
+                    store.adopt_notices(owner, self._state.id)
+            return store.notices(self._state.id)
+
+        return await self._state.do(due)
+
+    async def noticed(self, notice: Notice) -> Record | None:
+        """The record as it was when it changed; None if it has been removed."""
+        return await self._state.do(self._state.store.noticed, notice)
+
+    async def count_attempt(self, notice: Notice) -> None:
+        """Sending has failed."""
+        await self._state.do(self._state.store.count_attempt, notice.number)
+
+    async def drop_notice(self, notice: Notice) -> None:
+        """It has been sent, or is given up."""
+        await self._state.do(self._state.store.drop_notice, notice.number)
+
+    # --- beside all that
+
+    async def _watch(self) -> None:
+        orphans = sweep = time.monotonic()
+        while True:
+            now = time.monotonic()
+            if now >= orphans:
+                orphans = now + ORPHANS_SECONDS
+                if self._state.is_open:
+                    await self._attempt("looking for room", self._state.look_for_room)
+                    await self._attempt("adopting", self._adopt)
+                else:
+                    await self._attempt("opening", self._open_late)
+            if self._state.is_open:
+                await self._attempt("following", self._runner.step)
+                await self._attempt("noting weights", self._runner.look_for_weights)
+                if now >= sweep:
+                    sweep = now + self._options.sweep_seconds
+                    await self._attempt("sweeping", self._sweep)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _attempt(self, what: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Do some work that is done again soon. The same failure is logged once a minute."""
+        try:
+            await work()
+        except StorageError as error:
+            self._complain(what, str(error))
+        except OSError as error:  # such as of too many open files
+            self._complain(what, f"Looking after trainings failed ({what}): {error}")
+            await asyncio.sleep(1)
+        except Exception:
+            logger.exception("Looking after trainings failed (%s)", what)
+            await asyncio.sleep(1)
+
+    def _complain(self, what: str, text: str) -> None:
+        now = time.monotonic()
+        before, at = self._complaints.get(what, ("", 0.0))
+        if text != before or now > at + COMPLAIN_SECONDS:
+            self._complaints[what] = (text, now)
+            logger.error("%s", text)
+
+    async def _open_late(self) -> None:
+        """Open a state directory for which there was no room before."""
+        await self._state.open()
+        logger.info("There is room for trainings now, in %s", self._state.directory)
+        await self._take_up()
+        await self._runner.clear_for_running()
+
+    async def _take_up(self) -> None:
+        """See to what is in the state directory from now on."""
+        for source in self._sources.values():
+            find_others = self._state.store.other_origins
+            others = await self._state.do(find_others, source.name, source.origin)
+            for origin, count in others.items():
+                logger.info(
+                    "%d record(s) of another model %s, %s, are not shown for %s",
+                    *(count, source.name, origin, source.origin),
+                )
+        await self._runner.expect_weights()
+        await self._adopt()
+
+    async def _adopt(self) -> None:
+        """Take over what belongs to servers that are there no more."""
+        store = self._state.store
+
+        def look() -> list[Record]:
+            unfinished = [r for r in store.unfinished() if r.owner != self._state.id]
+            return [r for r in unfinished if not server_lives(self._state.directory, r.owner)]
+
+        await _each(await self._state.do(look), self._adopt_one)
+
+    async def _adopt_one(self, record: Record) -> None:
+        keeper = Keeper(self.place(record.uuid))
+        lives = keeper.lives
+        if record.status in ("queued", "starting") and not self._runner.serves(record):
+            return  # another server may have that model
+        if record.has_ended and lives:  # its keeper sees that its server has gone
+            return
+        store = self._state.store
+        if not await self._state.do(store.adopt, record.uuid, record.owner, self._state.id):
+            return
+        if record.status == "incoming":
+            await self._forget(record.uuid)
+        elif lives or record.status in ("queued", "starting"):
+            logger.info("%s of model %s, %s, is adopted", record.uuid, record.model, record.status)
+            self._runner.take(record, keeper if lives else None)
+        else:
+            await self._runner.find_dead(record, UNSEEN)
+
+    async def _sweep(self) -> None:
+        """Remove old records, and what nothing is known of."""
+        await _each(await self._state.do(self._expired), self._expire)
+        await _each(await self._state.do(self._abandoned), self._forget)
+        for path in await self._state.do(self._strays):
+            await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
+
+    async def _expire(self, uuid: str) -> None:
+        logger.info("The record of %s is removed, it is old", uuid)
+        await self._forget(uuid)
+
+    def _expired(self) -> list[str]:
+        store = self._state.store
+        now = store.note_ages(boot_id(), time.clock_gettime(time.CLOCK_BOOTTIME))
+        found: list[Record] = []
+        for kind, seconds in self._options.kept.items():
+            if seconds:
+                found += store.ended_for(kind, seconds, now)
+        return [record.uuid for record in found if self._runner.serves(record)]
+
+    def _abandoned(self) -> list[str]:
+        """Requests of this server that were refused, and could not be removed then."""
+        return [
+            record.uuid
+            for record in self._state.store.unfinished()
+            if record.status == "incoming"
+            and record.owner == self._state.id
+            and not any(record.uuid in places for places in self._places.values())
+        ]
+
+    def _strays(self) -> list[Path]:
+        # Listed before the records are read: what is new has a record.
+        directories = list((self._state.directory / "work").iterdir())
+        return [path for path in directories if self._state.store.get(path.name) is None]
+
+
+async def _each(things: Iterable[T], work: Callable[[T], Awaitable[None]]) -> None:
+    """Do some work for all of these; then raise the first StorageError that there was."""
+    failures = []
+    for thing in things:
+        try:
+            await work(thing)
+        except StorageError as error:  # noqa: PERF203
+            failures.append(error)
+    if failures:
+        raise failures[0]

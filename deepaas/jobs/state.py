@@ -1,0 +1,154 @@
+"""The state directory, as one of the servers has it that share it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import uuid as uuids
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from deepaas.exceptions import DiskFullError, StorageError
+from deepaas.jobs import identity
+from deepaas.jobs.reserve import FULL, Reserve
+from deepaas.jobs.spec import Workplace
+from deepaas.jobs.store import Record, Store
+
+logger = logging.getLogger("deepaas.training")
+
+T = TypeVar("T")
+
+
+def _reason(error: OSError, directory: Path) -> str:
+    """Why a directory cannot be used, and the file in it that the trouble is with."""
+    if error.filename in (None, str(directory), directory):
+        is_file = isinstance(error, FileExistsError | NotADirectoryError)
+        return "it is not a directory" if is_file else str(error.strerror)
+    return f"{error.strerror}: {error.filename}"
+
+
+class State:
+    """A directory with the records and the files of trainings, private to the user.
+
+    `id` is this server's name there; it holds the lock of that name for as long as the directory is
+    open. `reserve` is how many bytes are kept free for what must be possible on a full disk.
+    """
+
+    def __init__(self, directory: Path, reserve: int = 0) -> None:
+        self.directory = directory
+        self.id = f"{identity.identity(os.getpid())}-{uuids.uuid4().hex[:8]}".replace(":", "-")
+        self.has_room = True
+        """Whether the disk had room for something new when that was looked for."""
+        self._wants_reserve = reserve > 0
+        self._reserve = Reserve(directory, reserve)
+        self._store: Store | None = None
+        self._problem = StorageError("The state directory is not open")
+        self._resources = contextlib.ExitStack()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="trainings")
+
+    def __repr__(self) -> str:
+        return f"<State {self.directory}>"
+
+    @property
+    def is_open(self) -> bool:
+        return self._store is not None
+
+    @property
+    def store(self) -> Store:
+        """The records. Raises StorageError, which says why, if they could not be opened yet."""
+        if self._store is None:
+            raise type(self._problem)(*self._problem.args)  # a new one, as it gets a traceback
+        return self._store
+
+    async def open(self) -> None:
+        """Make the directory, if need be, and open the records.
+
+        Raises DiskFullError if there is no room for that; it can be tried again. Raises
+        StorageError if the directory cannot be used.
+        """
+        try:
+            await self.do(self._open)
+        except StorageError as error:
+            self._problem = error
+            raise
+
+    def _open(self) -> None:
+        try:
+            self._store = self._opened()
+        except DiskFullError:
+            self._reserve.release()
+            self._store = self._opened()
+        if not self._wants_reserve:
+            self._reserve.release()
+        self._look_for_room()
+
+    def _opened(self) -> Store:
+        with contextlib.ExitStack() as resources:
+            try:
+                for name in ("", "servers", "work"):
+                    _make_private(self.directory / name)
+                lock = self.directory / "servers" / self.id
+                resources.callback(lock.unlink, missing_ok=True)
+                resources.enter_context(identity.locked(lock))
+            except OSError as error:
+                kind = DiskFullError if error.errno in FULL else StorageError
+                raise kind(
+                    f"the state directory {self.directory} cannot be used: "
+                    f"{_reason(error, self.directory)}; give another one with --state-dir"
+                ) from error
+            store = Store(self.directory)
+            resources.callback(store.close)
+            self._resources = resources.pop_all()
+            return store
+
+    async def close(self) -> None:
+        self._store = None
+        await self.do(self._resources.close)
+        self._thread.shutdown()
+
+    async def look_for_room(self) -> None:
+        """See whether the disk has room for something new, and keep the reserve."""
+        await self.do(self._look_for_room)
+
+    def _look_for_room(self) -> None:
+        had_room = self.has_room
+        self.has_room = self._reserve.make() and not self._reserve.disk_is_full()
+        if had_room and not self.has_room:
+            logger.warning("%s: nothing new is begun until there is room", self._full())
+        elif self.has_room and not had_room:
+            logger.info("The disk of the state directory %s has room again", self.directory)
+
+    def need_room(self) -> None:
+        """Raise DiskFullError unless the disk has room for something new."""
+        self._look_for_room()
+        if not self.has_room:
+            raise DiskFullError(self._full())
+
+    def _full(self) -> str:
+        return f"The disk of the state directory {self.directory} is full"
+
+    async def do(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Use the store, or the disk, in the one thread for that; it is done in any case."""
+        loop = asyncio.get_running_loop()
+        return await asyncio.shield(loop.run_in_executor(self._thread, function, *arguments))
+
+    async def now(self, record: Record) -> Record:
+        """A record as it is now; as it was, if it has been removed."""
+        found = await self.do(self.store.get, record.uuid)
+        return found or record
+
+    def place(self, uuid: str) -> Workplace:
+        """Where the files of a record lie."""
+        return Workplace.of(self.directory, uuid)
+
+
+def _make_private(directory: Path) -> None:
+    """Make a directory that only this user can enter. Raises OSError."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = directory.stat()
+    if status.st_uid == os.getuid() and status.st_mode & 0o077:
+        directory.chmod(0o700)

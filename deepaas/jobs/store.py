@@ -1,0 +1,453 @@
+"""The record of every training: an SQLite database that several processes share.
+
+A record's `status` goes one way only:
+
+    incoming → queued → starting → running → done, error or cancelled
+                  └─────────┴──→ cancelled
+
+Each step is one UPDATE that names the status it starts from. So whoever else tries the same step
+finds that it has been made: a training is claimed by one keeper, and ends once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from deepaas.exceptions import DiskFullError
+from deepaas.jobs.database import Database, on_full_disk_too
+from deepaas.jobs.times import local_text
+
+CANCELLED = "cancelled"
+ENDED = ("done", "error", CANCELLED)
+STATUSES = ("queued", "starting", "running", *ENDED)
+_MARKS = ", ".join("?" * len(ENDED))
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of a training (`kind` "train") or an asynchronous prediction ("predict").
+
+    Times are seconds since 1970, `date` is when it was asked for, as text. `args`, `output` and
+    `answer` (the head of a prediction's answer) are JSON. `owner` is the server that sees to it,
+    `keeper` the identity of the process that keeps it, `pid` that of the work itself. `stop` is the
+    reason for which it is to end. `lingering` says that it has ended and left processes running.
+    `load_seconds` is how long it took to load and warm the model, and `duration` how long its
+    function ran after that. Both were measured, so they do not depend on the clock that can be set.
+    Trainings that an older version has run have no `load_seconds`: their `duration` includes it.
+
+    `asked` is the time of `date`, and `origin` where the model comes from (`ModelSource.origin`);
+    an older version has noted neither. `weights_loaded` is when all predictions began to come from
+    workers that were loaded after the training; `weights_problem` is why that has not happened.
+    """
+
+    number: int
+    uuid: str
+    kind: str
+    model: str
+    owner: str
+    status: str
+    date: str
+    args: str = "{}"
+    callback: str = ""
+    attempt: int = 0
+    keeper: str = ""
+    pid: int | None = None
+    started: float | None = None
+    finished: float | None = None
+    stop: str = ""
+    message: str = ""
+    output: str | None = None
+    answer: str | None = None
+    progress: float | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    lingering: int = 0
+    duration: float | None = None
+    asked: float | None = None
+    origin: str = ""
+    load_seconds: float | None = None
+    weights_loaded: float | None = None
+    weights_problem: str = ""
+
+    @property
+    def has_ended(self) -> bool:
+        return self.status in ENDED
+
+
+@dataclass(frozen=True)
+class Notice:
+    """That the record `uuid` has changed, which is to be told at the address `callback`."""
+
+    number: int
+    attempts: int
+    uuid: str
+    callback: str
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How the work on a record ended. `output` and `answer` are JSON."""
+
+    status: str
+    message: str = ""
+    output: str | None = None
+    answer: str | None = None
+
+    @classmethod
+    def because(cls, reason: str) -> Ending:
+        """The end of what was stopped for a reason."""
+        return cls(CANCELLED) if reason == CANCELLED else cls("error", reason)
+
+
+class Store(Database):
+    """The records of trainings and of asynchronous predictions.
+
+    On a full disk what is new is refused; the end of what there is, and its removal, may use the
+    reserve.
+    """
+
+    # --- reading
+
+    def version(self) -> int:
+        """A number that is another one when some other process has written."""
+        with self._explained():
+            return int(self._db.execute("PRAGMA data_version").fetchone()[0])
+
+    def get(self, uuid: str) -> Record | None:
+        records = self._select("WHERE uuid = ?", uuid)
+        return records[0] if records else None
+
+    def find(
+        self,
+        kind: str,
+        model: str,
+        statuses: Sequence[str] = STATUSES,
+        limit: int = -1,
+        origin: str = "",
+    ) -> list[Record]:
+        """The newest `limit` records of a model that have one of `statuses`, oldest first.
+
+        With an `origin` those of other models of this name are left out.
+        """
+        marks = ", ".join("?" * len(statuses))
+        found = self._select(
+            f"WHERE model = ? AND kind = ? AND status IN ({marks}) "
+            "AND (? = '' OR coalesce(origin, '') IN ('', ?)) ORDER BY number DESC LIMIT ?",
+            *(model, kind, *statuses, origin, origin, limit),
+        )
+        return found[::-1]
+
+    def other_origins(self, model: str, origin: str) -> dict[str, int]:
+        """How many records there are of other models of this name, by their origins."""
+        with self._explained():
+            rows = self._db.execute(
+                "SELECT origin, count(*) FROM records JOIN details USING (uuid) "
+                "WHERE model = ? AND origin NOT IN ('', ?) GROUP BY origin ORDER BY origin",
+                (model, origin),
+            ).fetchall()
+        return dict(rows)
+
+    def without_weights(self) -> list[Record]:
+        """The trainings that are done, and whose weights no worker is known to have loaded."""
+        return self._select(
+            "WHERE kind = 'train' AND status = 'done' AND details.uuid IS NOT NULL "
+            "AND weights_loaded IS NULL ORDER BY number"
+        )
+
+    def unfinished(self) -> list[Record]:
+        """All that have not ended, or have left processes running, oldest first."""
+        return self._select(f"WHERE status NOT IN ({_MARKS}) OR lingering ORDER BY number", *ENDED)
+
+    def ended_for(self, kind: str, seconds: float, now: float) -> list[Record]:
+        """Those that ended so many seconds before `now`, a time of `note_ages`, or longer ago, and
+        have left nothing running."""
+        return self._select(
+            "WHERE kind = ? AND ended <= ? AND NOT lingering ORDER BY number", kind, now - seconds
+        )
+
+    def _select(self, condition: str, *values: object) -> list[Record]:
+        with self._explained():
+            cursor = self._db.execute(
+                "SELECT records.*, duration, asked, coalesce(origin, ''), load_seconds, "
+                "weights_loaded, coalesce(weights_problem, '') FROM records "
+                "LEFT JOIN measured USING (uuid) LEFT JOIN details USING (uuid) " + condition,
+                values,
+            )
+            return [Record(*row) for row in cursor]
+
+    # --- a record's way
+
+    def add(
+        self, uuid: str, kind: str, model: str, owner: str, callback: str = "", origin: str = ""
+    ) -> None:
+        """A request has come, and is not yet known to be valid."""
+        now = time.time()
+        with self._writing():
+            self._db.execute(
+                "INSERT INTO records (uuid, kind, model, owner, callback, status, date) "
+                "VALUES (?, ?, ?, ?, ?, 'incoming', ?)",
+                (uuid, kind, model, owner, callback, local_text(now)),
+            )
+            self._db.execute(
+                "INSERT INTO details (uuid, asked, origin) VALUES (?, ?, ?)",
+                (uuid, now, _storable(origin)),
+            )
+
+    def accept(self, uuid: str, args: str) -> Record | None:
+        """The request is valid: it waits for its turn from now on."""
+        return self._step(uuid, ("incoming",), status="queued", args=args)
+
+    def start(self, uuid: str) -> Record | None:
+        """Its turn has come; a keeper is about to be started."""
+        return self._step(uuid, ("queued",), status="starting")
+
+    @on_full_disk_too
+    def claim(self, uuid: str, keeper: str) -> Record | None:
+        """Let this keeper have it; None if another has, or it is not wanted any more."""
+        record = self.get(uuid)
+        attempt = record.attempt + 1 if record else 1
+        return self._step(
+            uuid,
+            ("starting",),
+            status="running",
+            keeper=keeper,
+            attempt=attempt,
+            started=time.time(),
+        )
+
+    def working(self, uuid: str, pid: int) -> Record | None:
+        """The process that does the work has been started.
+
+        The reserve is not released for it, as this process may be filling the disk.
+        """
+        return self._step(uuid, ("running",), pid=pid)
+
+    def loaded(self, uuid: str, seconds: float) -> None:
+        """The model was loaded and warmed in so many seconds, and its function is called now.
+
+        The reserve is not released for it, as that function may be filling the disk.
+        """
+        with self._writing():
+            self._db.execute(
+                "INSERT INTO details (uuid, load_seconds) SELECT uuid, ? FROM records "
+                "WHERE uuid = ? "
+                "ON CONFLICT (uuid) DO UPDATE SET load_seconds = excluded.load_seconds",
+                (seconds, uuid),
+            )
+
+    def note_weights(self, uuid: str, loaded: float | None, problem: str = "") -> None:
+        """The weights of a training were loaded at the time `loaded`, or were not because of a
+        problem. Once they were loaded, nothing changes that. It can wait for room."""
+        with self._writing():
+            self._db.execute(
+                "UPDATE details SET weights_loaded = ?, weights_problem = ? "
+                "WHERE uuid = ? AND weights_loaded IS NULL",
+                (loaded, _storable(problem), uuid),
+            )
+
+    @on_full_disk_too
+    def finish(
+        self,
+        uuid: str,
+        ending: Ending,
+        progress: float | None = None,
+        at: float | None = None,
+        duration: float | None = None,
+    ) -> Record | None:
+        """The work has ended, now if not `at` a time before, after so many seconds as were
+        measured; None if that is known already."""
+        return self._step(
+            uuid,
+            ("starting", "running"),
+            duration,
+            **asdict(ending),
+            progress=progress,
+            finished=time.time() if at is None else at,
+        )
+
+    @on_full_disk_too
+    def exited(self, uuid: str, exit_code: int | None, signal: int | None) -> None:
+        """The process that did the work has ended, with this code or by this signal."""
+        self._update(uuid, exit_code=exit_code, signal=signal)
+
+    @on_full_disk_too
+    def linger(self, uuid: str, lingering: bool) -> None:
+        """Processes that it has started are running still, or not any more."""
+        self._update(uuid, lingering=int(lingering))
+
+    def stop(self, uuid: str, reason: str) -> Record | None:
+        """Note why one that runs is to end: its keeper has to be told. One that waits and is
+        CANCELLED ends at once.
+
+        The reserve is not released for one that runs, as that may be filling the disk.
+        """
+        waits = self._cancel_waiting(uuid) if reason == CANCELLED else None
+        record = self.get(uuid)
+        before = record.stop if record else ""  # the first reason is the one that counts
+        return waits or self._step(uuid, ("running",), stop=before or reason)
+
+    @on_full_disk_too
+    def _cancel_waiting(self, uuid: str) -> Record | None:
+        return self._step(uuid, ("queued", "starting"), status=CANCELLED, finished=time.time())
+
+    @on_full_disk_too
+    def requeue(self, uuid: str) -> Record | None:
+        """Its turn had come, but no keeper is going to have it."""
+        return self._step(uuid, ("starting",), status="queued")
+
+    @on_full_disk_too
+    def adopt(self, uuid: str, owner: str, by: str) -> bool:
+        """Take over what another server, which has gone, has seen to; False if that was done."""
+        with self._writing():
+            changed = self._db.execute(
+                "UPDATE records SET owner = ? WHERE uuid = ? AND owner = ?", (by, uuid, owner)
+            ).rowcount
+        return bool(changed)
+
+    @on_full_disk_too
+    def remove(self, uuid: str) -> bool:
+        """Forget a record that has ended, or never was a valid request; False if it is neither."""
+        with self._writing():
+            self._db.execute(
+                f"DELETE FROM records WHERE uuid = ? AND status IN ('incoming', {_MARKS})",
+                (uuid, *ENDED),
+            )
+            if self._select("WHERE uuid = ?", uuid):
+                return False
+            self._db.execute("DELETE FROM notices WHERE uuid = ?", (uuid,))
+            self._db.execute("DELETE FROM measured WHERE uuid = ?", (uuid,))
+            self._db.execute("DELETE FROM details WHERE uuid = ?", (uuid,))
+            return True
+
+    def _step(
+        self, uuid: str, statuses: Sequence[str], duration: float | None = None, **values: Any
+    ) -> Record | None:
+        """Change a record that has one of these statuses; None if it has another."""
+        marks = ", ".join("?" * len(statuses))
+        settings = ", ".join(f"{name} = ?" for name in values)
+        with self._writing():
+            changed = self._db.execute(
+                f"UPDATE records SET {settings} WHERE uuid = ? AND status IN ({marks})",
+                (*map(_storable, values.values()), uuid, *statuses),
+            ).rowcount
+            if not changed:
+                return None
+            if duration is not None:
+                self._db.execute(
+                    "INSERT INTO measured (uuid, duration) VALUES (?, ?)", (uuid, duration)
+                )
+            record = self.get(uuid)
+            assert record is not None
+            if record.callback and "status" in values and record.status != "starting":
+                self._db.execute(
+                    "INSERT INTO notices (uuid, owner, record, due) VALUES (?, ?, ?, 0)",
+                    (uuid, record.owner, json.dumps(asdict(record))),
+                )
+        return record
+
+    def _update(self, uuid: str, **values: Any) -> None:
+        settings = ", ".join(f"{name} = ?" for name in values)
+        with self._writing():
+            self._db.execute(
+                f"UPDATE records SET {settings} WHERE uuid = ?", (*values.values(), uuid)
+            )
+
+    # --- ages
+
+    def note_ages(self, boot: str, up: float) -> float:
+        """Note which records have ended since the last look; the time now, for `ended_for`.
+
+        It is the time of a clock that nobody can set: it counts the seconds for which the machine
+        is up, of which there are `up` since the boot `boot`. It stands still while the machine is
+        off, as nothing but the settable clock could say for how long that was.
+        """
+        with contextlib.suppress(DiskFullError):  # records are removed all the same
+            try:
+                return self._note_ages(boot, up)
+            except DiskFullError:
+                if self._some_ended_unnoted():  # the removal of their files makes room one day
+                    return self.insist(lambda: self._note_ages(boot, up))
+        return self._clock_base(boot, up) + up
+
+    def _some_ended_unnoted(self) -> bool:
+        condition = f"WHERE status IN ({_MARKS}) AND ended IS NULL LIMIT 1"
+        return bool(self._select(condition, *ENDED))
+
+    def _note_ages(self, boot: str, up: float) -> float:
+        with self._writing():
+            base = self._clock_base(boot, up)
+            now = base + up
+            self._db.execute("DELETE FROM clock")
+            self._db.execute("INSERT INTO clock VALUES (?, ?, ?)", (boot, base, now))
+            self._db.execute(
+                "INSERT INTO measured (uuid, ended) SELECT uuid, ? FROM records "
+                "LEFT JOIN measured USING (uuid) "
+                f"WHERE status IN ({_MARKS}) AND ended IS NULL "
+                "ON CONFLICT (uuid) DO UPDATE SET ended = excluded.ended",
+                (now, *ENDED),
+            )
+        return now
+
+    def _clock_base(self, boot: str, up: float) -> float:
+        """What is to be added to `up`."""
+        with self._explained():
+            row = self._db.execute("SELECT boot, base, seen FROM clock").fetchone()
+        known, base, seen = row or ("", 0.0, 0.0)
+        goes_on = known == boot and base + up >= seen
+        return float(base if goes_on else seen - up)
+
+    # --- notices
+
+    def notices(self, owner: str) -> list[Notice]:
+        """For each record the oldest of the notices that have not been sent."""
+        with self._explained():
+            rows = self._db.execute(
+                "SELECT min(notices.number), attempts, uuid, callback FROM notices "
+                "JOIN records USING (uuid) WHERE notices.owner = ? GROUP BY uuid ORDER BY 1",
+                (owner,),
+            ).fetchall()
+        return [Notice(*row) for row in rows]
+
+    def noticed(self, notice: Notice) -> Record | None:
+        """The record as it was when it changed; None if it has been removed meanwhile."""
+        with self._explained():
+            row = self._db.execute(
+                "SELECT record FROM notices WHERE number = ?", (notice.number,)
+            ).fetchone()
+        return Record(**json.loads(row[0])) if row else None
+
+    def notice_owners(self) -> list[str]:
+        """The servers that have notices to send."""
+        with self._explained():
+            rows = self._db.execute("SELECT DISTINCT owner FROM notices").fetchall()
+        return [owner for (owner,) in rows]
+
+    @on_full_disk_too
+    def adopt_notices(self, owner: str, by: str) -> None:
+        """Take over the notices of a server that has gone."""
+        with self._writing():
+            self._db.execute("UPDATE notices SET owner = ? WHERE owner = ?", (by, owner))
+
+    @on_full_disk_too
+    def count_attempt(self, number: int) -> None:
+        """Sending a notice has failed."""
+        with self._writing():
+            self._db.execute(
+                "UPDATE notices SET attempts = attempts + 1 WHERE number = ?", (number,)
+            )
+
+    @on_full_disk_too
+    def drop_notice(self, number: int) -> None:
+        """It has been sent, or is given up."""
+        with self._writing():
+            self._db.execute("DELETE FROM notices WHERE number = ?", (number,))
+
+
+def _storable(value: Any) -> Any:
+    """A value without what is no text in a text, such as in the name of a file."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value

@@ -1,0 +1,75 @@
+"""The time that a call may take, once a worker has begun it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from deepaas.exceptions import PredictTimeoutError
+from deepaas.serving.worker_handle import Worker
+from deepaas.serving.worker_supervisor import Crew
+
+logger = logging.getLogger("deepaas.serving")
+
+TOO_LONG = "takes too long"
+GRACE = 1.0
+"""Seconds that a cancelled call of an async model gets to end, before its worker is replaced."""
+
+
+class Overtime:
+    """Ends what takes longer than `limit` seconds."""
+
+    def __init__(self, limit: float, crew: Crew) -> None:
+        self._limit = limit
+        self._crew = crew
+        self._loop = asyncio.get_running_loop()
+
+    def error(self) -> PredictTimeoutError:
+        """What the caller is told."""
+        return PredictTimeoutError(f"The prediction took longer than {self._limit:g} s")
+
+    def watch(self, worker: Worker) -> None:
+        """End a worker that takes too long for a call; look again when the next could be due."""
+        if worker.exited.done():
+            return
+        limit = self._limit
+        now = self._loop.time()
+        if worker.calling.kind == "many":
+            due = self._check_each(worker, now, limit)
+        else:
+            due = _begun_at(worker, now) + limit
+            if due <= now:
+                logger.error("Worker %s takes more than %g s and is killed", worker.name, limit)
+                self._crew.kill(worker, TOO_LONG)
+                return
+        self._loop.call_at(max(due, now + 0.01), self.watch, worker)
+
+    def _check_each(self, worker: Worker, now: float, limit: float) -> float:
+        """Cancel the calls of an async worker that take too long; when the next could be due.
+
+        If they do not end when they are cancelled the worker is replaced, and is killed when it
+        has nothing else to do.
+        """
+        first = now
+        overdue = 0
+        for prediction in worker.calls.values():
+            begun = now if prediction.reader_is_slow else prediction.since
+            if begun + limit > now:
+                first = min(first, begun)
+                continue
+            overdue += 1
+            prediction.fail(self.error())
+            worker.cancel(prediction)
+            if begun + limit + GRACE <= now and not worker.doom:
+                logger.error("Worker %s does not end what takes more than %g s", worker.name, limit)
+                self._crew.retire(worker, TOO_LONG)
+        if worker.doom and overdue and overdue == len(worker.calls):
+            worker.kill()
+        return min(first + limit, now + GRACE / 4) if overdue else first + limit
+
+
+def _begun_at(worker: Worker, now: float) -> float:
+    """When a worker began what it works on; now if that is nothing, or not its fault."""
+    for first in worker.calls.values():
+        return now if first.reader_is_slow else max(first.since, worker.progress)
+    return now

@@ -1,0 +1,190 @@
+"""The place of one worker in a pool: kept filled, and refilled with a newer one on demand."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+
+from deepaas.serving.worker_handle import StartError, Worker
+
+logger = logging.getLogger("deepaas.serving")
+
+
+class Slot:
+    """Starts a worker when it has none. `settled` is set once it has been ready, or has failed.
+
+    `start` makes a worker; `seated` is called when one is ready, `vacated` when it has been
+    replaced by a newer one, `failed` with the reason when one could not be started, and `waiting`
+    with the seconds until the next one is started.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        start: Callable[[], Worker],
+        seated: Callable[[Worker], None],
+        vacated: Callable[[Worker], None],
+        failed: Callable[[StartError], None],
+        waiting: Callable[[float], None],
+        start_timeout: float,
+        restart_delay_max: float,
+    ) -> None:
+        self.name = name
+        self.worker: Worker | None = None
+        self.settled = asyncio.Event()
+        self.retry_at = 0.0
+        self._start = start
+        self._seated = seated
+        self._vacated = vacated
+        self._failed = failed
+        self._waiting = waiting
+        self._start_timeout = start_timeout
+        self._restart_delay_max = restart_delay_max
+        self._failures = 0  # deaths in a row without an answer in between
+        self._backing_off = False
+        self._filling: asyncio.Task[None] | None = None
+        self._stopped: set[asyncio.Task[None]] = set()  # and have not ended yet
+
+    @property
+    def promising(self) -> bool:
+        """Whether a worker is there, or being started."""
+        return not self._backing_off
+
+    def empty(self) -> None:
+        """Have no worker, and start none until `refill`. The present one is not this one's to end.
+
+        Nobody who waits for it to be `settled` waits on.
+        """
+        self._stop_filling()
+        self.worker = None
+        self.retry_at = 0.0
+        self._failures = 0
+        self.settled.set()
+
+    def refill(self) -> None:
+        """Start a worker after `empty`, as if there never had been one."""
+        self.settled.clear()
+        self.fill()
+
+    def fill(self) -> None:
+        """Start a worker; after two failures in a row, not before some time has passed."""
+        self._filling = asyncio.create_task(self._fill(), name=self.name)
+
+    def release(self, worker: Worker) -> None:
+        """Fill the slot anew if `worker`, which is to be ended, is in it."""
+        if worker is self.worker:
+            self.worker = None
+            self.fill()
+
+    def lost(self, worker: Worker) -> None:
+        """Hear that a worker has ended; if it was the one in this slot, start its successor."""
+        if worker is not self.worker:
+            return
+        self.worker = None
+        if worker.answered:
+            self._failures = 0
+        if not worker.doom and not worker.died_alone:
+            self._failures += 1
+        self.fill()
+
+    async def replace(self) -> None:
+        """Put a newly started worker in place of the present one.
+
+        Raises StartError if it does not become ready; then the present one stays.
+        """
+        new = await self._launch()
+        self._stop_filling()
+        old = self.worker
+        self._seat(new)
+        if old is not None:
+            self._vacated(old)
+
+    async def close(self) -> None:
+        """Start nothing any more. Who waits for it to be `settled` waits no longer."""
+        self._stop_filling()
+        self.settled.set()
+        if self._stopped:
+            await asyncio.wait(set(self._stopped))
+
+    def _stop_filling(self) -> None:
+        if self._filling is not None:
+            self._stopped.add(self._filling)
+            self._filling.add_done_callback(self._stopped.discard)
+            self._filling.cancel()
+            self._filling = None
+            self._backing_off = False
+
+    async def _fill(self) -> None:
+        try:
+            while True:
+                if self._failures > 1:
+                    await self._back_off()
+                try:
+                    worker = await self._launch()
+                    break
+                except StartError as error:
+                    if not self._is_wanted:  # it was cancelled while it cleaned up after that
+                        return
+                    self._failures = max(1, self._failures) + 1  # it will hardly get better at once
+                    self._failed(error)
+                    self.settled.set()
+            self._seat(worker)
+        finally:
+            if self._is_wanted:
+                self._backing_off = False
+
+    @property
+    def _is_wanted(self) -> bool:
+        """Whether this task, which fills the slot, has not been stopped or replaced."""
+        return self._filling is asyncio.current_task()
+
+    def _seat(self, worker: Worker) -> None:
+        self.worker = worker
+        self.settled.set()
+        seconds = worker.seconds_to_ready
+        logger.debug("Worker %s (pid %d) ready in %.2f s", worker.name, worker.pid, seconds)
+        self._seated(worker)
+
+    async def _launch(self) -> Worker:
+        return await launch(self._start, self._start_timeout)
+
+    async def _back_off(self) -> None:
+        delay = min(self._restart_delay_max, 0.5 * 2 ** min(self._failures - 2, 30))
+        loop = asyncio.get_running_loop()
+        self.retry_at = loop.time() + delay
+        self._backing_off = True
+        self._waiting(delay)
+        await asyncio.sleep(delay)
+        self._backing_off = False
+
+
+async def launch(start: Callable[[], Worker], timeout: float) -> Worker:
+    """Start a worker and wait until it is ready, for `timeout` seconds at the most if not 0.
+
+    Raises StartError; then none is left.
+    """
+    try:
+        worker = start()
+    except OSError as error:
+        raise StartError(f"could not be started: {error}") from None
+    try:
+        # Not wait_for, which may take no notice of being cancelled.
+        done, _ = await asyncio.wait([worker.ready], timeout=timeout or None)
+        if not done:
+            phase = f"it was still {worker.phase}"
+            raise StartError(f"was not ready in {timeout:g} s (--start-timeout); {phase}")
+        worker.ready.result()
+        if worker.exited.done():
+            raise StartError(f"{worker.exited.result()} as soon as it was ready")
+        if worker.doom:
+            raise StartError(f"was to end as soon as it was ready: it {worker.doom}")
+    except BaseException:
+        worker.doom = worker.doom or "did not become ready"
+        worker.kill()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.shield(worker.exited)
+        raise
+    return worker

@@ -1,0 +1,361 @@
+"""The workers of one model as processes: started, replaced, recycled, ended."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from deepaas.model.loading import ModelSource
+from deepaas.processes import kill_marked
+from deepaas.protocol import messages
+from deepaas.serving.guard import MARK, Guard
+from deepaas.serving.worker_handle import StartError, Worker
+from deepaas.serving.worker_slot import Slot
+
+logger = logging.getLogger("deepaas.serving")
+
+STOPPED = "was stopped"
+CLERK = -1
+"""The index of a worker that is in no slot."""
+
+MEMORY_CHECK_SECONDS = 1.0
+MEGABYTE = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class CrewOptions:
+    """How the workers of a model are started and ended. Times in seconds; 0 is no limit."""
+
+    workers: int = 1
+    warm: bool = True
+    max_requests: int = 0
+    max_memory: int = 0  # MB
+    start_timeout: float = 3600
+    restart_delay_max: float = 60
+    stop_timeout: float = 5
+    limits: messages.Limits = field(default_factory=messages.Limits)
+    log: dict[str, object] = field(default_factory=dict)
+    result_dir: str = ""  # for large results; empty: the system's directory for temporary files
+    open_files: int = 0  # most files that the process may have open; 0: as many as the server
+    variables: dict[str, str] = field(default_factory=dict)  # added to the environment
+
+
+class Employer(Protocol):
+    """Who has the workers work, and is told what becomes of them."""
+
+    def on_joined(self, worker: Worker) -> None:
+        """A worker is ready."""
+
+    def on_left(self, worker: Worker, why: str) -> None:
+        """A worker is to get no more calls; it may be working still."""
+
+    def on_ended(self, worker: Worker, ending: str) -> None:
+        """The process of a worker has ended; its sockets can still be read."""
+
+    def on_room(self, worker: Worker) -> None:
+        """A worker may have room for more calls."""
+
+    def on_not_started(self, error: StartError) -> None:
+        """A worker could not be started."""
+
+    def on_waiting(self, name: str, delay: float) -> None:
+        """The place of the worker with this name is empty; one is started after `delay` seconds."""
+
+
+class Crew:
+    """Keeps the workers of one model running. `ready` are those that take calls."""
+
+    def __init__(
+        self,
+        source: ModelSource,
+        options: CrewOptions,
+        guard: Guard,
+        employer: Employer,
+        on_output: Callable[[bytes], None] | None = None,
+    ) -> None:
+        self.ready: list[Worker] = []
+        self.workers: set[Worker] = set()  # all whose process has not ended
+        self._source = source
+        self._options = options
+        self._guard = guard
+        self._employer = employer
+        self._on_output = on_output
+        self._numbers = itertools.count(1)
+        self._slots = [self._new_slot(index) for index in range(options.workers)]
+        self._replacing = asyncio.Lock()  # one at a time: a new worker needs memory too
+        self._watching: list[asyncio.Task[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._started = False
+        self._suspended = False
+        self._stopping = False
+
+    @property
+    def promising(self) -> bool:
+        """Whether a worker is there, or being started."""
+        if self.ready:
+            return True
+        return not self._suspended and any(slot.promising for slot in self._slots)
+
+    @property
+    def has_settled(self) -> bool:
+        """Whether each worker has been ready, or has failed, since it was first started."""
+        return self._started and all(slot.settled.is_set() for slot in self._slots)
+
+    @property
+    def phase(self) -> str:
+        """What the workers that are not ready yet are doing: the phase of the oldest."""
+        phases = {worker.index: worker.phase for worker in self.workers if not worker.doom}
+        return phases[min(phases)] if phases else "starting"
+
+    @property
+    def retry_at(self) -> float:
+        """When the next worker is started, by the loop's clock."""
+        return min(slot.retry_at for slot in self._slots)
+
+    # --- its life
+
+    async def start(self) -> None:
+        """Start the workers; return when each is ready, or has failed once.
+
+        While they are suspended, none is started, and this returns at once.
+        """
+        self._started = True
+        if self._options.max_memory:
+            self._watching.append(asyncio.create_task(self._watch_memory()))
+        if not self._suspended:
+            await self._fill_slots()
+
+    async def _fill_slots(self) -> None:
+        for slot in self._slots:
+            slot.refill()
+        await self._until_settled()
+
+    async def _until_settled(self) -> None:
+        await asyncio.gather(*(slot.settled.wait() for slot in self._slots))
+
+    async def stop(self) -> None:
+        """End the workers: at once those that work on something, the others in their own time."""
+        self._stopping = True
+        for task in self._watching:
+            task.cancel()
+        await asyncio.gather(*(slot.close() for slot in self._slots))
+        for worker in list(self.workers):
+            worker.doom = STOPPED
+            if worker.calls or worker.phase != "ready":
+                worker.kill()
+        await asyncio.gather(*(w.stop(self._options.stop_timeout) for w in list(self.workers)))
+        await asyncio.gather(*self._watching, *self._tasks, return_exceptions=True)
+
+    def suspend(self, why: str) -> set[Worker]:
+        """Start no worker until `resume`, and let those that there are finish and end: these.
+
+        One that is not ready is ended at once. To be called again does no harm.
+        """
+        self._suspended = True
+        for slot in self._slots:
+            slot.empty()
+        leaving = set(self.workers)
+        for worker in leaving:
+            if worker in self.ready:
+                self.retire(worker, why)
+            elif not worker.doom:
+                self.kill(worker, why)
+        return leaving
+
+    async def until_gone(self, workers: Iterable[Worker]) -> None:
+        """Wait until these have ended, with what they have started."""
+        exits = [worker.exited for worker in workers]
+        if exits:
+            await asyncio.wait(exits)
+        if self._tasks:
+            await asyncio.wait(set(self._tasks))
+
+    async def resume(self) -> None:
+        """Start the workers anew after `suspend`; return when each is ready, or has failed once."""
+        begins = self._suspended and not self._stopping
+        if begins:
+            self._suspended = False
+        if self._started:
+            await (self._fill_slots() if begins else self._until_settled())
+
+    async def replace_all(self) -> None:
+        """Replace the workers one after another by new ones.
+
+        Raises StartError when a new one does not become ready; the one it was for goes on.
+        """
+        async with self._replacing:
+            for slot in self._slots:
+                await slot.replace()
+
+    def recycle(self, worker: Worker, why: str) -> None:
+        """Replace a worker that has had its time by a new one, once that is ready."""
+        if worker.aging or self._stopping:
+            return
+        worker.aging = True
+        self._watching = [task for task in self._watching if not task.done()]
+        self._watching.append(asyncio.create_task(self._recycle(worker, why)))
+
+    async def _recycle(self, worker: Worker, why: str) -> None:
+        async with self._replacing:
+            for slot in self._slots:
+                if slot.worker is not worker:
+                    continue
+                logger.info("Worker %s (pid %d) %s and is replaced", worker.name, worker.pid, why)
+                try:
+                    await slot.replace()
+                    return
+                except StartError as error:
+                    if worker.doom:
+                        return
+                    error.log(f"Worker {worker.name} stays, as the new one")
+        await asyncio.sleep(self._options.restart_delay_max)
+        worker.aging = False
+
+    def retire(self, worker: Worker, why: str) -> None:
+        """Let a worker finish what it has begun, and then end it; another takes its place."""
+        worker.doom = why
+        self._take_out(worker, why)
+        self.end_if_idle(worker)
+        for slot in self._slots:
+            slot.release(worker)
+
+    def end_if_idle(self, worker: Worker) -> None:
+        """End a retired worker when it has nothing to do any more."""
+        if not worker.calls and worker.phase == "ready":
+            self._do(worker.stop(self._options.stop_timeout))
+
+    def kill(self, worker: Worker, why: str) -> None:
+        """End a worker at once, on purpose; another takes its place."""
+        worker.doom = why
+        self._take_out(worker, why)
+        worker.kill()
+
+    def kill_all(self) -> None:
+        """End all workers at once."""
+        for worker in list(self.workers):
+            self.kill(worker, STOPPED)
+
+    def _take_out(self, worker: Worker, why: str) -> None:
+        if worker in self.ready:
+            self.ready.remove(worker)
+            self._employer.on_left(worker, why)
+
+    # --- the life of one worker
+
+    def _new_slot(self, index: int) -> Slot:
+        return Slot(
+            f"{self._source.name}[{index}]",
+            start=lambda: self._new_worker(index),
+            seated=self._admit,
+            vacated=lambda worker: self.retire(worker, "was replaced"),
+            failed=self._employer.on_not_started,
+            waiting=lambda delay: self._employer.on_waiting(f"{self._source.name}[{index}]", delay),
+            start_timeout=self._options.start_timeout,
+            restart_delay_max=self._options.restart_delay_max,
+        )
+
+    def _new_worker(self, index: int) -> Worker:
+        if self._stopping:
+            raise StartError("was not started, as the server stops")
+        if self._suspended:
+            raise StartError("was not started, as its model is suspended")
+        worker = self._spawn(
+            index,
+            self._options.warm,
+            self._employer.on_room,
+            lambda worker: self._take_out(worker, "has closed its connections"),
+        )
+        self.workers.add(worker)
+        worker.exited.add_done_callback(lambda _: self._on_exit(worker))
+        return worker
+
+    def new_clerk(self, on_ended: Callable[[Worker, str], None]) -> Worker:
+        """Start a worker that is none of these, and not warmed: for checks alone.
+
+        When its process has ended `on_ended` is told how; then its sockets can still be read.
+        """
+        worker = self._spawn(CLERK, False, lambda _: None, lambda _: None)
+
+        def on_exit(exited: asyncio.Future[str]) -> None:
+            on_ended(worker, exited.result())
+            self._bury(worker)
+
+        worker.exited.add_done_callback(on_exit)
+        return worker
+
+    def _spawn(
+        self,
+        index: int,
+        warm: bool,
+        on_room: Callable[[Worker], None],
+        on_disconnected: Callable[[Worker], None],
+    ) -> Worker:
+        start = messages.Start(
+            name=self._source.name,
+            target=self._source.target,
+            folder=self._source.folder,
+            index=index,
+            warm=warm,
+            log=self._options.log,
+            limits=vars(self._options.limits),
+            open_files=self._options.open_files,
+            result_dir=self._options.result_dir,
+            variables=self._options.variables,
+        )
+        mark = f"{self._guard.token}/{self._source.name}/{next(self._numbers)}/"
+        worker = Worker(start, mark, on_room, on_disconnected, self._on_output)
+        self._guard.add(worker.pid)
+        return worker
+
+    def _admit(self, worker: Worker) -> None:
+        if self._options.max_memory:
+            worker.size_at_start = worker.size()
+            if worker.size_at_start > self._options.max_memory * MEGABYTE:
+                logger.warning(
+                    "Worker %s needs %d MB before its first call, more than it may have",
+                    worker.name,
+                    worker.size_at_start // MEGABYTE,
+                )
+        self.ready.append(worker)
+        self._employer.on_joined(worker)
+
+    def _on_exit(self, worker: Worker) -> None:
+        self.workers.discard(worker)
+        if worker in self.ready:
+            self.ready.remove(worker)
+        self._employer.on_ended(worker, worker.exited.result())
+        self._bury(worker)
+        if not self._stopping:
+            for slot in self._slots:
+                slot.lost(worker)
+
+    def _bury(self, worker: Worker) -> None:
+        """Release what there was for a worker, and say how it ended if that was not on purpose."""
+        if not worker.doom and worker.seconds_to_ready:
+            ending = worker.exited.result()
+            logger.error("Worker %s (pid %d) %s", worker.name, worker.pid, ending)
+        worker.close()
+        self._do(self._clean_up_after(worker))
+
+    async def _clean_up_after(self, worker: Worker) -> None:
+        """End what a worker has left running."""
+        await asyncio.to_thread(kill_marked, f"{MARK}={worker.mark}")
+        self._guard.remove(worker.pid)
+
+    async def _watch_memory(self) -> None:
+        limit = self._options.max_memory * MEGABYTE
+        while True:
+            await asyncio.sleep(MEMORY_CHECK_SECONDS)
+            for worker in list(self.ready):
+                size = worker.size()
+                if size > limit >= worker.size_at_start:
+                    self.recycle(worker, f"has {size // MEGABYTE} MB of memory")
+
+    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

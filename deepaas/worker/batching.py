@@ -1,0 +1,181 @@
+"""Answers calls in batches: the manner of models with `predict_batch`."""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from deepaas.log import get_logger
+from deepaas.model.v2.calling import batch_results
+from deepaas.model.v2.exchange import Call, Reply
+from deepaas.protocol import messages
+from deepaas.worker.host import Host
+from deepaas.worker.reply_sender import Outlet
+
+logger = get_logger("deepaas.worker")
+
+HAND_OVER_SECONDS = 10e-6
+"""What a server needs to hand over a call, at the least."""
+
+NAP_SECONDS = 50e-6
+SOON_SECONDS = 2e-3
+"""Who has been answered in a batch may ask again within this time."""
+
+FEW = 3
+
+
+@dataclass(slots=True)
+class _Received:
+    id: int
+    company: int
+    call: Call
+
+
+@dataclass(slots=True)
+class _Member:
+    """A valid call of a batch."""
+
+    received: _Received
+    arguments: dict[str, Any]
+    media_type: str
+
+
+class Batches:
+    def __init__(self, host: Host, requests: socket.socket, outlet: Outlet) -> None:
+        self._host = host
+        self._requests = requests
+        self._outlet = outlet
+        self._buffer = bytearray(messages.MAX_PACKET)
+        self._arrivals = select.poll()
+        self._arrivals.register(requests, select.POLLIN)
+        self._size = 0  # of the last batch
+        self._held: _Received | None = None  # a call that must be alone, and has to wait for it
+
+    def serve(self) -> None:
+        while (batch := self._gather()) is not None:
+            self._size = len(batch)
+            if batch:
+                self._answer(batch)
+
+    def _gather(self) -> list[_Member] | None:
+        """The next batch: what has come, and a little later; None when nothing can come any more.
+
+        It waits while it is smaller than the number of calls that can be expected, which is what
+        the newest call says of the recent past.
+        """
+        received = self._held or self._receive_soon() or self._receive()
+        self._held = None
+        if received is None:
+            return None
+        batch: list[_Member] = []
+        until = time.monotonic() + self._host.calling.wait
+        while True:
+            if received.company == messages.ALONE and batch:
+                self._held = received
+                return batch
+            member = self._load(received)
+            if member is not None:
+                batch.append(member)
+            if received.company == messages.ALONE or len(batch) >= self._host.calling.at_once:
+                return batch
+            missing = min(received.company, self._host.calling.at_once) - len(batch)
+            more = self._receive_until(until, missing) if missing > 0 else self._receive_now()
+            if more is None:
+                return batch
+            received = more
+
+    def _receive(self, flags: int = 0) -> _Received | None:
+        size = self._requests.recv_into(self._buffer, 0, flags)
+        if not size:
+            return None
+        packet = memoryview(self._buffer)[:size]
+        call_id, call = messages.decode_call(packet)
+        return _Received(call_id, messages.company_of(packet), call)
+
+    def _receive_now(self) -> _Received | None:
+        """A further call if one is there."""
+        try:
+            return self._receive(socket.MSG_DONTWAIT)
+        except BlockingIOError:  # nothing there, or taken back by the server
+            return None
+
+    def _receive_soon(self) -> _Received | None:
+        """The first call after a batch of many, whose callers are about to ask again. A processor
+        that has nothing at all to do meanwhile would need longer to begin with it."""
+        if self._size <= FEW:
+            return None
+        return self._receive_until(time.monotonic() + SOON_SECONDS, self._size)
+
+    def _receive_until(self, until: float, missing: int) -> _Received | None:
+        """A further call: one that is there, or comes until then."""
+        while (received := self._receive_now()) is None:
+            left = until - time.monotonic()
+            if left <= 0:
+                return None
+            if missing > FEW:  # to be woken for each would keep the server from sending them
+                time.sleep(min(left, missing * HAND_OVER_SECONDS, NAP_SECONDS))
+            elif not self._arrivals.poll(left * 1000):
+                return None
+        return received
+
+    def _load(self, received: _Received) -> _Member | None:
+        """The call, validated; None if it is not valid, which is then its answer, or if to check
+        that was all it asked for."""
+        if received.call.check:
+            self._send(received, self._host.check(received.call))
+            return None
+        try:
+            arguments, media_type = self._host.arguments.load(received.call)
+        except BaseException as error:
+            self._fail(received, error)
+            return None
+        return _Member(received, arguments, media_type)
+
+    def _answer(self, batch: list[_Member]) -> None:
+        try:
+            results = self._predict([member.arguments for member in batch])
+        except BaseException as error:
+            self._host.recover(error)
+            if len(batch) == 1:
+                self._fail(batch[0].received, error)
+                return
+            logger.warning("A batch of %d has failed; each of them is tried alone", len(batch))
+            for member in batch:
+                again = self._load(member.received)  # the model may have changed its arguments
+                if again is not None:
+                    self._answer([again])
+            return
+        self._host.end_if_forked()
+        self._outlet.send_all(
+            (member.received.id, self._reply(member, result))
+            for member, result in zip(batch, results, strict=True)
+        )
+        self._host.recover()
+
+    def _reply(self, member: _Member, result: Any) -> Reply:
+        try:
+            if isinstance(result, BaseException):
+                raise result
+            reply = self._host.encode(result, member.media_type)
+        except BaseException as error:
+            self._host.recover(error)
+            reply = self._host.failed(error)
+        reply.unknown = member.received.call.unknown
+        return reply
+
+    def _predict(self, arguments: list[dict[str, Any]]) -> list[Any]:
+        predict_batch = self._host.model.function("predict_batch")
+        if predict_batch is None:
+            raise RuntimeError("predict_batch has gone from the model")
+        size = len(arguments)  # the model may change the list
+        return batch_results(self._host.run(predict_batch(arguments)), size)
+
+    def _fail(self, received: _Received, error: BaseException) -> None:
+        self._send(received, self._host.failed(error))
+
+    def _send(self, received: _Received, reply: Reply) -> None:
+        reply.unknown = received.call.unknown
+        self._outlet.send(received.id, reply)

@@ -1,0 +1,228 @@
+"""Answers many calls at a time on an event loop: the manner of models with `async def predict`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
+from types import AsyncGeneratorType, GeneratorType
+from typing import Any
+
+from deepaas.model.v2.exchange import Call, Reply, Unknown
+from deepaas.model.v2.results import encode_item
+from deepaas.model.v2.streams import stream_headers
+from deepaas.protocol import messages
+from deepaas.worker.host import Host
+from deepaas.worker.reply_sender import Control, Flow, Outlet, pieces
+
+GIVE_WAY_SECONDS = 0.01
+
+
+class Concurrent:
+    def __init__(
+        self, host: Host, requests: socket.socket, outlet: Outlet, control: Control
+    ) -> None:
+        self._host = host
+        self._requests = requests
+        self._outlet = outlet
+        self._control = control
+        self._buffer = bytearray(messages.MAX_PACKET)
+        self._loop = host.loop
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._streams: dict[int, _Stream] = {}
+        self._cancelled: set[int] = set()  # the calls that nobody waits for
+        self._reading = False
+        self._closed = False
+        self._ended = self._loop.create_future()
+
+    async def serve(self) -> None:
+        self._loop.add_reader(self._control.fileno(), self._read_control)
+        self._read_on()
+        await self._ended
+
+    def _read_on(self) -> None:
+        self._loop.add_reader(self._requests.fileno(), self._read_calls)
+        self._reading = True
+
+    def _read_calls(self) -> None:
+        """Begin what has come, as far as that is allowed."""
+        while len(self._tasks) < self._host.calling.at_once:
+            try:
+                size = self._requests.recv_into(self._buffer, 0, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            if not size:
+                self._closed = True
+                break
+            call_id, call = messages.decode_call(memoryview(self._buffer)[:size])
+            task = self._loop.create_task(self._work(call_id, call))
+            task.add_done_callback(partial(self._done, call_id))
+            self._tasks[call_id] = task
+        self._loop.remove_reader(self._requests.fileno())
+        self._reading = False
+        self._end_if_done()
+
+    async def _work(self, call_id: int, call: Call) -> None:
+        reply = await self._answer(call_id, call)
+        if reply is not None:
+            reply.unknown = call.unknown
+            self._outlet.send(call_id, reply)
+
+    def _done(self, call_id: int, task: asyncio.Task[None]) -> None:
+        """A call has been answered; or it was cancelled before its task had begun."""
+        del self._tasks[call_id]
+        self._cancelled.discard(call_id)
+        if task.cancelled():
+            self._outlet.send(call_id, _cancelled())
+        elif error := task.exception():  # the connection is broken: nothing can be answered
+            self._closed = True
+            if not self._ended.done():
+                self._ended.set_exception(error)
+        if not self._reading and not self._closed:
+            self._read_on()
+        self._end_if_done()
+
+    def _end_if_done(self) -> None:
+        if self._closed and not self._tasks and not self._ended.done():
+            self._ended.set_result(None)
+
+    async def _answer(self, call_id: int, call: Call) -> Reply | None:
+        """The reply to a call; None if it was streamed."""
+        host = self._host
+        if call.check:
+            return host.check(call)
+        try:
+            arguments, media_type = host.arguments.load(call)
+            predict = host.model.function("predict")
+            if predict is None:
+                raise RuntimeError("predict has gone from the model")
+            value = predict(**arguments)
+            if not isinstance(value, AsyncGeneratorType):
+                value = await value
+            if isinstance(value, GeneratorType):
+                value = _stepwise(value)
+            if isinstance(value, AsyncGeneratorType):
+                stream = self._open(call_id, call, media_type)
+                return await self._stream(call_id, stream, value)
+            host.recover()
+            return host.encode(value, media_type)
+        except BaseException as error:
+            host.recover(error)
+            return self._failed(call_id, error)
+
+    def _failed(self, call_id: int, error: BaseException) -> Reply:
+        if call_id in self._cancelled and isinstance(error, asyncio.CancelledError):
+            return _cancelled()
+        return self._host.failed(error)
+
+    def _open(self, call_id: int, call: Call, media_type: str) -> _Stream:
+        media_type = self._host.stream_type(call, media_type)
+        return _Stream(self._host, self._outlet, call_id, media_type, call.unknown)
+
+    async def _stream(
+        self, call_id: int, stream: _Stream, items: AsyncGeneratorType[Any, None]
+    ) -> Reply | None:
+        """Send what is yielded; a reply is returned if it fails before the first item."""
+        self._streams[call_id] = stream
+        try:
+            async with contextlib.aclosing(items):
+                async for item in items:
+                    await stream.send(item)
+            stream.close()
+        except BaseException as error:
+            if not stream.opened:
+                raise
+            reply = self._failed(call_id, error)
+            stream.close(reply.reason, reply.code)
+        finally:
+            del self._streams[call_id]
+        return None
+
+    def _read_control(self) -> None:
+        try:
+            while (message := self._control.poll()) is not None:
+                match message:
+                    case messages.Taken(id, size) if id in self._streams:
+                        self._streams[id].taken(size)
+                    case messages.Cancel(id) if id in self._tasks:
+                        self._cancelled.add(id)
+                        self._tasks[id].cancel()
+                        if id in self._streams:
+                            self._streams[id].cancel()
+        except EOFError:
+            self._loop.remove_reader(self._control.fileno())  # told by the other connection too
+
+
+def _cancelled() -> Reply:
+    return Reply(500, reason="The prediction was cancelled", code="cancelled")
+
+
+class _Stream:
+    """The way out of what one call yields."""
+
+    def __init__(
+        self,
+        host: Host,
+        outlet: Outlet,
+        call_id: int,
+        media_type: str,
+        unknown: Unknown | None = None,
+    ) -> None:
+        self._host = host
+        self._outlet = outlet
+        self._id = call_id
+        self._media_type = media_type
+        self._unknown = unknown
+        self._flow = Flow(host.limits.stream_buffer)
+        self._room = asyncio.Event()
+        self._gave_way = host.loop.time()
+        self._is_cancelled = False
+        self.opened = False
+
+    async def send(self, item: object) -> None:
+        """Send an item when there is room for it; nothing more once nobody waits for it."""
+        data = encode_item(item, self._media_type, self._host.schema)
+        self._host.recover()
+        self._open()
+        for piece in pieces(data):
+            while not self._is_cancelled and not self._flow.is_open:
+                self._room.clear()
+                await self._room.wait()
+            if self._is_cancelled:  # which the model has not taken to heart
+                raise asyncio.CancelledError
+            self._outlet.send_stream(self._id, messages.Part(piece))
+            self._flow.sent(len(piece))
+        await self._let_others_run()
+
+    async def _let_others_run(self) -> None:
+        """Give way now and then, for a model that yields without ever waiting for anything."""
+        now = self._host.loop.time()
+        if now - self._gave_way > GIVE_WAY_SECONDS:
+            await asyncio.sleep(0)
+            self._gave_way = self._host.loop.time()
+
+    def _open(self) -> None:
+        if not self.opened:
+            self.opened = True
+            headers = stream_headers(self._media_type)
+            self._outlet.send_stream(self._id, messages.Opened(headers, self._unknown))
+
+    def taken(self, size: int) -> None:
+        self._flow.taken(size)
+        self._room.set()
+
+    def cancel(self) -> None:
+        self._is_cancelled = True
+        self._room.set()
+
+    def close(self, reason: str = "", code: str = "") -> None:
+        self._open()
+        self._outlet.send_stream(self._id, messages.Closed(reason, code))
+
+
+async def _stepwise(items: Iterator[Any]) -> AsyncIterator[Any]:
+    for item in items:
+        yield item
+        await asyncio.sleep(0)

@@ -1,0 +1,66 @@
+"""Answers calls one after another: the manner of models with a plain `predict`."""
+
+from __future__ import annotations
+
+import socket
+
+from deepaas.model.v2.exchange import Reply, Unknown
+from deepaas.protocol import messages
+from deepaas.worker.host import Host, Stream
+from deepaas.worker.reply_sender import Control, Flow, Outlet, pieces
+
+
+class OneByOne:
+    def __init__(
+        self, host: Host, requests: socket.socket, outlet: Outlet, control: Control
+    ) -> None:
+        self._host = host
+        self._requests = requests
+        self._outlet = outlet
+        self._control = control
+
+    def serve(self) -> None:
+        buffer = bytearray(messages.MAX_PACKET)
+        view = memoryview(buffer)
+        while size := self._requests.recv_into(buffer):
+            call_id, call = messages.decode_call(view[:size])
+            reply = self._host.answer(call)
+            if type(reply) is Reply:
+                reply.unknown = call.unknown
+                self._outlet.send(call_id, reply)
+            elif isinstance(reply, Stream):
+                self._send(call_id, reply, call.unknown)
+
+    def _send(self, call_id: int, stream: Stream, unknown: Unknown | None) -> None:
+        """Send a stream to its end, unless its reader goes before."""
+        self._outlet.send_stream(call_id, messages.Opened(stream.headers, unknown))
+        end = messages.Closed()
+        flow = Flow(self._host.limits.stream_buffer)
+        try:
+            while (data := stream.next()) is not None:
+                if not self._send_item(call_id, flow, data):
+                    break
+        except EOFError:
+            raise  # the server has gone
+        except BaseException as error:
+            reply = self._host.failed(error)
+            end = messages.Closed(reply.reason, reply.code)
+        finally:
+            stream.close()
+        self._outlet.send_stream(call_id, end)
+
+    def _send_item(self, call_id: int, flow: Flow, data: bytes) -> bool:
+        """Send an item when there is room for it; False if nobody waits for it any more."""
+        for piece in pieces(data):
+            while True:
+                message = self._control.poll() if flow.is_open else self._control.receive()
+                match message:
+                    case None:
+                        break
+                    case messages.Taken(id, size) if id == call_id:
+                        flow.taken(size)
+                    case messages.Cancel(id) if id == call_id:
+                        return False
+            self._outlet.send_stream(call_id, messages.Part(piece))
+            flow.sent(len(piece))
+        return True
