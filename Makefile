@@ -11,17 +11,17 @@ PYTEST := $(BIN)/python -m pytest
 # webargs 5.5 is older than the end of distutils.
 LOWEST := .venv-lowest/bin/python -m pytest -W "ignore:distutils Version:DeprecationWarning"
 # What leans on the insides of aiohttp is tried with the oldest one too.
-INSIDE := tests/api/test_express.py tests/api/test_express_inside.py tests/api/test_intake.py
+INSIDE := tests/api/test_fast_path.py tests/api/test_fast_path_inside.py tests/api/test_intake.py
 
 # Else every process compiles the modules of the tests anew.
 unexport PYTHONDONTWRITEBYTECODE
 
 # The fast tests: they start few processes.
 UNIT   := tests/model tests/test_log.py tests/test_stdio.py tests/test_config.py tests/test_exact_json.py \
-  tests/test_clock.py tests/api/test_patience.py tests/api/test_listener.py tests/cmd/test_loading_times.py \
+  tests/test_clock.py tests/api/test_stall_timer.py tests/api/test_listener.py tests/cmd/test_loading_times.py \
   tests/training/test_backoff.py tests/training/test_callback_times.py tests/training/test_log_times.py \
   tests/serving/test_messages.py tests/serving/test_slot.py tests/serving/test_prediction.py \
-  tests/api/test_forms.py tests/api/test_form_parts.py tests/api/test_routing.py tests/api/test_answers.py
+  tests/api/test_forms.py tests/api/test_form_parts.py tests/api/test_routing.py tests/api/test_responses.py
 
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 

@@ -22,7 +22,7 @@ SOURCE = Path(__file__).with_name("pace.c")
 
 
 @dataclass(frozen=True)
-class Pace:
+class RateMonitor:
     """What came of one run; times in milliseconds."""
 
     asked: float
@@ -38,7 +38,7 @@ class Pace:
         return self.p99 / self.p50
 
 
-def pace(server: Server, rate: float, seconds: int) -> Pace:
+def pace(server: Server, rate: float, seconds: int) -> RateMonitor:
     """One run, checked by hand before and after as those of wrk are."""
     with server.awake(), tempfile.NamedTemporaryFile() as message:
         server.verify()
@@ -57,7 +57,7 @@ def pace(server: Server, rate: float, seconds: int) -> Pace:
         server.tidy()
     took, p50, p99, late = map(float, run.stdout.split())
     held = count / max(took, count / rate)
-    return Pace(asked=rate, held=held, p50=p50 * 1e3, p99=p99 * 1e3, late=late * 1e3)
+    return RateMonitor(asked=rate, held=held, p50=p50 * 1e3, p99=p99 * 1e3, late=late * 1e3)
 
 
 @functools.cache

@@ -22,7 +22,7 @@ from typing import Any
 from benchmarks import commandline, report
 from benchmarks.cases import CASES
 from benchmarks.commandline import tell
-from benchmarks.pace import Pace, pace
+from benchmarks.pace import RateMonitor, pace
 from benchmarks.servers import REQUEST_SECONDS, Server, all_running
 
 CASE = CASES["small"]
@@ -36,8 +36,8 @@ START_SECONDS = 30.0
 class Pair:
     """Predictions without a training, and right after that beside one."""
 
-    idle: Pace
-    busy: Pace
+    idle: RateMonitor
+    busy: RateMonitor
 
     @property
     def ratio(self) -> float:

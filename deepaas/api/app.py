@@ -17,16 +17,16 @@ from deepaas.api.body import WRONG_CODING, BodyLimits, is_plainly_chunked, stop_
 from deepaas.api.cross_site import SiteRules
 from deepaas.api.intake import Intake
 from deepaas.api.responses import (
-    JSONAnswer,
-    LastAnswer,
+    FinalResponse,
+    JSONResponse,
     add_common_headers,
-    answer_for,
-    error_answer,
+    error_response,
+    response_for,
 )
 from deepaas.api.routing import Handler, Router
 from deepaas.api.unknown import UnknownArguments
 from deepaas.exceptions import BadRequestError, RequestError, StoppingError, StorageError
-from deepaas.jobs.service import Manager
+from deepaas.jobs.service import JobService
 from deepaas.log import Tail
 from deepaas.serving.pool import Pool
 
@@ -66,7 +66,7 @@ class App:
         self.pools = {pool.name: pool for pool in pools}
         self.settings = settings
         self.debug_output = debug_output
-        self.trainings: Manager | None = None
+        self.trainings: JobService | None = None
         self.no_trainings = "they are switched off"
         self.draining = False
         self.unknown = UnknownArguments(settings.log_unknown_arguments)
@@ -79,10 +79,10 @@ class App:
         try:
             answer: web.StreamResponse
             if hdrs.TRANSFER_ENCODING in request.headers and not is_plainly_chunked(request):
-                answer = LastAnswer.of(BadRequestError(WRONG_CODING))
+                answer = FinalResponse.of(BadRequestError(WRONG_CODING))
             else:
                 answer = await self._answer(request)
-            if type(answer) is not JSONAnswer:  # such an answer has read the whole body
+            if type(answer) is not JSONResponse:  # such an answer has read the whole body
                 self._prepare(request, answer)
             if self.draining or (request._message.upgrade and _wants_no_more_http(request)):
                 answer.force_close()
@@ -114,16 +114,16 @@ class App:
             handler, names = self._find(request)
             return await handler(request, self, **names)
         except RequestError as error:
-            return answer_for(error)
+            return response_for(error)
         except (HttpProcessingError, web.RequestPayloadError, aiohttp.ClientPayloadError) as error:
-            return error_answer(400, "bad_request", f"The request body is malformed: {error}")
+            return error_response(400, "bad_request", f"The request body is malformed: {error}")
         except (asyncio.CancelledError, ConnectionError):
             raise
         except OSError as error:
             if error.errno not in NO_ROOM:
                 return self._failed(request)
             logger.error("No room for %s %s: %s", request.method, shown_target(request), error)
-            return answer_for(StorageError(f"There is no room for the request: {error.strerror}"))
+            return response_for(StorageError(f"There is no room for the request: {error.strerror}"))
         except Exception:
             return self._failed(request)
 
@@ -148,7 +148,7 @@ class App:
     def _failed(self, request: web.BaseRequest) -> web.Response:
         """The answer to what this server has done wrong, while that is being handled."""
         logger.exception("Answering %s %s failed", request.method, shown_target(request))
-        return error_answer(500, "internal_error", "The server failed; its log says why")
+        return error_response(500, "internal_error", "The server failed; its log says why")
 
 
 def _wants_no_more_http(request: web.BaseRequest) -> bool:

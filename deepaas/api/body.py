@@ -13,7 +13,7 @@ from aiohttp import HttpVersion11, StreamReader, hdrs, web
 from deepaas.api.encodings import PIECE, Decompressor, content_coding
 from deepaas.api.files import RequestFiles
 from deepaas.api.forms import Form
-from deepaas.api.stall_timer import Arrival, Pace, Patience
+from deepaas.api.stall_timer import BodyWait, RateMonitor, StallTimer
 from deepaas.exceptions import (
     BadRequestError,
     RequestError,
@@ -259,12 +259,12 @@ def _read_before_failure(content: StreamReader) -> bytes:
     return data
 
 
-def _waiting(content: StreamReader, limits: BodyLimits) -> Arrival:
+def _waiting(content: StreamReader, limits: BodyLimits) -> BodyWait:
     """Watches the client that sends this body; a slow one is refused."""
     seconds, rate, window = limits.receive_timeout, limits.rate, limits.rate_window
-    return Arrival(
-        Patience(seconds, lambda: content.set_exception(_too_late(seconds))),
-        Pace(rate, window, lambda: content.set_exception(_too_slow(rate, window))),
+    return BodyWait(
+        StallTimer(seconds, lambda: content.set_exception(_too_late(seconds))),
+        RateMonitor(rate, window, lambda: content.set_exception(_too_slow(rate, window))),
     )
 
 

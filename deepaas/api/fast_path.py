@@ -53,19 +53,19 @@ _NOT_SIMPLE = (hdrs.TRANSFER_ENCODING, hdrs.EXPECT, hdrs.UPGRADE, hdrs.CONTENT_E
 
 
 @dataclass(frozen=True)
-class Head:
+class CachedHead:
     """What the head of a request means: everything of a call but its body."""
 
     pool: Pool
     description: dict[str, Any]  # the model's, when it meant this
     meta: bytes
     length: int  # of the body
-    patience: float
+    deadline_seconds: float
     target: str
     agent: str
 
 
-class Journey(Prediction):
+class FastPrediction(Prediction):
     """A prediction on the short way."""
 
     __slots__ = ("began", "connection", "data", "head", "outcome")
@@ -73,7 +73,7 @@ class Journey(Prediction):
     def __init__(
         self,
         connection: Connection,
-        head: Head,
+        head: CachedHead,
         data: bytes,
         began: float,
     ) -> None:
@@ -146,12 +146,12 @@ class Connection(Intake, Watched):
         self._heads = manager.heads
         self._unsent = manager.unsent
         self._head = b""  # of the request that goes the long way now, if it came in one piece
-        self._under_way: Journey | None = None
+        self._under_way: FastPrediction | None = None
         self._used = 0.0  # when the last one arrived
         self._opened = self._loop.time()
         self._remote = ""
         self._late: asyncio.TimerHandle | None = None
-        self.arrival: Journey | None = None  # to be answered on the long way
+        self.arrival: FastPrediction | None = None  # to be answered on the long way
         self._began = 0.0  # when its request came
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -226,28 +226,28 @@ class Connection(Intake, Watched):
         answered = self._next_keepalive_close_time - self._keepalive_timeout  # on the long way
         return used, max(self._opened, self._used, answered)
 
-    def _begin(self, head: Head, data: bytes, end: int) -> bool:
+    def _begin(self, head: CachedHead, data: bytes, end: int) -> bool:
         """Send a request on its short way; False if it cannot go there now."""
         pool = head.pool
         if head.description is not pool.description or self._app.draining:
             return False
         began = self._loop.time() if self._is_logged else 0.0
-        journey = Journey(self, head, data, began)
+        prediction = FastPrediction(self, head, data, began)
         try:
-            pool.submit(journey, head.meta, data[end:], head.patience)
+            pool.submit(prediction, head.meta, data[end:], head.deadline_seconds)
         except RequestError:  # the long way says so
             return False
-        self._under_way = journey
+        self._under_way = prediction
         self._app.active += 1
         return True
 
-    def arrived(self, journey: Journey, outcome: Reply | RequestError) -> None:
+    def arrived(self, prediction: FastPrediction, outcome: Reply | RequestError) -> None:
         """Answer a request that has been on the short way."""
         self._under_way = None
         self._app.active -= 1
         transport = self.transport
         if transport is None or transport.is_closing():
-            journey.release()
+            prediction.release()
             return
         if type(outcome) is Reply and outcome.is_plain:
             closing = self._app.draining
@@ -260,22 +260,24 @@ class Connection(Intake, Watched):
                 self.note_unsent()
             self._used = self._loop.time()
             if self._is_logged:
-                self._log(journey, len(outcome.body))
+                self._log(prediction, len(outcome.body))
             if closing:
                 self.force_close()
         else:
-            self.arrival = journey
-            self._began = journey.began
-            self.take(journey.data)
+            self.arrival = prediction
+            self._began = prediction.began
+            self.take(prediction.data)
         if self._held:
             self._go_on_soon()
 
-    def take_arrival(self) -> Journey | None:
+    def take_arrival(self) -> FastPrediction | None:
         """The prediction that the present request is about, if it is made already."""
         arrival, self.arrival = self.arrival, None
         return arrival
 
-    def learn(self, request: web.BaseRequest, pool: Pool, call: Call, patience: float) -> None:
+    def learn(
+        self, request: web.BaseRequest, pool: Pool, call: Call, deadline_seconds: float
+    ) -> None:
         """Remember what the head of this request has led to, if it can come again as it is."""
         head, self._head = self._head, b""
         headers = request.headers
@@ -293,12 +295,12 @@ class Connection(Intake, Watched):
             return
         if len(self._heads) >= MAX_HEADS:
             self._heads.clear()
-        self._heads[head] = Head(
+        self._heads[head] = CachedHead(
             pool=pool,
             description=pool.description,
             meta=messages.encode_meta(call),
             length=length,
-            patience=patience,
+            deadline_seconds=deadline_seconds,
             target=shown_target(request),
             agent=headers.get(hdrs.USER_AGENT, "-"),
         )
@@ -320,14 +322,14 @@ class Connection(Intake, Watched):
         if self._left == 0 and end <= MAX_HEAD:
             self._head = head
 
-    def _log(self, journey: Journey, length: int) -> None:
+    def _log(self, prediction: FastPrediction, length: int) -> None:
         logger = self.access_logger
         if isinstance(logger, AccessLogger) and self.transport is not None:
             if not self._remote:
                 peer = self.transport.get_extra_info("peername")
                 self._remote = str(peer[0]) if isinstance(peer, tuple) else str(peer)
-            seconds = self._loop.time() - journey.began
-            head = journey.head
+            seconds = self._loop.time() - prediction.began
+            head = prediction.head
             logger.write(self._remote, "POST", head.target, 200, length, seconds, head.agent)
 
     def log_access(
@@ -393,10 +395,10 @@ class Connection(Intake, Watched):
         self._unsent.remove(self)
         if self._late is not None:
             self._late.cancel()
-        journey, self._under_way = self._under_way, None
-        if journey is not None:
+        prediction, self._under_way = self._under_way, None
+        if prediction is not None:
             self._app.active -= 1
-            journey.leave(journey)
+            prediction.leave(prediction)
         arrival = self.take_arrival()
         if arrival is not None:
             with arrival:
@@ -420,7 +422,7 @@ class Server(web.Server):
         # api/body.py decompresses bodies, and bounds their size.
         super().__init__(app.handle, auto_decompress=False, **kwargs)
         self.app = app
-        self.heads: dict[bytes, Head] = {}
+        self.heads: dict[bytes, CachedHead] = {}
         self.unsent = Unsent(app.settings.max_unsent)
         self.unfinished = UnfinishedHeads(app.settings.limits.heads_memory)
         self.open: set[Connection] = set()

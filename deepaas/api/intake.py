@@ -13,7 +13,7 @@ from typing import Any
 from aiohttp import EMPTY_PAYLOAD, StreamReader, web
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
-from deepaas.api.responses import LastAnswer
+from deepaas.api.responses import FinalResponse
 from deepaas.exceptions import BadRequestError, HeadTooLargeError, RequestError
 
 logger = logging.getLogger("deepaas.api")
@@ -304,7 +304,7 @@ class Intake(RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         if isinstance(exc, RequestError):
-            return LastAnswer.of(exc)
+            return FinalResponse.of(exc)
         return super().handle_error(request, status, exc, message)
 
     # --- what has to wait

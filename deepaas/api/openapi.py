@@ -23,7 +23,7 @@ from deepaas.api.openapi_parts import (
     response,
     text,
 )
-from deepaas.api.responses import json_answer
+from deepaas.api.responses import json_response
 from deepaas.model.v2.media import ANY, JSON
 from deepaas.model.v2.streams import EVENTS, NDJSON
 from deepaas.serving.pool import Pool
@@ -43,7 +43,7 @@ _NO_ARGUMENTS: Json = {"arguments": [], "definitions": {}}
 
 
 async def swagger(request: web.BaseRequest, app: App) -> web.Response:
-    return json_answer(describe(app))
+    return json_response(describe(app))
 
 
 def describe(app: App) -> Json:

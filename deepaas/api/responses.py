@@ -20,7 +20,7 @@ from aiohttp.http import StreamWriter
 from multidict import CIMultiDict
 
 from deepaas import exact_json
-from deepaas.api.stall_timer import Patience
+from deepaas.api.stall_timer import StallTimer
 from deepaas.api.unknown import warn
 from deepaas.api.unsent import PIECE, Watched
 from deepaas.exceptions import NotFoundError, NotImplementedByModelError, RequestError
@@ -43,31 +43,31 @@ def add_common_headers(headers: CIMultiDict[str]) -> None:
     headers.update(COMMON_HEADERS)
 
 
-def json_answer(value: object, status: int = 200) -> web.Response:
+def json_response(value: object, status: int = 200) -> web.Response:
     return web.Response(body=exact_json.dumps(value), status=status, headers=JSON_HEADERS)
 
 
-def reply_answer(reply: Reply) -> web.StreamResponse:
+def response_to_reply(reply: Reply) -> web.StreamResponse:
     """The answer that a worker's reply stands for."""
-    answer = _answer_of(reply)
+    answer = _response_of(reply)
     if reply.unknown is not None:
         warn(answer, reply.unknown)
     return answer
 
 
-def _answer_of(reply: Reply) -> web.StreamResponse:
+def _response_of(reply: Reply) -> web.StreamResponse:
     if reply.code:
-        return error_answer(reply.status, reply.code, reply.reason, reply.headers)
+        return error_response(reply.status, reply.code, reply.reason, reply.headers)
     if reply.fd >= 0:
-        return FileAnswer(reply.fd, reply.status, reply.headers or JSON_HEADERS)
+        return FileResponse(reply.fd, reply.status, reply.headers or JSON_HEADERS)
     if reply.stream is not None:
-        return StreamAnswer(reply.stream, reply.headers or JSON_HEADERS)
+        return StreamedResponse(reply.stream, reply.headers or JSON_HEADERS)
     if reply.is_plain:
-        return JSONAnswer(reply.body)
-    return WholeAnswer(reply.body, reply.status, reply.headers or JSON_HEADERS)
+        return JSONResponse(reply.body)
+    return WholeResponse(reply.body, reply.status, reply.headers or JSON_HEADERS)
 
 
-def error_answer(
+def error_response(
     status: int,
     code: str,
     message: str,
@@ -84,22 +84,22 @@ def error_answer(
         return web.Response(status=status, text=f"{status}: Not Found", headers=headers)
     if code == NotImplementedByModelError.code:
         return web.Response(status=status, reason=reason, text=f"{status}: {message}")
-    answer = json_answer({"message": message, "code": code, **(details or {})}, status)
+    answer = json_response({"message": message, "code": code, **(details or {})}, status)
     answer.set_status(status, reason)
     answer.headers.update(headers or {})
     return answer
 
 
-def answer_for(error: RequestError) -> web.Response:
-    return error_answer(error.status, error.code, str(error), error.headers, error.details)
+def response_for(error: RequestError) -> web.Response:
+    return error_response(error.status, error.code, str(error), error.headers, error.details)
 
 
-class LastAnswer(web.Response):
+class FinalResponse(web.Response):
     """An error after which the connection ends: the server sends nothing more."""
 
     @classmethod
-    def of(cls, error: RequestError) -> LastAnswer:
-        plain = answer_for(error)
+    def of(cls, error: RequestError) -> FinalResponse:
+        plain = response_for(error)
         answer = cls(body=plain.body, headers=plain.headers)
         answer.set_status(plain.status, plain.reason)
         answer.force_close()
@@ -116,7 +116,7 @@ class LastAnswer(web.Response):
             self._transport.write_eof()
 
 
-class JSONAnswer(web.StreamResponse):
+class JSONResponse(web.StreamResponse):
     """A whole JSON answer, 200, that goes out in one write.
 
     This is what most requests end with, and takes a third of the time that `web.Response` does.
@@ -150,7 +150,7 @@ class JSONAnswer(web.StreamResponse):
         """It has been sent already."""
 
 
-class WholeAnswer(web.StreamResponse):
+class WholeResponse(web.StreamResponse):
     """An answer whose body is held in memory until it is sent."""
 
     def __init__(self, body: bytes, status: int, headers: Mapping[str, str]) -> None:
@@ -219,7 +219,7 @@ def _abort(request: web.BaseRequest) -> None:
         request.transport.abort()
 
 
-class FileAnswer(web.StreamResponse):
+class FileResponse(web.StreamResponse):
     """An answer whose body is streamed from a descriptor, which it closes."""
 
     def __init__(self, fd: int, status: int, headers: Mapping[str, str]) -> None:
@@ -240,7 +240,7 @@ class FileAnswer(web.StreamResponse):
         """
         loop = asyncio.get_running_loop()
         left = self.content_length or 0
-        patience = Patience(timeout, lambda: _abort(request))
+        stall = StallTimer(timeout, lambda: _abort(request))
         try:
             await self.prepare(request)
             position = 0
@@ -251,20 +251,20 @@ class FileAnswer(web.StreamResponse):
                 if not chunk:
                     _abort(request)
                     raise ConnectionResetError("the file became shorter while it was sent")
-                patience.begin()
+                stall.begin()
                 await self.write(chunk)
-                patience.end()
+                stall.end()
                 position += len(chunk)
                 left -= len(chunk)
                 self._sent = position
-            patience.begin()
+            stall.begin()
             await self.write_eof()
         finally:
-            patience.close()
+            stall.close()
             self._file.close()
 
 
-class StreamAnswer(web.StreamResponse):
+class StreamedResponse(web.StreamResponse):
     """An answer whose body comes in parts, which are sent as they come."""
 
     def __init__(self, stream: AsyncIterator[bytes], headers: Mapping[str, str]) -> None:
@@ -285,21 +285,21 @@ class StreamAnswer(web.StreamResponse):
         """
         if request.version < HttpVersion11:  # no chunks: the connection ends with the answer
             self.force_close()
-        with Patience(timeout, lambda: _abort(request)) as patience:
+        with StallTimer(timeout, lambda: _abort(request)) as stall:
             await self.prepare(request)
             try:
                 async for data in self._stream:
-                    patience.begin()
+                    stall.begin()
                     await self.write(data)
-                    patience.end()
+                    stall.end()
                     self._sent += len(data)
             except StreamFailedError as error:
                 frame = error_frame(self._media_type, error.code, str(error))
                 if frame is None:
                     _abort(request)
                     raise ConnectionResetError("the stream failed midway") from None
-                patience.begin()
+                stall.begin()
                 await self.write(frame)
                 self._sent += len(frame)
-            patience.begin()
+            stall.begin()
             await self.write_eof()

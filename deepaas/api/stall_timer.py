@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 
-class Patience:
+class StallTimer:
     """Calls `on_over` when a wait lasts longer than `seconds`; 0 is no limit.
 
     A wait is what lies between `begin` and `end`; beginning again begins anew. Cheap, as there is
@@ -20,7 +20,7 @@ class Patience:
         self._since = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
-    def __enter__(self) -> Patience:
+    def __enter__(self) -> StallTimer:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -49,7 +49,7 @@ class Patience:
             self._timer = self._loop.call_at(over, self._look)
 
 
-class Pace:
+class RateMonitor:
     """Calls `on_slow` when fewer bytes come than `rate` per second; 0 is no limit.
 
     The bytes are counted over windows of `window` seconds. Only the time that is spent waiting
@@ -110,24 +110,24 @@ class Pace:
         return is_enough
 
 
-class Arrival:
+class BodyWait:
     """A block in which a client sends something; `begin` and `end` enclose each wait for it."""
 
-    def __init__(self, patience: Patience, pace: Pace) -> None:
-        self._patience = patience
-        self._pace = pace
+    def __init__(self, stall: StallTimer, rate: RateMonitor) -> None:
+        self._stall = stall
+        self._rate = rate
 
-    def __enter__(self) -> Arrival:
+    def __enter__(self) -> BodyWait:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._patience.close()
-        self._pace.close()
+        self._stall.close()
+        self._rate.close()
 
     def begin(self) -> None:
-        self._patience.begin()
-        self._pace.begin()
+        self._stall.begin()
+        self._rate.begin()
 
     def end(self, size: int) -> None:
-        self._patience.end()
-        self._pace.end(size)
+        self._stall.end()
+        self._rate.end(size)

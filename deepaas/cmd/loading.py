@@ -135,6 +135,6 @@ def _report(pool: Pool) -> None:
         pool.name,
         pool.source.target,
         pool.seconds_to_ready,
-        pool.options.crew.workers,
+        pool.options.worker_options.workers,
         ", ".join(can) or "nothing to call",
     )

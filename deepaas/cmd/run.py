@@ -33,14 +33,14 @@ from deepaas.model import loading
 from deepaas.protocol.messages import Limits
 from deepaas.serving.guard import Guard
 from deepaas.serving.pool import Pool, PoolOptions
-from deepaas.serving.worker_supervisor import CrewOptions
+from deepaas.serving.worker_supervisor import WorkerOptions
 
 if TYPE_CHECKING:
     from oslo_config.cfg import ConfigOpts
 
     from deepaas.api import App
     from deepaas.api.callbacks import CallbackOptions
-    from deepaas.jobs.service import Manager
+    from deepaas.jobs.service import JobService
 
 logger = logging.getLogger("deepaas")
 
@@ -153,7 +153,7 @@ class Server:
         self._log_options = log_options
         self._tail = tail
         self._guard = guard
-        self._trainings: Manager | None = None
+        self._trainings: JobService | None = None
         self._no_trainings = ""
         self._signal = 0  # the one that said to stop
         self._stop = asyncio.Event()
@@ -231,7 +231,7 @@ class Server:
 
     def _pool(self, source: loading.ModelSource, upload_dir: str) -> Pool:
         conf = self._conf
-        crew = CrewOptions(
+        worker_options = WorkerOptions(
             workers=conf.workers,
             warm=conf.warm,
             max_requests=conf.worker_max_requests,
@@ -255,7 +255,7 @@ class Server:
             predict_timeout=conf.predict_timeout,
             cancel_running=conf.cancel_running,
             spill_dir=upload_dir,
-            crew=crew,
+            worker_options=worker_options,
         )
         on_output = None if self._tail is None else self._on_output
         return Pool(source, options, self._guard, on_output)

@@ -20,7 +20,7 @@ from deepaas.exceptions import (
     StorageError,
 )
 from deepaas.jobs.scheduler import TrainingOptions
-from deepaas.jobs.service import Manager
+from deepaas.jobs.service import JobService
 from deepaas.jobs.spec import Limits
 from deepaas.model.loading import ModelSource
 from deepaas.serving.pool import Pool
@@ -72,7 +72,7 @@ async def open_trainings(
     pools: Sequence[Pool],
     process: log.LogOptions,
     open_files: int,
-) -> tuple[Manager | None, str]:
+) -> tuple[JobService | None, str]:
     """The trainings; or None, and why there can be none.
 
     Raises ConfigurationError if the state directory that was asked for cannot be used. Without the
@@ -87,15 +87,15 @@ async def open_trainings(
             options_of(conf, process, open_files),
             variables={source.name: weights_variables(conf, source) for source in sources},
         )
-        manager = Manager(directory, options, sources, workers)
+        service = JobService(directory, options, sources, workers)
         async with sweeping_servers(directory):
-            await manager.open()
+            await service.open()
     except StorageError as error:
         if conf.state_dir:
             raise ConfigurationError(str(error)) from None
         logger.warning("There can be no trainings: %s", error)
         return None, str(error)
-    return manager, ""
+    return service, ""
 
 
 def options_of(conf: ConfigOpts, process: log.LogOptions, open_files: int) -> TrainingOptions:

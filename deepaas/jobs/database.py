@@ -86,6 +86,10 @@ CREATE TABLE details (
 );
 """
 
+COLUMNS = {"supervisor": "keeper", "has_leftover_processes": "lingering"}
+"""The columns of `records` whose names differ from the fields of a Record. They keep their names,
+because a supervisor of an earlier version may still run, and it writes to them."""
+
 FORMS = (_RECORDS, _CLOCKS, _DETAILS)
 """What each form of the database has more than the one before it."""
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from deepaas.exceptions import QueueFullError, RequestError, StoppingError
-from deepaas.jobs.spec import Workplace
+from deepaas.jobs.spec import JobDirectory
 
 SLOW = 16 * 1024
 """Bytes in a second: a body that comes more slowly is refused if its place is needed."""
@@ -51,7 +51,7 @@ class Incoming:
 
     uuid: str
     kind: str
-    place: Workplace
+    place: JobDirectory
     body: Body
     accepted: bool = False
     began: float = field(default_factory=time.monotonic)

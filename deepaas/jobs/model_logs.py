@@ -16,7 +16,7 @@ from pathlib import Path
 
 from deepaas import log
 from deepaas.jobs.logs import LogReader, LogWriter
-from deepaas.jobs.spec import Workplace
+from deepaas.jobs.spec import JobDirectory
 
 logger = logging.getLogger("deepaas.training")
 
@@ -49,7 +49,7 @@ class ModelLogHandler(logging.Handler):
 class ModelLogs:
     """The lines of the trainings that one server sees to, which it passes on to its log."""
 
-    def __init__(self, place_of: Callable[[str], Workplace]) -> None:
+    def __init__(self, place_of: Callable[[str], JobDirectory]) -> None:
         self._place_of = place_of
         self._followed: dict[str, _Lines] = {}
 

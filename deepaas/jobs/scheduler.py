@@ -15,11 +15,11 @@ from deepaas.jobs import identity
 from deepaas.jobs.backoff import Backoff
 from deepaas.jobs.loaded_weights import Stage, Weights
 from deepaas.jobs.model_logs import ModelLogs
-from deepaas.jobs.spec import Limits, Plan
+from deepaas.jobs.spec import JobSpec, Limits
 from deepaas.jobs.state import State
 from deepaas.jobs.store import Ending, Record
 from deepaas.jobs.supervisor.main import CANCEL_SIGNAL, server_lives
-from deepaas.jobs.supervisor_handle import Keeper, bury
+from deepaas.jobs.supervisor_handle import SupervisorHandle, reap
 from deepaas.model.loading import ModelSource
 
 logger = logging.getLogger("deepaas.training")
@@ -32,7 +32,7 @@ NOT_RENEWED = "this server does not reload models after trainings (--noreload-af
 WRITE_SECONDS = 1.0
 """How long a keeper may take to write how its training ended."""
 
-KEEPER_SECONDS = 1.5
+SUPERVISOR_SECONDS = 1.5
 """How long a keeper that was told to stop may take beyond the time that its training has."""
 
 
@@ -61,7 +61,7 @@ class TrainingOptions:
     variables: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # by model
 
 
-class Runner:
+class JobScheduler:
     """Starts what waits, in order, follows what runs, and sees to what comes of its end.
 
     `records` are those that have not ended, or have processes that run.
@@ -80,7 +80,7 @@ class Runner:
         self._options = options
         self._sources = sources
         self._stage = stage
-        self._keepers: dict[str, Keeper] = {}
+        self._supervisors: dict[str, SupervisorHandle] = {}
         self._launching: set[str] = set()
         self._backoffs: dict[str, Backoff] = {}  # of the records that cannot be written
         self._exited: set[str] = set()  # whose work is over, though something is left running
@@ -92,17 +92,17 @@ class Runner:
 
     # --- what others ask of it
 
-    def take(self, record: Record, keeper: Keeper | None = None) -> None:
+    def take(self, record: Record, supervisor: SupervisorHandle | None = None) -> None:
         """See to a record from now on; its keeper is given if it has one already."""
         self.records[record.uuid] = record
-        if keeper is not None:
-            self._keepers[record.uuid] = keeper
+        if supervisor is not None:
+            self._supervisors[record.uuid] = supervisor
             self._model_logs.follow(record.uuid, from_end=True)
 
     def drop(self, uuid: str) -> None:
         """Nothing is to be done for a record any more."""
         self._model_logs.end(uuid)
-        for known in (self.records, self._keepers):
+        for known in (self.records, self._supervisors):
             known.pop(uuid, None)
         self._backoffs.pop(uuid, None)
         self._exited.discard(uuid)
@@ -141,7 +141,7 @@ class Runner:
     async def clear_for_running(self) -> None:
         """Make room for the exclusive trainings that run already."""
         for record in list(self.records.values()):
-            if record.uuid in self._keepers and self._is_exclusive(record):
+            if record.uuid in self._supervisors and self._is_exclusive(record):
                 await self._clear_for(record)
 
     async def step(self) -> None:
@@ -180,16 +180,16 @@ class Runner:
         await self._refresh()
         ending = []
         for record in list(self.records.values()):
-            keeper = self._keepers.get(record.uuid)
-            if keeper is None or (keep and not record.has_ended):
+            supervisor = self._supervisors.get(record.uuid)
+            if supervisor is None or (keep and not record.has_ended):
                 continue
             if not record.has_ended:
                 record = await self._stop_with_server(record)
             # Also if it has ended and its process has not: that may leave others running.
-            keeper.tell(record.keeper, signal.SIGTERM)
-            ending.append(keeper)
-        deadline = time.monotonic() + self._options.limits.cancel_timeout + KEEPER_SECONDS
-        while any(keeper.lives for keeper in ending) and not hurry():
+            supervisor.tell(record.supervisor, signal.SIGTERM)
+            ending.append(supervisor)
+        deadline = time.monotonic() + self._options.limits.cancel_timeout + SUPERVISOR_SECONDS
+        while any(supervisor.lives for supervisor in ending) and not hurry():
             if time.monotonic() > deadline:
                 logger.error("Not all trainings ended in time")
                 return
@@ -198,21 +198,23 @@ class Runner:
     def let_go(self) -> None:
         """Let what runs go on when this process ends."""
         self._model_logs.end_all()
-        for keeper in self._keepers.values():
-            keeper.disown()
+        for supervisor in self._supervisors.values():
+            supervisor.disown()
 
-    async def stop_keeper(self, record: Record) -> None:
+    async def stop_supervisor(self, record: Record) -> None:
         """Have a training's processes ended; return when they have.
 
         Raises NotStoppableError if they are out of reach, and do not end by themselves.
         """
-        keeper = self._keepers.get(record.uuid) or Keeper(self._state.place(record.uuid))
-        keeper.tell(record.keeper, signal.SIGTERM)
-        deadline = time.monotonic() + self._options.limits.cancel_timeout + KEEPER_SECONDS
-        while keeper.lives:
+        supervisor = self._supervisors.get(record.uuid) or SupervisorHandle(
+            self._state.place(record.uuid)
+        )
+        supervisor.tell(record.supervisor, signal.SIGTERM)
+        deadline = time.monotonic() + self._options.limits.cancel_timeout + SUPERVISOR_SECONDS
+        while supervisor.lives:
             if time.monotonic() > deadline:
                 logger.error("The keeper of %s does not end and is killed", record.uuid)
-                if not keeper.tell(record.keeper, signal.SIGKILL):
+                if not supervisor.tell(record.supervisor, signal.SIGKILL):
                     raise NotStoppableError(
                         f"{record.uuid} runs in another container than this server, and has been "
                         "told to end, but has not done so"
@@ -225,28 +227,28 @@ class Runner:
 
         Its keeper writes that down as soon as that is possible.
         """
-        identity.send_signal(record.keeper, CANCEL_SIGNAL)
-        deadline = time.monotonic() + self._options.limits.cancel_timeout + KEEPER_SECONDS
+        identity.send_signal(record.supervisor, CANCEL_SIGNAL)
+        deadline = time.monotonic() + self._options.limits.cancel_timeout + SUPERVISOR_SECONDS
         while await self.works(record) and time.monotonic() < deadline:
             await asyncio.sleep(0.05)
         deadline = min(deadline, time.monotonic() + WRITE_SECONDS)
-        while identity.is_alive(record.keeper) and time.monotonic() < deadline:
+        while identity.is_alive(record.supervisor) and time.monotonic() < deadline:
             if (await self._state.now(record)).has_ended:
                 return
             await asyncio.sleep(0.05)
 
     async def works(self, record: Record) -> bool:
         """Whether a process runs for a record, besides its keeper, or may run out of sight."""
-        if not identity.is_alive(record.keeper):
+        if not identity.is_alive(record.supervisor):
             return identity.is_locked(self._state.place(record.uuid).lock)
-        keeper = identity.pid_of(record.keeper)
-        return bool(await asyncio.to_thread(identity.descendants, keeper))
+        supervisor = identity.pid_of(record.supervisor)
+        return bool(await asyncio.to_thread(identity.descendants, supervisor))
 
     async def find_dead(self, record: Record, why: str) -> None:
         """Record the end of one whose keeper is there no more, and end what it has left."""
-        keeper = self._keepers.get(record.uuid)
-        age = keeper.age if keeper else None
-        await asyncio.to_thread(bury, record.uuid)
+        supervisor = self._supervisors.get(record.uuid)
+        age = supervisor.age if supervisor else None
+        await asyncio.to_thread(reap, record.uuid)
         store = self._state.store
 
         def finish() -> None:
@@ -256,7 +258,7 @@ class Runner:
             if age is not None and now.load_seconds is not None:
                 duration = max(0.0, age - now.load_seconds)
             store.finish(record.uuid, ending, duration=duration)
-            store.linger(record.uuid, False)
+            store.note_leftover_processes(record.uuid, False)
 
         await self._state.do(finish)
 
@@ -272,9 +274,9 @@ class Runner:
         if before is None:
             return
         self.records[record.uuid] = record
-        if record.status == "running" and record.uuid not in self._keepers:
+        if record.status == "running" and record.uuid not in self._supervisors:
             # A server before this one had started it, and was killed before it could be seen.
-            self._keepers[record.uuid] = Keeper(self._state.place(record.uuid))
+            self._supervisors[record.uuid] = SupervisorHandle(self._state.place(record.uuid))
             self._model_logs.follow(record.uuid, from_end=True)
         if record.has_ended and not before.has_ended:
             how = record.message and f": {record.message}"
@@ -297,30 +299,30 @@ class Runner:
         for uuid, record in (await self._state.do(read)).items():
             if record is not None:
                 self.note(record)
-            elif uuid not in self._keepers and uuid not in self._launching:
+            elif uuid not in self._supervisors and uuid not in self._launching:
                 self.drop(uuid)  # cancelled and removed by another server
 
     async def _look_after(self, record: Record) -> None:
-        keeper = self._keepers.get(record.uuid)
-        if keeper is None:
+        supervisor = self._supervisors.get(record.uuid)
+        if supervisor is None:
             if not record.has_ended or record.uuid in self._launching:
                 return
-            keeper = Keeper(self._state.place(record.uuid))
-        if not keeper.lives:
-            await self._keeper_ended(record, keeper)
+            supervisor = SupervisorHandle(self._state.place(record.uuid))
+        if not supervisor.lives:
+            await self._supervisor_ended(record, supervisor)
             return
-        self._keepers[record.uuid] = keeper
-        if record.lingering:
+        self._supervisors[record.uuid] = supervisor
+        if record.has_leftover_processes:
             self._on_exit(record)
 
-    async def _keeper_ended(self, record: Record, keeper: Keeper) -> None:
+    async def _supervisor_ended(self, record: Record, supervisor: SupervisorHandle) -> None:
         record = await self._state.now(record)
         if record.status == "queued":  # the server that had started it took it back
-            self._keepers.pop(record.uuid, None)
+            self._supervisors.pop(record.uuid, None)
             self.note(record)
             return
-        if not record.has_ended or record.lingering:
-            why = keeper.last_words()
+        if not record.has_ended or record.has_leftover_processes:
+            why = supervisor.last_words()
             await self.find_dead(record, f"its keeper failed{why and ': '}{why}")
             record = await self._state.now(record)
         self.note(record)
@@ -358,7 +360,9 @@ class Runner:
     def _runs(self, record: Record) -> bool:
         """Whether its work is being done, or about to be."""
         uuid = record.uuid
-        return uuid in self._launching or (uuid in self._keepers and not record.lingering)
+        return uuid in self._launching or (
+            uuid in self._supervisors and not record.has_leftover_processes
+        )
 
     def _busy(self, kind: str, model: tuple[str, str] | None = None) -> int:
         """How many of a kind run: of all models, or of the one of this name and origin."""
@@ -425,8 +429,8 @@ class Runner:
             self.note(current)
             if current.status != "starting" or self.stopping:
                 return
-            keeper = Keeper.start(self._state.directory, self._plan(record))
-            self._keepers[record.uuid] = keeper
+            supervisor = SupervisorHandle.start(self._state.directory, self._spec(record))
+            self._supervisors[record.uuid] = supervisor
             self._model_logs.follow(record.uuid)
             logger.info("%s of model %s is started", record.uuid, record.model)
         except DiskFullError:
@@ -439,9 +443,9 @@ class Runner:
         finally:
             self._launching.discard(record.uuid)
 
-    def _plan(self, record: Record) -> Plan:
+    def _spec(self, record: Record) -> JobSpec:
         source = self._sources[record.model]
-        return Plan(
+        return JobSpec(
             uuid=record.uuid,
             kind=record.kind,
             model=record.model,
@@ -457,8 +461,8 @@ class Runner:
     async def _end_leftovers(self, next_one: Record) -> None:
         """End what earlier trainings of the model have left running, such as a TensorBoard."""
         for record in list(self.records.values()):
-            if self._model_of(record) == self._model_of(next_one) and record.lingering:
-                await self.stop_keeper(record)
+            if self._model_of(record) == self._model_of(next_one) and record.has_leftover_processes:
+                await self.stop_supervisor(record)
 
     # --- making room
 

@@ -22,12 +22,12 @@ from deepaas.exceptions import (
 from deepaas.jobs.identity import boot_id
 from deepaas.jobs.incoming import RETRY_AFTER, Body, Incoming, Places
 from deepaas.jobs.loaded_weights import Stage
-from deepaas.jobs.scheduler import UNSEEN, Runner, TrainingOptions
-from deepaas.jobs.spec import Workplace
+from deepaas.jobs.scheduler import UNSEEN, JobScheduler, TrainingOptions
+from deepaas.jobs.spec import JobDirectory
 from deepaas.jobs.state import State
 from deepaas.jobs.store import CANCELLED, STATUSES, Notice, Record
 from deepaas.jobs.supervisor.main import server_lives
-from deepaas.jobs.supervisor_handle import Keeper
+from deepaas.jobs.supervisor_handle import SupervisorHandle
 from deepaas.model.loading import ModelSource
 from deepaas.model.v2.exchange import Call
 from deepaas.protocol.call_files import write_call, write_private
@@ -48,7 +48,7 @@ COMPLAIN_SECONDS = 60.0
 INCOMING_OPTIONS = {"train": "--max-incoming-trainings", "predict": "--max-incoming-jobs"}
 
 
-class Manager:
+class JobService:
     """Sees to the trainings, and asynchronous predictions, of the models at `sources`.
 
     What it has to remember is in the directory `directory`. Every method may raise StorageError.
@@ -64,7 +64,7 @@ class Manager:
         self._state = State(directory, options.reserve)
         self._options = options
         self._sources = {source.name: source for source in sources}
-        self._runner = Runner(self._state, options, self._sources, stage)
+        self._scheduler = JobScheduler(self._state, options, self._sources, stage)
         self._accepted = dict.fromkeys(options.at_once, 0)  # those the runner does not know yet
         self._places = {
             kind: Places(
@@ -77,7 +77,7 @@ class Manager:
         self._complaints: dict[str, tuple[str, float]] = {}  # by kind of work: the last, and when
 
     def __repr__(self) -> str:
-        return f"<Manager {self._state.directory}: {len(self._runner.records)} under way>"
+        return f"<Manager {self._state.directory}: {len(self._scheduler.records)} under way>"
 
     # --- its life
 
@@ -94,7 +94,7 @@ class Manager:
         except BaseException:
             await self._state.close()
             raise
-        await self._runner.clear_for_running()
+        await self._scheduler.clear_for_running()
 
     def begin(self) -> None:
         """Start what waits, from now on."""
@@ -104,7 +104,7 @@ class Manager:
         self, keep: bool | None = None, hurry: Callable[[], bool] = lambda: False
     ) -> None:
         """End what runs, unless it is to be kept; what waits is there for the next server."""
-        self._runner.stopping = True
+        self._scheduler.stopping = True
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
@@ -113,10 +113,10 @@ class Manager:
         if self._state.is_open:
             keep = self._options.keep_running if keep is None else keep
             try:
-                await self._runner.stop_all(keep, hurry)
+                await self._scheduler.stop_all(keep, hurry)
             except StorageError as error:
                 logger.error("%s", error)
-        self._runner.let_go()
+        self._scheduler.let_go()
         await self._state.close()
 
     # --- what is asked of it
@@ -139,13 +139,13 @@ class Manager:
                 yield incoming
             finally:
                 if not incoming.accepted:
-                    self._runner.begin(self._forget(uuid))
+                    self._scheduler.begin(self._forget(uuid))
 
     def _need_turn(self, kind: str) -> None:
         """Raise the error of a request that cannot be queued now."""
-        if self._runner.stopping:
+        if self._scheduler.stopping:
             raise StoppingError("The server is about to stop")
-        if not self._runner.has_room(kind, self._accepted[kind]):
+        if not self._scheduler.has_room(kind, self._accepted[kind]):
             most = self._options.max_queued[kind]
             raise QueueFullError(f"{most} wait for their turn, and no more may", RETRY_AFTER)
 
@@ -178,11 +178,11 @@ class Manager:
                 if record is None:
                     raise StorageError(f"The record of {incoming.uuid} has vanished")
                 incoming.accepted = True
-                self._runner.take(record)
+                self._scheduler.take(record)
             finally:
                 self._accepted[incoming.kind] -= 1
-            await self._attempt("starting", self._runner.dispatch)
-            return self._runner.records.get(record.uuid, record)
+            await self._attempt("starting", self._scheduler.dispatch)
+            return self._scheduler.records.get(record.uuid, record)
 
         # Once it is in the store it is to be seen to, also if the client has gone.
         self._accepted[incoming.kind] += 1
@@ -195,7 +195,7 @@ class Manager:
         record = await self._state.do(self._state.store.get, uuid)
         if record is None or (record.model, record.kind) != (model, kind):
             raise NotFoundError(f"There is no {uuid}")
-        if not self._runner.serves(record):  # it is of another model of this name
+        if not self._scheduler.serves(record):  # it is of another model of this name
             raise NotFoundError(f"There is no {uuid}")
         if record.status == "incoming":
             raise NotFoundError(f"There is no {uuid}")
@@ -208,7 +208,7 @@ class Manager:
         origin = self._sources[model].origin
         return await self._state.do(self._state.store.find, kind, model, statuses, limit, origin)
 
-    def place(self, uuid: str) -> Workplace:
+    def place(self, uuid: str) -> JobDirectory:
         """Where the files of a record lie."""
         return self._state.place(uuid)
 
@@ -222,7 +222,7 @@ class Manager:
             if record.has_ended:
                 return await self._remove(record)
             return await self._state.now(record)  # it has ended meanwhile, and is still to be seen
-        self._runner.note(stopped)
+        self._scheduler.note(stopped)
         if not stopped.has_ended:
             stopped = await self._end_running(stopped)
         if stopped.status == CANCELLED:
@@ -234,10 +234,10 @@ class Manager:
 
         Its keeper writes down how it ended, unless the keeper was killed.
         """
-        await self._runner.stop_keeper(record)
+        await self._scheduler.stop_supervisor(record)
         now = await self._state.now(record)
         if not now.has_ended:
-            await self._runner.find_dead(now, UNSEEN)
+            await self._scheduler.find_dead(now, UNSEEN)
             now = await self._state.now(record)
         return now
 
@@ -247,11 +247,11 @@ class Manager:
         First its processes are ended: its keeper may then be able to write that down. If not, it is
         removed as soon as it is cancelled once more, as its files make room for that.
         """
-        had_ended = not await self._runner.works(record)
-        await self._runner.end_work(record)
+        had_ended = not await self._scheduler.works(record)
+        await self._scheduler.end_work(record)
         now = await self._state.now(record)
         if now.has_ended and not record.has_ended:
-            self._runner.note(now)
+            self._scheduler.note(now)
             logger.info("%s of model %s was cancelled", record.uuid, record.model)
             return now
         if not (had_ended and isinstance(error, DiskFullError)):
@@ -262,15 +262,15 @@ class Manager:
         await asyncio.to_thread(self.place(record.uuid).clear)
         stopped = await self._state.do(self._state.store.stop, record.uuid, CANCELLED)
         record = stopped or await self._state.now(record)
-        await self._runner.stop_keeper(record)
+        await self._scheduler.stop_supervisor(record)
         if not (await self._state.now(record)).has_ended:
-            await self._runner.find_dead(record, UNSEEN)
+            await self._scheduler.find_dead(record, UNSEEN)
         return await self._remove(record)
 
     async def _remove(self, record: Record) -> Record:
         record = await self._state.now(record)
-        await self._runner.stop_keeper(record)
-        self._runner.drop(record.uuid)
+        await self._scheduler.stop_supervisor(record)
+        self._scheduler.drop(record.uuid)
         await self._forget(record.uuid)
         return record
 
@@ -326,8 +326,8 @@ class Manager:
                 else:
                     await self._attempt("opening", self._open_late)
             if self._state.is_open:
-                await self._attempt("following", self._runner.step)
-                await self._attempt("noting weights", self._runner.look_for_weights)
+                await self._attempt("following", self._scheduler.step)
+                await self._attempt("noting weights", self._scheduler.look_for_weights)
                 if now >= sweep:
                     sweep = now + self._options.sweep_seconds
                     await self._attempt("sweeping", self._sweep)
@@ -358,7 +358,7 @@ class Manager:
         await self._state.open()
         logger.info("There is room for trainings now, in %s", self._state.directory)
         await self._take_up()
-        await self._runner.clear_for_running()
+        await self._scheduler.clear_for_running()
 
     async def _take_up(self) -> None:
         """See to what is in the state directory from now on."""
@@ -370,7 +370,7 @@ class Manager:
                     "%d record(s) of another model %s, %s, are not shown for %s",
                     *(count, source.name, origin, source.origin),
                 )
-        await self._runner.expect_weights()
+        await self._scheduler.expect_weights()
         await self._adopt()
 
     async def _adopt(self) -> None:
@@ -384,9 +384,9 @@ class Manager:
         await _each(await self._state.do(look), self._adopt_one)
 
     async def _adopt_one(self, record: Record) -> None:
-        keeper = Keeper(self.place(record.uuid))
-        lives = keeper.lives
-        if record.status in ("queued", "starting") and not self._runner.serves(record):
+        supervisor = SupervisorHandle(self.place(record.uuid))
+        lives = supervisor.lives
+        if record.status in ("queued", "starting") and not self._scheduler.serves(record):
             return  # another server may have that model
         if record.has_ended and lives:  # its keeper sees that its server has gone
             return
@@ -397,9 +397,9 @@ class Manager:
             await self._forget(record.uuid)
         elif lives or record.status in ("queued", "starting"):
             logger.info("%s of model %s, %s, is adopted", record.uuid, record.model, record.status)
-            self._runner.take(record, keeper if lives else None)
+            self._scheduler.take(record, supervisor if lives else None)
         else:
-            await self._runner.find_dead(record, UNSEEN)
+            await self._scheduler.find_dead(record, UNSEEN)
 
     async def _sweep(self) -> None:
         """Remove old records, and what nothing is known of."""
@@ -419,7 +419,7 @@ class Manager:
         for kind, seconds in self._options.kept.items():
             if seconds:
                 found += store.ended_for(kind, seconds, now)
-        return [record.uuid for record in found if self._runner.serves(record)]
+        return [record.uuid for record in found if self._scheduler.serves(record)]
 
     def _abandoned(self) -> list[str]:
         """Requests of this server that were refused, and could not be removed then."""

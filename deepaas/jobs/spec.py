@@ -27,7 +27,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Plan:
+class JobSpec:
     """What to run: the function `kind` of the model at `target`, see `loading.ModelSource`."""
 
     uuid: str
@@ -45,12 +45,12 @@ class Plan:
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_json(cls, text: str) -> Plan:
+    def from_json(cls, text: str) -> JobSpec:
         values = json.loads(text)
         return cls(**{**values, "limits": Limits(**values["limits"])})
 
 
-class Workplace:
+class JobDirectory:
     """Where the files of one training lie."""
 
     def __init__(self, directory: Path) -> None:
@@ -64,10 +64,10 @@ class Workplace:
         self.reports = directory / "reports.jsonl"
         self.result = directory / "result"
         self.lock = directory / "lock"
-        self.keeper_log = directory / "keeper.log"
+        self.supervisor_log = directory / "keeper.log"
 
     @classmethod
-    def of(cls, state: Path, uuid: str) -> Workplace:
+    def of(cls, state: Path, uuid: str) -> JobDirectory:
         """The one of a record in a state directory."""
         return cls(state / "work" / uuid)
 

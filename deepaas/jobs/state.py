@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from deepaas.exceptions import DiskFullError, StorageError
 from deepaas.jobs import identity
 from deepaas.jobs.reserve import FULL, Reserve
-from deepaas.jobs.spec import Workplace
+from deepaas.jobs.spec import JobDirectory
 from deepaas.jobs.store import Record, Store
 
 logger = logging.getLogger("deepaas.training")
@@ -141,9 +141,9 @@ class State:
         found = await self.do(self.store.get, record.uuid)
         return found or record
 
-    def place(self, uuid: str) -> Workplace:
+    def place(self, uuid: str) -> JobDirectory:
         """Where the files of a record lie."""
-        return Workplace.of(self.directory, uuid)
+        return JobDirectory.of(self.directory, uuid)
 
 
 def _make_private(directory: Path) -> None:

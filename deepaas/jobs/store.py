@@ -14,12 +14,12 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from deepaas.exceptions import DiskFullError
-from deepaas.jobs.database import Database, on_full_disk_too
+from deepaas.jobs.database import COLUMNS, Database, on_full_disk_too
 from deepaas.jobs.times import local_text
 
 CANCELLED = "cancelled"
@@ -55,7 +55,7 @@ class Record:
     args: str = "{}"
     callback: str = ""
     attempt: int = 0
-    keeper: str = ""
+    supervisor: str = ""
     pid: int | None = None
     started: float | None = None
     finished: float | None = None
@@ -66,7 +66,7 @@ class Record:
     progress: float | None = None
     exit_code: int | None = None
     signal: int | None = None
-    lingering: int = 0
+    has_leftover_processes: int = 0
     duration: float | None = None
     asked: float | None = None
     origin: str = ""
@@ -207,7 +207,7 @@ class Store(Database):
         return self._step(uuid, ("queued",), status="starting")
 
     @on_full_disk_too
-    def claim(self, uuid: str, keeper: str) -> Record | None:
+    def claim(self, uuid: str, supervisor: str) -> Record | None:
         """Let this keeper have it; None if another has, or it is not wanted any more."""
         record = self.get(uuid)
         attempt = record.attempt + 1 if record else 1
@@ -215,7 +215,7 @@ class Store(Database):
             uuid,
             ("starting",),
             status="running",
-            keeper=keeper,
+            supervisor=supervisor,
             attempt=attempt,
             started=time.time(),
         )
@@ -276,9 +276,9 @@ class Store(Database):
         self._update(uuid, exit_code=exit_code, signal=signal)
 
     @on_full_disk_too
-    def linger(self, uuid: str, lingering: bool) -> None:
+    def note_leftover_processes(self, uuid: str, has_leftover_processes: bool) -> None:
         """Processes that it has started are running still, or not any more."""
-        self._update(uuid, lingering=int(lingering))
+        self._update(uuid, has_leftover_processes=int(has_leftover_processes))
 
     def stop(self, uuid: str, reason: str) -> Record | None:
         """Note why one that runs is to end: its keeper has to be told. One that waits and is
@@ -329,7 +329,7 @@ class Store(Database):
     ) -> Record | None:
         """Change a record that has one of these statuses; None if it has another."""
         marks = ", ".join("?" * len(statuses))
-        settings = ", ".join(f"{name} = ?" for name in values)
+        settings = _settings(values)
         with self._writing():
             changed = self._db.execute(
                 f"UPDATE records SET {settings} WHERE uuid = ? AND status IN ({marks})",
@@ -346,15 +346,14 @@ class Store(Database):
             if record.callback and "status" in values and record.status != "starting":
                 self._db.execute(
                     "INSERT INTO notices (uuid, owner, record, due) VALUES (?, ?, ?, 0)",
-                    (uuid, record.owner, json.dumps(asdict(record))),
+                    (uuid, record.owner, _to_json(record)),
                 )
         return record
 
     def _update(self, uuid: str, **values: Any) -> None:
-        settings = ", ".join(f"{name} = ?" for name in values)
         with self._writing():
             self._db.execute(
-                f"UPDATE records SET {settings} WHERE uuid = ?", (*values.values(), uuid)
+                f"UPDATE records SET {_settings(values)} WHERE uuid = ?", (*values.values(), uuid)
             )
 
     # --- ages
@@ -419,7 +418,7 @@ class Store(Database):
             row = self._db.execute(
                 "SELECT record FROM notices WHERE number = ?", (notice.number,)
             ).fetchone()
-        return Record(**json.loads(row[0])) if row else None
+        return _from_json(row[0]) if row else None
 
     def notice_owners(self) -> list[str]:
         """The servers that have notices to send."""
@@ -446,6 +445,21 @@ class Store(Database):
         """It has been sent, or is given up."""
         with self._writing():
             self._db.execute("DELETE FROM notices WHERE number = ?", (number,))
+
+
+def _settings(values: Iterable[str]) -> str:
+    """The assignments of an UPDATE that sets these fields of a record."""
+    return ", ".join(f"{COLUMNS.get(name, name)} = ?" for name in values)
+
+
+def _to_json(record: Record) -> str:
+    """A record as text, with the names of the columns, which every version can read."""
+    return json.dumps({COLUMNS.get(name, name): value for name, value in asdict(record).items()})
+
+
+def _from_json(text: str) -> Record:
+    fields = {column: name for name, column in COLUMNS.items()}
+    return Record(**{fields.get(name, name): value for name, value in json.loads(text).items()})
 
 
 def _storable(value: Any) -> Any:

@@ -12,33 +12,33 @@ from pathlib import Path
 from deepaas.exceptions import DiskFullError, StorageError
 from deepaas.jobs import identity
 from deepaas.jobs.reserve import FULL
-from deepaas.jobs.spec import ID, Plan, Workplace
+from deepaas.jobs.spec import ID, JobDirectory, JobSpec
 from deepaas.jobs.supervisor.main import command
 from deepaas.processes import kill_marked, runs
 
 MOST_OF_A_REASON = 400
 
-BURY_SECONDS = 5.0
+REAP_SECONDS = 5.0
 """How long the end of processes that were killed is waited for."""
 
 
-class Keeper:
+class SupervisorHandle:
     """The keeper of one training, whoever has started it."""
 
-    def __init__(self, place: Workplace, process: subprocess.Popen[bytes] | None = None) -> None:
+    def __init__(self, place: JobDirectory, process: subprocess.Popen[bytes] | None = None) -> None:
         self._place = place
         self._process = process
         self._began = time.monotonic()
         self.identity = identity.identity(process.pid) if process else ""
 
     @classmethod
-    def start(cls, state: Path, plan: Plan) -> Keeper:
+    def start(cls, state: Path, spec: JobSpec) -> SupervisorHandle:
         """Start the keeper of a training. Raises StorageError if that is not possible."""
-        place = Workplace.of(state, plan.uuid)
+        place = JobDirectory.of(state, spec.uuid)
         try:
-            with open(place.keeper_log, "ab", opener=_private) as errors:
+            with open(place.supervisor_log, "ab", opener=_private) as errors:
                 process = subprocess.Popen(
-                    command("supervisor", str(state), plan.to_json()),
+                    command("supervisor", str(state), spec.to_json()),
                     stdin=subprocess.DEVNULL,
                     stdout=errors,
                     stderr=errors,
@@ -69,7 +69,7 @@ class Keeper:
     def last_words(self) -> str:
         """What it wrote before it failed, for people; may be empty."""
         with contextlib.suppress(OSError, IndexError):
-            lines = self._place.keeper_log.read_text(errors="replace").split("\n")
+            lines = self._place.supervisor_log.read_text(errors="replace").split("\n")
             return [line for line in lines if line.strip()][-1][:MOST_OF_A_REASON]
         return ""
 
@@ -83,9 +83,9 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def bury(uuid: str) -> None:
+def reap(uuid: str) -> None:
     """Kill what is left of a training whose keeper was killed; return when it has ended."""
     killed = kill_marked(f"{ID}={uuid}\0")
-    deadline = time.monotonic() + BURY_SECONDS
+    deadline = time.monotonic() + REAP_SECONDS
     while any(map(runs, killed)) and time.monotonic() < deadline:
         time.sleep(0.01)

@@ -38,8 +38,8 @@ MAX_LINE = 16 * 1024 * 1024
 """Bytes of a line on the control connection; the longest is the description of a model."""
 
 _CALL = struct.Struct("<IIH")  # id, length of the meta data, company
-_COMPANY = struct.Struct("<H")
-_COMPANY_AT = 8
+_CONCURRENCY = struct.Struct("<H")
+_CONCURRENCY_AT = 8
 _REPLY = struct.Struct("<IIHI")  # length of what follows, id, status, length of the meta data
 _IN_FILE = 0xFFFFFFFF
 CALL_HEADER = _CALL.size
@@ -110,14 +110,16 @@ def spill(call_id: int, packet: bytes, folder: str) -> tuple[bytes, str]:
     return call_in_file(call_id, path), path
 
 
-def with_company(packet: bytes, company: int) -> bytes:
+def with_concurrency(packet: bytes, concurrency: int) -> bytes:
     """The packet of a call, saying how many may come together, itself included; or ALONE."""
-    at = _COMPANY_AT
-    return packet[:at] + _COMPANY.pack(min(company, 0xFFFF)) + packet[at + _COMPANY.size :]
+    at = _CONCURRENCY_AT
+    return (
+        packet[:at] + _CONCURRENCY.pack(min(concurrency, 0xFFFF)) + packet[at + _CONCURRENCY.size :]
+    )
 
 
-def company_of(packet: memoryview) -> int:
-    return int(_COMPANY.unpack_from(packet, _COMPANY_AT)[0])
+def concurrency_of(packet: memoryview) -> int:
+    return int(_CONCURRENCY.unpack_from(packet, _CONCURRENCY_AT)[0])
 
 
 def call_id_of(packet: bytes) -> int:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-COMPANY_SECONDS = 0.25
+CONCURRENCY_SECONDS = 0.25
 
 
-class Company:
+class ConcurrencyEstimator:
     """Counts how many calls a worker recently had at once. As many may soon come together again."""
 
     def __init__(self) -> None:
@@ -18,9 +18,9 @@ class Company:
 
         `progress` is when the worker last answered: a period without calls or answers is forgotten.
         """
-        period = int(now / COMPANY_SECONDS)
+        period = int(now / CONCURRENCY_SECONDS)
         if period != self._period:
-            busy_until = max(self._period, int(progress / COMPANY_SECONDS))
+            busy_until = max(self._period, int(progress / CONCURRENCY_SECONDS))
             self._before = self._most if period - busy_until <= 1 else 0
             self._period = period
             self._most = 0

@@ -6,8 +6,8 @@ import asyncio
 import logging
 
 from deepaas.exceptions import PredictTimeoutError
-from deepaas.serving.worker_handle import Worker
-from deepaas.serving.worker_supervisor import Crew
+from deepaas.serving.worker_handle import WorkerHandle
+from deepaas.serving.worker_supervisor import WorkerSupervisor
 
 logger = logging.getLogger("deepaas.serving")
 
@@ -16,19 +16,19 @@ GRACE = 1.0
 """Seconds that a cancelled call of an async model gets to end, before its worker is replaced."""
 
 
-class Overtime:
+class DeadlineMonitor:
     """Ends what takes longer than `limit` seconds."""
 
-    def __init__(self, limit: float, crew: Crew) -> None:
+    def __init__(self, limit: float, supervisor: WorkerSupervisor) -> None:
         self._limit = limit
-        self._crew = crew
+        self._supervisor = supervisor
         self._loop = asyncio.get_running_loop()
 
     def error(self) -> PredictTimeoutError:
         """What the caller is told."""
         return PredictTimeoutError(f"The prediction took longer than {self._limit:g} s")
 
-    def watch(self, worker: Worker) -> None:
+    def watch(self, worker: WorkerHandle) -> None:
         """End a worker that takes too long for a call; look again when the next could be due."""
         if worker.exited.done():
             return
@@ -40,11 +40,11 @@ class Overtime:
             due = _begun_at(worker, now) + limit
             if due <= now:
                 logger.error("Worker %s takes more than %g s and is killed", worker.name, limit)
-                self._crew.kill(worker, TOO_LONG)
+                self._supervisor.kill(worker, TOO_LONG)
                 return
         self._loop.call_at(max(due, now + 0.01), self.watch, worker)
 
-    def _check_each(self, worker: Worker, now: float, limit: float) -> float:
+    def _check_each(self, worker: WorkerHandle, now: float, limit: float) -> float:
         """Cancel the calls of an async worker that take too long; when the next could be due.
 
         If they do not end when they are cancelled the worker is replaced, and is killed when it
@@ -60,15 +60,15 @@ class Overtime:
             overdue += 1
             prediction.fail(self.error())
             worker.cancel(prediction)
-            if begun + limit + GRACE <= now and not worker.doom:
+            if begun + limit + GRACE <= now and not worker.end_reason:
                 logger.error("Worker %s does not end what takes more than %g s", worker.name, limit)
-                self._crew.retire(worker, TOO_LONG)
-        if worker.doom and overdue and overdue == len(worker.calls):
+                self._supervisor.retire(worker, TOO_LONG)
+        if worker.end_reason and overdue and overdue == len(worker.calls):
             worker.kill()
         return min(first + limit, now + GRACE / 4) if overdue else first + limit
 
 
-def _begun_at(worker: Worker, now: float) -> float:
+def _begun_at(worker: WorkerHandle, now: float) -> float:
     """When a worker began what it works on; now if that is nothing, or not its fault."""
     for first in worker.calls.values():
         return now if first.reader_is_slow else max(first.since, worker.progress)

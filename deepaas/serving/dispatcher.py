@@ -25,11 +25,11 @@ from deepaas.exceptions import (
 from deepaas.model.loading import ModelSource
 from deepaas.model.v2.exchange import Call, Calling
 from deepaas.protocol import messages
-from deepaas.serving.deadlines import TOO_LONG, Overtime
+from deepaas.serving.deadlines import TOO_LONG, DeadlineMonitor
 from deepaas.serving.guard import Guard
 from deepaas.serving.prediction import Awaited, Prediction
-from deepaas.serving.worker_handle import StartError, Worker
-from deepaas.serving.worker_supervisor import Crew, CrewOptions
+from deepaas.serving.worker_handle import StartError, WorkerHandle
+from deepaas.serving.worker_supervisor import WorkerOptions, WorkerSupervisor
 
 logger = logging.getLogger("deepaas.serving")
 
@@ -47,10 +47,10 @@ class PoolOptions:
     predict_timeout: float = 0
     cancel_running: bool = False
     spill_dir: str = ""
-    crew: CrewOptions = field(default_factory=CrewOptions)
+    worker_options: WorkerOptions = field(default_factory=WorkerOptions)
 
 
-class Calls:
+class Dispatcher:
     """The calls of one model, and the workers they go to.
 
     `description` is what the model says of itself, once a worker has been ready; `was_ready` is set
@@ -78,9 +78,9 @@ class Calls:
         self._logged: list[str] = []  # the last reason why a worker could not be started
         self._is_repeated = False  # whether it was the reason once more
         self._mistakes: list[str] = []  # those of the model's author that the log has
-        self._crew = Crew(source, options.crew, guard, self, on_output)
-        self._ready = self._crew.ready
-        self._overtime = Overtime(options.predict_timeout, self._crew)
+        self._supervisor = WorkerSupervisor(source, options.worker_options, guard, self, on_output)
+        self._ready = self._supervisor.ready
+        self._deadlines = DeadlineMonitor(options.predict_timeout, self._supervisor)
         self._ids = itertools.count(1)
         self._loop = asyncio.get_running_loop()
         self._queue: deque[Prediction] = deque()
@@ -102,9 +102,14 @@ class Calls:
     @property
     def phase(self) -> str:
         """What a model that is loaded for the first time is doing; empty for any other."""
-        if self.was_ready.is_set() or self._suspended or self._draining or self._crew.has_settled:
+        if (
+            self.was_ready.is_set()
+            or self._suspended
+            or self._draining
+            or self._supervisor.has_settled
+        ):
             return ""
-        return self._crew.phase
+        return self._supervisor.phase
 
     @property
     def seconds_so_far(self) -> float:
@@ -114,7 +119,7 @@ class Calls:
     @property
     def retries_in(self) -> float:
         """Seconds until a worker is started again, if it is known that one will be."""
-        return max(0.0, self._crew.retry_at - self._loop.time())
+        return max(0.0, self._supervisor.retry_at - self._loop.time())
 
     @property
     def problem(self) -> str:
@@ -138,27 +143,31 @@ class Calls:
         self._check_room()
 
     def _check_room(self) -> None:
-        if not self._ready and not (self.was_ready.is_set() and self._crew.promising):
+        if not self._ready and not (self.was_ready.is_set() and self._supervisor.promising):
             raise self._not_ready()
         if self._taken_in < self.options.queue_size:  # as nearly always
             return
-        room = self.options.queue_size + self.options.crew.workers * self._calling.at_once
+        room = self.options.queue_size + self.options.worker_options.workers * self._calling.at_once
         if self._taken_in >= room:
             # What a retired worker is about to finish is in nobody's way.
-            room += sum(len(worker.calls) for worker in self._crew.workers if worker.doom)
+            room += sum(
+                len(worker.calls) for worker in self._supervisor.workers if worker.end_reason
+            )
         if self._taken_in >= room:
             waiting = self._taken_in - room + self.options.queue_size
             wait = min(MAX_RETRY_AFTER, math.ceil(self._taken_in * self._seconds_a_call))
             message = f"{waiting} calls wait for model {self.name}, and no more may"
             raise QueueFullError(message, wait)
 
-    def predict(self, call: Call, patience: float = 0) -> Awaited:
+    def predict(self, call: Call, deadline_seconds: float = 0) -> Awaited:
         """Take a call in, whose reply is to be awaited. Otherwise as `submit`."""
         prediction = Awaited()
-        self.submit(prediction, messages.encode_meta(call), call.body, patience)
+        self.submit(prediction, messages.encode_meta(call), call.body, deadline_seconds)
         return prediction
 
-    def submit(self, prediction: Prediction, meta: bytes, body: bytes, patience: float = 0) -> None:
+    def submit(
+        self, prediction: Prediction, meta: bytes, body: bytes, deadline_seconds: float = 0
+    ) -> None:
         """Take a call in; its caller waits for `patience` seconds in all, without end if that is 0.
 
         Raises NotReadyError if no worker is there or about to be, QueueFullError if too many wait.
@@ -180,10 +189,10 @@ class Calls:
         if spilled:
             prediction.on_end.append(lambda: _unlink(spilled))
         self._taken_in += 1
-        if patience:
-            prediction.patience_ends = self._loop.time() + patience
-        if patience or self.options.predict_timeout:
-            wait = min(filter(None, (patience, self.options.predict_timeout)))
+        if deadline_seconds:
+            prediction.deadline = self._loop.time() + deadline_seconds
+        if deadline_seconds or self.options.predict_timeout:
+            wait = min(filter(None, (deadline_seconds, self.options.predict_timeout)))
             prediction.timer = self._loop.call_later(wait, self._time_is_over, prediction)
         if self._queue or not self._hand_over(prediction):
             self._queue.append(prediction)
@@ -209,21 +218,21 @@ class Calls:
             return False
         return len(worker.calls) < worker.depth and worker.hand_over(prediction)
 
-    def on_room(self, worker: Worker) -> None:
+    def on_room(self, worker: WorkerHandle) -> None:
         """See to it that a worker has work, after it has answered, or has room again."""
-        if worker.doom:
-            self._crew.end_if_idle(worker)
+        if worker.end_reason:
+            self._supervisor.end_if_idle(worker)
             return
         if self._queue:
             self._learn_pace(worker)
             self._pump()
         if not worker.calls and len(self._ready) > 1:
             self._relieve_for(worker)
-        most = self.options.crew.max_requests
+        most = self.options.worker_options.max_requests
         if most and worker.answered >= most:
-            self._crew.recycle(worker, f"has answered {worker.answered} requests")
+            self._supervisor.recycle(worker, f"has answered {worker.answered} requests")
 
-    def _learn_pace(self, worker: Worker) -> None:
+    def _learn_pace(self, worker: WorkerHandle) -> None:
         """Note how long calls take while others wait, for those that have to be refused."""
         now = worker.progress
         since, self._last_answer = self._last_answer, now
@@ -233,15 +242,15 @@ class Calls:
         while self._queue and self._hand_over(self._queue[0]):
             self._queue.popleft()
 
-    def _relieve_for(self, idle: Worker) -> None:
+    def _relieve_for(self, idle: WorkerHandle) -> None:
         """Give an idle worker half of what the busiest one has not begun."""
         busiest = max(self._ready, key=_load)
         waiting = len(busiest.calls) - 1
         if waiting < 1 or busiest is idle:
             return
-        self._hand_back(idle, busiest.take_back((waiting + 1) // 2))
+        self._hand_back(idle, busiest.reclaim((waiting + 1) // 2))
 
-    def _hand_back(self, worker: Worker, predictions: list[Prediction]) -> None:
+    def _hand_back(self, worker: WorkerHandle, predictions: list[Prediction]) -> None:
         """Give calls to a worker, and what it has no room for to the head of the queue."""
         for number, prediction in enumerate(predictions):
             if not worker.hand_over(prediction):
@@ -266,7 +275,7 @@ class Calls:
         if worker is None:
             self._queue.remove(prediction)
             return True
-        not_begun = worker.take_back(len(worker.calls))
+        not_begun = worker.reclaim(len(worker.calls))
         if prediction.worker is None:
             not_begun.remove(prediction)
             self._hand_back(worker, not_begun)
@@ -277,7 +286,7 @@ class Calls:
             self._hand_back(worker, not_begun)
         return False
 
-    def _cancel(self, worker: Worker, prediction: Prediction) -> bool:
+    def _cancel(self, worker: WorkerHandle, prediction: Prediction) -> bool:
         """End the work on an abandoned call, if that may be; True if its worker ends with it."""
         if not prediction.abandoned or prediction.is_check:
             return False
@@ -291,14 +300,14 @@ class Calls:
             return False
         if not all(other.abandoned for other in worker.calls.values()):
             return False
-        self._crew.kill(worker, "was cancelled")
+        self._supervisor.kill(worker, "was cancelled")
         return True
 
     def _time_is_over(self, prediction: Prediction) -> None:
         """A call has waited as long as it may, for its caller or for a worker."""
         prediction.timer = None
         now = self._loop.time()
-        ends = prediction.patience_ends
+        ends = prediction.deadline
         if ends and now >= ends:
             prediction.fail(PredictTimeoutError("No answer within the time that the request gives"))
             self._leave(prediction)
@@ -308,14 +317,14 @@ class Calls:
         if limit and not prediction.alone and self._withdraw(prediction):
             if idle is not None:
                 logger.error("Worker %s does not begin its calls and is killed", idle.name)
-                self._crew.kill(idle, TOO_LONG)
+                self._supervisor.kill(idle, TOO_LONG)
             prediction.fail(PredictTimeoutError(f"No worker was free for {limit:g} s"))
             prediction.end()
             self._pump()
         elif ends:
             prediction.timer = self._loop.call_at(ends, self._time_is_over, prediction)
 
-    def _idler(self, prediction: Prediction, since: float) -> Worker | None:
+    def _idler(self, prediction: Prediction, since: float) -> WorkerHandle | None:
         """The worker that a call has waited for since then, and has done nothing else."""
         worker = prediction.worker
         if worker is None or next(iter(worker.calls.values())) is not prediction:
@@ -324,7 +333,7 @@ class Calls:
 
     # --- what becomes of workers
 
-    def on_joined(self, worker: Worker) -> None:
+    def on_joined(self, worker: WorkerHandle) -> None:
         """Let a worker that is ready have calls, and speak for the model."""
         self._describe(worker.description)
         self._calling = worker.calling
@@ -334,7 +343,7 @@ class Calls:
         self.was_ready.set()
         self._logged = []
         if self.options.predict_timeout:
-            self._overtime.watch(worker)
+            self._deadlines.watch(worker)
         self._pump()
         if not worker.calls:
             self._relieve_for(worker)
@@ -348,26 +357,26 @@ class Calls:
             logger.warning("Model %s: %s", self.name, mistake)
         self._mistakes = mistakes
 
-    def on_left(self, worker: Worker, why: str) -> None:
+    def on_left(self, worker: WorkerHandle, why: str) -> None:
         """Take from a worker what it has not begun."""
         if not self._ready and not self._problem:
             self._problem = f"has lost its worker, which {why}"
-        self._queue.extendleft(reversed(worker.take_back(len(worker.calls))))
+        self._queue.extendleft(reversed(worker.reclaim(len(worker.calls))))
         self._go_on()
 
-    def on_ended(self, worker: Worker, ending: str) -> None:
+    def on_ended(self, worker: WorkerHandle, ending: str) -> None:
         """Answer for a worker that has died; what it had not begun goes to another."""
-        not_begun = worker.take_back(len(worker.calls))
+        not_begun = worker.reclaim(len(worker.calls))
         begun = list(worker.calls.values())
         worker.calls.clear()
-        if worker.doom == TOO_LONG:
-            error: RequestError = self._overtime.error()
+        if worker.end_reason == TOO_LONG:
+            error: RequestError = self._deadlines.error()
         else:
             error = WorkerDiedError(
                 f"The worker of model {self.name} {ending} during this prediction"
             )
-        self._queue.extendleft(reversed([*self._bury(worker, begun, error), *not_begun]))
-        if not self._ready and not worker.doom and not self._draining and not self._suspended:
+        self._queue.extendleft(reversed([*self._reap(worker, begun, error), *not_begun]))
+        if not self._ready and not worker.end_reason and not self._draining and not self._suspended:
             self._problem = f"has lost its worker, which {ending}"
         self._go_on()
 
@@ -377,12 +386,14 @@ class Calls:
             self._give_up(self._queue, self._not_ready())
         self._pump()
 
-    def _bury(
-        self, worker: Worker, begun: Sequence[Prediction], error: RequestError
+    def _reap(
+        self, worker: WorkerHandle, begun: Sequence[Prediction], error: RequestError
     ) -> list[Prediction]:
         """End the calls with which a worker died, save those that were not alone in their batch:
         these are returned, to be tried by themselves."""
-        in_batch = worker.calling.kind == "batch" and len(begun) > 1 and worker.doom != SUSPENDED
+        in_batch = (
+            worker.calling.kind == "batch" and len(begun) > 1 and worker.end_reason != SUSPENDED
+        )
         again = []
         for prediction in begun:
             worker.died_alone = worker.died_alone or prediction.alone
@@ -418,7 +429,7 @@ class Calls:
             return
         if why and not self._draining:
             self._problem = why
-        if self._crew.promising:
+        if self._supervisor.promising:
             return
         waiting = [prediction for prediction in self._queue if not prediction.alone]
         retried = [prediction for prediction in self._queue if prediction.alone]
@@ -436,7 +447,7 @@ class Calls:
         predictions.clear()
 
 
-def _load(worker: Worker) -> int:
+def _load(worker: WorkerHandle) -> int:
     return len(worker.calls)
 
 

@@ -18,21 +18,21 @@ from deepaas.exceptions import (
 from deepaas.model.loading import ModelSource
 from deepaas.model.v2.exchange import Call, Reply
 from deepaas.protocol import messages
-from deepaas.serving.dispatcher import SUSPENDED, Calls, PoolOptions
+from deepaas.serving.dispatcher import SUSPENDED, Dispatcher, PoolOptions
 from deepaas.serving.guard import Guard
 from deepaas.serving.prediction import Check
-from deepaas.serving.validation_worker import Clerk
-from deepaas.serving.worker_handle import StartError, Worker
+from deepaas.serving.validation_worker import ValidationWorker
+from deepaas.serving.worker_handle import StartError, WorkerHandle
 
 __all__ = ["Pool", "PoolOptions"]
 
 logger = logging.getLogger("deepaas.serving")
 
-VALIDATE_PATIENCE = 1.0
+VALIDATE_SECONDS = 1.0
 """Seconds that the workers have to validate arguments, before that is done by a clerk."""
 
 
-class Pool(Calls):
+class Pool(Dispatcher):
     """A model that is served. `reload_problem` is why the last reload failed, or empty."""
 
     def __init__(
@@ -44,7 +44,12 @@ class Pool(Calls):
     ) -> None:
         super().__init__(source, options, guard, on_output)
         self.reload_problem = ""
-        self._clerk = Clerk(self.name, self._crew.new_clerk, options.crew, options.spill_dir)
+        self._validation = ValidationWorker(
+            self.name,
+            self._supervisor.new_validation_worker,
+            options.worker_options,
+            options.spill_dir,
+        )
         self._reloading = False
 
     # --- what it is
@@ -93,13 +98,13 @@ class Pool(Calls):
         Of a model that is suspended, none is started; a clerk is asked for the description.
         """
         self._began = self._loop.time()
-        await self._crew.start()
+        await self._supervisor.start()
         if self._suspended and not self.description:
             await self._ask_for_description()
 
     async def _ask_for_description(self) -> None:
         try:
-            description = await self._clerk.describe()
+            description = await self._validation.describe()
         except NotReadyError:  # the log says why, unless the server stops
             return
         if not self.description:  # it may have been resumed meanwhile
@@ -115,18 +120,18 @@ class Pool(Calls):
         self.drain()
         self._stopped = True
         error = StoppingError(f"The server stopped before model {self.name} had answered")
-        for worker in self._crew.workers:
-            self._give_up(worker.take_back(len(worker.calls)), error)
+        for worker in self._supervisor.workers:
+            self._give_up(worker.reclaim(len(worker.calls)), error)
             for prediction in worker.calls.values():
                 prediction.fail(error)
         self._give_up(self._queue, error)
-        await self._clerk.close()
-        await self._crew.stop()
+        await self._validation.close()
+        await self._supervisor.stop()
 
     def kill(self) -> None:
         """End all workers at once."""
-        self._clerk.kill()
-        self._crew.kill_all()
+        self._validation.kill()
+        self._supervisor.kill_all()
 
     async def suspend(self, why: str, timeout: float) -> None:
         """Have no workers until `resume`; return when their processes have ended.
@@ -138,7 +143,7 @@ class Pool(Calls):
         self._suspended = why or "is suspended"
         if not self._draining:
             self._problem = self._suspended
-        leaving = self._crew.suspend(self._suspended)
+        leaving = self._supervisor.suspend(self._suspended)
         error = self._not_ready()
         self._give_up(self._queue, error)
         if timeout > 0:
@@ -146,17 +151,17 @@ class Pool(Calls):
             timer = self._loop.call_later(timeout, self._cut_short, leaving, error)
         else:
             self._cut_short(leaving, error)
-        await self._crew.until_gone(leaving)
+        await self._supervisor.until_gone(leaving)
         if timeout > 0:
             timer.cancel()
 
-    def _cut_short(self, workers: Iterable[Worker], error: NotReadyError) -> None:
+    def _cut_short(self, workers: Iterable[WorkerHandle], error: NotReadyError) -> None:
         """End workers that are suspended, whatever they are doing."""
         for worker in workers:
             if not worker.exited.done():
                 for prediction in worker.calls.values():
                     prediction.fail(error)
-                self._crew.kill(worker, SUSPENDED)
+                self._supervisor.kill(worker, SUSPENDED)
 
     async def resume(self) -> None:
         """Start the workers after `suspend`; return when each is ready, or has failed once.
@@ -169,8 +174,8 @@ class Pool(Calls):
             self._suspended = ""
             self._problem = "is starting"
             self._began = self._loop.time()
-            self._clerk.renew()  # what it has loaded may be older than what the workers will
-        await self._crew.resume()
+            self._validation.renew()  # what it has loaded may be older than what the workers will
+        await self._supervisor.resume()
 
     async def reload(self) -> float:
         """Replace the workers one after another by newly loaded ones; the seconds it took.
@@ -188,7 +193,7 @@ class Pool(Calls):
         self._mistakes = []  # those that are left are told again
         began = self._loop.time()
         try:
-            await self._crew.replace_all()
+            await self._supervisor.replace_all()
         except StartError as error:
             if self._suspended:
                 raise self._not_ready() from None
@@ -199,7 +204,7 @@ class Pool(Calls):
         finally:
             self._reloading = False
         self.reload_problem = ""
-        self._clerk.renew()
+        self._validation.renew()
         seconds = self._loop.time() - began
         logger.info("Model %s was reloaded in %.2f s", self.name, seconds)
         return seconds
@@ -216,7 +221,7 @@ class Pool(Calls):
         if self._draining:
             raise StoppingError("The server is about to stop")
         self.refuse_while_loading()
-        reply = await self._ask_worker(call) or await self._clerk.check(call)
+        reply = await self._ask_worker(call) or await self._validation.check(call)
         if reply.status == 200 and reply.fd >= 0:
             with _from_start(reply.fd) as file:
                 return Reply(body=await asyncio.to_thread(file.read))
@@ -229,7 +234,7 @@ class Pool(Calls):
         check = Check()
         try:
             meta = messages.encode_meta(call)
-            self.submit(check, meta, call.body, VALIDATE_PATIENCE)
+            self.submit(check, meta, call.body, VALIDATE_SECONDS)
             with check:
                 return await check.reply()
         except StoppingError:

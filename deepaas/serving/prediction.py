@@ -13,7 +13,7 @@ from deepaas.model.v2.exchange import Reply
 from deepaas.protocol import messages
 
 if TYPE_CHECKING:
-    from deepaas.serving.worker_handle import Worker
+    from deepaas.serving.worker_handle import WorkerHandle
 
 
 class StreamFailedError(RequestError):
@@ -89,12 +89,12 @@ class Prediction:
         "abandoned",
         "alone",
         "cancelled",
+        "deadline",
         "ended",
         "id",
         "leave",
         "on_end",
         "packet",
-        "patience_ends",
         "since",
         "stream",
         "timer",
@@ -107,7 +107,7 @@ class Prediction:
     is_check: ClassVar[bool] = False  # only its arguments are looked at
 
     def __init__(self) -> None:
-        self.worker: Worker | None = None  # the one it was handed to
+        self.worker: WorkerHandle | None = None  # the one it was handed to
         self.since = 0.0  # when that was, or when its stream last moved
         self.stream: ReplyStream | None = None
         self.alone = False  # to be worked on by itself: its batch has ended badly
@@ -116,7 +116,7 @@ class Prediction:
         self.ended = False  # no worker has it any more, or will
         self.on_end: list[Callable[[], None]] = []
         self.timer: asyncio.TimerHandle | None = None
-        self.patience_ends = 0.0  # when its caller will wait no longer; 0: never
+        self.deadline = 0.0  # when its caller will wait no longer; 0: never
 
     def __enter__(self) -> Prediction:
         """Wait for the reply in the block; to leave it before the end is to wait no more."""

@@ -22,13 +22,13 @@ from deepaas.exceptions import (
 from deepaas.model.v2.exchange import Call, Reply
 from deepaas.protocol import messages
 from deepaas.serving.prediction import Check, Prediction
-from deepaas.serving.worker_handle import StartError, Worker
+from deepaas.serving.worker_handle import StartError, WorkerHandle
 from deepaas.serving.worker_slot import launch
-from deepaas.serving.worker_supervisor import CrewOptions
+from deepaas.serving.worker_supervisor import WorkerOptions
 
 logger = logging.getLogger("deepaas.serving")
 
-CLERK_SECONDS = 10.0
+IDLE_SECONDS = 10.0
 """How long the process stays when it has nothing to do."""
 
 CHECK_SECONDS = 3600.0
@@ -39,7 +39,7 @@ LEAVE_SECONDS = 1.0
 """How long a check goes on that nobody waits for any more."""
 
 
-class Clerk:
+class ValidationWorker:
     """Checks calls one after another, in a process that is there as long as there are any.
 
     `hire` starts it; it is given what is to be told when the process has ended, and how.
@@ -48,8 +48,8 @@ class Clerk:
     def __init__(
         self,
         name: str,
-        hire: Callable[[Callable[[Worker, str], None]], Worker],
-        options: CrewOptions,
+        hire: Callable[[Callable[[WorkerHandle, str], None]], WorkerHandle],
+        options: WorkerOptions,
         spill_dir: str,
     ) -> None:
         self._name = name
@@ -60,7 +60,7 @@ class Clerk:
         self._ids = itertools.count(1)
         self._queue: deque[Check] = deque()
         self._curious: list[asyncio.Future[dict[str, Any]]] = []  # who waits for the description
-        self._worker: Worker | None = None  # as long as its process lives; it may be starting
+        self._worker: WorkerHandle | None = None  # as long as its process lives; it may be starting
         self._tried: Check | None = None  # the one whose worker ended before it was begun
         self._outdated = False
         self._closed = False
@@ -69,7 +69,7 @@ class Clerk:
         self._working: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
-        return f"<Clerk of {self._name}: {self._worker}, {len(self._queue)} checks wait>"
+        return f"<ValidationWorker of {self._name}: {self._worker}, {len(self._queue)} checks wait>"
 
     async def check(self, call: Call) -> Reply:
         """The reply to a call whose arguments are to be validated.
@@ -180,7 +180,7 @@ class Clerk:
                 await self._dismiss()
             elif self._queue or self._curious:
                 await self._work_on_next()
-            elif not await self._hears_within(CLERK_SECONDS):
+            elif not await self._hears_within(IDLE_SECONDS):
                 return
 
     async def _hears_within(self, seconds: float) -> bool:
@@ -218,7 +218,7 @@ class Clerk:
             self._end(worker, "takes no more checks")
         await self._is_free.wait()
 
-    async def _present(self) -> Worker:
+    async def _present(self) -> WorkerHandle:
         """The worker, when it is ready. Raises StartError."""
         worker = self._worker
         if worker is None or worker.exited.done() or worker.phase != "ready":
@@ -226,19 +226,19 @@ class Clerk:
             worker = await launch(self._start, self._options.start_timeout)
         return worker
 
-    def _start(self) -> Worker:
+    def _start(self) -> WorkerHandle:
         if self._closed:
             raise StartError("was not started, as its model is being stopped")
         self._outdated = False
         self._worker = self._hire(self._on_ended)
         return self._worker
 
-    def _takes_too_long(self, worker: Worker, check: Check, limit: float) -> None:
+    def _takes_too_long(self, worker: WorkerHandle, check: Check, limit: float) -> None:
         check.fail(PredictTimeoutError(f"The arguments were not validated in {limit:g} s"))
         self._end(worker, "takes too long")
 
-    def _end(self, worker: Worker, why: str) -> None:
-        worker.doom = why
+    def _end(self, worker: WorkerHandle, why: str) -> None:
+        worker.end_reason = why
         worker.kill()
 
     async def _dismiss(self, timeout: float | None = None) -> None:
@@ -249,19 +249,19 @@ class Clerk:
             return
         if timeout is None:
             timeout = self._options.stop_timeout
-        worker.doom = worker.doom or "has nothing to do"
+        worker.end_reason = worker.end_reason or "has nothing to do"
         if timeout:
             await worker.stop(timeout)
         else:
             worker.kill()
             await asyncio.shield(worker.exited)
 
-    def _on_ended(self, worker: Worker, ending: str) -> None:
+    def _on_ended(self, worker: WorkerHandle, ending: str) -> None:
         """The process has ended, and with it what it was checking."""
         if worker is self._worker:
             self._worker = None
         ended: list[Prediction] = []
-        for check in worker.take_back(len(worker.calls)):
+        for check in worker.reclaim(len(worker.calls)):
             if check is self._tried or check.abandoned or self._closed:
                 ended.append(check)
             else:

@@ -21,7 +21,7 @@ from deepaas.exceptions import DeepaasError
 from deepaas.model.v2.exchange import Calling, Reply
 from deepaas.processes import how_it_ended, own_children
 from deepaas.protocol import messages
-from deepaas.serving.concurrency import Company
+from deepaas.serving.concurrency import ConcurrencyEstimator
 from deepaas.serving.guard import MARK, kill_session
 from deepaas.serving.prediction import Prediction, ReplyStream
 
@@ -78,7 +78,7 @@ class LostDescriptorsError(DeepaasError):
     """A worker has sent a file, and the kernel could not hand it over."""
 
 
-class Worker:
+class WorkerHandle:
     """A worker process: started when made, ended when `exited` is done.
 
     It takes calls when `ready` is done, which is a StartError if it does not come to that.
@@ -92,8 +92,8 @@ class Worker:
         self,
         start: messages.Start,
         mark: str,
-        on_room: Callable[[Worker], None],
-        on_disconnected: Callable[[Worker], None],
+        on_room: Callable[[WorkerHandle], None],
+        on_disconnected: Callable[[WorkerHandle], None],
         on_output: Callable[[bytes], None] | None = None,
     ) -> None:
         self.name = start.worker
@@ -105,8 +105,8 @@ class Worker:
         self.calling = Calling("one")
         self.depth = 1  # the most calls in its socket
         self.description: dict[str, Any] = {}
-        self.doom = ""  # why it is to end, once that is decided
-        self.aging = False  # a successor is being started
+        self.end_reason = ""  # why it is to end, once that is decided
+        self.replacement_pending = False  # a successor is being started
         self.died_alone = False  # of a call whose batch had been the end of another worker
         self.size_at_start = 0
         self.phase = "starting"
@@ -118,7 +118,7 @@ class Worker:
         self._on_disconnected = on_disconnected
         self._on_output = on_output
         self._reader = messages.ReplyReader()
-        self._company = Company()
+        self._concurrency = ConcurrencyEstimator()
         self._wants_room = False
         self._garbled = False
         self._control_buffer = b""
@@ -200,8 +200,10 @@ class Worker:
         packet = prediction.packet
         now = self._loop.time()
         if self.calling.kind == "batch":
-            company = self._company.with_one_more(len(self.calls) + 1, now, self.progress)
-            packet = messages.with_company(packet, messages.ALONE if prediction.alone else company)
+            concurrency = self._concurrency.with_one_more(len(self.calls) + 1, now, self.progress)
+            packet = messages.with_concurrency(
+                packet, messages.ALONE if prediction.alone else concurrency
+            )
         try:
             self._requests.send(packet)
         except BlockingIOError:
@@ -223,7 +225,7 @@ class Worker:
             self._wants_room = False
             self._loop.remove_writer(self._requests)
 
-    def take_back(self, most: int) -> list[Prediction]:
+    def reclaim(self, most: int) -> list[Prediction]:
         """Read back up to `most` calls that the worker has not begun, oldest first."""
         taken: list[Prediction] = []
         while len(taken) < most:
@@ -416,7 +418,7 @@ class Worker:
             pass
 
     def close(self) -> None:
-        """Release all descriptors. The process must have ended, and `take_back` been called."""
+        """Release all descriptors. The process must have ended, and `reclaim` been called."""
         for fd in (self._pidfd, self._replies, self._control):
             self._loop.remove_reader(fd)
         self._stop_waiting_for_room()

@@ -7,12 +7,12 @@ import contextlib
 import logging
 from collections.abc import Callable
 
-from deepaas.serving.worker_handle import StartError, Worker
+from deepaas.serving.worker_handle import StartError, WorkerHandle
 
 logger = logging.getLogger("deepaas.serving")
 
 
-class Slot:
+class WorkerSlot:
     """Starts a worker when it has none. `settled` is set once it has been ready, or has failed.
 
     `start` makes a worker; `seated` is called when one is ready, `vacated` when it has been
@@ -24,16 +24,16 @@ class Slot:
         self,
         name: str,
         *,
-        start: Callable[[], Worker],
-        seated: Callable[[Worker], None],
-        vacated: Callable[[Worker], None],
+        start: Callable[[], WorkerHandle],
+        seated: Callable[[WorkerHandle], None],
+        vacated: Callable[[WorkerHandle], None],
         failed: Callable[[StartError], None],
         waiting: Callable[[float], None],
         start_timeout: float,
         restart_delay_max: float,
     ) -> None:
         self.name = name
-        self.worker: Worker | None = None
+        self.worker: WorkerHandle | None = None
         self.settled = asyncio.Event()
         self.retry_at = 0.0
         self._start = start
@@ -73,20 +73,20 @@ class Slot:
         """Start a worker; after two failures in a row, not before some time has passed."""
         self._filling = asyncio.create_task(self._fill(), name=self.name)
 
-    def release(self, worker: Worker) -> None:
+    def release(self, worker: WorkerHandle) -> None:
         """Fill the slot anew if `worker`, which is to be ended, is in it."""
         if worker is self.worker:
             self.worker = None
             self.fill()
 
-    def lost(self, worker: Worker) -> None:
+    def lost(self, worker: WorkerHandle) -> None:
         """Hear that a worker has ended; if it was the one in this slot, start its successor."""
         if worker is not self.worker:
             return
         self.worker = None
         if worker.answered:
             self._failures = 0
-        if not worker.doom and not worker.died_alone:
+        if not worker.end_reason and not worker.died_alone:
             self._failures += 1
         self.fill()
 
@@ -141,14 +141,14 @@ class Slot:
         """Whether this task, which fills the slot, has not been stopped or replaced."""
         return self._filling is asyncio.current_task()
 
-    def _seat(self, worker: Worker) -> None:
+    def _seat(self, worker: WorkerHandle) -> None:
         self.worker = worker
         self.settled.set()
         seconds = worker.seconds_to_ready
         logger.debug("Worker %s (pid %d) ready in %.2f s", worker.name, worker.pid, seconds)
         self._seated(worker)
 
-    async def _launch(self) -> Worker:
+    async def _launch(self) -> WorkerHandle:
         return await launch(self._start, self._start_timeout)
 
     async def _back_off(self) -> None:
@@ -161,7 +161,7 @@ class Slot:
         self._backing_off = False
 
 
-async def launch(start: Callable[[], Worker], timeout: float) -> Worker:
+async def launch(start: Callable[[], WorkerHandle], timeout: float) -> WorkerHandle:
     """Start a worker and wait until it is ready, for `timeout` seconds at the most if not 0.
 
     Raises StartError; then none is left.
@@ -179,10 +179,10 @@ async def launch(start: Callable[[], Worker], timeout: float) -> Worker:
         worker.ready.result()
         if worker.exited.done():
             raise StartError(f"{worker.exited.result()} as soon as it was ready")
-        if worker.doom:
-            raise StartError(f"was to end as soon as it was ready: it {worker.doom}")
+        if worker.end_reason:
+            raise StartError(f"was to end as soon as it was ready: it {worker.end_reason}")
     except BaseException:
-        worker.doom = worker.doom or "did not become ready"
+        worker.end_reason = worker.end_reason or "did not become ready"
         worker.kill()
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.shield(worker.exited)

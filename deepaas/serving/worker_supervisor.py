@@ -13,13 +13,13 @@ from deepaas.model.loading import ModelSource
 from deepaas.processes import kill_marked
 from deepaas.protocol import messages
 from deepaas.serving.guard import MARK, Guard
-from deepaas.serving.worker_handle import StartError, Worker
-from deepaas.serving.worker_slot import Slot
+from deepaas.serving.worker_handle import StartError, WorkerHandle
+from deepaas.serving.worker_slot import WorkerSlot
 
 logger = logging.getLogger("deepaas.serving")
 
 STOPPED = "was stopped"
-CLERK = -1
+OUTSIDE_SLOTS = -1
 """The index of a worker that is in no slot."""
 
 MEMORY_CHECK_SECONDS = 1.0
@@ -27,7 +27,7 @@ MEGABYTE = 1024 * 1024
 
 
 @dataclass(frozen=True)
-class CrewOptions:
+class WorkerOptions:
     """How the workers of a model are started and ended. Times in seconds; 0 is no limit."""
 
     workers: int = 1
@@ -44,19 +44,19 @@ class CrewOptions:
     variables: dict[str, str] = field(default_factory=dict)  # added to the environment
 
 
-class Employer(Protocol):
+class SupervisorEvents(Protocol):
     """Who has the workers work, and is told what becomes of them."""
 
-    def on_joined(self, worker: Worker) -> None:
+    def on_joined(self, worker: WorkerHandle) -> None:
         """A worker is ready."""
 
-    def on_left(self, worker: Worker, why: str) -> None:
+    def on_left(self, worker: WorkerHandle, why: str) -> None:
         """A worker is to get no more calls; it may be working still."""
 
-    def on_ended(self, worker: Worker, ending: str) -> None:
+    def on_ended(self, worker: WorkerHandle, ending: str) -> None:
         """The process of a worker has ended; its sockets can still be read."""
 
-    def on_room(self, worker: Worker) -> None:
+    def on_room(self, worker: WorkerHandle) -> None:
         """A worker may have room for more calls."""
 
     def on_not_started(self, error: StartError) -> None:
@@ -66,23 +66,23 @@ class Employer(Protocol):
         """The place of the worker with this name is empty; one is started after `delay` seconds."""
 
 
-class Crew:
+class WorkerSupervisor:
     """Keeps the workers of one model running. `ready` are those that take calls."""
 
     def __init__(
         self,
         source: ModelSource,
-        options: CrewOptions,
+        options: WorkerOptions,
         guard: Guard,
-        employer: Employer,
+        events: SupervisorEvents,
         on_output: Callable[[bytes], None] | None = None,
     ) -> None:
-        self.ready: list[Worker] = []
-        self.workers: set[Worker] = set()  # all whose process has not ended
+        self.ready: list[WorkerHandle] = []
+        self.workers: set[WorkerHandle] = set()  # all whose process has not ended
         self._source = source
         self._options = options
         self._guard = guard
-        self._employer = employer
+        self._events = events
         self._on_output = on_output
         self._numbers = itertools.count(1)
         self._slots = [self._new_slot(index) for index in range(options.workers)]
@@ -108,7 +108,7 @@ class Crew:
     @property
     def phase(self) -> str:
         """What the workers that are not ready yet are doing: the phase of the oldest."""
-        phases = {worker.index: worker.phase for worker in self.workers if not worker.doom}
+        phases = {worker.index: worker.phase for worker in self.workers if not worker.end_reason}
         return phases[min(phases)] if phases else "starting"
 
     @property
@@ -144,13 +144,13 @@ class Crew:
             task.cancel()
         await asyncio.gather(*(slot.close() for slot in self._slots))
         for worker in list(self.workers):
-            worker.doom = STOPPED
+            worker.end_reason = STOPPED
             if worker.calls or worker.phase != "ready":
                 worker.kill()
         await asyncio.gather(*(w.stop(self._options.stop_timeout) for w in list(self.workers)))
         await asyncio.gather(*self._watching, *self._tasks, return_exceptions=True)
 
-    def suspend(self, why: str) -> set[Worker]:
+    def suspend(self, why: str) -> set[WorkerHandle]:
         """Start no worker until `resume`, and let those that there are finish and end: these.
 
         One that is not ready is ended at once. To be called again does no harm.
@@ -162,11 +162,11 @@ class Crew:
         for worker in leaving:
             if worker in self.ready:
                 self.retire(worker, why)
-            elif not worker.doom:
+            elif not worker.end_reason:
                 self.kill(worker, why)
         return leaving
 
-    async def until_gone(self, workers: Iterable[Worker]) -> None:
+    async def until_gone(self, workers: Iterable[WorkerHandle]) -> None:
         """Wait until these have ended, with what they have started."""
         exits = [worker.exited for worker in workers]
         if exits:
@@ -191,15 +191,15 @@ class Crew:
             for slot in self._slots:
                 await slot.replace()
 
-    def recycle(self, worker: Worker, why: str) -> None:
+    def recycle(self, worker: WorkerHandle, why: str) -> None:
         """Replace a worker that has had its time by a new one, once that is ready."""
-        if worker.aging or self._stopping:
+        if worker.replacement_pending or self._stopping:
             return
-        worker.aging = True
+        worker.replacement_pending = True
         self._watching = [task for task in self._watching if not task.done()]
         self._watching.append(asyncio.create_task(self._recycle(worker, why)))
 
-    async def _recycle(self, worker: Worker, why: str) -> None:
+    async def _recycle(self, worker: WorkerHandle, why: str) -> None:
         async with self._replacing:
             for slot in self._slots:
                 if slot.worker is not worker:
@@ -209,28 +209,28 @@ class Crew:
                     await slot.replace()
                     return
                 except StartError as error:
-                    if worker.doom:
+                    if worker.end_reason:
                         return
                     error.log(f"Worker {worker.name} stays, as the new one")
         await asyncio.sleep(self._options.restart_delay_max)
-        worker.aging = False
+        worker.replacement_pending = False
 
-    def retire(self, worker: Worker, why: str) -> None:
+    def retire(self, worker: WorkerHandle, why: str) -> None:
         """Let a worker finish what it has begun, and then end it; another takes its place."""
-        worker.doom = why
+        worker.end_reason = why
         self._take_out(worker, why)
         self.end_if_idle(worker)
         for slot in self._slots:
             slot.release(worker)
 
-    def end_if_idle(self, worker: Worker) -> None:
+    def end_if_idle(self, worker: WorkerHandle) -> None:
         """End a retired worker when it has nothing to do any more."""
         if not worker.calls and worker.phase == "ready":
             self._do(worker.stop(self._options.stop_timeout))
 
-    def kill(self, worker: Worker, why: str) -> None:
+    def kill(self, worker: WorkerHandle, why: str) -> None:
         """End a worker at once, on purpose; another takes its place."""
-        worker.doom = why
+        worker.end_reason = why
         self._take_out(worker, why)
         worker.kill()
 
@@ -239,26 +239,26 @@ class Crew:
         for worker in list(self.workers):
             self.kill(worker, STOPPED)
 
-    def _take_out(self, worker: Worker, why: str) -> None:
+    def _take_out(self, worker: WorkerHandle, why: str) -> None:
         if worker in self.ready:
             self.ready.remove(worker)
-            self._employer.on_left(worker, why)
+            self._events.on_left(worker, why)
 
     # --- the life of one worker
 
-    def _new_slot(self, index: int) -> Slot:
-        return Slot(
+    def _new_slot(self, index: int) -> WorkerSlot:
+        return WorkerSlot(
             f"{self._source.name}[{index}]",
             start=lambda: self._new_worker(index),
             seated=self._admit,
             vacated=lambda worker: self.retire(worker, "was replaced"),
-            failed=self._employer.on_not_started,
-            waiting=lambda delay: self._employer.on_waiting(f"{self._source.name}[{index}]", delay),
+            failed=self._events.on_not_started,
+            waiting=lambda delay: self._events.on_waiting(f"{self._source.name}[{index}]", delay),
             start_timeout=self._options.start_timeout,
             restart_delay_max=self._options.restart_delay_max,
         )
 
-    def _new_worker(self, index: int) -> Worker:
+    def _new_worker(self, index: int) -> WorkerHandle:
         if self._stopping:
             raise StartError("was not started, as the server stops")
         if self._suspended:
@@ -266,23 +266,23 @@ class Crew:
         worker = self._spawn(
             index,
             self._options.warm,
-            self._employer.on_room,
+            self._events.on_room,
             lambda worker: self._take_out(worker, "has closed its connections"),
         )
         self.workers.add(worker)
         worker.exited.add_done_callback(lambda _: self._on_exit(worker))
         return worker
 
-    def new_clerk(self, on_ended: Callable[[Worker, str], None]) -> Worker:
+    def new_validation_worker(self, on_ended: Callable[[WorkerHandle, str], None]) -> WorkerHandle:
         """Start a worker that is none of these, and not warmed: for checks alone.
 
         When its process has ended `on_ended` is told how; then its sockets can still be read.
         """
-        worker = self._spawn(CLERK, False, lambda _: None, lambda _: None)
+        worker = self._spawn(OUTSIDE_SLOTS, False, lambda _: None, lambda _: None)
 
         def on_exit(exited: asyncio.Future[str]) -> None:
             on_ended(worker, exited.result())
-            self._bury(worker)
+            self._reap(worker)
 
         worker.exited.add_done_callback(on_exit)
         return worker
@@ -291,9 +291,9 @@ class Crew:
         self,
         index: int,
         warm: bool,
-        on_room: Callable[[Worker], None],
-        on_disconnected: Callable[[Worker], None],
-    ) -> Worker:
+        on_room: Callable[[WorkerHandle], None],
+        on_disconnected: Callable[[WorkerHandle], None],
+    ) -> WorkerHandle:
         start = messages.Start(
             name=self._source.name,
             target=self._source.target,
@@ -307,11 +307,11 @@ class Crew:
             variables=self._options.variables,
         )
         mark = f"{self._guard.token}/{self._source.name}/{next(self._numbers)}/"
-        worker = Worker(start, mark, on_room, on_disconnected, self._on_output)
+        worker = WorkerHandle(start, mark, on_room, on_disconnected, self._on_output)
         self._guard.add(worker.pid)
         return worker
 
-    def _admit(self, worker: Worker) -> None:
+    def _admit(self, worker: WorkerHandle) -> None:
         if self._options.max_memory:
             worker.size_at_start = worker.size()
             if worker.size_at_start > self._options.max_memory * MEGABYTE:
@@ -321,27 +321,27 @@ class Crew:
                     worker.size_at_start // MEGABYTE,
                 )
         self.ready.append(worker)
-        self._employer.on_joined(worker)
+        self._events.on_joined(worker)
 
-    def _on_exit(self, worker: Worker) -> None:
+    def _on_exit(self, worker: WorkerHandle) -> None:
         self.workers.discard(worker)
         if worker in self.ready:
             self.ready.remove(worker)
-        self._employer.on_ended(worker, worker.exited.result())
-        self._bury(worker)
+        self._events.on_ended(worker, worker.exited.result())
+        self._reap(worker)
         if not self._stopping:
             for slot in self._slots:
                 slot.lost(worker)
 
-    def _bury(self, worker: Worker) -> None:
+    def _reap(self, worker: WorkerHandle) -> None:
         """Release what there was for a worker, and say how it ended if that was not on purpose."""
-        if not worker.doom and worker.seconds_to_ready:
+        if not worker.end_reason and worker.seconds_to_ready:
             ending = worker.exited.result()
             logger.error("Worker %s (pid %d) %s", worker.name, worker.pid, ending)
         worker.close()
         self._do(self._clean_up_after(worker))
 
-    async def _clean_up_after(self, worker: Worker) -> None:
+    async def _clean_up_after(self, worker: WorkerHandle) -> None:
         """End what a worker has left running."""
         await asyncio.to_thread(kill_marked, f"{MARK}={worker.mark}")
         self._guard.remove(worker.pid)

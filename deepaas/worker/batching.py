@@ -13,7 +13,7 @@ from deepaas.model.v2.calling import batch_results
 from deepaas.model.v2.exchange import Call, Reply
 from deepaas.protocol import messages
 from deepaas.worker.host import Host
-from deepaas.worker.reply_sender import Outlet
+from deepaas.worker.reply_sender import ReplySender
 
 logger = get_logger("deepaas.worker")
 
@@ -30,7 +30,7 @@ FEW = 3
 @dataclass(slots=True)
 class _Received:
     id: int
-    company: int
+    concurrency: int
     call: Call
 
 
@@ -43,11 +43,11 @@ class _Member:
     media_type: str
 
 
-class Batches:
-    def __init__(self, host: Host, requests: socket.socket, outlet: Outlet) -> None:
+class BatchingLoop:
+    def __init__(self, host: Host, requests: socket.socket, replies: ReplySender) -> None:
         self._host = host
         self._requests = requests
-        self._outlet = outlet
+        self._replies = replies
         self._buffer = bytearray(messages.MAX_PACKET)
         self._arrivals = select.poll()
         self._arrivals.register(requests, select.POLLIN)
@@ -73,15 +73,15 @@ class Batches:
         batch: list[_Member] = []
         until = time.monotonic() + self._host.calling.wait
         while True:
-            if received.company == messages.ALONE and batch:
+            if received.concurrency == messages.ALONE and batch:
                 self._held = received
                 return batch
             member = self._load(received)
             if member is not None:
                 batch.append(member)
-            if received.company == messages.ALONE or len(batch) >= self._host.calling.at_once:
+            if received.concurrency == messages.ALONE or len(batch) >= self._host.calling.at_once:
                 return batch
-            missing = min(received.company, self._host.calling.at_once) - len(batch)
+            missing = min(received.concurrency, self._host.calling.at_once) - len(batch)
             more = self._receive_until(until, missing) if missing > 0 else self._receive_now()
             if more is None:
                 return batch
@@ -93,7 +93,7 @@ class Batches:
             return None
         packet = memoryview(self._buffer)[:size]
         call_id, call = messages.decode_call(packet)
-        return _Received(call_id, messages.company_of(packet), call)
+        return _Received(call_id, messages.concurrency_of(packet), call)
 
     def _receive_now(self) -> _Received | None:
         """A further call if one is there."""
@@ -149,7 +149,7 @@ class Batches:
                     self._answer([again])
             return
         self._host.end_if_forked()
-        self._outlet.send_all(
+        self._replies.send_all(
             (member.received.id, self._reply(member, result))
             for member, result in zip(batch, results, strict=True)
         )
@@ -178,4 +178,4 @@ class Batches:
 
     def _send(self, received: _Received, reply: Reply) -> None:
         reply.unknown = received.call.unknown
-        self._outlet.send(received.id, reply)
+        self._replies.send(received.id, reply)

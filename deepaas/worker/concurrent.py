@@ -15,18 +15,18 @@ from deepaas.model.v2.results import encode_item
 from deepaas.model.v2.streams import stream_headers
 from deepaas.protocol import messages
 from deepaas.worker.host import Host
-from deepaas.worker.reply_sender import Control, Flow, Outlet, pieces
+from deepaas.worker.reply_sender import Control, Flow, ReplySender, pieces
 
 GIVE_WAY_SECONDS = 0.01
 
 
-class Concurrent:
+class ConcurrentLoop:
     def __init__(
-        self, host: Host, requests: socket.socket, outlet: Outlet, control: Control
+        self, host: Host, requests: socket.socket, replies: ReplySender, control: Control
     ) -> None:
         self._host = host
         self._requests = requests
-        self._outlet = outlet
+        self._replies = replies
         self._control = control
         self._buffer = bytearray(messages.MAX_PACKET)
         self._loop = host.loop
@@ -65,17 +65,17 @@ class Concurrent:
         self._end_if_done()
 
     async def _work(self, call_id: int, call: Call) -> None:
-        reply = await self._answer(call_id, call)
+        reply = await self._reply(call_id, call)
         if reply is not None:
             reply.unknown = call.unknown
-            self._outlet.send(call_id, reply)
+            self._replies.send(call_id, reply)
 
     def _done(self, call_id: int, task: asyncio.Task[None]) -> None:
         """A call has been answered; or it was cancelled before its task had begun."""
         del self._tasks[call_id]
         self._cancelled.discard(call_id)
         if task.cancelled():
-            self._outlet.send(call_id, _cancelled())
+            self._replies.send(call_id, _cancelled())
         elif error := task.exception():  # the connection is broken: nothing can be answered
             self._closed = True
             if not self._ended.done():
@@ -88,7 +88,7 @@ class Concurrent:
         if self._closed and not self._tasks and not self._ended.done():
             self._ended.set_result(None)
 
-    async def _answer(self, call_id: int, call: Call) -> Reply | None:
+    async def _reply(self, call_id: int, call: Call) -> Reply | None:
         """The reply to a call; None if it was streamed."""
         host = self._host
         if call.check:
@@ -119,7 +119,7 @@ class Concurrent:
 
     def _open(self, call_id: int, call: Call, media_type: str) -> _Stream:
         media_type = self._host.stream_type(call, media_type)
-        return _Stream(self._host, self._outlet, call_id, media_type, call.unknown)
+        return _Stream(self._host, self._replies, call_id, media_type, call.unknown)
 
     async def _stream(
         self, call_id: int, stream: _Stream, items: AsyncGeneratorType[Any, None]
@@ -165,13 +165,13 @@ class _Stream:
     def __init__(
         self,
         host: Host,
-        outlet: Outlet,
+        replies: ReplySender,
         call_id: int,
         media_type: str,
         unknown: Unknown | None = None,
     ) -> None:
         self._host = host
-        self._outlet = outlet
+        self._replies = replies
         self._id = call_id
         self._media_type = media_type
         self._unknown = unknown
@@ -192,7 +192,7 @@ class _Stream:
                 await self._room.wait()
             if self._is_cancelled:  # which the model has not taken to heart
                 raise asyncio.CancelledError
-            self._outlet.send_stream(self._id, messages.Part(piece))
+            self._replies.send_stream(self._id, messages.Part(piece))
             self._flow.sent(len(piece))
         await self._let_others_run()
 
@@ -207,7 +207,7 @@ class _Stream:
         if not self.opened:
             self.opened = True
             headers = stream_headers(self._media_type)
-            self._outlet.send_stream(self._id, messages.Opened(headers, self._unknown))
+            self._replies.send_stream(self._id, messages.Opened(headers, self._unknown))
 
     def taken(self, size: int) -> None:
         self._flow.taken(size)
@@ -219,7 +219,7 @@ class _Stream:
 
     def close(self, reason: str = "", code: str = "") -> None:
         self._open()
-        self._outlet.send_stream(self._id, messages.Closed(reason, code))
+        self._replies.send_stream(self._id, messages.Closed(reason, code))
 
 
 async def _stepwise(items: Iterator[Any]) -> AsyncIterator[Any]:

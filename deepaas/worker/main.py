@@ -19,7 +19,7 @@ from deepaas.model_log import ModelLog
 from deepaas.processes import end_with_parent
 from deepaas.protocol import messages
 from deepaas.worker.host import Host
-from deepaas.worker.reply_sender import Control, Outlet
+from deepaas.worker.reply_sender import Control, ReplySender
 
 logger = log.get_logger("deepaas.worker")
 
@@ -61,7 +61,7 @@ def main(request_fd: int, reply_fd: int, control_fd: int, server: int) -> None:
     gc.collect()
     gc.freeze()
     control.send(messages.Ready(description))
-    serve(host, requests, Outlet(replies, start.result_dir), control)
+    serve(host, requests, ReplySender(replies, start.result_dir), control)
 
 
 def _failed(start: messages.Start, phase: str, error: BaseException) -> messages.Failed:
@@ -71,18 +71,18 @@ def _failed(start: messages.Start, phase: str, error: BaseException) -> messages
     return messages.Failed(phase, cause, lines, calls)
 
 
-def serve(host: Host, requests: socket.socket, outlet: Outlet, control: Control) -> None:
+def serve(host: Host, requests: socket.socket, replies: ReplySender, control: Control) -> None:
     """Answer calls, in the manner the model wants them, until the server closes the connection."""
     match host.calling.kind:
         case "many":
-            from deepaas.worker.concurrent import Concurrent
+            from deepaas.worker.concurrent import ConcurrentLoop
 
-            host.loop.run_until_complete(Concurrent(host, requests, outlet, control).serve())
+            host.loop.run_until_complete(ConcurrentLoop(host, requests, replies, control).serve())
         case "batch":
-            from deepaas.worker.batching import Batches
+            from deepaas.worker.batching import BatchingLoop
 
-            Batches(host, requests, outlet).serve()
+            BatchingLoop(host, requests, replies).serve()
         case _:
-            from deepaas.worker.sequential import OneByOne
+            from deepaas.worker.sequential import SequentialLoop
 
-            OneByOne(host, requests, outlet, control).serve()
+            SequentialLoop(host, requests, replies, control).serve()

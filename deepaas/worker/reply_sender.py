@@ -61,7 +61,7 @@ class Control:
         self._received.extend(map(messages.decode_control, lines))
 
 
-class Outlet:
+class ReplySender:
     """Sends what answers calls. The server always reads, so nothing here waits for long."""
 
     def __init__(self, sock: socket.socket, directory: str = "") -> None:

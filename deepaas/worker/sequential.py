@@ -7,16 +7,16 @@ import socket
 from deepaas.model.v2.exchange import Reply, Unknown
 from deepaas.protocol import messages
 from deepaas.worker.host import Host, Stream
-from deepaas.worker.reply_sender import Control, Flow, Outlet, pieces
+from deepaas.worker.reply_sender import Control, Flow, ReplySender, pieces
 
 
-class OneByOne:
+class SequentialLoop:
     def __init__(
-        self, host: Host, requests: socket.socket, outlet: Outlet, control: Control
+        self, host: Host, requests: socket.socket, replies: ReplySender, control: Control
     ) -> None:
         self._host = host
         self._requests = requests
-        self._outlet = outlet
+        self._replies = replies
         self._control = control
 
     def serve(self) -> None:
@@ -27,13 +27,13 @@ class OneByOne:
             reply = self._host.answer(call)
             if type(reply) is Reply:
                 reply.unknown = call.unknown
-                self._outlet.send(call_id, reply)
+                self._replies.send(call_id, reply)
             elif isinstance(reply, Stream):
                 self._send(call_id, reply, call.unknown)
 
     def _send(self, call_id: int, stream: Stream, unknown: Unknown | None) -> None:
         """Send a stream to its end, unless its reader goes before."""
-        self._outlet.send_stream(call_id, messages.Opened(stream.headers, unknown))
+        self._replies.send_stream(call_id, messages.Opened(stream.headers, unknown))
         end = messages.Closed()
         flow = Flow(self._host.limits.stream_buffer)
         try:
@@ -47,7 +47,7 @@ class OneByOne:
             end = messages.Closed(reply.reason, reply.code)
         finally:
             stream.close()
-        self._outlet.send_stream(call_id, end)
+        self._replies.send_stream(call_id, end)
 
     def _send_item(self, call_id: int, flow: Flow, data: bytes) -> bool:
         """Send an item when there is room for it; False if nobody waits for it any more."""
@@ -61,6 +61,6 @@ class OneByOne:
                         flow.taken(size)
                     case messages.Cancel(id) if id == call_id:
                         return False
-            self._outlet.send_stream(call_id, messages.Part(piece))
+            self._replies.send_stream(call_id, messages.Part(piece))
             flow.sent(len(piece))
         return True

@@ -33,7 +33,7 @@ class Loaded:
         self.seconds_to_ready = seconds
         self.description = {"has": ["train"]}
         self.source = SimpleNamespace(target=f"{name}.py")
-        self.options = SimpleNamespace(crew=SimpleNamespace(workers=1))
+        self.options = SimpleNamespace(worker_options=SimpleNamespace(workers=1))
         self._fails = fails
 
     @property

@@ -22,7 +22,7 @@ from deepaas.api.fast_path import Connection, Server
 from deepaas.model.loading import ModelSource
 from deepaas.serving.guard import Guard
 from deepaas.serving.pool import Pool, PoolOptions
-from deepaas.serving.worker_supervisor import CrewOptions
+from deepaas.serving.worker_supervisor import WorkerOptions
 from tests.clock import TurnedLoop
 from tests.serving.segments import Ask, Line, Seen, get
 from tests.support import HOST, ZOO
@@ -53,7 +53,7 @@ class House:
     new_loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     access_log: logging.Logger | None = None
     options: dict[str, Any] = field(default_factory=dict)
-    crew: dict[str, Any] = field(default_factory=dict)
+    worker_options: dict[str, Any] = field(default_factory=dict)
     seconds: float = SECONDS
 
     def __post_init__(self) -> None:
@@ -102,8 +102,12 @@ class House:
     async def _open(self) -> None:
         name = self.target.partition(".py")[0].rpartition("/")[2].rpartition(".")[2]
         log: dict[str, object] = {"level": "CRITICAL"}
-        crew = CrewOptions(workers=self.workers, restart_delay_max=1, log=log, **self.crew)
-        options = PoolOptions(spill_dir=self.directory, crew=crew, **self.options)
+        worker_options = WorkerOptions(
+            workers=self.workers, restart_delay_max=1, log=log, **self.worker_options
+        )
+        options = PoolOptions(
+            spill_dir=self.directory, worker_options=worker_options, **self.options
+        )
         source = ModelSource(name, self.target, str(self.folder))
         self.pool = Pool(source, options, self._guard)
         await self.pool.start()

@@ -14,21 +14,21 @@ from deepaas.model.v2.exchange import Call
 from deepaas.protocol import messages
 from deepaas.serving.guard import MARK
 from deepaas.serving.prediction import Awaited, Prediction
-from deepaas.serving.worker_handle import Worker
+from deepaas.serving.worker_handle import WorkerHandle
 
 SECONDS = 20.0
 READY = messages.Ready({"calling": {"kind": "many", "at_once": 5}})
 START = messages.Start("hostile", "hostile", "", 0, False, {})
 
 
-class Puppet(Worker):
+class Puppet(WorkerHandle):
     """A worker that the test speaks for."""
 
     def __init__(self) -> None:
         self.has_room = 0
         super().__init__(START, "test", self._note_room, lambda _: None)
 
-    def _note_room(self, _: Worker) -> None:
+    def _note_room(self, _: WorkerHandle) -> None:
         self.has_room += 1
 
     def _spawn(
@@ -77,7 +77,7 @@ class Puppet(Worker):
         """End the process, and close everything; the calls that it had not answered."""
         self.kill()
         await asyncio.wait_for(asyncio.shield(self.exited), SECONDS)
-        left = [*self.take_back(100), *self.calls.values()]
+        left = [*self.reclaim(100), *self.calls.values()]
         self.close()
         return left
 

@@ -156,9 +156,9 @@ class Line:
 
     async def answer(self, ask: Ask | None = None) -> Seen:
         """The next answer, which is to `ask`."""
-        return await asyncio.wait_for(self._answer(ask), SECONDS)
+        return await asyncio.wait_for(self._reply(ask), SECONDS)
 
-    async def _answer(self, ask: Ask | None) -> Seen:
+    async def _reply(self, ask: Ask | None) -> Seen:
         interim = []
         while True:
             status_line, headers = await self._head()

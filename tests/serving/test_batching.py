@@ -26,7 +26,7 @@ SIZE = 8
 
 @pytest.fixture(scope="module")
 def server(serve_all: Serve) -> Server:
-    """Batches of 8 at the most; they wait long enough for callers that come together."""
+    """BatchingLoop of 8 at the most; they wait long enough for callers that come together."""
     env = {"ZOO_BATCH_SIZE": str(SIZE), "ZOO_BATCH_WAIT_MS": "50"}
     return serve_all(MODELS | {"slowly": "zoo.batched:AsyncBatched"}, env=env)
 
@@ -145,12 +145,12 @@ LONG = {"ZOO_BATCH_SIZE": str(SIZE), "ZOO_BATCH_WAIT_MS": "1000"}
 
 @pytest.fixture(scope="module")
 def patient(serve_all: Serve) -> Server:
-    """Batches may wait a second."""
+    """BatchingLoop may wait a second."""
     return serve_all(MODELS, env=LONG)
 
 
 def test_lone_caller_does_not_wait(serve: Serve) -> None:
-    """Batches may wait for longer than a test may take."""
+    """BatchingLoop may wait for longer than a test may take."""
     server = serve(MODELS, env={**LONG, "ZOO_BATCH_WAIT_MS": "3600000"})
     for number in range(20):
         assert predictions(server.predict(MODEL, params={"id": number}))["size"] == 1

@@ -27,7 +27,7 @@ from deepaas.model.loading import ModelSource
 from deepaas.model.v2.exchange import Call, Reply
 from deepaas.serving.guard import Guard
 from deepaas.serving.pool import Pool, PoolOptions
-from deepaas.serving.worker_supervisor import CrewOptions
+from deepaas.serving.worker_supervisor import WorkerOptions
 from tests.conftest import Serve
 from tests.serving.conversation import together
 from tests.support import HOST, ZOO, Server
@@ -45,7 +45,7 @@ class Visit:
     do: str
     comes_after: float = 0.0  # seconds since the one before
     stays: float | None = None  # seconds; None: until it is answered
-    patience: float = 0.0  # what its X-Request-Timeout would say
+    deadline_seconds: float = 0.0  # what its X-Request-Timeout would say
     large: bool = False
 
     @property
@@ -88,12 +88,14 @@ class Office:
         self._notes = Path(tempfile.mkdtemp(prefix="notes-"))
         self._numbers = itertools.count(1)
         self._guard = Guard(str(self._directory))
-        crew = CrewOptions(workers=workers, restart_delay_max=0.2, log={"level": "CRITICAL"})
+        worker_options = WorkerOptions(
+            workers=workers, restart_delay_max=0.2, log={"level": "CRITICAL"}
+        )
         options = PoolOptions(
             cancel_running=cancel_running,
             predict_timeout=predict_timeout,
             spill_dir=str(self._directory),
-            crew=crew,
+            worker_options=worker_options,
         )
         source = ModelSource("chaotic", f"zoo.chaotic:{kind}", str(ZOO.parent))
         self._pool = self._run(self._open(source, options))
@@ -153,7 +155,7 @@ class Office:
 
     async def _ask(self, call: Call, visit: Visit) -> Outcome:
         try:
-            with self._pool.predict(call, visit.patience) as prediction:
+            with self._pool.predict(call, visit.deadline_seconds) as prediction:
                 return Outcome(await asyncio.wait_for(prediction.reply(), visit.stays))
         except asyncio.TimeoutError:
             return Outcome()
@@ -183,7 +185,11 @@ class Office:
         if outcome == Outcome():
             assert visit.stays is not None
             return
-        if visit.patience and outcome.code == "timeout" and "the request gives" in outcome.text:
+        if (
+            visit.deadline_seconds
+            and outcome.code == "timeout"
+            and "the request gives" in outcome.text
+        ):
             return
         if self.kind == "Many" and deaths and outcome.code == "worker_died":
             return  # it was with the one that died
@@ -238,7 +244,7 @@ def visits(*more: str) -> st.SearchStrategy[list[Visit]]:
         do=st.sampled_from([*_doings, *more]),
         comes_after=_short,
         stays=st.none() | st.none() | st.sampled_from([0.0, 0.0, 0.001, 0.004, 0.01, 0.03]),
-        patience=st.sampled_from([0.0, 0.0, 0.0, 0.001, 0.01, 0.1, 30.0]),
+        deadline_seconds=st.sampled_from([0.0, 0.0, 0.0, 0.001, 0.01, 0.1, 30.0]),
         large=st.sampled_from([False, False, False, True]),
     )
     return st.lists(one, min_size=1, max_size=25)

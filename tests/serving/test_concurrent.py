@@ -19,8 +19,8 @@ from deepaas.model.v2.streams import stream_type
 from deepaas.model.v2.wrapper import ModelWrapper
 from deepaas.protocol import messages
 from deepaas.protocol.messages import Cancel, Closed, Opened, Part, ReplyMessage, Taken
-from deepaas.worker.concurrent import Concurrent
-from deepaas.worker.reply_sender import Control, Outlet
+from deepaas.worker.concurrent import ConcurrentLoop
+from deepaas.worker.reply_sender import Control, ReplySender
 
 SECONDS = 60.0
 
@@ -63,7 +63,7 @@ class Server:
         self._reader = messages.ReplyReader()
         self._inner = requests
         host = cast(Any, Host(predict, at_once))
-        self._concurrent = Concurrent(host, requests, Outlet(replies), Control(control))
+        self._concurrent = ConcurrentLoop(host, requests, ReplySender(replies), Control(control))
         self._serving: asyncio.Task[None] | None = None
         self.received: list[tuple[int, ReplyMessage]] = []
 

@@ -20,7 +20,7 @@ import pytest
 
 from deepaas.protocol import messages
 from deepaas.serving.guard import Guard
-from deepaas.serving.worker_handle import Worker
+from deepaas.serving.worker_handle import WorkerHandle
 from tests.conftest import Serve
 from tests.serving.processes import answers, killed_at_the_end, lives, pids, wait_gone
 from tests.support import Server, wait_until
@@ -177,7 +177,7 @@ def test_thread_that_may_end_starts_no_worker() -> None:
     async def start() -> None:
         start = messages.Start("a", "zoo.echo", "", 0, False, {})
         with pytest.raises(RuntimeError, match="only the main thread"):
-            Worker(start, "mark", lambda _: None, lambda _: None)
+            WorkerHandle(start, "mark", lambda _: None, lambda _: None)
 
     thread = threading.Thread(target=asyncio.run, args=(start(),))
     thread.start()

@@ -84,7 +84,7 @@ async def test_call_that_is_answered_before_it_is_read_is_not_taken_back() -> No
         second = worker.take_call(2)
         worker.reply(encode_reply(1, Reply(body=b"abc")))
         assert await worker.heard()
-        assert worker.take_back(5) == [second]
+        assert worker.reclaim(5) == [second]
 
 
 @pytest.mark.parametrize(

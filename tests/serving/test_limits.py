@@ -172,7 +172,7 @@ def test_body_that_comes_while_the_last_place_is_taken_is_refused(
     wait_no_files(server)
 
 
-# --- --predict-timeout: `test_overtime_inside.py` has more, with a clock that is moved ahead
+# --- --predict-timeout: `test_deadlines_inside.py` has more, with a clock that is moved ahead
 
 
 @pytest.fixture(scope="module")

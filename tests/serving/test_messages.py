@@ -35,7 +35,7 @@ from deepaas.protocol.messages import (
     Taken,
     call_id_of,
     call_in_file,
-    company_of,
+    concurrency_of,
     cut_lines,
     decode_call,
     decode_control,
@@ -45,7 +45,7 @@ from deepaas.protocol.messages import (
     encode_reply,
     encode_stream,
     spill,
-    with_company,
+    with_concurrency,
 )
 
 texts = st.text(max_size=20)
@@ -174,11 +174,11 @@ def test_call_that_cannot_be_spilled_leaves_no_file(tmp_path: Path) -> None:
 
 
 @given(ids, calls, st.integers(0, 0xFFFF))
-def test_company_of_a_call(call_id: int, call: Call, company: int) -> None:
+def test_company_of_a_call(call_id: int, call: Call, concurrency: int) -> None:
     packet = packet_of(call_id, call)
-    assert company_of(memoryview(packet)) == 1
-    accompanied = with_company(packet, company)
-    assert company_of(memoryview(accompanied)) == company
+    assert concurrency_of(memoryview(packet)) == 1
+    accompanied = with_concurrency(packet, concurrency)
+    assert concurrency_of(memoryview(accompanied)) == concurrency
     assert decode_call(memoryview(accompanied)) == (call_id, call)
     assert len(accompanied) == len(packet)
 
@@ -186,20 +186,20 @@ def test_company_of_a_call(call_id: int, call: Call, company: int) -> None:
 def test_company_of_a_call_in_a_file_is_that_of_the_packet(tmp_path: Path) -> None:
     path = tmp_path / "call"
     path.write_bytes(packet_of(1, Call(query="a=1")))
-    packet = with_company(call_in_file(1, str(path)), 7)
-    assert company_of(memoryview(packet)) == 7
+    packet = with_concurrency(call_in_file(1, str(path)), 7)
+    assert concurrency_of(memoryview(packet)) == 7
     assert decode_call(memoryview(packet)) == (1, Call(query="a=1"))
 
 
 def test_large_company_is_as_large_as_can_be_said() -> None:
     packet = packet_of(1, Call())
-    assert company_of(memoryview(with_company(packet, 1_000_000))) == 0xFFFF
+    assert concurrency_of(memoryview(with_concurrency(packet, 1_000_000))) == 0xFFFF
 
 
 def test_nobody_has_the_company_of_those_who_are_alone() -> None:
     packet = packet_of(1, Call())
-    assert company_of(memoryview(with_company(packet, ALONE))) == ALONE
-    assert company_of(memoryview(packet)) != ALONE
+    assert concurrency_of(memoryview(with_concurrency(packet, ALONE))) == ALONE
+    assert concurrency_of(memoryview(packet)) != ALONE
 
 
 # --- replies ---------------------------------------------------------------------------------

@@ -9,8 +9,8 @@ from typing import Any, cast
 
 import pytest
 
-from deepaas.serving.worker_handle import StartError, Worker
-from deepaas.serving.worker_slot import Slot, launch
+from deepaas.serving.worker_handle import StartError, WorkerHandle
+from deepaas.serving.worker_slot import WorkerSlot, launch
 from tests.clock import in_virtual_time, now
 
 
@@ -22,7 +22,7 @@ class Started:
     phase = "warming"
     seconds_to_ready = 0.1
     answered = 0
-    doom = ""
+    end_reason = ""
     died_alone = False
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class Place:
         self.vacated: list[Any] = []
         self.failed: list[str] = []
         self.waits: list[float] = []
-        self.slot = Slot(
+        self.slot = WorkerSlot(
             "model[0]",
             start=self._start,
             seated=self.seated.append,
@@ -55,9 +55,9 @@ class Place:
             restart_delay_max=restart_delay_max,
         )
 
-    def _start(self) -> Worker:
+    def _start(self) -> WorkerHandle:
         self.started.append(Started())
-        return cast(Worker, self.started[-1])
+        return cast(WorkerHandle, self.started[-1])
 
     async def until_started(self, number: int) -> Started:
         while len(self.started) < number:
@@ -77,7 +77,7 @@ async def test_two_that_are_ready_at_once_leave_one(turns: int) -> None:
     replacing = asyncio.create_task(place.slot.replace())
     replacement = await place.until_started(2)
     present.kill()
-    place.slot.lost(cast(Worker, present))
+    place.slot.lost(cast(WorkerHandle, present))
     successor = await place.until_started(3)
     both = [replacement, successor]
     first, second = both if turns >= 0 else reversed(both)
@@ -228,7 +228,7 @@ async def seated(place: Place, number: int) -> Started:
 
 def lose(place: Place, worker: Started) -> None:
     worker.kill()
-    place.slot.lost(cast(Worker, worker))
+    place.slot.lost(cast(WorkerHandle, worker))
 
 
 async def some_turns() -> None:
@@ -252,7 +252,7 @@ async def test_one_that_ends_after_its_place_was_emptied_has_no_successor() -> N
     place.slot.refill()
     present = await seated(place, 1)
     place.slot.empty()
-    place.slot.release(cast(Worker, present))
+    place.slot.release(cast(WorkerHandle, present))
     lose(place, present)
     await some_turns()
     assert place.started == [present]
@@ -341,11 +341,11 @@ async def test_place_can_be_emptied_before_it_was_filled_and_twice() -> None:
 # --- one start
 
 
-def never() -> Worker:
+def never() -> WorkerHandle:
     raise OSError(11, "Resource temporarily unavailable")
 
 
-def refuse() -> Worker:
+def refuse() -> WorkerHandle:
     raise StartError("was not started")
 
 
@@ -353,7 +353,9 @@ def refuse() -> Worker:
     ("start", "why"),
     [(never, "could not be started: .*temporarily unavailable"), (refuse, "was not started")],
 )
-async def test_one_that_cannot_be_started_is_told(start: Callable[[], Worker], why: str) -> None:
+async def test_one_that_cannot_be_started_is_told(
+    start: Callable[[], WorkerHandle], why: str
+) -> None:
     with pytest.raises(StartError, match=why):
         await launch(start, 60)
 
@@ -361,16 +363,16 @@ async def test_one_that_cannot_be_started_is_told(start: Callable[[], Worker], w
 async def test_one_that_is_ready_is_returned() -> None:
     started = Started()
     started.ready.set_result(None)
-    assert await launch(lambda: cast(Worker, started), 0) is cast(Worker, started)
-    assert (started.doom, started.exited.done()) == ("", False)
+    assert await launch(lambda: cast(WorkerHandle, started), 0) is cast(WorkerHandle, started)
+    assert (started.end_reason, started.exited.done()) == ("", False)
 
 
 async def test_one_that_was_doomed_meanwhile_is_ended() -> None:
     started = Started()
     started.ready.set_result(None)
-    started.doom = "is being trained"
+    started.end_reason = "is being trained"
     with pytest.raises(StartError, match="as soon as it was ready: it is being trained"):
-        await launch(lambda: cast(Worker, started), 60)
+        await launch(lambda: cast(WorkerHandle, started), 60)
     assert started.exited.done()
 
 
@@ -384,10 +386,10 @@ class Slow(Started):
 
 async def test_start_that_is_cancelled_returns_when_the_process_has_ended() -> None:
     started = Slow()
-    launching = asyncio.create_task(launch(lambda: cast(Worker, started), 60))
+    launching = asyncio.create_task(launch(lambda: cast(WorkerHandle, started), 60))
     await asyncio.sleep(0)
     launching.cancel()
     await asyncio.wait([launching])
     assert launching.cancelled()
     assert started.exited.done()
-    assert started.doom == "did not become ready"
+    assert started.end_reason == "did not become ready"

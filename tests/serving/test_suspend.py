@@ -713,7 +713,7 @@ async def test_unloadable_model_is_suspended_and_resumed(late: Late) -> None:
     await late.pool.suspend(WHY, LONG)
     late.spoil()
     await late.pool.resume()
-    await late.house.until(lambda: not late.pool._crew.promising, "the back-off")
+    await late.house.until(lambda: not late.pool._supervisor.promising, "the back-off")
     await late.pool.suspend(WHY, LONG)
     refused(await late.visit().error())
     late.mend()

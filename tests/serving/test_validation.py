@@ -26,10 +26,10 @@ from deepaas.exceptions import (
 from deepaas.model.v2.exchange import Call, FilePart, Reply
 from deepaas.protocol import messages
 from deepaas.serving import pool as pool_module
-from deepaas.serving import validation_worker as clerk_module
+from deepaas.serving import validation_worker as validation_module
 from deepaas.serving.guard import MARK
 from deepaas.serving.pool import Pool
-from deepaas.serving.worker_supervisor import CrewOptions
+from deepaas.serving.worker_supervisor import WorkerOptions
 from tests.serving.inside import House
 
 new_loop = uvloop.new_event_loop
@@ -77,7 +77,7 @@ async def house() -> AsyncIterator[House]:
     """A model for one test alone, which is free to do to it what it likes."""
     async with House("zoo.train_args:one") as house:
         yield house
-    assert not clerks(house), "a clerk was left running"
+    assert not validation_workers(house), "a clerk was left running"
 
 
 @pytest.fixture
@@ -116,12 +116,12 @@ def checked_in(reply: Reply) -> int:
     return pid
 
 
-def clerks(house: House) -> list[int]:
+def validation_workers(house: House) -> list[int]:
     """The clerks that are running."""
-    return [one.pid for one in psutil.Process().children() if _is_clerk(one, house)]
+    return [one.pid for one in psutil.Process().children() if _is_validation_worker(one, house)]
 
 
-def _is_clerk(process: psutil.Process, house: House) -> bool:
+def _is_validation_worker(process: psutil.Process, house: House) -> bool:
     with contextlib.suppress(psutil.Error):
         command = process.cmdline()  # empty if it has ended
         if command and command[-1].endswith("[clerk]"):
@@ -159,7 +159,7 @@ async def test_free_worker_validates(each: House) -> None:
     assert [pid] == each.pool.pids
     assert shown(reply) == {"does": [pid, 1], "epochs": 3, "text": "ä"}
     assert pickle.loads(pickled(reply)) == {"does": [pid, 1], "epochs": 3, "text": "ä"}
-    assert not clerks(each)
+    assert not validation_workers(each)
 
 
 async def test_arguments_of_predict_are_validated_too(each: House) -> None:
@@ -321,17 +321,19 @@ async def test_schema_that_makes_no_arguments_is_told() -> None:
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("manner", MANNERS)
-async def test_clerk_validates_while_the_worker_works(manner: str, tmp_path: Path) -> None:
+async def test_validation_worker_validates_while_the_worker_works(
+    manner: str, tmp_path: Path
+) -> None:
     async with House(f"zoo.train_args:{manner}") as house:
         place = Place(house, tmp_path)
         async with working(house, place):
             reply = await house.pool.validate(call(epochs=3))
-            assert [checked_in(reply)] == clerks(house)
+            assert [checked_in(reply)] == validation_workers(house)
             assert shown(reply)["does"][1] == 0, "it has been warmed"
             assert shown(reply)["epochs"] == 3
             assert pickle.loads(pickled(reply))["epochs"] == 3
         assert len(house.pool.pids) == 1
-    assert not clerks(house)
+    assert not validation_workers(house)
 
 
 async def test_worker_that_is_free_in_time_validates(house: House, place: Place) -> None:
@@ -340,21 +342,21 @@ async def test_worker_that_is_free_in_time_validates(house: House, place: Place)
         await house.until(lambda: house.pool.calls == 2, "the check in the queue")
         place.open()
         assert [checked_in(await validating)] == house.pool.pids
-    assert not clerks(house)
+    assert not validation_workers(house)
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_one_clerk_validates_all(house: House, place: Place) -> None:
+async def test_one_validation_worker_validates_all(house: House, place: Place) -> None:
     async with working(house, place):
         checks = [house.pool.validate(call(epochs=number)) for number in range(1, 21)]
         replies = await asyncio.gather(*checks)
-        assert {checked_in(reply) for reply in replies} == set(clerks(house))
+        assert {checked_in(reply) for reply in replies} == set(validation_workers(house))
         assert [shown(reply)["epochs"] for reply in replies] == list(range(1, 21))
-        assert len(clerks(house)) == 1
+        assert len(validation_workers(house)) == 1
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_clerk_tells_what_is_invalid(house: House, place: Place) -> None:
+async def test_validation_worker_tells_what_is_invalid(house: House, place: Place) -> None:
     async with working(house, place):
         reply = await house.pool.validate(call(epochs=0))
         assert reply.status == 422
@@ -362,10 +364,12 @@ async def test_clerk_tells_what_is_invalid(house: House, place: Place) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_clerk_takes_large_arguments_and_keeps_no_file(house: House, place: Place) -> None:
+async def test_validation_worker_takes_large_arguments_and_keeps_no_file(
+    house: House, place: Place
+) -> None:
     async with working(house, place):
         reply = await house.pool.validate(call(text="x" * 3_000_000))
-        assert [checked_in(reply)] == clerks(house)
+        assert [checked_in(reply)] == validation_workers(house)
         assert pickle.loads(pickled(reply))["text"] == "x" * 3_000_000
         await house.until(lambda: not spilled(house), "no file left")
 
@@ -382,11 +386,11 @@ async def test_worker_that_dies_of_a_check_does_not_answer_for_it(house: House) 
     with pytest.raises(WorkerDiedError, match=r"exited with code 3 while it validated"):
         await house.pool.validate(call(does="die"))
     await house.until(lambda: house.pool.pids not in ([], [pid]), "a new worker")
-    assert not clerks(house)
+    assert not validation_workers(house)
     assert [checked_in(await house.pool.validate(call()))] == house.pool.pids
 
 
-async def test_clerk_that_dies_is_replaced(house: House) -> None:
+async def test_validation_worker_that_dies_is_replaced(house: House) -> None:
     async with suspended(house):
         first = checked_in(await house.pool.validate(call()))
         dying = asyncio.create_task(house.pool.validate(call(does="die")))
@@ -395,14 +399,14 @@ async def test_clerk_that_dies_is_replaced(house: House) -> None:
             await dying
         reply = await following
         assert shown(reply)["epochs"] == 2
-        assert clerks(house) == [checked_in(reply)] != [first]
+        assert validation_workers(house) == [checked_in(reply)] != [first]
 
 
-async def test_clerk_that_is_killed_while_it_checks(house: House, place: Place) -> None:
+async def test_validation_worker_that_is_killed_while_it_checks(house: House, place: Place) -> None:
     async with suspended(house):
         validating = asyncio.create_task(house.pool.validate(begin(place)))
         [pid] = await place.until("begun")
-        assert clerks(house) == [pid]
+        assert validation_workers(house) == [pid]
         os.kill(pid, signal.SIGKILL)
         with pytest.raises(WorkerDiedError, match=r"was ended by signal 9"):
             await validating
@@ -414,7 +418,7 @@ def signalled(pid: int, signum: int) -> None:
     os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
 
-async def test_check_that_a_clerk_had_not_begun_goes_to_the_next(house: House) -> None:
+async def test_check_that_a_validation_worker_had_not_begun_goes_to_the_next(house: House) -> None:
     async with suspended(house):
         first = checked_in(await house.pool.validate(call()))
         signalled(first, signal.SIGSTOP)
@@ -424,19 +428,19 @@ async def test_check_that_a_clerk_had_not_begun_goes_to_the_next(house: House) -
         os.kill(first, signal.SIGKILL)
         reply = await validating
         assert shown(reply)["epochs"] == 2
-        assert clerks(house) == [checked_in(reply)] != [first]
+        assert validation_workers(house) == [checked_in(reply)] != [first]
         assert not spilled(house)
 
 
-async def test_clerk_that_dies_with_nothing_to_do_harms_nobody(house: House) -> None:
+async def test_validation_worker_that_dies_with_nothing_to_do_harms_nobody(house: House) -> None:
     async with suspended(house):
         first = checked_in(await house.pool.validate(call()))
         signalled(first, signal.SIGKILL)
         second = checked_in(await house.pool.validate(call()))
-        assert clerks(house) == [second] != [first]
+        assert validation_workers(house) == [second] != [first]
 
 
-async def test_clerk_whose_model_closes_its_sockets_is_replaced(house: House) -> None:
+async def test_validation_worker_whose_model_closes_its_sockets_is_replaced(house: House) -> None:
     async with suspended(house):
         with pytest.raises(WorkerDiedError):
             await house.pool.validate(call(does="close"))
@@ -459,13 +463,13 @@ def begin(place: Place) -> Call:
 async def test_suspended_model_validates(house: House) -> None:
     async with suspended(house):
         reply = await house.pool.validate(call(epochs=3))
-        assert [checked_in(reply)] == clerks(house)
+        assert [checked_in(reply)] == validation_workers(house)
         assert shown(reply)["epochs"] == 3
         assert house.pool.is_suspended
     assert [checked_in(await house.pool.validate(call()))] == house.pool.pids
 
 
-async def test_check_that_a_suspension_cuts_short_is_made_by_the_clerk(
+async def test_check_that_a_suspension_cuts_short_is_made_by_the_validation_worker(
     house: House, place: Place
 ) -> None:
     [worker] = house.pool.pids
@@ -475,35 +479,35 @@ async def test_check_that_a_suspension_cuts_short_is_made_by_the_clerk(
     pids = await place.until("begun", times=2)
     place.open()
     assert pids == [worker, checked_in(await validating)]
-    assert clerks(house) == pids[1:]
+    assert validation_workers(house) == pids[1:]
 
 
-async def test_check_that_waits_for_a_worker_is_made_by_the_clerk_when_that_is_suspended(
+async def test_check_that_waits_for_a_worker_that_is_suspended_is_made_by_the_validation_worker(
     house: House, place: Place
 ) -> None:
     async with working(house, place):
         validating = asyncio.create_task(house.pool.validate(call()))
         await house.until(lambda: house.pool.calls == 2, "the check in the queue")
         suspending = asyncio.create_task(house.pool.suspend("is being trained", 30))
-        assert [checked_in(await validating)] == clerks(house)
+        assert [checked_in(await validating)] == validation_workers(house)
     await suspending
 
 
-async def test_clerk_ends_when_it_has_nothing_to_do(
+async def test_validation_worker_ends_when_it_has_nothing_to_do(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clerk_module, "CLERK_SECONDS", 0.05)
+    monkeypatch.setattr(validation_module, "CLERK_SECONDS", 0.05)
     async with suspended(house):
         first = checked_in(await house.pool.validate(call()))
-        await house.until(lambda: not clerks(house), "no clerk")
+        await house.until(lambda: not validation_workers(house), "no clerk")
         second = checked_in(await house.pool.validate(call()))
         assert second != first
 
 
-async def test_check_that_comes_as_the_clerk_ends_is_answered(
+async def test_check_that_comes_as_the_validation_worker_ends_is_answered(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clerk_module, "CLERK_SECONDS", 0.001)
+    monkeypatch.setattr(validation_module, "CLERK_SECONDS", 0.001)
     async with suspended(house):
         for number in range(1, 11):
             reply = await house.pool.validate(call(epochs=number))
@@ -511,40 +515,44 @@ async def test_check_that_comes_as_the_clerk_ends_is_answered(
             await asyncio.sleep(0.0005 * number)
 
 
-async def test_clerk_ends_with_the_pool_while_it_checks(house: House, place: Place) -> None:
+async def test_validation_worker_ends_with_the_pool_while_it_checks(
+    house: House, place: Place
+) -> None:
     await house.pool.suspend("is being trained", 5)
     first = asyncio.create_task(house.pool.validate(begin(place)))
     await place.until("begun")
     second = asyncio.create_task(house.pool.validate(call()))
     await asyncio.sleep(0)
     await house.pool.stop()
-    assert not clerks(house)
+    assert not validation_workers(house)
     for task in (first, second):
         with pytest.raises(StoppingError):
             await task
 
 
-async def test_clerk_ends_with_the_pool_while_it_starts(house: House) -> None:
+async def test_validation_worker_ends_with_the_pool_while_it_starts(house: House) -> None:
     await house.pool.suspend("is being trained", 5)
     validating = asyncio.create_task(house.pool.validate(call()))
-    await house.until(lambda: clerks(house), "a clerk")
+    await house.until(lambda: validation_workers(house), "a clerk")
     await house.pool.stop()
-    assert not clerks(house)
+    assert not validation_workers(house)
     with pytest.raises(StoppingError):
         await validating
 
 
-async def test_pool_that_is_killed_ends_its_clerk_at_once(house: House, place: Place) -> None:
+async def test_pool_that_is_killed_ends_its_validation_worker_at_once(
+    house: House, place: Place
+) -> None:
     await house.pool.suspend("is being trained", 5)
     validating = asyncio.create_task(house.pool.validate(begin(place)))
     [pid] = await place.until("begun")
     house.pool.kill()
     with pytest.raises(StoppingError):
         await validating
-    await house.until(lambda: pid not in clerks(house), "an end to the clerk")
+    await house.until(lambda: pid not in validation_workers(house), "an end to the clerk")
     with pytest.raises(StoppingError):
         await house.pool.validate(call())
-    assert not clerks(house)
+    assert not validation_workers(house)
 
 
 async def test_pool_that_drains_validates_no_more(house: House) -> None:
@@ -572,14 +580,14 @@ async def test_check_that_nobody_waits_for_is_not_made(house: House, place: Plac
 async def test_check_that_goes_on_though_nobody_waits_is_ended(
     house: House, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clerk_module, "LEAVE_SECONDS", 0.05)
+    monkeypatch.setattr(validation_module, "LEAVE_SECONDS", 0.05)
     async with suspended(house):
         first = asyncio.create_task(house.pool.validate(begin(place)))
         [pid] = await place.until("begun")
         following = asyncio.create_task(house.pool.validate(call()))
         first.cancel()
         assert checked_in(await following) != pid
-        assert pid not in clerks(house)
+        assert pid not in validation_workers(house)
 
 
 async def test_check_that_ends_soon_is_let_finish(house: House, place: Place) -> None:
@@ -602,7 +610,7 @@ async def test_caller_that_leaves_does_not_end_the_worker(house: House, place: P
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_check_that_takes_a_worker_long_is_made_by_the_clerk(
+async def test_check_that_takes_a_worker_long_is_made_by_the_validation_worker(
     house: House, place: Place
 ) -> None:
     [worker] = house.pool.pids
@@ -617,13 +625,13 @@ async def test_check_that_takes_a_worker_long_is_made_by_the_clerk(
 async def test_check_has_as_long_as_a_start(
     house: House, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clerk_module, "CLERK_SECONDS", 60.0)
+    monkeypatch.setattr(validation_module, "CLERK_SECONDS", 60.0)
     await house.pool.suspend("is being trained", 5)
     await house.pool.validate(call())  # the clerk itself may take longer to start
-    house.pool._clerk._options = CrewOptions(start_timeout=0.5, log={"level": "CRITICAL"})
+    house.pool._validation._options = WorkerOptions(start_timeout=0.5, log={"level": "CRITICAL"})
     with pytest.raises(PredictTimeoutError, match=r"were not validated in 0\.5 s"):
         await house.pool.validate(begin(place))
-    await house.until(lambda: not clerks(house), "an end to the clerk")
+    await house.until(lambda: not validation_workers(house), "an end to the clerk")
 
 
 async def test_no_more_than_a_thousand_checks_wait(house: House, place: Place) -> None:
@@ -646,7 +654,7 @@ async def test_queue_of_predictions_that_is_full_does_not_hinder(tmp_path: Path)
     async with House("zoo.train_args:one", options={"queue_size": 0}) as house:
         place = Place(house, tmp_path)
         async with working(house, place):
-            assert [checked_in(await house.pool.validate(call()))] == clerks(house)
+            assert [checked_in(await house.pool.validate(call()))] == validation_workers(house)
 
 
 CHANGING = """\
@@ -669,7 +677,7 @@ async def changing(tmp_path: Path) -> AsyncIterator[House]:
     (tmp_path / "changing.py").write_text(CHANGING)
     async with House(str(tmp_path / "changing.py"), tmp_path) as house:
         yield house
-    assert not clerks(house)
+    assert not validation_workers(house)
 
 
 async def test_model_that_has_become_unloadable_is_told(changing: House) -> None:
@@ -677,22 +685,22 @@ async def test_model_that_has_become_unloadable_is_told(changing: House) -> None
     (changing.folder / "changing.py").write_text("raise RuntimeError('no weights')")
     with pytest.raises(NotReadyError, match="cannot be imported: RuntimeError: no weights"):
         await changing.pool.validate(call())
-    assert not clerks(changing)
+    assert not validation_workers(changing)
     (changing.folder / "changing.py").write_text(CHANGING)
     assert shown(await changing.pool.validate(call())) == {"old": "version"}
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_clerk_uses_what_was_loaded_last(changing: House) -> None:
+async def test_validation_worker_uses_what_was_loaded_last(changing: House) -> None:
     """After a suspension too: it may have begun with the clerk, and brought new weights."""
     await changing.pool.suspend("is being trained", 5)
     assert shown(await changing.pool.validate(call())) == {"old": "version"}
     (changing.folder / "changing.py").write_text(CHANGING.replace("old", "newer"))
     await changing.pool.resume()
-    assert shown(await changing.pool._clerk.check(call())) == {"newer": "version"}
+    assert shown(await changing.pool._validation.check(call())) == {"newer": "version"}
     (changing.folder / "changing.py").write_text(CHANGING.replace("old", "newest"))
     await changing.pool.reload()
-    assert shown(await changing.pool._clerk.check(call())) == {"newest": "version"}
+    assert shown(await changing.pool._validation.check(call())) == {"newest": "version"}
 
 
 # --- a pool that begins without workers
@@ -702,7 +710,7 @@ class Suspended(House):
     """A house whose model is suspended before it starts; its first worker comes later."""
 
     described: dict[str, Any]  # what was known of the model without a worker
-    clerks: list[int]
+    validation_workers: list[int]
 
     async def __aenter__(self) -> Suspended:
         await super().__aenter__()
@@ -715,7 +723,7 @@ class Suspended(House):
             await pool.suspend("is being trained", 5)
             await start(pool)
             self.described = dict(pool.description)
-            self.clerks = clerks(self)
+            self.validation_workers = validation_workers(self)
             await self.before_resuming()
             await pool.resume()
 
@@ -726,11 +734,11 @@ class Suspended(House):
     async def before_resuming(self) -> None: ...
 
 
-async def test_clerk_describes_what_starts_suspended() -> None:
+async def test_validation_worker_describes_what_starts_suspended() -> None:
     async with Suspended("zoo.train_args:one") as house:
         assert house.described["has"] == ["predict", "train"]
         assert house.described == house.pool.description
-        assert len(house.clerks) == 1
+        assert len(house.validation_workers) == 1
         assert await predict(house.pool) == [house.pool.pids[0], 1]
 
 
@@ -747,5 +755,5 @@ async def test_unloadable_model_that_starts_suspended_has_no_description_yet(
     path = tmp_path / "changing.py"
     path.write_text("raise RuntimeError('no weights')")
     async with Mended(str(path), tmp_path) as house:
-        assert (house.described, house.clerks) == ({}, [])
+        assert (house.described, house.validation_workers) == ({}, [])
         assert house.pool.description["has"] == ["predict", "train"]

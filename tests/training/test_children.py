@@ -14,10 +14,10 @@ from tests.training.trainings import (
     Place,
     Site,
     Trainings,
-    keeper_of,
     kill_server,
     of_training,
     stop_server,
+    supervisor_of,
 )
 
 
@@ -94,10 +94,10 @@ def test_they_end_when_the_server_was_killed(site: Site, place: Place, again: bo
     assert (record["status"], record["exit_code"]) == ("done", 0)
 
 
-def test_they_end_when_the_keeper_was_killed(site: Site, place: Place) -> None:
+def test_they_end_when_the_supervisor_was_killed(site: Site, place: Place) -> None:
     trainings = site.serve()
     uuid = leave_children(trainings, place)
-    keeper_of(uuid).kill()
+    supervisor_of(uuid).kill()
     wait_for_the_end(place)
     assert trainings.get(uuid)["status"] == "done"
 

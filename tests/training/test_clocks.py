@@ -16,7 +16,7 @@ import pytest
 
 from tests.support import install_models, wait_until
 from tests.training.test_callbacks import Receiver
-from tests.training.trainings import Site, Trainings, keeper_of, kill_server
+from tests.training.trainings import Site, Trainings, kill_server, supervisor_of
 
 LIBRARY = "/usr/lib/*/faketime/libfaketimeMT.so.1"
 MODELS = {"timed": "zoo.timed"}
@@ -121,7 +121,7 @@ def test_duration_of_what_a_server_has_seen_die_is_measured(clocked: Clocked) ->
     trainings = clocked.serve()
     uuid = clocked.begin(trainings)
     clocked.clock.set(-HOUR)
-    keeper_of(uuid).kill()
+    supervisor_of(uuid).kill()
     assert 0.01 < seconds(trainings.wait(uuid)["duration"]) < 60
 
 

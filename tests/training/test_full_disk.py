@@ -22,10 +22,10 @@ from tests.training.trainings import (
     Place,
     Site,
     Trainings,
-    keeper_of,
     kill_server,
     of_training,
     stop_server,
+    supervisor_of,
 )
 
 MODELS = {"trains": "zoo.trains", "filling": "zoo.filling"}
@@ -305,7 +305,7 @@ def test_without_a_reserve_the_true_end_is_written_once_there_is_room(
     trainings.wait_gone(uuid)
 
 
-def test_without_a_reserve_a_keeper_that_waits_for_room_does_next_to_nothing(
+def test_without_a_reserve_a_supervisor_that_waits_for_room_does_next_to_nothing(
     site: Site, disk: Disk, place: Place
 ) -> None:
     trainings = site.serve(*NO_RESERVE)
@@ -314,14 +314,14 @@ def test_without_a_reserve_a_keeper_that_waits_for_room_does_next_to_nothing(
     disk.fill()
     place.open_gate()
     wait_for_the_end_of_work(uuid, place)
-    keeper = keeper_of(uuid)
-    before, began = keeper.cpu_times(), time.monotonic()
-    waits = keeper.num_ctx_switches().voluntary
+    supervisor = supervisor_of(uuid)
+    before, began = supervisor.cpu_times(), time.monotonic()
+    waits = supervisor.num_ctx_switches().voluntary
     time.sleep(8)
-    after, seconds = keeper.cpu_times(), time.monotonic() - began
+    after, seconds = supervisor.cpu_times(), time.monotonic() - began
     used = after.user + after.system - before.user - before.system
     assert used < 0.01 * seconds
-    assert keeper.num_ctx_switches().voluntary - waits <= 8  # it tries after 1, 2, 4, ... s
+    assert supervisor.num_ctx_switches().voluntary - waits <= 8  # it tries after 1, 2, 4, ... s
 
 
 def test_without_a_reserve_the_second_cancelling_removes_what_has_filled_the_disk(
@@ -343,7 +343,7 @@ def test_without_a_reserve_the_second_cancelling_removes_what_has_filled_the_dis
     assert list((site.state / "work").iterdir()) == []
 
 
-def test_without_a_reserve_what_lost_its_keeper_can_be_removed(
+def test_without_a_reserve_what_lost_its_supervisor_can_be_removed(
     site: Site, disk: Disk, place: Place
 ) -> None:
     trainings = site.serve(*NO_RESERVE)
@@ -352,7 +352,7 @@ def test_without_a_reserve_what_lost_its_keeper_can_be_removed(
     uuid = answer.json()["uuid"]
     place.wait_for_attempt()
     disk.fill()
-    keeper_of(uuid).kill()
+    supervisor_of(uuid).kill()
     trainings.wait_gone(uuid)
     assert trainings.delete(uuid).status_code == 200
     assert trainings.list() == []
@@ -365,7 +365,7 @@ def test_without_a_reserve_the_log_says_once_what_is_wrong(
     uuid = trainings.begin(place=places[0])
     places[0].wait_for_attempt()
     disk.fill()
-    keeper_of(uuid).kill()  # its end cannot be written, again and again
+    supervisor_of(uuid).kill()  # its end cannot be written, again and again
     log = trainings.server.log
     wait_until(lambda: "cannot be used" in log(), within=20, what="that the record is not written")
     wait_until(lambda: "nothing new is begun" in log(), within=20, what="that the disk is full")

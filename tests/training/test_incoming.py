@@ -15,7 +15,7 @@ import pytest
 from deepaas.exceptions import QueueFullError, RequestError, StoppingError
 from deepaas.jobs import incoming
 from deepaas.jobs.incoming import Incoming, Places
-from deepaas.jobs.spec import Workplace
+from deepaas.jobs.spec import JobDirectory
 from tests import clock
 from tests.clock import in_virtual_time, now
 from tests.support import HOST, Server, wait_until
@@ -213,7 +213,7 @@ class Stuck(Bytes):
 
 
 def coming(body: Bytes, age: float = 0.0) -> Incoming:
-    place = Workplace(Path("nowhere"))
+    place = JobDirectory(Path("nowhere"))
     return Incoming("u", "train", place, body, began=now() - age)
 
 

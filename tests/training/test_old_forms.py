@@ -176,7 +176,7 @@ def test_what_has_waited_is_begun(state: Path, place: Place) -> None:
     site.close()
 
 
-def test_a_keeper_of_the_version_before_can_still_write(state: Path) -> None:
+def test_a_supervisor_of_the_version_before_can_still_write(state: Path) -> None:
     """It was started before the upgrade, and expects the columns and the form it knows."""
     with contextlib.closing(Store(state)) as store:
         store.add("u", "train", "trains", "me")

@@ -154,7 +154,7 @@ def test_record_goes_its_way(store: Store) -> None:
     assert claimed.started is not None
     assert before <= claimed.started <= time.time()
     assert claimed == replace(
-        started, status="running", keeper="7:8", attempt=1, started=claimed.started
+        started, status="running", supervisor="7:8", attempt=1, started=claimed.started
     )
     assert store.working("u", 9) == replace(claimed, pid=9)
     store.loaded("u", 0.5)
@@ -356,9 +356,9 @@ def test_what_has_not_ended_is_found_and_what_has_left_processes(quick: Store) -
     for status in ("incoming", *STATUSES):
         add(quick, status, status)
     add(quick, "lingering", "done")
-    quick.linger("lingering", True)
+    quick.note_leftover_processes("lingering", True)
     assert uuids(quick.unfinished()) == ["incoming", "queued", "starting", "running", "lingering"]
-    quick.linger("lingering", False)
+    quick.note_leftover_processes("lingering", False)
     assert uuids(quick.unfinished()) == ["incoming", "queued", "starting", "running"]
 
 
@@ -367,14 +367,14 @@ def test_what_ended_long_ago_is_found_unless_it_lingers(quick: Store) -> None:
         add(quick, status, status)
     add(quick, "prediction", "done", kind="predict")
     add(quick, "lingering", "done")
-    quick.linger("lingering", True)
+    quick.note_leftover_processes("lingering", True)
     assert quick.ended_for("train", 0, quick.note_ages("boot", 1000)) == list_of(quick, *ENDED)
     assert quick.ended_for("predict", 0, 0) == list_of(quick, "prediction")
     now = quick.note_ages("boot", 1059)
     assert quick.ended_for("train", 60, now) == []
     now = quick.note_ages("boot", 1060)
     assert quick.ended_for("train", 60, now) == list_of(quick, *ENDED)
-    quick.linger("lingering", False)
+    quick.note_leftover_processes("lingering", False)
     assert quick.ended_for("train", 60, now) == list_of(quick, *ENDED, "lingering")
 
 
@@ -556,7 +556,7 @@ def test_record_is_claimed_by_one_of_those_who_try_at_once(quick: Store, tmp_pat
         claimed = said(processes)
     assert sorted(int(number) for words in claimed for number in words) == list(range(count))
     for name, words in enumerate(claimed):
-        assert {record(quick, uuid).keeper for uuid in words} <= {f"{name}:0"}
+        assert {record(quick, uuid).supervisor for uuid in words} <= {f"{name}:0"}
     assert {record(quick, f"{number}").attempt for number in range(count)} == {1}
 
 

@@ -134,15 +134,15 @@ def of_training(uuid: str) -> list[psutil.Process]:
     return found
 
 
-def keeper_of(uuid: str) -> psutil.Process:
+def supervisor_of(uuid: str) -> psutil.Process:
     """The process that keeps a training."""
-    (keeper,) = [one for one in of_training(uuid) if SUPERVISOR in " ".join(one.cmdline())]
-    return keeper
+    (supervisor,) = [one for one in of_training(uuid) if SUPERVISOR in " ".join(one.cmdline())]
+    return supervisor
 
 
 def pid_of_work(uuid: str) -> int:
     """The process that does the work of a training: the child of its keeper."""
-    (child,) = keeper_of(uuid).children()
+    (child,) = supervisor_of(uuid).children()
     return child.pid
 
 
@@ -208,8 +208,8 @@ class Site:
                 if process.status() == psutil.STATUS_ZOMBIE:
                     continue
                 is_marked = process.environ().get("DEEPAAS_TRAINING_DIR", "").startswith(work)
-                is_keeper = SUPERVISOR in " ".join(process.cmdline())
-                if is_marked or (is_keeper and str(self.state) in process.cmdline()):
+                is_supervisor = SUPERVISOR in " ".join(process.cmdline())
+                if is_marked or (is_supervisor and str(self.state) in process.cmdline()):
                     found.append(process)
         return found
 

@@ -19,7 +19,7 @@ def _send(messages: list[str]) -> None:
     for message in map(bytes.fromhex, messages):
         own = message[4:8] == bytes(4)
         data = message[:4] + number + message[8:] if own else message
-        frame.f_locals["self"]._outlet._socket.sendall(data)
+        frame.f_locals["self"]._replies._socket.sendall(data)
 
 
 def predict(messages: list[str]) -> bool:

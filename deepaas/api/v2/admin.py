@@ -7,7 +7,7 @@ import asyncio
 from aiohttp import web
 
 from deepaas.api.app import App
-from deepaas.api.responses import json_answer
+from deepaas.api.responses import json_response
 from deepaas.exceptions import DisabledError
 from deepaas.serving.pool import Pool
 
@@ -20,4 +20,4 @@ async def reload(request: web.BaseRequest, app: App, pool: Pool) -> web.StreamRe
     reloading.add_done_callback(asyncio.Future.exception)  # the client may have gone
     seconds = await asyncio.shield(reloading)
     workers = len(pool.pids)
-    return json_answer({"status": "reloaded", "workers": workers, "seconds": round(seconds, 3)})
+    return json_response({"status": "reloaded", "workers": workers, "seconds": round(seconds, 3)})

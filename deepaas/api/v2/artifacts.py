@@ -11,7 +11,7 @@ from urllib.parse import quote
 from aiohttp import web
 
 from deepaas.api.app import App
-from deepaas.api.responses import FileAnswer, json_answer
+from deepaas.api.responses import FileResponse, json_response
 from deepaas.api.v2.records import artifact_view, trainings_of
 from deepaas.exceptions import NotFoundError
 from deepaas.jobs.artifacts import list_files, open_file
@@ -32,7 +32,7 @@ async def list_artifacts(
     directory = trainings.place(record.uuid).artifacts
     files, is_cut = await asyncio.to_thread(list_files, directory, MAX_LISTED)
     artifacts = [artifact_view(app, record, file) for file in files]
-    return json_answer({"artifacts": artifacts, "truncated": is_cut})
+    return json_response({"artifacts": artifacts, "truncated": is_cut})
 
 
 async def artifact(
@@ -45,7 +45,7 @@ async def artifact(
         fd = open_file(trainings.place(record.uuid).artifacts, path)
     except FileNotFoundError:
         raise NotFoundError(f"There is no such file of training {record.uuid}") from None
-    answer = FileAnswer(fd, 200, _headers(path[-1]))
+    answer = FileResponse(fd, 200, _headers(path[-1]))
     await answer.send(request, app.settings.send_timeout)
     return answer
 

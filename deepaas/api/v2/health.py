@@ -7,12 +7,12 @@ from typing import Any
 from aiohttp import web
 
 from deepaas.api.app import App
-from deepaas.api.responses import json_answer
+from deepaas.api.responses import json_response
 from deepaas.serving.pool import Pool
 
 
 async def live(request: web.BaseRequest, app: App) -> web.Response:
-    return json_answer({"status": "live"})
+    return json_response({"status": "live"})
 
 
 async def ready(request: web.BaseRequest, app: App) -> web.Response:
@@ -40,7 +40,7 @@ def _state(pool: Pool) -> dict[str, Any]:
 
 
 def _answer(state: dict[str, Any], is_ready: bool) -> web.Response:
-    answer = json_answer(state, 200 if is_ready else 503)
+    answer = json_response(state, 200 if is_ready else 503)
     if not is_ready:
         answer.headers["Retry-After"] = "1"
     return answer

@@ -13,11 +13,11 @@ from deepaas.api.app import App
 from deepaas.api.responses import (
     CHUNK,
     JSON_HEADERS,
-    FileAnswer,
-    StreamAnswer,
-    error_answer,
-    json_answer,
-    reply_answer,
+    FileResponse,
+    StreamedResponse,
+    error_response,
+    json_response,
+    response_to_reply,
 )
 from deepaas.api.unknown import warn
 from deepaas.api.v2.records import record_url, trainings_of, view
@@ -42,7 +42,7 @@ async def begin(request: web.BaseRequest, app: App, pool: Pool) -> web.StreamRes
     accepted = await submit(request, app, pool, KIND)
     if not isinstance(accepted, Accepted):
         return accepted
-    answer = json_answer(view(app, accepted.record), 202)
+    answer = json_response(view(app, accepted.record), 202)
     answer.headers["Location"] = record_url(app, accepted.record)
     answer.headers["Preference-Applied"] = PREFERENCE
     warn(answer, accepted.unknown)
@@ -58,23 +58,23 @@ async def result(request: web.BaseRequest, app: App, pool: Pool, uuid: str) -> w
     if record.status == "cancelled":
         raise NotFinishedError("The prediction was cancelled")
     if not record.answer:  # its process has died
-        return error_answer(500, WorkerDiedError.code, record.message)
+        return error_response(500, WorkerDiedError.code, record.message)
     kept = orjson.loads(record.answer)
     headers, reason, code = kept.get("headers"), kept.get("reason", ""), kept.get("code", "")
     if code and not kept.get("is_stream"):
-        return error_answer(kept["status"], code, reason, headers)
+        return error_response(kept["status"], code, reason, headers)
     try:
         fd = os.open(trainings.place(record.uuid).result, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         raise NotFoundError(f"The result of {record.uuid} is there no more") from None
     if not code and os.fstat(fd).st_size > CHUNK:
-        whole = FileAnswer(fd, kept["status"], headers or JSON_HEADERS)
+        whole = FileResponse(fd, kept["status"], headers or JSON_HEADERS)
         await whole.send(request, app.settings.send_timeout)
         return whole
     try:
         if not code:
-            return reply_answer(Reply(kept["status"], os.pread(fd, CHUNK, 0), headers))
-        broken = StreamAnswer(_broken_stream(fd, reason, code), headers)
+            return response_to_reply(Reply(kept["status"], os.pread(fd, CHUNK, 0), headers))
+        broken = StreamedResponse(_broken_stream(fd, reason, code), headers)
         await broken.send(request, app.settings.send_timeout)
         return broken
     finally:

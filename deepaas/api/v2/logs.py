@@ -10,11 +10,11 @@ import orjson
 from aiohttp import web
 
 from deepaas.api.app import App
-from deepaas.api.responses import CHUNK, StreamAnswer, json_answer
+from deepaas.api.responses import CHUNK, StreamedResponse, json_response
 from deepaas.api.v2.records import trainings_of
 from deepaas.exceptions import NotFoundError
 from deepaas.jobs.logs import Lines, LogReader
-from deepaas.jobs.service import Manager
+from deepaas.jobs.service import JobService
 from deepaas.jobs.store import Record
 from deepaas.model.v2.streams import EVENTS
 from deepaas.serving.pool import Pool
@@ -51,7 +51,7 @@ async def logs(
     record = await trainings.get(pool.name, kind, uuid)
     offset, follow, problems = _query(request)
     if problems:
-        return json_answer(problems, 422)
+        return json_response(problems, 422)
     accept = ", ".join(request.headers.getall("Accept", []))
     wants_events = follow and EVENTS in accept.lower()
     last_id = _offset(request.headers.get("Last-Event-ID", "")) if wants_events else None
@@ -66,7 +66,7 @@ async def logs(
         "X-Log-Offset": str(source.offset),
     }
     body = _events(source) if wants_events else _text(source, follow)
-    answer = StreamAnswer(_guarded(body, record.uuid), headers)
+    answer = StreamedResponse(_guarded(body, record.uuid), headers)
     await answer.send(request, app.settings.send_timeout)
     return answer
 
@@ -94,7 +94,9 @@ def _offset(text: str) -> int | None:
 class _Source:
     """The bytes of a log, from an offset on. `is_over` if there are none, and will be none."""
 
-    def __init__(self, app: App, model: str, kind: str, record: Record, trainings: Manager) -> None:
+    def __init__(
+        self, app: App, model: str, kind: str, record: Record, trainings: JobService
+    ) -> None:
         self._app = app
         self._model = model
         self._kind = kind

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from aiohttp import web
 
 from deepaas.api.app import App
-from deepaas.api.responses import json_answer
+from deepaas.api.responses import json_response
 from deepaas.model.v2.wrapper import unloaded_metadata
 from deepaas.serving.pool import Pool
 
@@ -26,8 +26,8 @@ def _metadata(app: App, pool: Pool) -> dict[str, Any]:
 
 
 async def list_models(request: web.BaseRequest, app: App) -> web.Response:
-    return json_answer({"models": [_metadata(app, pool) for pool in app.pools.values()]})
+    return json_response({"models": [_metadata(app, pool) for pool in app.pools.values()]})
 
 
 async def show_model(request: web.BaseRequest, app: App, pool: Pool) -> web.Response:
-    return json_answer(_metadata(app, pool))
+    return json_response(_metadata(app, pool))

@@ -11,7 +11,7 @@ from deepaas.api.app import App
 from deepaas.api.body import read_call
 from deepaas.api.fast_path import Connection
 from deepaas.api.files import RequestFiles
-from deepaas.api.responses import FileAnswer, StreamAnswer, reply_answer
+from deepaas.api.responses import FileResponse, StreamedResponse, response_to_reply
 from deepaas.api.v2 import jobs
 from deepaas.exceptions import (
     BadRequestError,
@@ -37,15 +37,15 @@ async def predict(request: web.BaseRequest, app: App, pool: Pool) -> web.StreamR
     if jobs.is_preferred(request):
         return await jobs.begin(request, app, pool)
     pool.check()
-    patience = _patience(request)
-    ends = patience and asyncio.get_running_loop().time() + patience
+    deadline_seconds = _deadline_seconds(request)
+    ends = deadline_seconds and asyncio.get_running_loop().time() + deadline_seconds
     with RequestFiles(app.settings.limits.directory) as files:
         call = await read_call(request, pool.headers, app.settings.limits, files)
         prediction = pool.predict(call, _left(ends))
         if files:
             files.keep_for(prediction)
         elif isinstance(request.protocol, Connection):
-            request.protocol.learn(request, pool, call, patience)
+            request.protocol.learn(request, pool, call, deadline_seconds)
         return await _answer(request, app, pool, prediction)
 
 
@@ -55,8 +55,8 @@ async def _answer(
     with prediction:
         reply = await prediction.reply()
         app.unknown.note(pool.name, "predict", reply.unknown)
-        answer = reply_answer(reply)
-        if isinstance(answer, FileAnswer | StreamAnswer):
+        answer = response_to_reply(reply)
+        if isinstance(answer, FileResponse | StreamedResponse):
             await answer.send(request, app.settings.send_timeout)
         return answer
 
@@ -67,7 +67,7 @@ def _arrival(request: web.BaseRequest) -> Prediction | None:
     return connection.take_arrival() if isinstance(connection, Connection) else None
 
 
-def _patience(request: web.BaseRequest) -> float:
+def _deadline_seconds(request: web.BaseRequest) -> float:
     """How many seconds the client will wait; 0 if it does not say."""
     text = request.headers.get(TIMEOUT_HEADER)
     if text is None:

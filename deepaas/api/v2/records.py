@@ -12,10 +12,10 @@ import orjson
 from aiohttp import web
 
 from deepaas.api.app import App
-from deepaas.api.responses import json_answer
+from deepaas.api.responses import json_response
 from deepaas.exceptions import DisabledError, StorageError
 from deepaas.jobs.artifacts import Artifact, list_files
-from deepaas.jobs.service import Manager
+from deepaas.jobs.service import JobService
 from deepaas.jobs.store import Record
 from deepaas.jobs.times import duration_text, local_text, seconds_of, utc_text
 from deepaas.serving.pool import Pool
@@ -48,11 +48,11 @@ async def list_records(
     if not set(names) <= set(STATUSES):
         problems["status"] = [f"Must be one of: {', '.join(STATUSES)}."]
     if problems:
-        return json_answer(problems, 422)
+        return json_response(problems, 422)
     statuses = [status for name in names or STATUSES for status in STATUSES[name]]
     trainings = trainings_of(app, kind)
     records = await trainings.find(pool.name, kind, statuses, int(limit or -1))
-    return json_answer([view(app, record) for record in records])
+    return json_response([view(app, record) for record in records])
 
 
 async def show_record(
@@ -69,7 +69,7 @@ async def show_record(
 
     metrics, files = await asyncio.to_thread(read)
     artifacts = [artifact_view(app, record, file) for file in files]
-    return json_answer({**view(app, record), "metrics": metrics, "artifacts": artifacts})
+    return json_response({**view(app, record), "metrics": metrics, "artifacts": artifacts})
 
 
 async def cancel_record(
@@ -80,10 +80,10 @@ async def cancel_record(
     record = await trainings.get(pool.name, kind, uuid)
     cancelling = asyncio.ensure_future(trainings.cancel(record))
     cancelling.add_done_callback(lambda done: done.cancelled() or done.exception())
-    return json_answer(view(app, await asyncio.shield(cancelling)))
+    return json_response(view(app, await asyncio.shield(cancelling)))
 
 
-def trainings_of(app: App, kind: str) -> Manager:
+def trainings_of(app: App, kind: str) -> JobService:
     """Where records are. Raises DisabledError for what is switched off, StorageError if there can
     be none."""
     if kind == "train" and not app.settings.train:

@@ -10,7 +10,7 @@ from deepaas.api.app import App
 from deepaas.api.body import read_call
 from deepaas.api.callbacks import callback_of
 from deepaas.api.files import RequestFiles
-from deepaas.api.responses import reply_answer
+from deepaas.api.responses import response_to_reply
 from deepaas.api.v2.records import trainings_of
 from deepaas.exceptions import RequestError
 from deepaas.jobs.store import Record
@@ -58,7 +58,7 @@ async def submit(
             reply = await pool.validate(replace(call, check=kind))
             app.unknown.note(pool.name, kind, reply.unknown)
             if reply.status != 200:
-                return reply_answer(reply)
+                return response_to_reply(reply)
             shown, _, arguments = reply.body.partition(b"\n")
             # Cut out, as parsing a large one would hold up every other request.
             args = shown.removeprefix(b'{"args":').removesuffix(b"}").decode()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from deepaas.api.app import App
-from deepaas.api.responses import json_answer
+from deepaas.api.responses import json_response
 from deepaas.api.unknown import warn
 from deepaas.api.v2.records import view
 from deepaas.api.v2.submit import Accepted, submit
@@ -23,6 +23,6 @@ async def train(request: web.BaseRequest, app: App, pool: Pool) -> web.StreamRes
     accepted = await submit(request, app, pool, "train")
     if not isinstance(accepted, Accepted):
         return accepted
-    answer = json_answer(view(app, accepted.record))
+    answer = json_response(view(app, accepted.record))
     warn(answer, accepted.unknown)
     return answer

@@ -7,7 +7,7 @@ from typing import Any
 from aiohttp import web
 
 from deepaas.api.app import App
-from deepaas.api.responses import json_answer
+from deepaas.api.responses import json_response
 
 
 def _v2(app: App) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def _v2(app: App) -> dict[str, Any]:
 
 
 async def show_v2(request: web.BaseRequest, app: App) -> web.Response:
-    return json_answer(_v2(app))
+    return json_response(_v2(app))
 
 
 async def list_versions(request: web.BaseRequest, app: App) -> web.Response:
@@ -32,4 +32,4 @@ async def list_versions(request: web.BaseRequest, app: App) -> web.Response:
         "href": f"{base}/swagger.json",
     }
     links = [page, description] if app.settings.doc else [description]
-    return json_answer({"versions": [_v2(app)], "links": links})
+    return json_response({"versions": [_v2(app)], "links": links})

@@ -19,7 +19,7 @@ from typing import Any
 from deepaas import log, stdio
 from deepaas.jobs.child.work import Work, keep, predict, train
 from deepaas.jobs.model_logs import ModelLogHandler
-from deepaas.jobs.spec import Plan, Workplace
+from deepaas.jobs.spec import JobDirectory, JobSpec
 from deepaas.jobs.store import Ending
 from deepaas.model import loading
 from deepaas.model.v2.arguments import Arguments
@@ -37,17 +37,17 @@ NAMES = {"train": "training", "predict": "job"}
 
 def main(argv: list[str]) -> None:
     """Do the work of a plan; what becomes of it is written to a descriptor."""
-    report, keeper = int(argv[0]), int(argv[1])
+    report, supervisor = int(argv[0]), int(argv[1])
     os.set_inheritable(report, False)
-    place, plan = Workplace(Path(argv[2])), Plan.from_json(argv[3])
+    place, spec = JobDirectory(Path(argv[2])), JobSpec.from_json(argv[3])
     sys.argv[:] = ["deepaas-training"]
-    streams = _prepare(plan, keeper, place)
-    job = Work(plan.model, place, plan.limits)
+    streams = _prepare(spec, supervisor, place)
+    job = Work(spec.model, place, spec.limits)
     times = _Times(report)
     try:
-        ending = work(job, plan, streams, times)
+        ending = work(job, spec, streams, times)
     except BaseException as error:
-        ending = _failed(error, job, plan)
+        ending = _failed(error, job, spec)
     job.end_if_forked()
     streams.end()
     _tell(report, {"duration": times.duration, "ending": asdict(ending)})
@@ -79,11 +79,11 @@ def _tell(report: int, message: dict[str, Any]) -> None:
     stdio.write_all(report, json.dumps(message).encode() + b"\n")
 
 
-def work(job: Work, plan: Plan, streams: stdio.StandardStreams, times: _Times) -> Ending:
+def work(job: Work, spec: JobSpec, streams: stdio.StandardStreams, times: _Times) -> Ending:
     """Load, warm and call; what the model raises comes out."""
-    job.model = ModelWrapper(plan.model, loading.load(plan.target, plan.folder))
-    arguments = Arguments(declared_fields(job.model, plan.kind))
-    if plan.warm:
+    job.model = ModelWrapper(spec.model, loading.load(spec.target, spec.folder))
+    arguments = Arguments(declared_fields(job.model, spec.kind))
+    if spec.warm:
         job.finish(job.model.warm())
     streams.restore()
     prepare_for_model()
@@ -94,38 +94,38 @@ def work(job: Work, plan: Plan, streams: stdio.StandardStreams, times: _Times) -
         media_type = arguments.media_type(values)
     else:  # they hold what cannot be passed from process to process
         values, media_type = arguments.load(call)
-    logger.info("%s of model %s begins", plan.kind, plan.model)
+    logger.info("%s of model %s begins", spec.kind, spec.model)
     with times:
-        if plan.kind == "train":
+        if spec.kind == "train":
             return train(job, values)
         return predict(job, values, call, media_type)
 
 
-def _prepare(plan: Plan, keeper: int, place: Workplace) -> stdio.StandardStreams:
+def _prepare(spec: JobSpec, supervisor: int, place: JobDirectory) -> stdio.StandardStreams:
     """Make this process as a worker would be, and have it end with its keeper."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != keeper:  # it has gone already
+    if os.getppid() != supervisor:  # it has gone already
         os._exit(1)
-    if plan.open_files:
+    if spec.open_files:
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        resource.setrlimit(resource.RLIMIT_NOFILE, (plan.open_files, hard))
-    if plan.limits.nice:
-        os.nice(plan.limits.nice)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (spec.open_files, hard))
+    if spec.limits.nice:
+        os.nice(spec.limits.nice)
     stdio.forgive(line_buffering=True)
     streams = stdio.StandardStreams()
-    options = log.LogOptions(**{**plan.log, "file": ""})  # type: ignore[arg-type]
+    options = log.LogOptions(**{**spec.log, "file": ""})  # type: ignore[arg-type]
     log.setup(options)
-    names = {"model": plan.model, NAMES[plan.kind]: plan.uuid}
+    names = {"model": spec.model, NAMES[spec.kind]: spec.uuid}
     to_server = ModelLogHandler(place.model_log)
     to_server.setFormatter(log.formatter_of(options))
     ModelLog(names, to_server.handle, log.handle).begin(options.level)
     return streams
 
 
-def _failed(error: BaseException, job: Work, plan: Plan) -> Ending:
-    reply = job.failed(error, plan.kind)
-    ending = Ending("error") if plan.kind == "train" else keep(job.place, reply)
+def _failed(error: BaseException, job: Work, spec: JobSpec) -> Ending:
+    reply = job.failed(error, spec.kind)
+    ending = Ending("error") if spec.kind == "train" else keep(job.place, reply)
     return replace(ending, message=reply.reason or describe(error))
 
 

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 from deepaas import exact_json
 from deepaas.exceptions import ModelMistakeError, StorageError
-from deepaas.jobs.spec import Limits, Workplace
+from deepaas.jobs.spec import JobDirectory, Limits
 from deepaas.jobs.store import Ending
 from deepaas.log import get_logger
 from deepaas.model.v2.calling import batch_results, calling_of
@@ -44,7 +44,7 @@ OUTPUT = "output.json"
 class Work:
     """A model to be called, where its files go, and how much of a result its record may hold."""
 
-    def __init__(self, name: str, place: Workplace, limits: Limits) -> None:
+    def __init__(self, name: str, place: JobDirectory, limits: Limits) -> None:
         self.model = ModelWrapper(name, None)  # until it is loaded
         self.place = place
         self.result_size = limits.result_size
@@ -178,7 +178,7 @@ def _keep_stream(
     return _ending(reply, is_stream=True)
 
 
-def keep(place: Workplace, reply: Reply, result_size: int = 0) -> Ending:
+def keep(place: JobDirectory, reply: Reply, result_size: int = 0) -> Ending:
     """Keep the reply to an asynchronous prediction. If it is JSON of up to `result_size` bytes its
     record has it too."""
     output = None
@@ -206,7 +206,7 @@ def _write_item(file: FileIO, data: bytes) -> None:
         raise _NoRoomError(error.errno, error.strerror) from None
 
 
-def _without_room(place: Workplace, error: OSError) -> Ending:
+def _without_room(place: JobDirectory, error: OSError) -> Ending:
     """The end of a prediction whose result could not be written."""
     with contextlib.suppress(OSError):
         os.truncate(place.result, 0)  # the record of the end needs some room too

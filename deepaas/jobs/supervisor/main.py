@@ -23,7 +23,7 @@ from deepaas.exceptions import StorageError
 from deepaas.jobs import identity
 from deepaas.jobs.backoff import Backoff
 from deepaas.jobs.logs import LogWriter
-from deepaas.jobs.spec import ID, Plan, Workplace
+from deepaas.jobs.spec import ID, JobDirectory, JobSpec
 from deepaas.jobs.store import CANCELLED, Ending, Store
 from deepaas.processes import signal_name
 from deepaas.training.reports import DIRECTORY, REPORTS, REPORTS_SIZE, last_report
@@ -53,24 +53,24 @@ def command(process: str, *arguments: str) -> list[str]:
 
 def main(argv: list[str]) -> None:
     """Keep the training of a plan, given as JSON, with its record in a state directory."""
-    state, plan = Path(argv[0]), Plan.from_json(argv[1])
+    state, spec = Path(argv[0]), JobSpec.from_json(argv[1])
     for signum in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(signum, signal.SIG_IGN)
-    place = Workplace.of(state, plan.uuid)
+    place = JobDirectory.of(state, spec.uuid)
     with identity.locked(place.lock) as alone:
         if alone:
             with contextlib.closing(Store(state)) as store:
-                Keeper(state, store, place, plan).run()
+                JobSupervisor(state, store, place, spec).run()
             os._exit(0)  # so that the lock is held for as long as the process is there
 
 
-class Keeper:
-    def __init__(self, state: Path, store: Store, place: Workplace, plan: Plan) -> None:
+class JobSupervisor:
+    def __init__(self, state: Path, store: Store, place: JobDirectory, spec: JobSpec) -> None:
         self._state = state
         self._store = store
         self._place = place
-        self._plan = plan
-        self._log = LogWriter(place.log, plan.limits.log_size)
+        self._spec = spec
+        self._log = LogWriter(place.log, spec.limits.log_size)
         self._selector = selectors.DefaultSelector()
         self._process: subprocess.Popen[bytes] | None = None
         self._output = -1
@@ -80,7 +80,7 @@ class Keeper:
         self._stopping = ""  # why everything is to end
         self._kill_at = 0.0
         self._exit_by = 0.0
-        self._lingering = False
+        self._has_leftover_processes = False
         self._look_at = 0.0
         self._unsaved: list[Callable[[], object]] = []  # what the store could not take
         self._backoff = Backoff()  # there is no last attempt: an end must not get lost
@@ -93,7 +93,7 @@ class Keeper:
         """Claim the training, and keep it to its end."""
         self._listen_to_signals()
         self._began = time.monotonic()
-        record = self._store.claim(self._plan.uuid, identity.identity(os.getpid()))
+        record = self._store.claim(self._spec.uuid, identity.identity(os.getpid()))
         if record is None:  # it has been cancelled, or another keeper has it
             return
         try:
@@ -135,13 +135,13 @@ class Keeper:
                 command(
                     "child",
                     *(str(report), str(os.getpid()), str(self._place.directory)),
-                    self._plan.to_json(),
+                    self._spec.to_json(),
                 ),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 pass_fds=[report],
-                env=os.environ | self._plan.variables | self._variables(),
+                env=os.environ | self._spec.variables | self._variables(),
                 start_new_session=True,
             )
         finally:
@@ -151,14 +151,14 @@ class Keeper:
             os.set_blocking(fd, False)
             self._selector.register(fd, selectors.EVENT_READ, read)
         pid = self._process.pid
-        self._save(lambda: self._store.working(self._plan.uuid, pid))
+        self._save(lambda: self._store.working(self._spec.uuid, pid))
 
     def _variables(self) -> dict[str, str]:
         return {
-            ID: self._plan.uuid,
+            ID: self._spec.uuid,
             DIRECTORY: str(self._place.artifacts),
             REPORTS: str(self._place.reports),
-            REPORTS_SIZE: str(self._plan.limits.reports_size),
+            REPORTS_SIZE: str(self._spec.limits.reports_size),
         }
 
     def _read_output(self) -> None:
@@ -196,14 +196,14 @@ class Keeper:
         self._report = -1
         if ends and self._ending is None:
             self._drain()
-            self._exit_by = time.monotonic() + self._plan.limits.exit_timeout
+            self._exit_by = time.monotonic() + self._spec.limits.exit_timeout
             self._end(Ending(**ends[0]["ending"]), ends[0]["duration"])
 
     def _called(self, at: float) -> None:
         """The model is loaded and warmed, and its function was called at this time."""
         self._called_at = at
         seconds = max(0.0, at - self._began)
-        self._save(lambda: self._store.loaded(self._plan.uuid, seconds))
+        self._save(lambda: self._store.loaded(self._spec.uuid, seconds))
 
     def _drain(self) -> None:
         """Write down what has been printed until now, which is no more than a pipe can hold."""
@@ -227,15 +227,15 @@ class Keeper:
         self._drain()
         self._exit_by = 0.0
         exit_code, signum = (None, -code) if code < 0 else (code, None)
-        self._save(lambda: self._store.exited(self._plan.uuid, exit_code, signum))
+        self._save(lambda: self._store.exited(self._spec.uuid, exit_code, signum))
         if self._ending is None:
             self._log.write(f"[{_ending(code)}]\n".encode())
             self._end(Ending("error", _ending(code)))
         if self._ending is None or self._ending.status != "done":
             self._stop_all("its process has ended")
         elif self._leftover():
-            self._lingering = True
-            self._save(lambda: self._store.linger(self._plan.uuid, True))
+            self._has_leftover_processes = True
+            self._save(lambda: self._store.note_leftover_processes(self._spec.uuid, True))
 
     def _end(self, ending: Ending, duration: float | None = None) -> None:
         """The work has ended; `duration` is how long the process says that it took."""
@@ -249,7 +249,7 @@ class Keeper:
             duration = time.monotonic() - self._called_at
         now = time.time()
         self._backoff.hurry()  # what had to wait for room, and for the work to end
-        self._save(lambda: self._store.finish(self._plan.uuid, ending, progress, now, duration))
+        self._save(lambda: self._store.finish(self._spec.uuid, ending, progress, now, duration))
 
     # --- what is done
 
@@ -260,7 +260,7 @@ class Keeper:
         if self._stopping:
             return
         self._stopping = reason
-        self._kill_at = time.monotonic() + self._plan.limits.cancel_timeout
+        self._kill_at = time.monotonic() + self._spec.limits.cancel_timeout
         for pid in self._leftover():
             _send(pid, signal.SIGTERM)
 
@@ -290,7 +290,7 @@ class Keeper:
         if self._stopping:
             return
         try:
-            record = self._store.get(self._plan.uuid)
+            record = self._store.get(self._spec.uuid)
         except StorageError:
             record = None
         else:
@@ -298,7 +298,7 @@ class Keeper:
                 told = told or "its record has vanished"
             elif record.stop:
                 told = record.stop
-            elif self._lingering and not server_lives(self._state, record.owner):
+            elif self._has_leftover_processes and not server_lives(self._state, record.owner):
                 told = told or "its server has gone"
         if told:
             self._stop_all(told)
@@ -315,9 +315,9 @@ class Keeper:
             if self._stopping and not self._kill_at:  # it had been overlooked
                 self._kill_at = time.monotonic()
             return False
-        if self._lingering:
-            self._lingering = False
-            self._save(lambda: self._store.linger(self._plan.uuid, False))
+        if self._has_leftover_processes:
+            self._has_leftover_processes = False
+            self._save(lambda: self._store.note_leftover_processes(self._spec.uuid, False))
             return not self._unsaved
         self._drain()
         return True
@@ -334,7 +334,7 @@ class Keeper:
     def _waits_for_the_store(self) -> bool:
         """Whether nothing runs any more, and only the end has to be written."""
         has_exited = self._process is None or self._process.returncode is not None
-        is_quiet = has_exited and not self._lingering and not self._kill_at
+        is_quiet = has_exited and not self._has_leftover_processes and not self._kill_at
         return bool(self._unsaved) and self._ending is not None and is_quiet
 
     # --- the store

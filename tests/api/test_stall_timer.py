@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepaas.api.stall_timer import Arrival, Pace, Patience
+from deepaas.api.stall_timer import BodyWait, RateMonitor, StallTimer
 from tests.clock import START, VirtualLoop, in_virtual_time, now, run
 
 
@@ -32,8 +32,8 @@ def bell() -> Bell:
 
 @in_virtual_time
 async def test_wait_that_lasts_too_long_is_told_once(bell: Bell) -> None:
-    with Patience(10, bell) as patience:
-        patience.begin()
+    with StallTimer(10, bell) as stall:
+        stall.begin()
         await asyncio.sleep(9.9)
         assert bell.rung == []
         await asyncio.sleep(100)
@@ -42,43 +42,43 @@ async def test_wait_that_lasts_too_long_is_told_once(bell: Bell) -> None:
 
 @in_virtual_time
 async def test_wait_that_has_ended_is_not_told(bell: Bell) -> None:
-    with Patience(10, bell) as patience:
-        patience.begin()
+    with StallTimer(10, bell) as stall:
+        stall.begin()
         await asyncio.sleep(9)
-        patience.end()
+        stall.end()
         await asyncio.sleep(100)
     assert bell.rung == []
 
 
 @in_virtual_time
 async def test_each_wait_has_its_own_time(bell: Bell) -> None:
-    with Patience(10, bell) as patience:
+    with StallTimer(10, bell) as stall:
         for _ in range(5):
-            patience.begin()
+            stall.begin()
             await asyncio.sleep(8)
-            patience.end()
-        patience.begin()
+            stall.end()
+        stall.begin()
         await asyncio.sleep(30)
     assert bell.rung == [50]
 
 
 @in_virtual_time
 async def test_wait_after_a_rest_is_told_too(bell: Bell) -> None:
-    with Patience(10, bell) as patience:
-        patience.begin()
-        patience.end()
+    with StallTimer(10, bell) as stall:
+        stall.begin()
+        stall.end()
         await asyncio.sleep(30)
-        patience.begin()
+        stall.begin()
         await asyncio.sleep(30)
     assert bell.rung == [40]
 
 
 @in_virtual_time
 async def test_beginning_again_begins_anew(bell: Bell) -> None:
-    with Patience(10, bell) as patience:
-        patience.begin()
+    with StallTimer(10, bell) as stall:
+        stall.begin()
         await asyncio.sleep(8)
-        patience.begin()
+        stall.begin()
         await asyncio.sleep(8)
         assert bell.rung == []
         await asyncio.sleep(3)
@@ -87,8 +87,8 @@ async def test_beginning_again_begins_anew(bell: Bell) -> None:
 
 @in_virtual_time
 async def test_zero_is_no_limit(bell: Bell) -> None:
-    with Patience(0, bell) as patience:
-        patience.begin()
+    with StallTimer(0, bell) as stall:
+        stall.begin()
         await asyncio.sleep(1e6)
     assert (bell.rung, timers_so_far()) == ([], 1)  # the one of this test
 
@@ -101,20 +101,20 @@ def timers_so_far() -> int:
 
 @in_virtual_time
 async def test_nothing_is_told_after_the_end(bell: Bell) -> None:
-    with Patience(10, bell) as patience:
-        patience.begin()
+    with StallTimer(10, bell) as stall:
+        stall.begin()
     await asyncio.sleep(100)
     assert bell.rung == []
-    Patience(10, bell).close()  # it need not have begun
+    StallTimer(10, bell).close()  # it need not have begun
 
 
 @in_virtual_time
 async def test_many_waits_need_one_timer(bell: Bell) -> None:
-    with Patience(10, bell) as patience:
+    with StallTimer(10, bell) as stall:
         for _ in range(1000):
-            patience.begin()
+            stall.begin()
             await asyncio.sleep(0.001)
-            patience.end()
+            stall.end()
     assert timers_so_far() == 1000 + 1  # those of this test, and one
 
 
@@ -127,13 +127,13 @@ def test_only_the_wait_that_is_too_long_is_told(
 ) -> None:
     async def wait() -> None:
         bell = Bell()
-        with Patience(10, bell) as patience:
+        with StallTimer(10, bell) as stall:
             for waited, rested in waits:
-                patience.begin()
+                stall.begin()
                 await asyncio.sleep(waited)
-                patience.end()
+                stall.end()
                 await asyncio.sleep(rested)
-            patience.begin()
+            stall.begin()
             await asyncio.sleep(last)
             assert bell.rung == []
             await asyncio.sleep(10 - last + 0.001)
@@ -147,7 +147,7 @@ def test_only_the_wait_that_is_too_long_is_told(
 
 @in_virtual_time
 async def test_client_that_sends_nothing_is_too_slow_after_a_window(bell: Bell) -> None:
-    pace = Pace(100, 10, bell)
+    pace = RateMonitor(100, 10, bell)
     pace.begin()
     await asyncio.sleep(9.9)
     assert bell.rung == []
@@ -156,7 +156,7 @@ async def test_client_that_sends_nothing_is_too_slow_after_a_window(bell: Bell) 
     pace.close()
 
 
-async def drip(pace: Pace, size: int, every: float, times: int) -> None:
+async def drip(pace: RateMonitor, size: int, every: float, times: int) -> None:
     for _ in range(times):
         pace.begin()
         await asyncio.sleep(every)
@@ -165,7 +165,7 @@ async def drip(pace: Pace, size: int, every: float, times: int) -> None:
 
 @in_virtual_time
 async def test_client_that_sends_less_than_the_rate_is_too_slow(bell: Bell) -> None:
-    pace = Pace(100, 10, bell)
+    pace = RateMonitor(100, 10, bell)
     await drip(pace, 99, every=1, times=10)
     assert bell.rung == [10]
     pace.close()
@@ -173,7 +173,7 @@ async def test_client_that_sends_less_than_the_rate_is_too_slow(bell: Bell) -> N
 
 @in_virtual_time
 async def test_client_that_sends_faster_than_the_rate_may_take_any_time(bell: Bell) -> None:
-    pace = Pace(100, 10, bell)
+    pace = RateMonitor(100, 10, bell)
     await drip(pace, 40, every=0.3, times=10_000)
     assert bell.rung == []
     pace.close()
@@ -182,7 +182,7 @@ async def test_client_that_sends_faster_than_the_rate_may_take_any_time(bell: Be
 @in_virtual_time
 async def test_each_window_is_judged_by_its_own_bytes(bell: Bell) -> None:
     """A client that has been fast has no credit for later."""
-    pace = Pace(100, 10, bell)
+    pace = RateMonitor(100, 10, bell)
     await drip(pace, 10_000, every=0.9, times=11)
     await drip(pace, 1, every=0.9, times=20)
     assert bell.rung[0] == pytest.approx(20)
@@ -192,7 +192,7 @@ async def test_each_window_is_judged_by_its_own_bytes(bell: Bell) -> None:
 @in_virtual_time
 async def test_time_between_two_waits_does_not_count(bell: Bell) -> None:
     """The server does something else then, and the client may not be able to send."""
-    pace = Pace(100, 10, bell)
+    pace = RateMonitor(100, 10, bell)
     for _ in range(9):
         await drip(pace, 1, every=1, times=1)
         await asyncio.sleep(1000)
@@ -204,7 +204,7 @@ async def test_time_between_two_waits_does_not_count(bell: Bell) -> None:
 
 @in_virtual_time
 async def test_small_rest_may_take_a_whole_window(bell: Bell) -> None:
-    pace = Pace(100, 10, bell)
+    pace = RateMonitor(100, 10, bell)
     await drip(pace, 1, every=9.9, times=1)
     pace.close()
     await asyncio.sleep(1000)
@@ -213,14 +213,14 @@ async def test_small_rest_may_take_a_whole_window(bell: Bell) -> None:
 
 @in_virtual_time
 async def test_rate_of_zero_is_no_limit(bell: Bell) -> None:
-    pace = Pace(0, 10, bell)
+    pace = RateMonitor(0, 10, bell)
     await drip(pace, 0, every=1e5, times=3)
     assert (bell.rung, timers_so_far()) == ([], 3)  # those of this test
 
 
 @in_virtual_time
 async def test_many_waits_of_a_pace_need_one_timer_for_a_window(bell: Bell) -> None:
-    pace = Pace(1, 10, bell)
+    pace = RateMonitor(1, 10, bell)
     await drip(pace, 1, every=1 / 128, times=128 * 9)
     assert timers_so_far() == 128 * 9 + 1
     pace.close()
@@ -229,7 +229,7 @@ async def test_many_waits_of_a_pace_need_one_timer_for_a_window(bell: Bell) -> N
 @in_virtual_time
 async def test_an_arrival_is_watched_for_pauses_and_for_its_pace() -> None:
     pauses, slow = Bell(), Bell()
-    with Arrival(Patience(10, pauses), Pace(100, 4, slow)) as arrival:
+    with BodyWait(StallTimer(10, pauses), RateMonitor(100, 4, slow)) as arrival:
         for _ in range(3):
             arrival.begin()
             await asyncio.sleep(1)

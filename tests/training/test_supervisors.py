@@ -17,9 +17,9 @@ from tests.training.trainings import (
     Place,
     Site,
     Trainings,
-    keeper_of,
     kill_server,
     of_training,
+    supervisor_of,
 )
 
 UNSEEN = "it ended while no server and no keeper was there to see how"
@@ -34,10 +34,10 @@ def bystander() -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
 
 
-def set_keeper(site: Site, uuid: str, keeper: str) -> None:
+def set_supervisor(site: Site, uuid: str, supervisor: str) -> None:
     """Have the record say that some other process is the keeper."""
     db = sqlite3.connect(site.state / "trainings.db", timeout=30, isolation_level=None)
-    db.execute("UPDATE records SET keeper = ? WHERE uuid = ?", (keeper, uuid))
+    db.execute("UPDATE records SET keeper = ? WHERE uuid = ?", (supervisor, uuid))
     db.close()
 
 
@@ -62,17 +62,17 @@ def assert_gone(uuid: str, place: Place) -> None:
 
 
 @pytest.mark.parametrize("first", ["keeper", "server"])
-def test_server_and_keeper_killed_is_an_error_for_the_next_server(
+def test_server_and_supervisor_killed_is_an_error_for_the_next_server(
     site: Site, place: Place, first: str
 ) -> None:
     trainings = site.serve()
     uuid = begin_with_children(trainings, place)
-    keeper = keeper_of(uuid)
+    supervisor = supervisor_of(uuid)
     if first == "keeper":
-        kill_server(trainings.server, keeper.kill)
+        kill_server(trainings.server, supervisor.kill)
     else:
         kill_server(trainings.server)
-        keeper.kill()
+        supervisor.kill()
     trainings = site.serve()
     assert_error(trainings.wait(uuid), UNSEEN if first == "server" else "it")
     assert_gone(uuid, place)
@@ -81,10 +81,10 @@ def test_server_and_keeper_killed_is_an_error_for_the_next_server(
     assert [one["uuid"] for one in trainings.list()] == [uuid]
 
 
-def test_a_keeper_that_is_killed_is_an_error_at_once(site: Site, place: Place) -> None:
+def test_a_supervisor_that_is_killed_is_an_error_at_once(site: Site, place: Place) -> None:
     trainings = site.serve()
     uuid = begin_with_children(trainings, place)
-    keeper_of(uuid).kill()
+    supervisor_of(uuid).kill()
     record = trainings.wait(uuid)
     assert_error(record, "its keeper failed")
     assert_gone(uuid, place)
@@ -92,37 +92,37 @@ def test_a_keeper_that_is_killed_is_an_error_at_once(site: Site, place: Place) -
     assert trainings.wait(again)["status"] == "done"
 
 
-def test_an_adopted_keeper_that_is_killed_is_an_error_at_once(site: Site, place: Place) -> None:
+def test_an_adopted_supervisor_that_is_killed_is_an_error_at_once(site: Site, place: Place) -> None:
     uuid = begin_with_children(site.serve(), place)
     kill_server(site.servers[-1])
     trainings = site.serve()
     assert trainings.get(uuid)["status"] == "running"
-    keeper_of(uuid).kill()
+    supervisor_of(uuid).kill()
     assert_error(trainings.wait(uuid), "its keeper failed")
     assert_gone(uuid, place)
 
 
-def test_a_keeper_that_is_stopped_cannot_keep_a_training_from_being_cancelled(
+def test_a_supervisor_that_is_stopped_cannot_keep_a_training_from_being_cancelled(
     site: Site, place: Place
 ) -> None:
     trainings = site.serve("--cancel-timeout", "0.5")
     uuid = begin_with_children(trainings, place)
-    keeper_of(uuid).suspend()
+    supervisor_of(uuid).suspend()
     assert trainings.delete(uuid).json()["status"] == "cancelled"
     assert_gone(uuid, place)
     assert trainings.get(uuid)["status"] == "cancelled"
 
 
-def test_a_training_whose_keeper_was_killed_is_cancelled_by_a_server_that_does_not_own_it(
+def test_a_training_whose_supervisor_was_killed_is_cancelled_by_a_server_that_does_not_own_it(
     site: Site, place: Place
 ) -> None:
     """Its own server is stopped, so only the other one can end its processes and its record."""
     owner, other = site.serve(), site.serve()
     uuid = begin_with_children(owner, place)
-    keeper = keeper_of(uuid)
+    supervisor = supervisor_of(uuid)
     os.kill(owner.server.pid, signal.SIGSTOP)
     try:
-        keeper.kill()
+        supervisor.kill()
         assert other.delete(uuid).json()["status"] == "cancelled"
         assert place.running_children == []
         assert other.get(uuid)["status"] == "cancelled"
@@ -132,14 +132,14 @@ def test_a_training_whose_keeper_was_killed_is_cancelled_by_a_server_that_does_n
     assert owner.get(uuid)["status"] == "cancelled"
 
 
-def test_the_answer_to_cancelling_says_how_a_training_ended_whose_keeper_was_killed(
+def test_the_answer_to_cancelling_says_how_a_training_ended_whose_supervisor_was_killed(
     site: Site, places: list[Place]
 ) -> None:
     """Its server may have seen that already: then it is an error, which is removed or told."""
     trainings = site.serve("--max-trainings", "10")
     for place in places[:10]:
         uuid = begin_with_children(trainings, place)
-        keeper_of(uuid).kill()
+        supervisor_of(uuid).kill()
         status = trainings.delete(uuid).json()["status"]
         assert status in ("cancelled", "error")
         assert place.running_children == []
@@ -148,21 +148,21 @@ def test_the_answer_to_cancelling_says_how_a_training_ended_whose_keeper_was_kil
             assert trainings.delete(uuid).status_code == 200
 
 
-def test_a_keeper_that_is_told_to_stop_ends_its_training(site: Site, place: Place) -> None:
+def test_a_supervisor_that_is_told_to_stop_ends_its_training(site: Site, place: Place) -> None:
     trainings = site.serve()
     uuid = begin_with_children(trainings, place)
-    keeper_of(uuid).terminate()
+    supervisor_of(uuid).terminate()
     assert_error(trainings.wait(uuid), "was told to stop by SIGTERM")
     assert_gone(uuid, place)
 
 
-def test_a_process_that_has_the_pid_of_a_keeper_that_was_is_not_touched(
+def test_a_process_that_has_the_pid_of_a_supervisor_that_was_is_not_touched(
     site: Site, place: Place, bystander: subprocess.Popen[bytes]
 ) -> None:
     trainings = site.serve()
     uuid = begin_with_children(trainings, place)
-    kill_server(trainings.server, keeper_of(uuid).kill)
-    set_keeper(site, uuid, f"{bystander.pid}:1")
+    kill_server(trainings.server, supervisor_of(uuid).kill)
+    set_supervisor(site, uuid, f"{bystander.pid}:1")
     trainings = site.serve()
     assert_error(trainings.wait(uuid), UNSEEN)
     assert_gone(uuid, place)

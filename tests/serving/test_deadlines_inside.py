@@ -47,17 +47,17 @@ class Call:
     """A call on a connection of its own, which has reached the server."""
 
     def __init__(self, client: Client, ask: Ask) -> None:
-        self._answer = asyncio.create_task(client.ask(ask))
+        self._reply = asyncio.create_task(client.ask(ask))
 
     @property
     def has_answer(self) -> bool:
-        return self._answer.done()
+        return self._reply.done()
 
     async def predicted(self) -> Any:
-        return (await self._answer).predicted
+        return (await self._reply).predicted
 
     async def assert_timed_out(self, message: str) -> None:
-        seen: Seen = await self._answer
+        seen: Seen = await self._reply
         told = json.loads(seen.body)
         assert (seen.status, told["code"]) == (504, "timeout")
         assert message in told["message"]
@@ -221,7 +221,7 @@ def test_worker_that_does_not_end_is_killed_when_the_time_for_that_is_over(
     """It has nothing to do, and does not end all the same."""
 
     async def stopping() -> None:
-        [worker] = own.pool._crew.workers
+        [worker] = own.pool._supervisor.workers
         os.kill(worker.pid, signal.SIGSTOP)
         stop = asyncio.create_task(own.pool.stop())
         await own.until(lambda: worker.phase == "stopping", "the begin of the end")
@@ -232,6 +232,6 @@ def test_worker_that_does_not_end_is_killed_when_the_time_for_that_is_over(
         await stop
         assert not lives(worker.pid)
 
-    with House(crew={"stop_timeout": LIMIT}, new_loop=TurnedLoop) as own:
+    with House(worker_options={"stop_timeout": LIMIT}, new_loop=TurnedLoop) as own:
         own.run(stopping())
     assert "did not end in 30 s and is killed" in caplog.text

@@ -29,8 +29,8 @@ from deepaas.protocol.messages import (
     encode_control,
     encode_reply,
 )
-from deepaas.worker import reply_sender as outlet_module
-from deepaas.worker.reply_sender import PIECE, Control, Flow, Outlet, pieces
+from deepaas.worker import reply_sender as reply_sender_module
+from deepaas.worker.reply_sender import PIECE, Control, Flow, ReplySender, pieces
 
 # --- pieces
 
@@ -166,8 +166,8 @@ def received(ours: socket.socket) -> list[tuple[int, ReplyMessage]]:
 
 
 def test_replies_and_streams_go_out(ends: Ends) -> None:
-    outlet = Outlet(ends[1])
-    outlet.send(1, Reply(body=b"abc"))
+    replies = ReplySender(ends[1])
+    replies.send(1, Reply(body=b"abc"))
     sent: list[Opened | Part | Closed] = [
         Opened({"Content-Type": "text/plain"}),
         Part(b"a"),
@@ -175,14 +175,14 @@ def test_replies_and_streams_go_out(ends: Ends) -> None:
         Closed("why", "code"),
     ]
     for message in sent:
-        outlet.send_stream(2, message)
+        replies.send_stream(2, message)
     assert received(ends[0]) == [(1, Reply(body=b"abc")), *((2, message) for message in sent)]
 
 
 def test_descriptor_goes_along_and_is_closed(ends: Ends, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"content")
     fd = os.open(tmp_path / "file", os.O_RDONLY)
-    Outlet(ends[1]).send(1, Reply(headers={"X": "y"}, fd=fd))
+    ReplySender(ends[1]).send(1, Reply(headers={"X": "y"}, fd=fd))
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(fd)
     ((_, reply),) = received(ends[0])
@@ -193,7 +193,7 @@ def test_descriptor_goes_along_and_is_closed(ends: Ends, tmp_path: Path) -> None
 
 def test_body_of_the_limit_goes_along(ends: Ends) -> None:
     body = bytes(MAX_INLINE)
-    writing = threading.Thread(target=Outlet(ends[1]).send, args=(1, Reply(body=body)))
+    writing = threading.Thread(target=ReplySender(ends[1]).send, args=(1, Reply(body=body)))
     writing.start()
     with ends[0].makefile("rb") as file:
         sent = file.read(len(encode_reply(1, Reply(body=body))))
@@ -202,8 +202,8 @@ def test_body_of_the_limit_goes_along(ends: Ends) -> None:
 
 
 def test_larger_body_goes_by_descriptor(ends: Ends, tmp_path: Path) -> None:
-    outlet = Outlet(ends[1], str(tmp_path))
-    outlet.send(1, Reply(201, b"x" * (MAX_INLINE + 1), {"X": "y"}))
+    replies = ReplySender(ends[1], str(tmp_path))
+    replies.send(1, Reply(201, b"x" * (MAX_INLINE + 1), {"X": "y"}))
     ((_, reply),) = received(ends[0])
     assert isinstance(reply, Reply)
     assert (reply.status, reply.body, reply.headers) == (201, b"", {"X": "y"})
@@ -216,7 +216,7 @@ def test_larger_body_goes_by_descriptor(ends: Ends, tmp_path: Path) -> None:
 
 def test_large_body_among_others_goes_by_descriptor(ends: Ends) -> None:
     replies = [Reply(body=b"a"), Reply(body=b"b" * (MAX_INLINE + 1)), Reply(body=b"c")]
-    Outlet(ends[1]).send_all(enumerate(replies))
+    ReplySender(ends[1]).send_all(enumerate(replies))
     got: list[ReplyMessage] = []
     while len(got) < 3:
         got += [message for _, message in received(ends[0])]
@@ -228,7 +228,7 @@ def test_large_body_among_others_goes_by_descriptor(ends: Ends) -> None:
 
 
 def test_large_body_for_which_there_is_no_room_is_507(ends: Ends, tmp_path: Path) -> None:
-    Outlet(ends[1], str(tmp_path / "gone")).send(1, Reply(body=b"x" * (MAX_INLINE + 1)))
+    ReplySender(ends[1], str(tmp_path / "gone")).send(1, Reply(body=b"x" * (MAX_INLINE + 1)))
     ((_, reply),) = received(ends[0])
     assert isinstance(reply, Reply)
     assert (reply.status, reply.code) == (507, "storage_failed")
@@ -240,12 +240,14 @@ def test_descriptor_is_closed_though_the_server_has_gone(ends: Ends, tmp_path: P
     fd = os.open(tmp_path / "file", os.O_RDONLY)
     ends[0].close()
     with pytest.raises(BrokenPipeError):
-        Outlet(ends[1]).send(1, Reply(fd=fd))
+        ReplySender(ends[1]).send(1, Reply(fd=fd))
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(fd)
 
 
-def sent_together(outlet: Outlet, ends: Ends, replies: Iterator[tuple[int, Reply]]) -> list[int]:
+def sent_together(
+    sender: ReplySender, ends: Ends, replies: Iterator[tuple[int, Reply]]
+) -> list[int]:
     """How many replies had come whenever the next was asked for, and at the end."""
     reader = ReplyReader()
     come: list[int] = []
@@ -267,7 +269,7 @@ def sent_together(outlet: Outlet, ends: Ends, replies: Iterator[tuple[int, Reply
             yield call_id, reply
 
     ends[0].setblocking(False)
-    outlet.send_all(watched())
+    sender.send_all(watched())
     look()
     assert come == [*range(len(come))]
     return [*counts, len(come)]
@@ -276,13 +278,13 @@ def sent_together(outlet: Outlet, ends: Ends, replies: Iterator[tuple[int, Reply
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing takes long, on whatever machine."""
-    monkeypatch.setattr(outlet_module, "HOLD_SECONDS", 60.0)
+    monkeypatch.setattr(reply_sender_module, "HOLD_SECONDS", 60.0)
 
 
 @pytest.mark.usefixtures("quick")
 def test_replies_that_are_made_quickly_go_out_together(ends: Ends) -> None:
     replies = ((number, Reply(body=b"abc")) for number in range(5))
-    assert sent_together(Outlet(ends[1]), ends, replies) == [0, 0, 0, 0, 0, 5]
+    assert sent_together(ReplySender(ends[1]), ends, replies) == [0, 0, 0, 0, 0, 5]
 
 
 def test_reply_does_not_wait_for_others_that_take_long(ends: Ends) -> None:
@@ -291,19 +293,19 @@ def test_reply_does_not_wait_for_others_that_take_long(ends: Ends) -> None:
             time.sleep(0.005)
             yield number, Reply(body=b"abc")
 
-    assert sent_together(Outlet(ends[1]), ends, slowly()) == [0, 1, 2, 3, 4]
+    assert sent_together(ReplySender(ends[1]), ends, slowly()) == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.usefixtures("quick")
 def test_large_replies_do_not_wait_for_one_another(ends: Ends) -> None:
     replies = ((number, Reply(body=b"x" * (PIECE - number % 2))) for number in range(4))
-    assert sent_together(Outlet(ends[1]), ends, replies) == [0, 1, 1, 3, 4]
+    assert sent_together(ReplySender(ends[1]), ends, replies) == [0, 1, 1, 3, 4]
 
 
 def test_descriptors_keep_their_place_among_the_replies(ends: Ends, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     fd = os.open(tmp_path / "file", os.O_RDONLY)
     replies = iter([(0, Reply(body=b"a")), (1, Reply(fd=fd)), (2, Reply(body=b"c"))])
-    assert sent_together(Outlet(ends[1]), ends, replies)[-1] == 3
+    assert sent_together(ReplySender(ends[1]), ends, replies)[-1] == 3
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(fd)

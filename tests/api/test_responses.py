@@ -17,12 +17,12 @@ from aiohttp.test_utils import RawTestServer, make_mocked_request
 
 from deepaas.api import responses as answers
 from deepaas.api.responses import (
-    FileAnswer,
-    StreamAnswer,
-    answer_for,
-    error_answer,
-    json_answer,
-    reply_answer,
+    FileResponse,
+    StreamedResponse,
+    error_response,
+    json_response,
+    response_for,
+    response_to_reply,
 )
 from deepaas.exceptions import (
     BadRequestError,
@@ -64,7 +64,7 @@ def sent(answer: Callable[[web.BaseRequest], web.StreamResponse]) -> Answer:
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         made = answer(request)
-        if isinstance(made, FileAnswer | StreamAnswer):
+        if isinstance(made, FileResponse | StreamedResponse):
             await made.send(request, 30)
         return made
 
@@ -99,14 +99,14 @@ def is_open(fd: int) -> bool:
 def test_error_is_json_with_a_message_and_a_code(
     error: RequestError, status: int, code: str
 ) -> None:
-    answer = answer_for(error)
+    answer = response_for(error)
     assert (answer.status, answer.reason) == (status, "text")
     assert answer.headers["Content-Type"] == JSON
     assert json.loads(answer.body) == {"message": "text", "code": code}  # type: ignore[arg-type]
 
 
 def test_wrong_method_tells_those_allowed() -> None:
-    answer = answer_for(MethodNotAllowedError("PUT", {"POST", "GET"}))
+    answer = response_for(MethodNotAllowedError("PUT", {"POST", "GET"}))
     assert answer.status == 405
     assert answer.headers["Allow"] == "GET, POST"
     assert json.loads(answer.body) == {  # type: ignore[arg-type]
@@ -117,19 +117,19 @@ def test_wrong_method_tells_those_allowed() -> None:
 
 @pytest.mark.parametrize(("seconds", "header"), [(0, "1"), (1, "1"), (2.6, "3")])
 def test_model_that_is_not_ready_says_when_to_come_back(seconds: float, header: str) -> None:
-    answer = answer_for(NotReadyError("later", retry_after=seconds))
+    answer = response_for(NotReadyError("later", retry_after=seconds))
     assert (answer.status, answer.headers["Retry-After"]) == (503, header)
 
 
 def test_unknown_path_is_plain_text() -> None:
-    answer = answer_for(NotFoundError("There is nothing at /x"))
+    answer = response_for(NotFoundError("There is nothing at /x"))
     assert (answer.status, answer.reason, answer.text) == (404, "Not Found", "404: Not Found")
     assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
 
 
 def test_what_the_model_does_not_implement_is_plain_text() -> None:
     message = "Not implemented by underlying model (loaded 'demo')"
-    answer = answer_for(NotImplementedByModelError(message))
+    answer = response_for(NotImplementedByModelError(message))
     assert (answer.status, answer.reason) == (501, message)
     assert answer.text == f"501: {message}"
     assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
@@ -146,13 +146,13 @@ def test_what_the_model_does_not_implement_is_plain_text() -> None:
     ],
 )
 def test_message_is_the_reason_phrase_too(message: str, in_the_body: str, reason: str) -> None:
-    status, phrase, headers, body = sent(lambda _: error_answer(500, "code", message))
+    status, phrase, headers, body = sent(lambda _: error_response(500, "code", message))
     assert (status, phrase, headers["Content-Type"]) == (500, reason, JSON)
     assert json.loads(body) == {"message": in_the_body, "code": "code"}
 
 
 def test_headers_of_an_error_are_sent() -> None:
-    answer = error_answer(429, "refused_by_model", "slow down", {"Retry-After": "5"})
+    answer = error_response(429, "refused_by_model", "slow down", {"Retry-After": "5"})
     assert answer.headers["Retry-After"] == "5"
     assert answer.headers["Content-Type"] == JSON
 
@@ -162,7 +162,7 @@ def test_headers_of_an_error_are_sent() -> None:
 
 def answer_of(reply: Reply) -> Answer:
     """What a client receives for a worker's reply."""
-    return sent(lambda _: reply_answer(reply))
+    return sent(lambda _: response_to_reply(reply))
 
 
 @pytest.mark.parametrize("status", [200, 201])
@@ -201,10 +201,10 @@ def test_reply_with_a_code_is_an_error() -> None:
 
 
 def test_headers_of_one_answer_are_not_those_of_the_next() -> None:
-    reply_answer(Reply(201)).headers["X-Mine"] = "y"
-    json_answer({}).headers["X-Mine"] = "y"
-    assert "X-Mine" not in reply_answer(Reply(201)).headers
-    assert "X-Mine" not in json_answer({}).headers
+    response_to_reply(Reply(201)).headers["X-Mine"] = "y"
+    json_response({}).headers["X-Mine"] = "y"
+    assert "X-Mine" not in response_to_reply(Reply(201)).headers
+    assert "X-Mine" not in json_response({}).headers
 
 
 @pytest.mark.parametrize(("status", "size"), [(200, 5), (201, 5), (200, 200_000), (201, 200_000)])
@@ -212,7 +212,7 @@ async def test_answer_to_the_old_protocol(status: int, size: int) -> None:
     """Kept open only if the client asks for it."""
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
-        return reply_answer(Reply(status, body=b"x" * size))
+        return response_to_reply(Reply(status, body=b"x" * size))
 
     async with RawTestServer(handle) as server:
         found = []
@@ -235,7 +235,7 @@ async def test_answer_to_the_old_protocol(status: int, size: int) -> None:
 
 
 def test_json_answer() -> None:
-    answer = json_answer({"a": [1, None]}, 201)
+    answer = json_response({"a": [1, None]}, 201)
     assert (answer.status, answer.body) == (201, b'{"a":[1,null]}')
     assert answer.headers["Content-Type"] == JSON
 
@@ -250,7 +250,7 @@ def test_file_is_sent_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, siz
     (tmp_path / "file").write_bytes(content)
     fd = descriptor(tmp_path / "file")
     reply = Reply(headers={"Content-Type": "image/png"}, fd=fd)
-    status, _, headers, body = sent(lambda _: reply_answer(reply))
+    status, _, headers, body = sent(lambda _: response_to_reply(reply))
     assert (status, body) == (200, content)
     assert (headers["Content-Type"], headers["Content-Length"]) == ("image/png", str(size))
     assert not is_open(fd)
@@ -259,7 +259,7 @@ def test_file_is_sent_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, siz
 def test_file_is_json_unless_it_says_otherwise(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"{}")
     reply = Reply(fd=descriptor(tmp_path / "file"))
-    _, _, headers, body = sent(lambda _: reply_answer(reply))
+    _, _, headers, body = sent(lambda _: response_to_reply(reply))
     assert (headers["Content-Type"], body) == (JSON, b"{}")
 
 
@@ -267,7 +267,7 @@ def test_file_is_sent_from_its_start(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"abc")
     fd = descriptor(tmp_path / "file")
     os.lseek(fd, 2, os.SEEK_SET)
-    assert sent(lambda _: reply_answer(Reply(fd=fd)))[3] == b"abc"
+    assert sent(lambda _: response_to_reply(Reply(fd=fd)))[3] == b"abc"
 
 
 def test_file_that_becomes_shorter_breaks_the_answer_off(tmp_path: Path) -> None:
@@ -276,7 +276,7 @@ def test_file_that_becomes_shorter_breaks_the_answer_off(tmp_path: Path) -> None
     raised: list[BaseException] = []
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
-        answer = FileAnswer(fd, 200, {})
+        answer = FileResponse(fd, 200, {})
         os.truncate(tmp_path / "file", 1)
         try:
             await answer.send(request, 30)
@@ -302,7 +302,7 @@ async def test_file_is_closed_when_it_cannot_be_sent(
         raise ConnectionResetError
 
     async def send() -> None:
-        answer = FileAnswer(fd, 200, {})
+        answer = FileResponse(fd, 200, {})
         monkeypatch.setattr(answer, "prepare", fail)
         await answer.send(make_mocked_request("GET", "/"), 30)
 
@@ -331,7 +331,7 @@ def streamed(stream: AsyncIterator[bytes], media_type: str) -> Reply:
 def answer_of_stream(
     of: Sequence[bytes], media_type: str, error: Exception | None = None
 ) -> Answer:
-    return sent(lambda _: reply_answer(streamed(parts(of, error), media_type)))
+    return sent(lambda _: response_to_reply(streamed(parts(of, error), media_type)))
 
 
 def test_stream_is_sent_in_chunks() -> None:
@@ -356,8 +356,8 @@ async def test_parts_are_sent_as_they_come() -> None:
         yield b"second"
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
-        answer = reply_answer(streamed(slow(), "text/plain"))
-        assert isinstance(answer, StreamAnswer)
+        answer = response_to_reply(streamed(slow(), "text/plain"))
+        assert isinstance(answer, StreamedResponse)
         await answer.send(request, 30)
         return answer
 
@@ -391,7 +391,7 @@ def test_failure_of_a_stream_that_has_no_place_for_it_breaks_it_off() -> None:
 
 
 async def _of_a_client_that_does_not_read(
-    make: Callable[[], FileAnswer | StreamAnswer], seconds: float
+    make: Callable[[], FileResponse | StreamedResponse], seconds: float
 ) -> BaseException | None:
     """What sending an answer to a client that takes nothing ends with."""
     outcome: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
@@ -421,7 +421,7 @@ async def _endless() -> AsyncIterator[bytes]:
 
 async def test_client_that_takes_nothing_of_a_stream_is_cut_off() -> None:
     error = await _of_a_client_that_does_not_read(
-        lambda: StreamAnswer(_endless(), {"Content-Type": "text/plain"}), 0.3
+        lambda: StreamedResponse(_endless(), {"Content-Type": "text/plain"}), 0.3
     )
     assert isinstance(error, ConnectionError | asyncio.CancelledError)
 
@@ -430,6 +430,6 @@ async def test_client_that_takes_nothing_of_a_file_is_cut_off(tmp_path: Path) ->
     with (tmp_path / "file").open("wb") as file:
         file.truncate(100_000_000)
     fd = descriptor(tmp_path / "file")
-    error = await _of_a_client_that_does_not_read(lambda: FileAnswer(fd, 200, {}), 0.3)
+    error = await _of_a_client_that_does_not_read(lambda: FileResponse(fd, 200, {}), 0.3)
     assert isinstance(error, ConnectionError | asyncio.CancelledError)
     assert not is_open(fd)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from deepaas.api import fast_path as express
+from deepaas.api import fast_path as fast_path
 from tests.clock import TurnedLoop
 from tests.serving.callers import Journal
 from tests.serving.inside import LIVE, Client, House
@@ -150,8 +150,8 @@ NEVER = {
     "upgrade": predict("gated", "?text=abc", b"", "Upgrade: h2c"),
     "compressed": predict("gated", "", gzip.compress(BODY, mtime=0), "Content-Encoding: gzip"),
     "form": predict("gated", "", FORM, media="multipart/form-data; boundary=b"),
-    "long head": call("X-Long: " + "x" * express.MAX_HEAD, text="abc"),
-    "large body": call(length=express.MAX_BODY + 1, text="abc"),
+    "long head": call("X-Long: " + "x" * fast_path.MAX_HEAD, text="abc"),
+    "large body": call(length=fast_path.MAX_BODY + 1, text="abc"),
     "no length": Ask(
         b"POST /v2/models/gated/predict/?text=abc HTTP/1.1\r\nHost: localhost\r\n\r\n"
     ),
@@ -175,20 +175,20 @@ async def test_never_goes_the_short_way(house: House, kind: str) -> None:
 
 async def test_largest_head_and_body_that_are_remembered(house: House) -> None:
     def longest(extra: int) -> Ask:
-        fill = express.MAX_HEAD - len(call("X-Long: ", text="a").head) + extra
+        fill = fast_path.MAX_HEAD - len(call("X-Long: ", text="a").head) + extra
         return call("X-Long: " + "x" * fill, text="a")
 
     async with Client(house) as client:
-        for fits in (longest(0), call(length=express.MAX_BODY, text="a")):
+        for fits in (longest(0), call(length=fast_path.MAX_BODY, text="a")):
             await client.long(fits)
             await client.short(fits)
         await client.long(longest(1))
         await client.long(longest(1))
-    assert len(longest(0).head) == express.MAX_HEAD
+    assert len(longest(0).head) == fast_path.MAX_HEAD
 
 
 async def test_number_of_heads_is_bounded(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(express, "MAX_HEADS", 10)
+    monkeypatch.setattr(fast_path, "MAX_HEADS", 10)
     async with Client(house) as client:
         for number in range(35):
             one = call(text="a", query=f"?number={number}")
@@ -198,7 +198,7 @@ async def test_number_of_heads_is_bounded(house: House, monkeypatch: pytest.Monk
 
 
 def test_what_is_remembered_is_bounded_in_bytes() -> None:
-    assert express.MAX_HEADS * express.MAX_HEAD <= 8 * 1024 * 1024
+    assert fast_path.MAX_HEADS * fast_path.MAX_HEAD <= 8 * 1024 * 1024
 
 
 @pytest.mark.parametrize("place", [1, 20, -LENGTH - 2, -LENGTH, -LENGTH + 1, -1])
@@ -448,10 +448,10 @@ async def test_client_that_leaves_at_the_moment_of_the_reply(
     house: House, journal: Journal, monkeypatch: pytest.MonkeyPatch, kind: str, turns: int
 ) -> None:
     """Just before the reply comes, or then, or a few turns of the loop later."""
-    arrived = express.Connection.arrived
+    arrived = fast_path.Connection.arrived
     left = []
 
-    def leave(connection: express.Connection, turns: int) -> None:
+    def leave(connection: fast_path.Connection, turns: int) -> None:
         if turns > 0:
             house.loop.call_soon(leave, connection, turns - 1)
             return
@@ -459,7 +459,7 @@ async def test_client_that_leaves_at_the_moment_of_the_reply(
         if connection.transport is not None:
             connection.transport.abort()
 
-    def arriving(connection: express.Connection, *args: Any) -> None:
+    def arriving(connection: fast_path.Connection, *args: Any) -> None:
         if turns < 0:
             leave(connection, turns)
         arrived(connection, *args)
@@ -468,7 +468,7 @@ async def test_client_that_leaves_at_the_moment_of_the_reply(
 
     async with Client(house) as client:
         await known(client)
-        monkeypatch.setattr(express.Connection, "arrived", arriving)
+        monkeypatch.setattr(fast_path.Connection, "arrived", arriving)
         await client.send(call(**{**journal.args(1), **KINDS[kind]}).data)
         await client.rest()
     await house.until_nothing_is_under_way()
@@ -499,16 +499,16 @@ async def test_request_that_comes_at_the_moment_of_a_reply_keeps_its_turn(
     house: House, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Others have been waiting for the reply before it."""
-    arrived = express.Connection.arrived
+    arrived = fast_path.Connection.arrived
 
-    def arriving(connection: express.Connection, *args: Any) -> None:
-        monkeypatch.setattr(express.Connection, "arrived", arrived)
+    def arriving(connection: fast_path.Connection, *args: Any) -> None:
+        monkeypatch.setattr(fast_path.Connection, "arrived", arrived)
         arrived(connection, *args)
         connection.data_received(call(number=4).data)
 
     async with Client(house) as client:
         await known(client)
-        monkeypatch.setattr(express.Connection, "arrived", arriving)
+        monkeypatch.setattr(fast_path.Connection, "arrived", arriving)
         await client.send(noted(journal, 1, gate="gate").data)
         await house.until(lambda: journal.numbers("begin") == [1], "its begin")
         for number in (2, 3):

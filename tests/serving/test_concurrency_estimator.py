@@ -6,42 +6,42 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepaas.serving.concurrency import COMPANY_SECONDS, Company
+from deepaas.serving.concurrency import CONCURRENCY_SECONDS, ConcurrencyEstimator
 
-PERIOD = COMPANY_SECONDS
+PERIOD = CONCURRENCY_SECONDS
 
 
-def expected(company: Company, *calls: tuple[int, float]) -> int:
+def expected(concurrency: ConcurrencyEstimator, *calls: tuple[int, float]) -> int:
     """What is expected after the last of these: how many there were, and when."""
-    return [company.with_one_more(count, when) for count, when in calls][-1]
+    return [concurrency.with_one_more(count, when) for count, when in calls][-1]
 
 
 def test_first_call_expects_no_other() -> None:
-    assert expected(Company(), (1, 1000.0)) == 1
+    assert expected(ConcurrencyEstimator(), (1, 1000.0)) == 1
 
 
 def test_most_of_this_period_counts() -> None:
-    assert expected(Company(), (1, 0.0), (4, 0.01), (2, 0.02)) == 4
+    assert expected(ConcurrencyEstimator(), (1, 0.0), (4, 0.01), (2, 0.02)) == 4
 
 
 def test_most_of_the_last_period_counts_still() -> None:
-    assert expected(Company(), (4, 0.0), (1, PERIOD)) == 4
-    assert expected(Company(), (4, 0.0), (1, PERIOD), (1, 2 * PERIOD - 0.01)) == 4
+    assert expected(ConcurrencyEstimator(), (4, 0.0), (1, PERIOD)) == 4
+    assert expected(ConcurrencyEstimator(), (4, 0.0), (1, PERIOD), (1, 2 * PERIOD - 0.01)) == 4
 
 
 @pytest.mark.parametrize("later", [2, 3, 1000, 1_000_000])
 def test_what_was_longer_ago_is_forgotten(later: int) -> None:
-    assert expected(Company(), (4, 0.0), (1, PERIOD), (1, 2 * PERIOD)) == 1
-    assert expected(Company(), (4, 0.0), (1, later * PERIOD)) == 1
+    assert expected(ConcurrencyEstimator(), (4, 0.0), (1, PERIOD), (1, 2 * PERIOD)) == 1
+    assert expected(ConcurrencyEstimator(), (4, 0.0), (1, later * PERIOD)) == 1
 
 
 def test_what_was_before_a_long_batch_counts_still() -> None:
     """A worker that was busy all the time has answered only now: its callers come again."""
-    company = Company()
-    assert company.with_one_more(4, 0.0) == 4
+    concurrency = ConcurrencyEstimator()
+    assert concurrency.with_one_more(4, 0.0) == 4
     now = 10 * PERIOD
-    assert company.with_one_more(1, now, progress=now - PERIOD / 2) == 4
-    assert Company().with_one_more(1, now, progress=now) == 1
+    assert concurrency.with_one_more(1, now, progress=now - PERIOD / 2) == 4
+    assert ConcurrencyEstimator().with_one_more(1, now, progress=now) == 1
 
 
 _steps = st.lists(st.tuples(st.integers(1, 50), st.floats(0, 3)), min_size=1, max_size=20)
@@ -49,13 +49,13 @@ _steps = st.lists(st.tuples(st.integers(1, 50), st.floats(0, 3)), min_size=1, ma
 
 @given(_steps)
 def test_expectation_is_what_there_was_of_late(steps: list[tuple[int, float]]) -> None:
-    company = Company()
+    concurrency = ConcurrencyEstimator()
     now = 100.0
     seen: list[tuple[int, float]] = []
     for count, seconds in steps:
         now += seconds * PERIOD
         seen.append((count, now))
-        found = company.with_one_more(count, now)
+        found = concurrency.with_one_more(count, now)
         this_period = int(now / PERIOD)
         recent = [one for one, when in seen if int(when / PERIOD) >= this_period - 1]
         assert found == max(recent)
