@@ -84,14 +84,15 @@ run: $(VENV)/.run
 
 # --- tests ------------------------------------------------------------------------------------
 
-# All of these run; the first that fails decides the exit code.
-STAGES := lint test-reference test-lowest test-all
+# These run at the same time, as each of them waits a good deal; then all the other tests run.
+FIRST := lint test-reference test-lowest
 
+# Everything runs; the first failure decides the exit code.
 test: environments
-	@first=0; failed=; for stage in $(STAGES); do \
-	  echo "--- $$stage"; $(MAKE) --no-print-directory $$stage; code=$$?; \
-	  if [ $$code != 0 ]; then failed="$$failed $$stage"; [ $$first != 0 ] || first=$$code; fi; \
-	done; [ -z "$$failed" ] || echo "Failed:$$failed"; exit $$first
+	@$(MAKE) --no-print-directory --keep-going -j 3 --output-sync=target $(FIRST); first=$$?; \
+	$(MAKE) --no-print-directory test-all; all=$$?; \
+	[ $$first = 0 ] || echo "Failed: one of $(FIRST), see above"; \
+	[ $$first = 0 ] && exit $$all || exit $$first
 
 # Made at the same time. What cannot be made is tried again by the stage that needs it, and fails it.
 environments:

@@ -7,7 +7,7 @@ import contextlib
 import gc
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
 import pytest
@@ -93,7 +93,13 @@ async def nothing_takes_long(house: House) -> AsyncIterator[None]:
 # --- what must not take long
 
 
-@pytest.mark.parametrize("kind", CORPUS)
+def some_long(kinds: Iterable[str]) -> list[Any]:
+    """The kinds, of which every second has the mark `long`."""
+    marks: list[Any] = [(), pytest.mark.long]
+    return [pytest.param(kind, marks=marks[i % 2]) for i, kind in enumerate(kinds)]
+
+
+@pytest.mark.parametrize("kind", some_long(CORPUS))
 async def test_no_callback_takes_long_and_others_are_answered(house: House, kind: str) -> None:
     """They are answered while the request comes; it is answered too, with 200 or 4xx."""
     data = CORPUS[kind]()

@@ -103,7 +103,10 @@ def seconds(duration: str) -> float:
     return day * DAY + int(hours) * HOUR + int(minutes) * 60 + float(rest)
 
 
-@pytest.mark.parametrize("jump", [HOUR, -HOUR], ids=["ahead", "back"])
+AHEAD = pytest.param(HOUR, id="ahead", marks=pytest.mark.long)
+
+
+@pytest.mark.parametrize("jump", [pytest.param(-HOUR, id="back"), AHEAD])
 def test_duration_is_measured_when_the_clock_is_set(clocked: Clocked, jump: int) -> None:
     trainings = clocked.serve()
     uuid = clocked.begin(trainings)
@@ -147,7 +150,10 @@ def let_records_be_looked_at(trainings: Trainings) -> None:
 
 
 # `test_store.py` has all four cases, with a clock of its own.
-@pytest.mark.parametrize(("restart", "jump"), [(False, 400 * DAY), (True, -400 * DAY)])
+@pytest.mark.parametrize(
+    ("restart", "jump"),
+    [(False, 400 * DAY), pytest.param(True, -400 * DAY, marks=pytest.mark.long)],
+)
 def test_age_does_not_change_when_the_clock_is_set(
     clocked: Clocked, restart: bool, jump: int
 ) -> None:
