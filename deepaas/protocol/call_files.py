@@ -1,13 +1,13 @@
-"""The request for a training as files: it is asked for in one process and done in another."""
+"""Calls in files: what a job keeps of the request that has begun it."""
 
 from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict
 from pathlib import Path
 
 from deepaas.model.v2.exchange import Call, FilePart
+from deepaas.protocol.messages import decode_meta, encode_meta
 
 
 def write_private(path: Path, data: bytes) -> None:
@@ -17,16 +17,19 @@ def write_private(path: Path, data: bytes) -> None:
 
 
 def write_call(path: Path, call: Call) -> None:
-    """Write a call: a line of JSON, then its body. Raises OSError."""
-    meta = asdict(call)
-    body = meta.pop("body")
-    write_private(path, json.dumps(meta).encode() + b"\n" + body)
+    """Write a call: its meta data in a line of JSON, then its body. Raises OSError."""
+    write_private(path, encode_meta(call) + b"\n" + call.body)
 
 
 def read_call(path: Path) -> Call:
     """Read what `write_call` has written. Raises OSError."""
-    head, _, body = path.read_bytes().partition(b"\n")
-    meta = json.loads(head)
+    line, _, body = path.read_bytes().partition(b"\n")
+    return _old_call(line, body) if line.startswith(b"{") else decode_meta(line, body)
+
+
+def _old_call(line: bytes, body: bytes) -> Call:
+    """The call of a file that a version before this one has written for a job that waits."""
+    meta = json.loads(line)
     form = meta.pop("form")
     if form is not None:
         form = [(n, FilePart(**v) if isinstance(v, dict) else v) for n, v in form]

@@ -17,11 +17,12 @@ A reply whose body is large or a file carries a descriptor of that file instead.
 
 from __future__ import annotations
 
+import json
 import os
 import struct
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import orjson
@@ -76,13 +77,30 @@ ReplyMessage = Reply | Opened | Part | Closed
 
 
 def encode_meta(call: Call) -> bytes:
-    """All of a call but its body."""
+    """All of a call but its body, as JSON in one line."""
     meta: list[object] = [call.query, call.content_type]
     if call.headers or call.form is not None or call.body_path or call.check:
         meta += [call.headers, call.form, call.body_path]
     if call.check:
         meta.append(call.check)
-    return orjson.dumps(meta)
+    try:
+        return orjson.dumps(meta)
+    except TypeError:  # a text with half a surrogate pair, such as a path that is not UTF-8
+        return json.dumps(meta, default=asdict).encode()
+
+
+def decode_meta(data: bytes | memoryview, body: bytes) -> Call:
+    """The call whose `encode_meta` is `data`, with this body."""
+    try:
+        meta = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        meta = json.loads(bytes(data))
+    if len(meta) == 2:
+        return Call(meta[0], meta[1], body=body)
+    query, content_type, headers, form, body_path, *check = meta
+    if form is not None:
+        form = [(n, FilePart(**v) if isinstance(v, dict) else v) for n, v in form]
+    return Call(query, content_type, headers, form, body_path, body, *check)
 
 
 def encode_call(call_id: int, meta: bytes, body: bytes) -> bytes:
@@ -133,14 +151,7 @@ def decode_call(packet: memoryview) -> tuple[int, Call]:
         with open(bytes(packet[CALL_HEADER:]), "rb") as file:
             return call_id, decode_call(memoryview(file.read()))[1]
     start = CALL_HEADER + length
-    meta = orjson.loads(packet[CALL_HEADER:start])
-    body = bytes(packet[start:])
-    if len(meta) == 2:
-        return call_id, Call(meta[0], meta[1], body=body)
-    query, content_type, headers, form, body_path, *check = meta
-    if form is not None:
-        form = [(n, FilePart(**v) if isinstance(v, dict) else v) for n, v in form]
-    return call_id, Call(query, content_type, headers, form, body_path, body, *check)
+    return call_id, decode_meta(packet[CALL_HEADER:start], bytes(packet[start:]))
 
 
 def encode_reply(call_id: int, reply: Reply) -> bytes:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from deepaas.log import get_logger
-from deepaas.model.v2.calling import batch_results
 from deepaas.model.v2.exchange import Call, Reply
 from deepaas.protocol import messages
 from deepaas.worker.host import Host
@@ -128,7 +127,7 @@ class BatchingLoop:
             self._send(received, self._host.check(received.call))
             return None
         try:
-            arguments, media_type = self._host.arguments.load(received.call)
+            arguments, media_type = self._host.invocation.arguments.load(received.call)
         except BaseException as error:
             self._fail(received, error)
             return None
@@ -136,9 +135,9 @@ class BatchingLoop:
 
     def _answer(self, batch: list[_Member]) -> None:
         try:
-            results = self._predict([member.arguments for member in batch])
+            results = self._host.invocation.predict_batch([member.arguments for member in batch])
         except BaseException as error:
-            self._host.recover(error)
+            self._host.runtime.recover(error)
             if len(batch) == 1:
                 self._fail(batch[0].received, error)
                 return
@@ -148,33 +147,24 @@ class BatchingLoop:
                 if again is not None:
                     self._answer([again])
             return
-        self._host.end_if_forked()
+        self._host.runtime.end_if_forked()
         self._replies.send_all(
             (member.received.id, self._reply(member, result))
             for member, result in zip(batch, results, strict=True)
         )
-        self._host.recover()
+        self._host.runtime.recover()
 
     def _reply(self, member: _Member, result: Any) -> Reply:
         try:
-            if isinstance(result, BaseException):
-                raise result
-            reply = self._host.encode(result, member.media_type)
+            reply = self._host.invocation.encode(result, member.media_type)
         except BaseException as error:
-            self._host.recover(error)
-            reply = self._host.failed(error)
+            self._host.runtime.recover(error)
+            reply = self._host.runtime.failed(error)
         reply.unknown = member.received.call.unknown
         return reply
 
-    def _predict(self, arguments: list[dict[str, Any]]) -> list[Any]:
-        predict_batch = self._host.model.function("predict_batch")
-        if predict_batch is None:
-            raise RuntimeError("predict_batch has gone from the model")
-        size = len(arguments)  # the model may change the list
-        return batch_results(self._host.run(predict_batch(arguments)), size)
-
     def _fail(self, received: _Received, error: BaseException) -> None:
-        self._send(received, self._host.failed(error))
+        self._send(received, self._host.runtime.failed(error))
 
     def _send(self, received: _Received, reply: Reply) -> None:
         reply.unknown = received.call.unknown

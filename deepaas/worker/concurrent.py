@@ -11,7 +11,6 @@ from types import AsyncGeneratorType, GeneratorType
 from typing import Any
 
 from deepaas.model.v2.exchange import Call, Reply, Unknown
-from deepaas.model.v2.results import encode_item
 from deepaas.model.v2.streams import stream_headers
 from deepaas.protocol import messages
 from deepaas.worker.host import Host
@@ -29,7 +28,7 @@ class ConcurrentLoop:
         self._replies = replies
         self._control = control
         self._buffer = bytearray(messages.MAX_PACKET)
-        self._loop = host.loop
+        self._loop = host.runtime.loop
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._streams: dict[int, _Stream] = {}
         self._cancelled: set[int] = set()  # the calls that nobody waits for
@@ -90,15 +89,12 @@ class ConcurrentLoop:
 
     async def _reply(self, call_id: int, call: Call) -> Reply | None:
         """The reply to a call; None if it was streamed."""
-        host = self._host
+        invocation = self._host.invocation
         if call.check:
-            return host.check(call)
+            return self._host.check(call)
         try:
-            arguments, media_type = host.arguments.load(call)
-            predict = host.model.function("predict")
-            if predict is None:
-                raise RuntimeError("predict has gone from the model")
-            value = predict(**arguments)
+            arguments, media_type = invocation.arguments.load(call)
+            value = invocation.function("predict")(**arguments)
             if not isinstance(value, AsyncGeneratorType):
                 value = await value
             if isinstance(value, GeneratorType):
@@ -106,19 +102,19 @@ class ConcurrentLoop:
             if isinstance(value, AsyncGeneratorType):
                 stream = self._open(call_id, call, media_type)
                 return await self._stream(call_id, stream, value)
-            host.recover()
-            return host.encode(value, media_type)
+            invocation.runtime.recover()
+            return invocation.encode(value, media_type)
         except BaseException as error:
-            host.recover(error)
+            invocation.runtime.recover(error)
             return self._failed(call_id, error)
 
     def _failed(self, call_id: int, error: BaseException) -> Reply:
         if call_id in self._cancelled and isinstance(error, asyncio.CancelledError):
             return _cancelled()
-        return self._host.failed(error)
+        return self._host.runtime.failed(error)
 
     def _open(self, call_id: int, call: Call, media_type: str) -> _Stream:
-        media_type = self._host.stream_type(call, media_type)
+        media_type = self._host.invocation.stream_type(call, media_type)
         return _Stream(self._host, self._replies, call_id, media_type, call.unknown)
 
     async def _stream(
@@ -177,14 +173,14 @@ class _Stream:
         self._unknown = unknown
         self._flow = Flow(host.limits.stream_buffer)
         self._room = asyncio.Event()
-        self._gave_way = host.loop.time()
+        self._gave_way = host.runtime.loop.time()
         self._is_cancelled = False
         self.opened = False
 
     async def send(self, item: object) -> None:
         """Send an item when there is room for it; nothing more once nobody waits for it."""
-        data = encode_item(item, self._media_type, self._host.schema)
-        self._host.recover()
+        data = self._host.invocation.encode_item(item, self._media_type)
+        self._host.runtime.recover()
         self._open()
         for piece in pieces(data):
             while not self._is_cancelled and not self._flow.is_open:
@@ -198,10 +194,10 @@ class _Stream:
 
     async def _let_others_run(self) -> None:
         """Give way now and then, for a model that yields without ever waiting for anything."""
-        now = self._host.loop.time()
+        now = self._host.runtime.loop.time()
         if now - self._gave_way > GIVE_WAY_SECONDS:
             await asyncio.sleep(0)
-            self._gave_way = self._host.loop.time()
+            self._gave_way = self._host.runtime.loop.time()
 
     def _open(self) -> None:
         if not self.opened:

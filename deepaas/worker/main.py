@@ -77,7 +77,9 @@ def serve(host: Host, requests: socket.socket, replies: ReplySender, control: Co
         case "many":
             from deepaas.worker.concurrent import ConcurrentLoop
 
-            host.loop.run_until_complete(ConcurrentLoop(host, requests, replies, control).serve())
+            host.runtime.loop.run_until_complete(
+                ConcurrentLoop(host, requests, replies, control).serve()
+            )
         case "batch":
             from deepaas.worker.batching import BatchingLoop
 

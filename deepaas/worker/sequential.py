@@ -5,8 +5,9 @@ from __future__ import annotations
 import socket
 
 from deepaas.model.v2.exchange import Reply, Unknown
+from deepaas.model.v2.invocation import Stream
 from deepaas.protocol import messages
-from deepaas.worker.host import Host, Stream
+from deepaas.worker.host import Host
 from deepaas.worker.reply_sender import Control, Flow, ReplySender, pieces
 
 
@@ -43,7 +44,7 @@ class SequentialLoop:
         except EOFError:
             raise  # the server has gone
         except BaseException as error:
-            reply = self._host.failed(error)
+            reply = self._host.runtime.failed(error)
             end = messages.Closed(reply.reason, reply.code)
         finally:
             stream.close()

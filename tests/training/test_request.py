@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from collections.abc import Iterator
@@ -38,6 +39,23 @@ def _open_umask() -> Iterator[None]:
 def test_call_is_read_as_it_was_written(tmp_path: Path, call: Call) -> None:
     write_call(tmp_path / "call", call)
     assert read_call(tmp_path / "call") == call
+
+
+def test_call_that_an_earlier_version_has_written_is_read(tmp_path: Path) -> None:
+    meta = {
+        "query": "a=1",
+        "content_type": "multipart/form-data",
+        "headers": {"x-a": "1"},
+        "form": [["t", "text"], ["f", {"path": "/p", "content_type": "", "filename": "a"}]],
+        "body_path": "",
+        "check": "train",
+        "unknown": None,
+    }
+    write_private(tmp_path / "call", json.dumps(meta).encode() + b"\nbody")
+    form: list[tuple[str, str | FilePart]] = [("t", "text"), ("f", FilePart("/p", "", "a"))]
+    assert read_call(tmp_path / "call") == Call(
+        "a=1", "multipart/form-data", {"x-a": "1"}, form, body=b"body", check="train"
+    )
 
 
 @pytest.mark.usefixtures("_open_umask")

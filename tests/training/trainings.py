@@ -171,7 +171,7 @@ def _runs(process: psutil.Process) -> bool:
 def _is_of_a_training(process: psutil.Process) -> bool:
     with contextlib.suppress(psutil.Error):
         is_marked = "DEEPAAS_TRAINING_ID" in process.environ()
-        return is_marked or "deepaas.training" in " ".join(process.cmdline())
+        return is_marked or SUPERVISOR in " ".join(process.cmdline())
     return False
 
 

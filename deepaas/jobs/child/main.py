@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from deepaas import log, stdio
-from deepaas.jobs.child.work import Work, keep, predict, train
+from deepaas.jobs.child.work import Work, failed, keep, predict, train
 from deepaas.jobs.model_logs import ModelLogHandler
 from deepaas.jobs.spec import JobDirectory, JobSpec
 from deepaas.jobs.store import Ending
@@ -25,6 +25,7 @@ from deepaas.model import loading
 from deepaas.model.v2.arguments import Arguments
 from deepaas.model.v2.declarations import declared_fields
 from deepaas.model.v2.failures import describe, prepare_for_model
+from deepaas.model.v2.invocation import Invocation, Runtime
 from deepaas.model.v2.wrapper import ModelWrapper
 from deepaas.model_log import ModelLog
 from deepaas.protocol.call_files import read_call
@@ -42,13 +43,13 @@ def main(argv: list[str]) -> None:
     place, spec = JobDirectory(Path(argv[2])), JobSpec.from_json(argv[3])
     sys.argv[:] = ["deepaas-training"]
     streams = _prepare(spec, supervisor, place)
-    job = Work(spec.model, place, spec.limits)
+    runtime = Runtime(spec.model, "training")
     times = _Times(report)
     try:
-        ending = work(job, spec, streams, times)
+        ending = work(runtime, place, spec, streams, times)
     except BaseException as error:
-        ending = _failed(error, job, spec)
-    job.end_if_forked()
+        ending = _failed(runtime, place, spec, error)
+    runtime.end_if_forked()
     streams.end()
     _tell(report, {"duration": times.duration, "ending": asdict(ending)})
     os.close(report)
@@ -79,21 +80,29 @@ def _tell(report: int, message: dict[str, Any]) -> None:
     stdio.write_all(report, json.dumps(message).encode() + b"\n")
 
 
-def work(job: Work, spec: JobSpec, streams: stdio.StandardStreams, times: _Times) -> Ending:
-    """Load, warm and call; what the model raises comes out."""
-    job.model = ModelWrapper(spec.model, loading.load(spec.target, spec.folder))
-    arguments = Arguments(declared_fields(job.model, spec.kind))
+def work(
+    runtime: Runtime,
+    place: JobDirectory,
+    spec: JobSpec,
+    streams: stdio.StandardStreams,
+    times: _Times,
+) -> Ending:
+    """Load and warm the model, and call its function. Raises what the model raises."""
+    model = ModelWrapper(spec.model, loading.load(spec.target, spec.folder))
+    arguments = Arguments(declared_fields(model, spec.kind))
     if spec.warm:
-        job.finish(job.model.warm())
+        runtime.resolve(model.warm())
     streams.restore()
     prepare_for_model()
-    call = read_call(job.place.call)
-    pickled = job.place.arguments.read_bytes()
+    call = read_call(place.call)
+    pickled = place.arguments.read_bytes()
     if pickled:
         values = pickle.loads(pickled)
         media_type = arguments.media_type(values)
     else:  # they hold what cannot be passed from process to process
         values, media_type = arguments.load(call)
+    schema = model.schema if spec.kind == "predict" else None
+    job = Work(Invocation(runtime, model, arguments, schema), place, spec.limits)
     logger.info("%s of model %s begins", spec.kind, spec.model)
     with times:
         if spec.kind == "train":
@@ -123,9 +132,9 @@ def _prepare(spec: JobSpec, supervisor: int, place: JobDirectory) -> stdio.Stand
     return streams
 
 
-def _failed(error: BaseException, job: Work, spec: JobSpec) -> Ending:
-    reply = job.failed(error, spec.kind)
-    ending = Ending("error") if spec.kind == "train" else keep(job.place, reply)
+def _failed(runtime: Runtime, place: JobDirectory, spec: JobSpec, error: BaseException) -> Ending:
+    reply = failed(runtime, error, spec.kind)
+    ending = Ending("error") if spec.kind == "train" else keep(place, reply)
     return replace(ending, message=reply.reason or describe(error))
 
 

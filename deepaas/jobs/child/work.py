@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
-import logging
 import os
 import shutil
-from collections.abc import Awaitable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import replace
 from io import FileIO
-from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from types import GeneratorType
 from typing import Any, BinaryIO
 
 from deepaas import exact_json
-from deepaas.exceptions import ModelMistakeError, StorageError
+from deepaas.exceptions import StorageError
 from deepaas.jobs.spec import JobDirectory, Limits
 from deepaas.jobs.store import Ending
 from deepaas.log import get_logger
-from deepaas.model.v2.calling import batch_results, calling_of
+from deepaas.model.v2.calling import calling_of
 from deepaas.model.v2.exchange import Call, Reply
 from deepaas.model.v2.failures import let_go, reply_to
+from deepaas.model.v2.invocation import Invocation, Runtime, Stream
 from deepaas.model.v2.json_encoder import to_plain
-from deepaas.model.v2.places import without_own_frames
-from deepaas.model.v2.results import (
-    ResultSchema,
-    UnusableResultError,
-    encode,
-    encode_item,
-    to_json,
-)
-from deepaas.model.v2.streams import stream_headers, stream_type
-from deepaas.model.v2.wrapper import ModelWrapper
+from deepaas.model.v2.results import UnusableResultError, to_json
 from deepaas.protocol.call_files import write_private
 
 logger = get_logger("deepaas.training")
@@ -42,63 +32,22 @@ OUTPUT = "output.json"
 
 
 class Work:
-    """A model to be called, where its files go, and how much of a result its record may hold."""
+    """The model of a job, its files, and how many bytes of a result its record may hold."""
 
-    def __init__(self, name: str, place: JobDirectory, limits: Limits) -> None:
-        self.model = ModelWrapper(name, None)  # until it is loaded
+    def __init__(self, invocation: Invocation, place: JobDirectory, limits: Limits) -> None:
+        self.invocation = invocation
         self.place = place
         self.result_size = limits.result_size
         self.max_batch_size = limits.max_batch_size
-        self._pid = os.getpid()
-        self._loop: asyncio.AbstractEventLoop | None = None
 
-    def wait_for(self, awaitable: Awaitable[Any]) -> Any:
-        """The result of an awaitable, on the one event loop that there is for all of them."""
-        if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-            asyncio.set_event_loop(self._loop)
-        return self._loop.run_until_complete(awaitable)
-
-    def finish(self, value: Any) -> Any:
-        """What a coroutine ends with, an async generator as a plain one, anything else as it is."""
-        if type(value) is CoroutineType:
-            value = self.wait_for(value)
-        return self._steps(value) if type(value) is AsyncGeneratorType else value
-
-    def _steps(self, items: AsyncGeneratorType[Any, None]) -> Generator[Any, None, None]:
-        while True:
-            try:
-                item = self.wait_for(anext(items))
-            except StopAsyncIteration:
-                return
-            yield item
-
-    def end_if_forked(self) -> None:
-        """End a child that the model has forked: only this process may say how the work ended."""
-        if os.getpid() != self._pid:
-            os._exit(1)
-
-    def failed(self, error: BaseException, what: str) -> Reply:
-        """The reply that a client would get for what was raised; the log has the traceback."""
-        let_go(error)
-        self.end_if_forked()
-        if not logger.isEnabledFor(logging.DEBUG):
-            without_own_frames(error)
-        try:
-            for line in error.lines if isinstance(error, ModelMistakeError) else ():
-                logger.error("%s", line)
-            logger.error("%s of model %s failed", what, self.model.name, exc_info=error)
-        except BaseException:  # an exception whose own text raises
-            logger.error("%s of model %s failed: %s", what, self.model.name, type(error).__name__)
-        return reply_to(error)
+    @property
+    def runtime(self) -> Runtime:
+        return self.invocation.runtime
 
 
 def train(work: Work, arguments: Mapping[str, Any]) -> Ending:
     """Call `train`; what it yields, if it does, is a list in the record."""
-    function = work.model.function("train")
-    if function is None:
-        raise RuntimeError("train has gone from the model")
-    value = work.finish(function(**arguments))
+    value = work.runtime.resolve(work.invocation.function("train")(**arguments))
     if type(value) is GeneratorType:
         value = list(value)
     message = ""
@@ -127,55 +76,45 @@ def _keep_output(work: Work, output: bytes) -> str:
 
 def predict(work: Work, arguments: Mapping[str, Any], call: Call, media_type: str) -> Ending:
     """Call `predict`, and keep the answer that a client would get."""
-    schema = work.model.schema
-    form = None if schema is None else ResultSchema(schema)
     value = _predicted(work, arguments)
-    work.end_if_forked()
+    work.runtime.end_if_forked()
     if type(value) is GeneratorType:
-        content_type = stream_type(call.headers.get("accept", ""), media_type)
-        return _keep_stream(work, value, content_type, form)
-    return keep(work.place, encode(value, media_type, form), work.result_size)
+        return _keep_stream(work, value, work.invocation.stream_type(call, media_type))
+    return keep(work.place, work.invocation.encode(value, media_type), work.result_size)
 
 
 def _predicted(work: Work, arguments: Mapping[str, Any]) -> Any:
-    """What predict returned; of a batch of one the one result."""
-    kind = calling_of(work.model, max_batch_size=work.max_batch_size).kind
-    name = "predict_batch" if kind == "batch" else "predict"
-    function = work.model.function(name)
-    if function is None:
-        raise RuntimeError(f"{name} has gone from the model")
-    if name == "predict":
-        return work.finish(function(**arguments))
-    (result,) = batch_results(work.finish(function([dict(arguments)])), 1)
-    if isinstance(result, BaseException):
-        raise result
-    return result
+    """What predict returned; for a model that predicts batches, the result of a batch of one."""
+    invocation = work.invocation
+    if calling_of(invocation.model, max_batch_size=work.max_batch_size).kind == "batch":
+        return invocation.predict_batch([dict(arguments)])[0]
+    return work.runtime.resolve(invocation.function("predict")(**arguments))
 
 
-def _keep_stream(
-    work: Work,
-    items: Generator[Any, None, None],
-    content_type: str,
-    form: ResultSchema | None,
-) -> Ending:
-    """Keep the items of a stream. If it fails before the first, the error comes out."""
-    reply = Reply(headers=stream_headers(content_type))
-    with open(work.place.result, "wb", buffering=0, opener=_private) as file:
-        has_begun = False
-        try:
-            for item in items:
-                work.end_if_forked()
-                data = encode_item(item, content_type, form)
-                has_begun = True
+def _keep_stream(work: Work, items: Generator[Any, None, None], media_type: str) -> Ending:
+    """Keep the items of a stream. Raises what the generator raises before its first item."""
+    stream = Stream(work.invocation, items, media_type)
+    reply = Reply(headers=stream.headers)
+    try:
+        with open(work.place.result, "wb", buffering=0, opener=_private) as file:
+            while (data := stream.next()) is not None:
                 _write_item(file, data)
-        except _NoRoomError as error:
-            return _without_room(work.place, error)
-        except BaseException as error:
-            if not has_begun:
-                raise
-            failure = work.failed(error, "predict")
-            reply = replace(reply, reason=failure.reason, code=failure.code)
+    except _NoRoomError as error:
+        return _without_room(work.place, error)
+    except BaseException as error:
+        failure = failed(work.runtime, error, "predict")
+        reply = replace(reply, reason=failure.reason, code=failure.code)
+    finally:
+        stream.close()
     return _ending(reply, is_stream=True)
+
+
+def failed(runtime: Runtime, error: BaseException, what: str) -> Reply:
+    """Log an error of a job, also one that is the client's, and return the reply for it."""
+    let_go(error)
+    runtime.end_if_forked()
+    runtime.log_failure(error, what)
+    return reply_to(error)
 
 
 def keep(place: JobDirectory, reply: Reply, result_size: int = 0) -> Ending:

@@ -1,0 +1,215 @@
+"""Calls a model: validates the arguments of a call, calls the function, encodes the result.
+
+Workers and the child processes of jobs both use it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from typing import TYPE_CHECKING, Any
+
+from deepaas.exceptions import ModelMistakeError
+from deepaas.log import get_logger
+from deepaas.model.v2.arguments import Arguments
+from deepaas.model.v2.calling import batch_results
+from deepaas.model.v2.exchange import NOT_IMPLEMENTED, Call, Reply
+from deepaas.model.v2.failures import let_go, prepare_for_model, reply_to
+from deepaas.model.v2.places import without_own_frames
+from deepaas.model.v2.results import ResultSchema, encode, encode_item
+from deepaas.model.v2.streams import stream_headers, stream_type
+from deepaas.model.v2.wrapper import ModelWrapper
+
+if TYPE_CHECKING:
+    import asyncio
+
+LAZY = frozenset({GeneratorType, AsyncGeneratorType, CoroutineType})
+"""The types of values that have to be run before they give a result."""
+
+
+class Runtime:
+    """The process in which the code of a model runs.
+
+    `restore` undoes what that code may have done to the process; it is called after each function
+    of the model. Failures are logged to `deepaas.<component>`.
+    """
+
+    def __init__(
+        self, name: str, component: str, restore: Callable[[], None] | None = None
+    ) -> None:
+        self.name = name
+        self._logger = get_logger(f"deepaas.{component}")
+        self._restore = restore
+        self._pid = os.getpid()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop of this process; it is made when a model first needs one."""
+        if self._loop is None:
+            import asyncio
+
+            self._loop = asyncio.new_event_loop()
+            asyncio.set_event_loop(self._loop)
+        return self._loop
+
+    def wait_for(self, awaitable: Awaitable[Any]) -> Any:
+        """Run an awaitable to its end, and return its result."""
+        return self.loop.run_until_complete(awaitable)
+
+    def resolve(self, value: Any) -> Any:
+        """Run a coroutine to its result, and turn an async generator into a plain one."""
+        if type(value) is CoroutineType:
+            value = self.wait_for(value)
+        return self._items(value) if type(value) is AsyncGeneratorType else value
+
+    def _items(self, items: AsyncGeneratorType[Any, None]) -> Generator[Any, None, None]:
+        try:
+            while True:
+                try:
+                    item = self.wait_for(anext(items))
+                except StopAsyncIteration:
+                    return
+                yield item
+        finally:
+            self.wait_for(items.aclose())
+
+    def recover(self, error: BaseException | None = None) -> None:
+        """Undo what the model has done to this process, and release what `error` holds."""
+        if error is not None:
+            let_go(error)
+        self.end_if_forked()
+        if self._restore is not None:
+            self._restore()
+
+    def end_if_forked(self) -> None:
+        """End this process if it is a child that the model has forked: only the parent answers."""
+        if os.getpid() != self._pid:
+            os._exit(1)
+
+    def failed(self, error: BaseException, what: str = "predict") -> Reply:
+        """Log an error that the model raised in `what`, if it is not the client's, and return the
+        reply for it."""
+        let_go(error)
+        prepare_for_model()
+        reply = reply_to(error)
+        if reply.status >= 500:
+            self.log_failure(error, what)
+        return reply
+
+    def log_failure(self, error: BaseException, what: str) -> None:
+        """Log an error with its traceback. `--debug` shows the frames of this package too."""
+        if not self._logger.isEnabledFor(logging.DEBUG):
+            without_own_frames(error)
+        lines = error.lines if isinstance(error, ModelMistakeError) else ()
+        try:
+            for line in lines:
+                self._logger.error("%s", line)
+            self._logger.error("%s of model %s failed", what, self.name, exc_info=error)
+        except BaseException:  # the text of an exception may raise
+            self._logger.error("%s of model %s failed: %s", what, self.name, type(error).__name__)
+
+
+class Invocation:
+    """The steps from a call to its reply: `arguments.load`, a function of the model, `encode`."""
+
+    def __init__(
+        self, runtime: Runtime, model: ModelWrapper, arguments: Arguments, schema: Any
+    ) -> None:
+        self.runtime = runtime
+        self.model = model
+        self.arguments = arguments
+        self.schema = None if schema is None else ResultSchema(schema)
+
+    def function(self, name: str) -> Callable[..., Any]:
+        """A function of the model. Raises RuntimeError if the model has removed it."""
+        function = self.model.function(name)
+        if function is None:
+            raise RuntimeError(f"{name} has gone from the model")
+        return function
+
+    def answer(self, call: Call) -> Reply | Stream:
+        """Validate a call, predict and encode the result. Errors of the model become replies."""
+        runtime = self.runtime
+        try:
+            arguments, media_type = self.arguments.load(call)
+            predict = self.model.function("predict")
+            if predict is None:
+                return Reply(501, reason=NOT_IMPLEMENTED, code="not_implemented")
+            value = predict(**arguments)
+            if type(value) in LAZY:
+                value = runtime.resolve(value)
+                if type(value) is GeneratorType:
+                    return Stream(self, value, self.stream_type(call, media_type))
+            runtime.recover()
+            return encode(value, media_type, self.schema)
+        except BaseException as error:
+            runtime.recover(error)
+            return runtime.failed(error)
+
+    def predict_batch(self, arguments: Sequence[dict[str, Any]]) -> list[Any]:
+        """Predict a batch; the results, in the order of the calls. A result may be an exception."""
+        size = len(arguments)  # the model may change the list
+        returned = self.function("predict_batch")(arguments)
+        return batch_results(self.runtime.resolve(returned), size)
+
+    def encode(self, value: Any, media_type: str) -> Reply:
+        """The reply with a result. Raises the result if it is an exception, and
+        UnusableResultError if it has no form in this media type."""
+        if isinstance(value, BaseException):
+            raise value
+        return encode(value, media_type, self.schema)
+
+    def encode_item(self, item: Any, media_type: str) -> bytes:
+        """The bytes of an item of a stream."""
+        return encode_item(item, media_type, self.schema)
+
+    def stream_type(self, call: Call, media_type: str) -> str:
+        """The media type of a stream that answers this call."""
+        return stream_type(call.headers.get("accept", ""), media_type)
+
+
+class Stream:
+    """The encoded items of a generator.
+
+    The constructor runs the generator to its first item, and raises what the generator raises.
+    """
+
+    def __init__(
+        self, invocation: Invocation, items: Generator[Any, None, None], media_type: str
+    ) -> None:
+        self._invocation = invocation
+        self._items = items
+        self._media_type = media_type
+        self.headers = stream_headers(media_type)
+        try:
+            self._ahead = self._next()
+        except BaseException:
+            self.close()
+            raise
+        invocation.runtime.recover()
+
+    def _next(self) -> bytes | None:
+        for item in self._items:
+            return self._invocation.encode_item(item, self._media_type)
+        return None
+
+    def next(self) -> bytes | None:
+        """The bytes of the next item; None after the last. Raises what the generator raises."""
+        if self._ahead is not None:
+            data, self._ahead = self._ahead, None
+            return data
+        following = self._next()
+        self._invocation.runtime.recover()
+        return following
+
+    def close(self) -> None:
+        """End the generator, so that its `finally` runs."""
+        runtime = self._invocation.runtime
+        try:
+            self._items.close()
+        except BaseException as error:
+            runtime.log_failure(error, "Ending a stream")
+        runtime.recover()
