@@ -55,7 +55,7 @@ def has_imported(server: Server, library: str) -> bool:
 MOMENTS: dict[str, Callable[[Server], bool]] = {
     "importing": lambda server: has_imported(server, "_asyncio") or server.is_open(),
     "making its directory": lambda server: any((server.home / "tmp").iterdir()),
-    "starting its guard": lambda server: has_child(server, "serving.guard"),
+    "starting its guard": lambda server: has_child(server, "deepaas.guard"),
     "starting a worker": lambda server: has_child(server, "deepaas.worker import main"),
     "ready": lambda server: "Model echo" in server.log(),
     "open": lambda server: server.is_open(),

@@ -196,7 +196,7 @@ async def dies(place: Place, number: int, attributes: dict[str, Any]) -> float:
     [
         ({}, [0, 0.5, 1, 2, 4]),
         ({"answered": 1}, [0, 0, 0, 0, 0]),
-        ({"doom": "is recycled"}, [0, 0, 0, 0, 0]),
+        ({"end_reason": "is recycled"}, [0, 0, 0, 0, 0]),
         ({"died_alone": True}, [0, 0, 0, 0, 0]),
     ],
     ids=["no answer", "after an answer", "on purpose", "alone"],
@@ -367,7 +367,7 @@ async def test_one_that_is_ready_is_returned() -> None:
     assert (started.end_reason, started.exited.done()) == ("", False)
 
 
-async def test_one_that_was_doomed_meanwhile_is_ended() -> None:
+async def test_one_that_is_to_end_meanwhile_is_ended() -> None:
     started = Started()
     started.ready.set_result(None)
     started.end_reason = "is being trained"

@@ -68,7 +68,7 @@ async def shared(request: pytest.FixtureRequest) -> AsyncIterator[House]:
 @pytest.fixture
 def each(shared: House, monkeypatch: pytest.MonkeyPatch) -> House:
     """A model of each manner, for tests that leave it as it was and need no clerk."""
-    monkeypatch.setattr(pool_module, "VALIDATE_PATIENCE", 30.0)
+    monkeypatch.setattr(pool_module, "VALIDATE_SECONDS", 30.0)
     return shared
 
 
@@ -88,7 +88,7 @@ def place(house: House, tmp_path: Path) -> Place:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let clerks be asked soon, so that tests are quick."""
-    monkeypatch.setattr(pool_module, "VALIDATE_PATIENCE", 0.05)
+    monkeypatch.setattr(pool_module, "VALIDATE_SECONDS", 0.05)
 
 
 def call(check: str = "train", **arguments: Any) -> Call:
@@ -496,7 +496,7 @@ async def test_check_that_waits_for_a_worker_that_is_suspended_is_made_by_the_va
 async def test_validation_worker_ends_when_it_has_nothing_to_do(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(validation_module, "CLERK_SECONDS", 0.05)
+    monkeypatch.setattr(validation_module, "IDLE_SECONDS", 0.05)
     async with suspended(house):
         first = checked_in(await house.pool.validate(call()))
         await house.until(lambda: not validation_workers(house), "no clerk")
@@ -507,7 +507,7 @@ async def test_validation_worker_ends_when_it_has_nothing_to_do(
 async def test_check_that_comes_as_the_validation_worker_ends_is_answered(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(validation_module, "CLERK_SECONDS", 0.001)
+    monkeypatch.setattr(validation_module, "IDLE_SECONDS", 0.001)
     async with suspended(house):
         for number in range(1, 11):
             reply = await house.pool.validate(call(epochs=number))
@@ -625,7 +625,7 @@ async def test_check_that_takes_a_worker_long_is_made_by_the_validation_worker(
 async def test_check_has_as_long_as_a_start(
     house: House, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(validation_module, "CLERK_SECONDS", 60.0)
+    monkeypatch.setattr(validation_module, "IDLE_SECONDS", 60.0)
     await house.pool.suspend("is being trained", 5)
     await house.pool.validate(call())  # the clerk itself may take longer to start
     house.pool._validation._options = WorkerOptions(start_timeout=0.5, log={"level": "CRITICAL"})
