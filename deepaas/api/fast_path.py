@@ -234,7 +234,7 @@ class Connection(Intake, Watched):
         began = self._loop.time() if self._is_logged else 0.0
         prediction = FastPrediction(self, head, data, began)
         try:
-            pool.submit(prediction, head.meta, data[end:], head.deadline_seconds)
+            pool.dispatcher.submit(prediction, head.meta, data[end:], head.deadline_seconds)
         except RequestError:  # the long way says so
             return False
         self._under_way = prediction

@@ -61,10 +61,10 @@ class Loading:
         """Say which models have failed, and when they are tried again: the server goes on."""
         for pool in self._pools:
             pool.is_quiet = False
-            if pool.is_suspended:
-                logger.info("Model %s %s", pool.name, pool.problem)
+            if pool.status.is_suspended:
+                logger.info("Model %s %s", pool.name, pool.status.problem)
             if _has_failed(pool):
-                when = f"in {pool.retries_in:.1f} s" if pool.retries_in else "now"
+                when = f"in {pool.status.retries_in:.1f} s" if pool.status.retries_in else "now"
                 logger.warning("Model %s is not served; it is tried again %s", pool.name, when)
 
     async def close(self) -> None:
@@ -84,7 +84,7 @@ class Loading:
 
     async def _wait_for(self, pool: Pool, start: asyncio.Task[None]) -> None:
         """Say what a model can do when it is ready, if need be after it has failed."""
-        await pool.was_ready.wait()
+        await pool.status.was_ready.wait()
         if not self.may_open.is_set():
             self._loop.call_later(self._grace, self.may_open.set)
         await asyncio.wait([start])  # until its other workers are ready too
@@ -94,9 +94,9 @@ class Loading:
         """Say at once and every few seconds which models are loading, and how far they are."""
         while not self._starting.done():
             phases = [
-                f"{pool.name} ({pool.phase}, {pool.seconds_so_far:.0f} s so far)"
+                f"{pool.name} ({pool.status.phase}, {pool.status.seconds_so_far:.0f} s so far)"
                 for pool in self._pools
-                if pool.phase
+                if pool.status.phase
             ]
             if phases:
                 logger.info("Loading %s", ", ".join(phases))
@@ -104,17 +104,17 @@ class Loading:
 
 
 def _has_failed(pool: Pool) -> bool:
-    return not (pool.was_ready.is_set() or pool.is_suspended or pool.phase)
+    return not (pool.status.was_ready.is_set() or pool.status.is_suspended or pool.status.phase)
 
 
 def banner(pools: Sequence[Pool], url: str) -> str:
     """What is served, what is not, and where."""
-    serves = [pool.name for pool in pools if pool.ready]
+    serves = [pool.name for pool in pools if pool.status.is_ready]
     parts = [f"serves {', '.join(serves)}" if serves else "serves no model yet"]
-    loading = [f"{pool.name} ({pool.phase})" for pool in pools if pool.phase]
+    loading = [f"{pool.name} ({pool.status.phase})" for pool in pools if pool.status.phase]
     if loading:
         parts.append(f"still loading: {', '.join(loading)}")
-    suspended = [pool.name for pool in pools if pool.is_suspended]
+    suspended = [pool.name for pool in pools if pool.status.is_suspended]
     if suspended:
         parts.append(f"being trained: {', '.join(suspended)}")
     failed = [pool.name for pool in pools if _has_failed(pool)]

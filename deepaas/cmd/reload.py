@@ -53,7 +53,7 @@ async def watching(pools: list[Pool]) -> AsyncIterator[None]:
 
 
 async def _watch(pool: Pool) -> None:
-    await pool.was_ready.wait()  # its files are not known before
+    await pool.status.was_ready.wait()  # its files are not known before
     logger.info("Watching %d file(s) of model %s", len(pool.sources), pool.name)
     loaded = before = _stamps(pool.sources)
     while True:

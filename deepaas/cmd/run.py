@@ -30,10 +30,10 @@ from deepaas.cmd.trainings import callback_options, open_trainings
 from deepaas.cmd.turns import ask_for_short_turns
 from deepaas.exceptions import ConfigurationError
 from deepaas.model import loading
-from deepaas.protocol.messages import Limits
+from deepaas.protocol.messages import CallOptions
 from deepaas.serving.guard import Guard
-from deepaas.serving.pool import Pool, PoolOptions
-from deepaas.serving.worker_supervisor import WorkerOptions
+from deepaas.serving.options import PoolOptions, WorkerOptions
+from deepaas.serving.pool import Pool
 
 if TYPE_CHECKING:
     from oslo_config.cfg import ConfigOpts
@@ -239,7 +239,7 @@ class Server:
             start_timeout=conf.start_timeout,
             restart_delay_max=conf.restart_delay_max,
             stop_timeout=conf.stop_timeout,
-            limits=Limits(
+            calls=CallOptions(
                 max_batch_size=conf.max_batch_size,
                 max_batch_wait_ms=conf.max_batch_wait_ms,
                 max_concurrency=conf.max_concurrency,

@@ -49,7 +49,7 @@ class Workers:
 
     async def set(self, model: str) -> None:
         pool = self._pools[model]
-        if not pool.is_stopping:
+        if not pool.status.is_draining:
             logger.info("The workers of model %s are started again", model)
         await pool.resume()
 

@@ -28,6 +28,7 @@ from typing import Any
 import orjson
 
 from deepaas import exact_json
+from deepaas.enums import TextEnum
 from deepaas.model.v2.exchange import Call, FilePart, Reply, Unknown
 
 MAX_PACKET = 128 * 1024
@@ -270,7 +271,7 @@ class ReplyReader:
 
 
 @dataclass(frozen=True)
-class Limits:
+class CallOptions:
     """What the options say of how a worker works; the model's own attributes hold otherwise."""
 
     max_batch_size: int = 0  # 0: as the model says
@@ -289,7 +290,7 @@ class Start:
     index: int
     warm: bool
     log: dict[str, object]
-    limits: dict[str, int] = field(default_factory=dict)  # the fields of `Limits`
+    calls: dict[str, int] = field(default_factory=dict)  # the fields of `CallOptions`
     open_files: int = 0  # what the process is limited to; 0: as it is
     result_dir: str = ""  # for large results; empty: the system's directory for temporary files
     variables: dict[str, str] = field(default_factory=dict)  # added to its environment
@@ -300,9 +301,23 @@ class Start:
         return f"{self.name}[{'clerk' if self.index < 0 else self.index}]"
 
 
+class WorkerPhase(TextEnum):
+    """The life of a worker. It tells the second to the fifth itself."""
+
+    STARTING = "starting"
+    IMPORTING = "importing"
+    READING_ARGUMENTS = "reading arguments"
+    WARMING = "warming"
+    READING_METADATA = "reading metadata"
+    READY = "ready"
+    STOPPING = "stopping"
+    DISCONNECTED = "disconnected"
+    DEAD = "dead"
+
+
 @dataclass(frozen=True)
 class Phase:
-    """The worker has come to `phase`: importing, reading arguments, warming, reading metadata."""
+    """The worker has come to this WorkerPhase."""
 
     phase: str
 

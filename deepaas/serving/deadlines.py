@@ -6,12 +6,12 @@ import asyncio
 import logging
 
 from deepaas.exceptions import PredictTimeoutError
-from deepaas.serving.worker_handle import WorkerHandle
+from deepaas.model.v2.exchange import CallingKind
+from deepaas.serving.worker_handle import EndReason, WorkerHandle
 from deepaas.serving.worker_supervisor import WorkerSupervisor
 
 logger = logging.getLogger("deepaas.serving")
 
-TOO_LONG = "takes too long"
 GRACE = 1.0
 """Seconds that a cancelled call of an async model gets to end, before its worker is replaced."""
 
@@ -34,13 +34,13 @@ class DeadlineMonitor:
             return
         limit = self._limit
         now = self._loop.time()
-        if worker.calling.kind == "many":
+        if worker.calling.kind is CallingKind.CONCURRENT:
             due = self._check_each(worker, now, limit)
         else:
             due = _begun_at(worker, now) + limit
             if due <= now:
                 logger.error("Worker %s takes more than %g s and is killed", worker.name, limit)
-                self._supervisor.kill(worker, TOO_LONG)
+                self._supervisor.kill(worker, EndReason.TOO_SLOW)
                 return
         self._loop.call_at(max(due, now + 0.01), self.watch, worker)
 
@@ -62,7 +62,7 @@ class DeadlineMonitor:
             worker.cancel(prediction)
             if begun + limit + GRACE <= now and not worker.end_reason:
                 logger.error("Worker %s does not end what takes more than %g s", worker.name, limit)
-                self._supervisor.retire(worker, TOO_LONG)
+                self._supervisor.retire(worker, EndReason.TOO_SLOW)
         if worker.end_reason and overdue and overdue == len(worker.calls):
             worker.kill()
         return min(first + limit, now + GRACE / 4) if overdue else first + limit

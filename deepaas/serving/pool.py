@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from deepaas.exceptions import (
     NotReadyError,
@@ -18,13 +18,14 @@ from deepaas.exceptions import (
 from deepaas.model.loading import ModelSource
 from deepaas.model.v2.exchange import Call, Reply
 from deepaas.protocol import messages
-from deepaas.serving.dispatcher import SUSPENDED, Dispatcher, PoolOptions
+from deepaas.serving.dispatcher import Dispatcher
 from deepaas.serving.guard import Guard
+from deepaas.serving.options import PoolOptions
 from deepaas.serving.prediction import Check
+from deepaas.serving.status import ModelStatus
 from deepaas.serving.validation_worker import ValidationWorker
-from deepaas.serving.worker_handle import StartError, WorkerHandle
-
-__all__ = ["Pool", "PoolOptions"]
+from deepaas.serving.worker_handle import EndReason, StartError, WorkerHandle
+from deepaas.serving.worker_supervisor import WorkerSupervisor
 
 logger = logging.getLogger("deepaas.serving")
 
@@ -32,8 +33,13 @@ VALIDATE_SECONDS = 1.0
 """Seconds that the workers have to validate arguments, before that is done by a clerk."""
 
 
-class Pool(Dispatcher):
-    """A model that is served. `reload_problem` is why the last reload failed, or empty."""
+class Pool:
+    """A model that is served.
+
+    `description` is what the model says of itself, once a worker has been ready. `reload_problem`
+    is why the last reload failed, or empty. While `is_quiet`, the log does not say what is tried
+    again, as the server may yet end.
+    """
 
     def __init__(
         self,
@@ -42,32 +48,34 @@ class Pool(Dispatcher):
         guard: Guard,
         on_output: Callable[[bytes], None] | None = None,
     ) -> None:
-        super().__init__(source, options, guard, on_output)
+        self.name = source.name
+        self.source = source
+        self.options = options
+        self.description: dict[str, Any] = {}
+        self.headers: list[str] = []  # those that the arguments of predict come from
+        self.train_headers: list[str] = []
+        self.is_quiet = False
+        self.seconds_to_ready = 0.0
         self.reload_problem = ""
+        self._supervisor = WorkerSupervisor(source, options.worker_options, guard, self, on_output)
+        self._ready = self._supervisor.ready
+        self.status = ModelStatus(self.name, self._supervisor)
+        self.dispatcher = Dispatcher(self.name, options, self._supervisor, self.status)
+        self.on_room = self.dispatcher.on_room
         self._validation = ValidationWorker(
             self.name,
             self._supervisor.new_validation_worker,
             options.worker_options,
             options.spill_dir,
         )
+        self._loop = asyncio.get_running_loop()
+        self._logged: list[str] = []  # the last reason why a worker could not be started
+        self._is_repeated = False  # whether that was the reason once more
+        self._mistakes: list[str] = []  # those of the model's author that the log has
         self._reloading = False
 
-    # --- what it is
-
-    @property
-    def ready(self) -> bool:
-        """Whether a worker could take a call now."""
-        return bool(self._ready) and not self._draining
-
-    @property
-    def is_suspended(self) -> bool:
-        """Whether it has no workers on purpose."""
-        return bool(self._suspended)
-
-    @property
-    def is_stopping(self) -> bool:
-        """Whether the server is about to end."""
-        return self._draining
+    def __repr__(self) -> str:
+        return f"<Pool {self.name}: {len(self._ready)} workers ready, {self.calls} calls>"
 
     @property
     def pids(self) -> list[int]:
@@ -83,7 +91,7 @@ class Pool(Dispatcher):
     @property
     def calls(self) -> int:
         """How many calls have been taken in and have not ended."""
-        return self._taken_in
+        return self.dispatcher.calls
 
     @property
     def sources(self) -> list[str]:
@@ -97,9 +105,9 @@ class Pool(Dispatcher):
 
         Of a model that is suspended, none is started; a clerk is asked for the description.
         """
-        self._began = self._loop.time()
+        self.status.began = self._loop.time()
         await self._supervisor.start()
-        if self._suspended and not self.description:
+        if self.status.suspended and not self.description:
             await self._ask_for_description()
 
     async def _ask_for_description(self) -> None:
@@ -112,19 +120,16 @@ class Pool(Dispatcher):
 
     def drain(self) -> None:
         """Say that no more calls are taken in; those whose requests have come already still are."""
-        self._draining = True
-        self._problem = "is being stopped"
+        self.status.is_draining = True
+        self.status.reason = "is being stopped"
 
     async def stop(self) -> None:
-        """End the workers. Whatever they have not answered is refused."""
+        """End the workers. Calls that they have not answered are refused."""
         self.drain()
-        self._stopped = True
-        error = StoppingError(f"The server stopped before model {self.name} had answered")
-        for worker in self._supervisor.workers:
-            self._give_up(worker.reclaim(len(worker.calls)), error)
-            for prediction in worker.calls.values():
-                prediction.fail(error)
-        self._give_up(self._queue, error)
+        self.status.has_stopped = True
+        self.dispatcher.close(
+            StoppingError(f"The server stopped before model {self.name} had answered")
+        )
         await self._validation.close()
         await self._supervisor.stop()
 
@@ -140,12 +145,12 @@ class Pool(Dispatcher):
         are those that wait, and those that have begun and are not through in `timeout` seconds.
         Arguments are validated as ever. Does no harm when it is suspended already, or stopped.
         """
-        self._suspended = why or "is suspended"
-        if not self._draining:
-            self._problem = self._suspended
-        leaving = self._supervisor.suspend(self._suspended)
-        error = self._not_ready()
-        self._give_up(self._queue, error)
+        self.status.suspended = why or "is suspended"
+        if not self.status.is_draining:
+            self.status.reason = self.status.suspended
+        leaving = self._supervisor.suspend(self.status.suspended)
+        error = self.status.not_ready()
+        self.dispatcher.refuse_all(error)
         if timeout > 0:
             # Not to depend on who waits: whatever becomes of that, the workers end.
             timer = self._loop.call_later(timeout, self._cut_short, leaving, error)
@@ -161,19 +166,19 @@ class Pool(Dispatcher):
             if not worker.exited.done():
                 for prediction in worker.calls.values():
                     prediction.fail(error)
-                self._supervisor.kill(worker, SUSPENDED)
+                self._supervisor.kill(worker, EndReason.CUT_SHORT)
 
     async def resume(self) -> None:
         """Start the workers after `suspend`; return when each is ready, or has failed once.
 
         Does nothing if it is not suspended, or is about to stop.
         """
-        if self._draining:
+        if self.status.is_draining:
             return
-        if self._suspended:
-            self._suspended = ""
-            self._problem = "is starting"
-            self._began = self._loop.time()
+        if self.status.suspended:
+            self.status.suspended = ""
+            self.status.reason = "is starting"
+            self.status.began = self._loop.time()
             self._validation.renew()  # what it has loaded may be older than what the workers will
         await self._supervisor.resume()
 
@@ -183,10 +188,10 @@ class Pool(Dispatcher):
         Raises ReloadInProgressError while that is being done, and ReloadFailedError when a new one
         does not become ready: then the old one goes on. Raises NotReadyError if it is suspended.
         """
-        if self._draining:
+        if self.status.is_draining:
             raise StoppingError("The server is about to stop")
-        if self._suspended:
-            raise self._not_ready()
+        if self.status.suspended:
+            raise self.status.not_ready()
         if self._reloading:
             raise ReloadInProgressError(f"Model {self.name} is being reloaded already")
         self._reloading = True
@@ -195,8 +200,8 @@ class Pool(Dispatcher):
         try:
             await self._supervisor.replace_all()
         except StartError as error:
-            if self._suspended:
-                raise self._not_ready() from None
+            if self.status.suspended:
+                raise self.status.not_ready() from None
             self.reload_problem = str(error)
             old = ", and the old one stays" if self._ready else ""
             error.log(f"Model {self.name} is not reloaded{old}: the new one")
@@ -209,6 +214,54 @@ class Pool(Dispatcher):
         logger.info("Model %s was reloaded in %.2f s", self.name, seconds)
         return seconds
 
+    # --- the events of the workers
+
+    def on_joined(self, worker: WorkerHandle) -> None:
+        self._describe(worker.description)
+        self.seconds_to_ready = worker.seconds_to_ready
+        if not self.status.is_draining:
+            self.status.reason = ""
+        self.status.was_ready.set()
+        self._logged = []
+        self.dispatcher.worker_joined(worker)
+
+    def _describe(self, description: dict[str, Any]) -> None:
+        self.description = description
+        self.headers = description["predict"]["headers"]
+        self.train_headers = description.get("train", {}).get("headers", [])
+        mistakes = description.get("mistakes", [])
+        for mistake in mistakes if mistakes != self._mistakes else ():
+            logger.warning("Model %s: %s", self.name, mistake)
+        self._mistakes = mistakes
+
+    def on_left(self, worker: WorkerHandle, why: str) -> None:
+        if not self._ready and not self.status.reason:
+            self.status.reason = f"has lost its worker, which {why}"
+        self.dispatcher.worker_left(worker)
+
+    def on_ended(self, worker: WorkerHandle, ending: str) -> None:
+        is_on_purpose = worker.end_reason or self.status.is_draining or self.status.suspended
+        if not self._ready and not is_on_purpose:
+            self.status.reason = f"has lost its worker, which {ending}"
+        self.dispatcher.worker_ended(worker, ending)
+
+    def on_not_started(self, error: StartError) -> None:
+        """Log the reason if it is new, and refuse the calls that wait for this worker."""
+        self._is_repeated = error.lines == self._logged
+        if not self._is_repeated:
+            self._logged = error.lines
+            error.log(f"Model {self.name}")
+        if not (self._ready or self.status.suspended or self.status.is_draining):
+            self.status.reason = str(error)
+        self.dispatcher.refuse_waiting(str(error))
+
+    def on_waiting(self, name: str, delay: float) -> None:
+        """Log when a worker is started again, and refuse the calls that wait for it."""
+        if not self.is_quiet and not self.status.is_draining:  # else none is started again
+            before = "fails as before, and " if self._is_repeated else ""
+            logger.warning("Worker %s %sis started again in %g s", name, before, delay)
+        self.dispatcher.refuse_waiting("")
+
     # --- arguments
 
     async def validate(self, call: Call) -> Reply:
@@ -218,9 +271,9 @@ class Pool(Dispatcher):
         descriptor. Raises NotReadyError if no process can be started for it, PredictTimeoutError,
         WorkerDiedError if a clerk has ended while it did that, StoppingError.
         """
-        if self._draining:
+        if self.status.is_draining:
             raise StoppingError("The server is about to stop")
-        self.refuse_while_loading()
+        self.status.refuse_while_loading()
         reply = await self._ask_worker(call) or await self._validation.check(call)
         if reply.status == 200 and reply.fd >= 0:
             with _from_start(reply.fd) as file:
@@ -234,7 +287,7 @@ class Pool(Dispatcher):
         check = Check()
         try:
             meta = messages.encode_meta(call)
-            self.submit(check, meta, call.body, VALIDATE_SECONDS)
+            self.dispatcher.submit(check, meta, call.body, VALIDATE_SECONDS)
             with check:
                 return await check.reply()
         except StoppingError:

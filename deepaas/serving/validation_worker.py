@@ -21,10 +21,11 @@ from deepaas.exceptions import (
 )
 from deepaas.model.v2.exchange import Call, Reply
 from deepaas.protocol import messages
+from deepaas.protocol.messages import WorkerPhase
+from deepaas.serving.options import WorkerOptions
 from deepaas.serving.prediction import Check, Prediction
-from deepaas.serving.worker_handle import StartError, WorkerHandle
+from deepaas.serving.worker_handle import EndReason, StartError, WorkerHandle
 from deepaas.serving.worker_slot import launch
-from deepaas.serving.worker_supervisor import WorkerOptions
 
 logger = logging.getLogger("deepaas.serving")
 
@@ -106,7 +107,7 @@ class ValidationWorker:
         self._closed = True
         self._refuse(StoppingError(f"The server stopped before model {self._name} had answered"))
         if self._worker is not None:
-            self._end(self._worker, "was stopped")
+            self._end(self._worker, EndReason.STOPPED)
 
     async def close(self) -> None:
         """The same, and wait until the process has ended."""
@@ -141,7 +142,9 @@ class ValidationWorker:
         else:
             if prediction.timer is not None:
                 prediction.timer.cancel()
-            prediction.timer = self._loop.call_later(LEAVE_SECONDS, self._end, worker, "was left")
+            prediction.timer = self._loop.call_later(
+                LEAVE_SECONDS, self._end, worker, EndReason.ABANDONED
+            )
 
     def _refuse(self, error: RequestError) -> None:
         """Refuse all that waits, and what is being checked."""
@@ -215,13 +218,13 @@ class ValidationWorker:
         if not worker.hand_over(check):  # its socket is empty, as it has one check at a time
             check.fail(WorkerDiedError(f"A worker of model {self._name} takes no more checks"))
             check.end()
-            self._end(worker, "takes no more checks")
+            self._end(worker, EndReason.FULL)
         await self._is_free.wait()
 
     async def _present(self) -> WorkerHandle:
         """The worker, when it is ready. Raises StartError."""
         worker = self._worker
-        if worker is None or worker.exited.done() or worker.phase != "ready":
+        if worker is None or worker.exited.done() or worker.phase is not WorkerPhase.READY:
             await self._dismiss(0)
             worker = await launch(self._start, self._options.start_timeout)
         return worker
@@ -235,10 +238,10 @@ class ValidationWorker:
 
     def _takes_too_long(self, worker: WorkerHandle, check: Check, limit: float) -> None:
         check.fail(PredictTimeoutError(f"The arguments were not validated in {limit:g} s"))
-        self._end(worker, "takes too long")
+        self._end(worker, EndReason.TOO_SLOW)
 
-    def _end(self, worker: WorkerHandle, why: str) -> None:
-        worker.end_reason = why
+    def _end(self, worker: WorkerHandle, reason: EndReason) -> None:
+        worker.end_reason = reason
         worker.kill()
 
     async def _dismiss(self, timeout: float | None = None) -> None:
@@ -249,7 +252,7 @@ class ValidationWorker:
             return
         if timeout is None:
             timeout = self._options.stop_timeout
-        worker.end_reason = worker.end_reason or "has nothing to do"
+        worker.end_reason = worker.end_reason or EndReason.IDLE
         if timeout:
             await worker.stop(timeout)
         else:

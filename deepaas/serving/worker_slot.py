@@ -7,7 +7,7 @@ import contextlib
 import logging
 from collections.abc import Callable
 
-from deepaas.serving.worker_handle import StartError, WorkerHandle
+from deepaas.serving.worker_handle import EndReason, StartError, WorkerHandle
 
 logger = logging.getLogger("deepaas.serving")
 
@@ -182,7 +182,7 @@ async def launch(start: Callable[[], WorkerHandle], timeout: float) -> WorkerHan
         if worker.end_reason:
             raise StartError(f"was to end as soon as it was ready: it {worker.end_reason}")
     except BaseException:
-        worker.end_reason = worker.end_reason or "did not become ready"
+        worker.end_reason = worker.end_reason or EndReason.NOT_READY
         worker.kill()
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.shield(worker.exited)

@@ -6,19 +6,19 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from deepaas.model.loading import ModelSource
 from deepaas.processes import kill_marked
 from deepaas.protocol import messages
+from deepaas.protocol.messages import WorkerPhase
 from deepaas.serving.guard import MARK, Guard
-from deepaas.serving.worker_handle import StartError, WorkerHandle
+from deepaas.serving.options import WorkerOptions
+from deepaas.serving.worker_handle import EndReason, StartError, WorkerHandle
 from deepaas.serving.worker_slot import WorkerSlot
 
 logger = logging.getLogger("deepaas.serving")
 
-STOPPED = "was stopped"
 OUTSIDE_SLOTS = -1
 """The index of a worker that is in no slot."""
 
@@ -26,32 +26,14 @@ MEMORY_CHECK_SECONDS = 1.0
 MEGABYTE = 1024 * 1024
 
 
-@dataclass(frozen=True)
-class WorkerOptions:
-    """How the workers of a model are started and ended. Times in seconds; 0 is no limit."""
-
-    workers: int = 1
-    warm: bool = True
-    max_requests: int = 0
-    max_memory: int = 0  # MB
-    start_timeout: float = 3600
-    restart_delay_max: float = 60
-    stop_timeout: float = 5
-    limits: messages.Limits = field(default_factory=messages.Limits)
-    log: dict[str, object] = field(default_factory=dict)
-    result_dir: str = ""  # for large results; empty: the system's directory for temporary files
-    open_files: int = 0  # most files that the process may have open; 0: as many as the server
-    variables: dict[str, str] = field(default_factory=dict)  # added to the environment
-
-
 class SupervisorEvents(Protocol):
-    """Who has the workers work, and is told what becomes of them."""
+    """What happens to the workers, for the pool that they belong to."""
 
     def on_joined(self, worker: WorkerHandle) -> None:
         """A worker is ready."""
 
     def on_left(self, worker: WorkerHandle, why: str) -> None:
-        """A worker is to get no more calls; it may be working still."""
+        """A worker gets no more calls; it may still be working."""
 
     def on_ended(self, worker: WorkerHandle, ending: str) -> None:
         """The process of a worker has ended; its sockets can still be read."""
@@ -106,10 +88,10 @@ class WorkerSupervisor:
         return self._started and all(slot.settled.is_set() for slot in self._slots)
 
     @property
-    def phase(self) -> str:
-        """What the workers that are not ready yet are doing: the phase of the oldest."""
+    def phase(self) -> WorkerPhase:
+        """The phase of the first of the workers that are not ready yet."""
         phases = {worker.index: worker.phase for worker in self.workers if not worker.end_reason}
-        return phases[min(phases)] if phases else "starting"
+        return phases[min(phases)] if phases else WorkerPhase.STARTING
 
     @property
     def retry_at(self) -> float:
@@ -144,8 +126,8 @@ class WorkerSupervisor:
             task.cancel()
         await asyncio.gather(*(slot.close() for slot in self._slots))
         for worker in list(self.workers):
-            worker.end_reason = STOPPED
-            if worker.calls or worker.phase != "ready":
+            worker.end_reason = EndReason.STOPPED
+            if worker.calls or worker.phase is not WorkerPhase.READY:
                 worker.kill()
         await asyncio.gather(*(w.stop(self._options.stop_timeout) for w in list(self.workers)))
         await asyncio.gather(*self._watching, *self._tasks, return_exceptions=True)
@@ -161,9 +143,9 @@ class WorkerSupervisor:
         leaving = set(self.workers)
         for worker in leaving:
             if worker in self.ready:
-                self.retire(worker, why)
+                self.retire(worker, EndReason.SUSPENDED, why)
             elif not worker.end_reason:
-                self.kill(worker, why)
+                self.kill(worker, EndReason.SUSPENDED)
         return leaving
 
     async def until_gone(self, workers: Iterable[WorkerHandle]) -> None:
@@ -215,29 +197,32 @@ class WorkerSupervisor:
         await asyncio.sleep(self._options.restart_delay_max)
         worker.replacement_pending = False
 
-    def retire(self, worker: WorkerHandle, why: str) -> None:
-        """Let a worker finish what it has begun, and then end it; another takes its place."""
-        worker.end_reason = why
-        self._take_out(worker, why)
+    def retire(self, worker: WorkerHandle, reason: EndReason, why: str = "") -> None:
+        """Let a worker finish what it has begun, and then end it; another takes its place.
+
+        `why` is the reason in other words than those of `reason`.
+        """
+        worker.end_reason = reason
+        self._take_out(worker, why or str(reason))
         self.end_if_idle(worker)
         for slot in self._slots:
             slot.release(worker)
 
     def end_if_idle(self, worker: WorkerHandle) -> None:
         """End a retired worker when it has nothing to do any more."""
-        if not worker.calls and worker.phase == "ready":
+        if not worker.calls and worker.phase is WorkerPhase.READY:
             self._do(worker.stop(self._options.stop_timeout))
 
-    def kill(self, worker: WorkerHandle, why: str) -> None:
+    def kill(self, worker: WorkerHandle, reason: EndReason) -> None:
         """End a worker at once, on purpose; another takes its place."""
-        worker.end_reason = why
-        self._take_out(worker, why)
+        worker.end_reason = reason
+        self._take_out(worker, str(reason))
         worker.kill()
 
     def kill_all(self) -> None:
         """End all workers at once."""
         for worker in list(self.workers):
-            self.kill(worker, STOPPED)
+            self.kill(worker, EndReason.STOPPED)
 
     def _take_out(self, worker: WorkerHandle, why: str) -> None:
         if worker in self.ready:
@@ -251,7 +236,7 @@ class WorkerSupervisor:
             f"{self._source.name}[{index}]",
             start=lambda: self._new_worker(index),
             seated=self._admit,
-            vacated=lambda worker: self.retire(worker, "was replaced"),
+            vacated=lambda worker: self.retire(worker, EndReason.REPLACED),
             failed=self._events.on_not_started,
             waiting=lambda delay: self._events.on_waiting(f"{self._source.name}[{index}]", delay),
             start_timeout=self._options.start_timeout,
@@ -301,7 +286,7 @@ class WorkerSupervisor:
             index=index,
             warm=warm,
             log=self._options.log,
-            limits=vars(self._options.limits),
+            calls=vars(self._options.calls),
             open_files=self._options.open_files,
             result_dir=self._options.result_dir,
             variables=self._options.variables,

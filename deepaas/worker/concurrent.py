@@ -171,7 +171,7 @@ class _Stream:
         self._id = call_id
         self._media_type = media_type
         self._unknown = unknown
-        self._flow = Flow(host.limits.stream_buffer)
+        self._flow = Flow(host.options.stream_buffer)
         self._room = asyncio.Event()
         self._gave_way = host.runtime.loop.time()
         self._is_cancelled = False

@@ -20,13 +20,14 @@ from deepaas.model.v2.declarations import (
     metadata_of,
 )
 from deepaas.model.v2.description import describe_function
-from deepaas.model.v2.exchange import NOT_IMPLEMENTED, Call, Reply
+from deepaas.model.v2.exchange import NOT_IMPLEMENTED, Call, CallingKind, Reply
 from deepaas.model.v2.failures import describe, one_line, prepare_for_model
 from deepaas.model.v2.invocation import Invocation, Runtime, Stream
 from deepaas.model.v2.json_encoder import to_plain
 from deepaas.model.v2.mistakes import mistakes_of
 from deepaas.model.v2.wrapper import ModelWrapper
 from deepaas.protocol import messages
+from deepaas.protocol.messages import WorkerPhase
 from deepaas.stdio import StandardStreams
 
 logger = get_logger("deepaas.worker")
@@ -39,13 +40,13 @@ class Host:
         self, start: messages.Start, streams: StandardStreams, on_phase: Callable[[str], None]
     ) -> None:
         """Import the model, read its arguments and warm it. Raises what its code raises."""
-        self.limits = messages.Limits(**start.limits)
+        self.options = messages.CallOptions(**start.calls)
         self.runtime = Runtime(start.name, "worker", streams.restore)
-        on_phase("importing")
+        on_phase(WorkerPhase.IMPORTING)
         before = set(sys.modules)
         self.model = ModelWrapper(start.name, loading.load(start.target, start.folder))
         self._imported = set(sys.modules) - before
-        on_phase("reading arguments")
+        on_phase(WorkerPhase.READING_ARGUMENTS)
         self._mistakes: list[str] = []
         arguments = Arguments(declared_fields(self.model, "predict", self._mistakes))
         self._train_arguments: Arguments | None = None
@@ -57,19 +58,19 @@ class Host:
         self.invocation = Invocation(self.runtime, self.model, arguments, schema)
         self.calling = calling_of(
             self.model,
-            max_batch_size=self.limits.max_batch_size,
-            max_batch_wait_ms=self.limits.max_batch_wait_ms,
-            max_concurrency=self.limits.max_concurrency,
+            max_batch_size=self.options.max_batch_size,
+            max_batch_wait_ms=self.options.max_batch_wait_ms,
+            max_concurrency=self.options.max_concurrency,
         )
         if start.warm:
             check_warm(self.model)
-            on_phase("warming")
+            on_phase(WorkerPhase.WARMING)
             awaitable = self.model.warm()
             if type(awaitable) is CoroutineType:
                 self.runtime.wait_for(awaitable)
         streams.restore()
         prepare_for_model()
-        on_phase("reading metadata")
+        on_phase(WorkerPhase.READING_METADATA)
 
     def _read_train_arguments(self) -> None:
         """Read the arguments of train. If that fails, it is trainings alone that are refused."""
@@ -100,7 +101,7 @@ class Host:
             "metadata_problem": problem,
             "predict": describe_function(self.invocation.arguments, self.invocation.schema),
             **self._train_description,
-            "yields": self.calling.kind != "batch" and yields(self.model),
+            "yields": self.calling.kind is not CallingKind.BATCH and yields(self.model),
             "has": [name for name in ("predict", "train") if self._has(name)],
             "calling": {"kind": self.calling.kind, "at_once": self.calling.at_once},
             "sources": loading.sources(self.model.model, self._imported),

@@ -14,6 +14,7 @@ import sys
 
 from deepaas import log, stdio
 from deepaas.model.loading import package_of
+from deepaas.model.v2.exchange import CallingKind
 from deepaas.model.v2.failures import causes_of, let_go, traceback_of
 from deepaas.model_log import ModelLog
 from deepaas.processes import end_with_parent
@@ -74,13 +75,13 @@ def _failed(start: messages.Start, phase: str, error: BaseException) -> messages
 def serve(host: Host, requests: socket.socket, replies: ReplySender, control: Control) -> None:
     """Answer calls, in the manner the model wants them, until the server closes the connection."""
     match host.calling.kind:
-        case "many":
+        case CallingKind.CONCURRENT:
             from deepaas.worker.concurrent import ConcurrentLoop
 
             host.runtime.loop.run_until_complete(
                 ConcurrentLoop(host, requests, replies, control).serve()
             )
-        case "batch":
+        case CallingKind.BATCH:
             from deepaas.worker.batching import BatchingLoop
 
             BatchingLoop(host, requests, replies).serve()

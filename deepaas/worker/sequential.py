@@ -36,7 +36,7 @@ class SequentialLoop:
         """Send a stream to its end, unless its reader goes before."""
         self._replies.send_stream(call_id, messages.Opened(stream.headers, unknown))
         end = messages.Closed()
-        flow = Flow(self._host.limits.stream_buffer)
+        flow = Flow(self._host.options.stream_buffer)
         try:
             while (data := stream.next()) is not None:
                 if not self._send_item(call_id, flow, data):

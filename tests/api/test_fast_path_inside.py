@@ -326,7 +326,7 @@ async def test_prediction_that_takes_too_long_is_504_and_its_worker_is_replaced(
         assert strict.handled == before
         seen = await client.answer()
         assert (seen.status, seen.code) == (504, "timeout")
-        await strict.until(lambda: strict.pool.ready, "another worker")
+        await strict.until(lambda: strict.pool.status.is_ready, "another worker")
         assert strict.pool.pids != worker
         await known(client)
 

@@ -21,30 +21,37 @@ from tests.clock import START, in_virtual_time, now
 HOUR = 3600.0
 
 
+class Status:
+    """As much of the status of a model as its loading needs."""
+
+    def __init__(self) -> None:
+        self.phase = "starting"
+        self.is_suspended = False
+        self.was_ready = asyncio.Event()
+
+    @property
+    def seconds_so_far(self) -> float:
+        return now() - START
+
+
 class Loaded:
     """As much of a pool as its loading needs. Its model takes `seconds`, and is ready or fails."""
 
     def __init__(self, name: str, seconds: float, *, fails: bool = False) -> None:
         self.name = name
-        self.phase = "starting"
         self.is_quiet = False
-        self.is_suspended = False
-        self.was_ready = asyncio.Event()
+        self.status = Status()
         self.seconds_to_ready = seconds
         self.description = {"has": ["train"]}
         self.source = SimpleNamespace(target=f"{name}.py")
         self.options = SimpleNamespace(worker_options=SimpleNamespace(workers=1))
         self._fails = fails
 
-    @property
-    def seconds_so_far(self) -> float:
-        return now() - START
-
     async def start(self) -> None:
         await asyncio.sleep(self.seconds_to_ready)
-        self.phase = ""
+        self.status.phase = ""
         if not self._fails:
-            self.was_ready.set()
+            self.status.was_ready.set()
 
 
 class Said:

@@ -21,8 +21,8 @@ from deepaas.api.body import BodyLimits
 from deepaas.api.fast_path import Connection, Server
 from deepaas.model.loading import ModelSource
 from deepaas.serving.guard import Guard
-from deepaas.serving.pool import Pool, PoolOptions
-from deepaas.serving.worker_supervisor import WorkerOptions
+from deepaas.serving.options import PoolOptions, WorkerOptions
+from deepaas.serving.pool import Pool
 from tests.clock import TurnedLoop
 from tests.serving.segments import Ask, Line, Seen, get
 from tests.support import HOST, ZOO
@@ -111,7 +111,7 @@ class House:
         source = ModelSource(name, self.target, str(self.folder))
         self.pool = Pool(source, options, self._guard)
         await self.pool.start()
-        assert self.pool.ready, self.pool.problem
+        assert self.pool.status.is_ready, self.pool.status.problem
         limits = BodyLimits(
             directory=self.directory, receive_timeout=self.receive_timeout, **self.limits
         )

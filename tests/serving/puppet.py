@@ -12,7 +12,6 @@ from collections.abc import Sequence
 
 from deepaas.model.v2.exchange import Call
 from deepaas.protocol import messages
-from deepaas.serving.guard import MARK
 from deepaas.serving.prediction import Awaited, Prediction
 from deepaas.serving.worker_handle import WorkerHandle
 
@@ -26,19 +25,19 @@ class Puppet(WorkerHandle):
 
     def __init__(self) -> None:
         self.has_room = 0
-        super().__init__(START, "test", self._note_room, lambda _: None)
+        super().__init__(START, "test", self._note_room, lambda _: None, spawn=self._spawn_nothing)
 
     def _note_room(self, _: WorkerHandle) -> None:
         self.has_room += 1
 
-    def _spawn(
-        self, ends: list[socket.socket], output: int | None, variables: dict[str, str]
+    def _spawn_nothing(
+        self, _: str, ends: list[socket.socket], output: int | None, variables: dict[str, str]
     ) -> subprocess.Popen[bytes]:
         self.ends = [end.dup() for end in ends]
         for end in self.ends:  # socket.send_fds() ignores MSG_DONTWAIT
             end.setblocking(False)
         return subprocess.Popen(
-            ["sleep", "100"], env=os.environ | {MARK: self.mark}, start_new_session=True
+            ["sleep", "100"], env=os.environ | variables, start_new_session=True
         )
 
     def reply(self, *pieces: bytes, files: int = 0) -> None:
@@ -71,7 +70,7 @@ class Puppet(WorkerHandle):
         """Let the server read what was sent; whether it goes on with the worker."""
         for _ in range(5):
             await asyncio.sleep(0)
-        return not self._garbled
+        return not self._channel.is_broken
 
     async def end(self) -> list[Prediction]:
         """End the process, and close everything; the calls that it had not answered."""

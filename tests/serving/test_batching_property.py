@@ -26,8 +26,8 @@ from deepaas.exceptions import NotReadyError, RequestError
 from deepaas.model.loading import ModelSource
 from deepaas.model.v2.exchange import Call, Reply
 from deepaas.serving.guard import Guard
-from deepaas.serving.pool import Pool, PoolOptions
-from deepaas.serving.worker_supervisor import WorkerOptions
+from deepaas.serving.options import PoolOptions, WorkerOptions
+from deepaas.serving.pool import Pool
 from tests.conftest import Serve
 from tests.serving.conversation import together
 from tests.support import HOST, ZOO, Server
@@ -103,7 +103,7 @@ class Office:
     async def _open(self, source: ModelSource, options: PoolOptions) -> Pool:
         pool = Pool(source, options, self._guard)
         await pool.start()
-        assert pool.ready, pool.problem
+        assert pool.status.is_ready, pool.status.problem
         return pool
 
     def _run(self, work: Coroutine[Any, Any, Any]) -> Any:

@@ -32,7 +32,7 @@ class Host:
     """As much of a host as is asked for answers."""
 
     def __init__(self, predict: Callable[..., Any], at_once: int) -> None:
-        self.limits = messages.Limits(stream_buffer=100)
+        self.limits = messages.CallOptions(stream_buffer=100)
         self.model = ModelWrapper("made", SimpleNamespace(predict=predict))
         self.arguments = Arguments({})
         self.schema = None

@@ -99,7 +99,7 @@ class Calls:
 @contextlib.asynccontextmanager
 async def calling(house: House, journal: Journal, alike: bool = False) -> AsyncIterator[Calls]:
     async with Calls(house, journal, alike=alike) as calls:
-        await house.until(lambda: house.pool.ready, "a worker")
+        await house.until(lambda: house.pool.status.is_ready, "a worker")
         if alike:  # let the server know their head
             async with Client(house) as client:
                 await client.ask(predict(house.pool.name, "", padded(400)))
@@ -123,7 +123,7 @@ def test_prediction_that_takes_too_long_ends_and_its_worker_is_replaced(
                 await house.turn(REST)
                 await late.assert_timed_out("The prediction took longer than 30 s")
                 await house.until(lambda: worker not in house.pool.pids, "the end of the worker")  # noqa: B023
-                await house.until(lambda: house.pool.ready, "another worker")
+                await house.until(lambda: house.pool.status.is_ready, "another worker")
                 answer = await (await calls.make(100 + number)).predicted()
                 assert answer["pid"] != worker
                 assert answer["warmed"] == [answer["pid"]]

@@ -20,11 +20,11 @@ from deepaas.protocol.messages import (
     MAX_LINE,
     MAX_PACKET,
     MAX_REPLY,
+    CallOptions,
     Cancel,
     Closed,
     ControlMessage,
     Failed,
-    Limits,
     Opened,
     Part,
     Phase,
@@ -405,7 +405,7 @@ START = Start(
     "message",
     [
         START,
-        Start("a", "b", "", 0, False, {}, vars(Limits(max_batch_size=5, stream_buffer=1))),
+        Start("a", "b", "", 0, False, {}, vars(CallOptions(max_batch_size=5, stream_buffer=1))),
         Phase("warming"),
         Ready({"has": ["predict"]}),
         Failed("warming", "ä: two\nlines", ["a", "b"], "calls \udcff"),
@@ -421,10 +421,10 @@ def test_control_message_comes_back_as_it_was(message: ControlMessage) -> None:
 
 
 def test_limits_come_back_as_they_were() -> None:
-    limits = Limits(max_batch_size=3, max_batch_wait_ms=0, max_concurrency=9, stream_buffer=1)
+    limits = CallOptions(max_batch_size=3, max_batch_wait_ms=0, max_concurrency=9, stream_buffer=1)
     start = decode_control(encode_control(Start("a", "b", "", 0, True, {}, vars(limits))))
     assert isinstance(start, Start)
-    assert Limits(**start.limits) == limits
+    assert CallOptions(**start.calls) == limits
 
 
 @pytest.mark.parametrize(("index", "name"), [(0, "a[0]"), (7, "a[7]"), (-1, "a[clerk]")])
@@ -435,7 +435,7 @@ def test_worker_is_called_by_its_place(index: int, name: str) -> None:
 
 
 def test_limits_are_the_models_own_unless_set() -> None:
-    limits = Limits()
+    limits = CallOptions()
     assert (limits.max_batch_size, limits.max_concurrency) == (0, 0)
     assert limits.max_batch_wait_ms == -1
 

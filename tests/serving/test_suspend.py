@@ -48,7 +48,7 @@ class Visit:
         self._task = asyncio.create_task(self._ask())
 
     async def _ask(self) -> Any:
-        with self._house.pool.predict(self._call) as prediction:
+        with self._house.pool.dispatcher.predict(self._call) as prediction:
             reply = await prediction.reply()
         assert reply.status == 200, reply.reason
         return orjson.loads(reply.body)["predictions"]
@@ -107,7 +107,7 @@ class Ward:
         """A suspension that has begun."""
         task = asyncio.create_task(self.pool.suspend(WHY, timeout))
         await asyncio.sleep(0)
-        assert self.pool.is_suspended
+        assert self.pool.status.is_suspended
         return task
 
     async def predicts(self) -> None:
@@ -158,8 +158,8 @@ async def test_no_worker_is_left(ward: Ward) -> None:
     assert workers()
     await ward.pool.suspend(WHY, LONG)
     assert not workers()
-    assert (ward.pool.ready, ward.pool.pids) == (False, [])
-    assert (ward.pool.is_suspended, ward.pool.problem) == (True, WHY)
+    assert (ward.pool.status.is_ready, ward.pool.pids) == (False, [])
+    assert (ward.pool.status.is_suspended, ward.pool.status.problem) == (True, WHY)
 
 
 @pair
@@ -182,7 +182,7 @@ async def test_calls_are_refused_with_the_reason(ward: Ward) -> None:
     await ward.pool.suspend(WHY, LONG)
     refused(await ward.visit().error())
     with pytest.raises(NotReadyError, match="Model gated is being trained"):
-        ward.pool.check()
+        ward.pool.dispatcher.check()
     assert ward.pool.calls == 0
 
 
@@ -257,7 +257,7 @@ async def test_call_is_cut_short_at_once_without_a_timeout(ward: Ward) -> None:
 
 @each
 async def test_calls_that_wait_are_refused(ward: Ward) -> None:
-    calling = ward.pool._calling
+    calling = ward.pool.dispatcher._calling
     at_once = calling.at_once if calling.kind == "many" else 1
     busy = [await ward.begun(number) for number in range(at_once)]
     waiting = [ward.visit(10 + number) for number in range(30)]
@@ -337,7 +337,8 @@ async def test_members_of_a_dead_batch_that_wait_to_be_tried_are_refused(ward: W
     os.kill(pid, signal.SIGKILL)
     # A worker leaves before its process has ended, which is when its calls wait again.
     await ward.house.until(
-        lambda: len(ward.pool._queue) == 3 or ward.pool.pids not in ([], [pid]), "a new try"
+        lambda: len(ward.pool.dispatcher._queue) == 3 or ward.pool.pids not in ([], [pid]),
+        "a new try",
     )
     assert ward.pool.calls == 3
     await ward.pool.suspend(WHY, LONG)
@@ -379,8 +380,8 @@ async def test_model_predicts_after_it(ward: Ward) -> None:
     [before] = ward.pool.pids
     await ward.pool.suspend(WHY, LONG)
     await ward.pool.resume()
-    assert ward.pool.ready
-    assert (ward.pool.is_suspended, ward.pool.problem) == (False, "")
+    assert ward.pool.status.is_ready
+    assert (ward.pool.status.is_suspended, ward.pool.status.problem) == (False, "")
     assert ward.pool.pids != [before]
     await ward.predicts()
     assert workers() == ward.pool.pids
@@ -457,7 +458,7 @@ async def test_resumed_at_once_it_lets_the_old_worker_finish(ward: Ward) -> None
     [old] = ward.pool.pids
     suspending = await ward.suspending()
     await ward.pool.resume()
-    assert ward.pool.ready
+    assert ward.pool.status.is_ready
     assert old not in ward.pool.pids
     await ward.predicts()
     ward.open()
@@ -473,7 +474,7 @@ async def test_suspended_while_it_starts_again_it_has_no_worker(ward: Ward) -> N
     await ward.pool.suspend(WHY, LONG)
     await resuming
     assert not workers()
-    assert not ward.pool.ready
+    assert not ward.pool.status.is_ready
     refused(await ward.visit().error())
     await ward.pool.resume()
     await ward.predicts()
@@ -487,7 +488,7 @@ async def test_killed_worker_that_is_suspended_has_no_successor(ward: Ward) -> N
     assert isinstance(await visit.error(), WorkerDiedError)
     await suspending
     assert not workers()
-    assert ward.pool.problem == WHY
+    assert ward.pool.status.problem == WHY
     await ward.pool.resume()
     await ward.predicts()
 
@@ -497,7 +498,7 @@ async def test_worker_that_dies_at_the_same_time_has_no_successor(ward: Ward) ->
     os.kill(pid, signal.SIGKILL)
     await ward.pool.suspend(WHY, LONG)
     assert not workers()
-    assert ward.pool.problem == WHY
+    assert ward.pool.status.problem == WHY
 
 
 async def test_successor_that_starts_is_ended_too(ward: Ward) -> None:
@@ -599,11 +600,11 @@ async def test_model_that_is_stopped_while_it_starts_again_leaves_nothing(ward: 
 async def test_model_that_drains_says_so(ward: Ward) -> None:
     await ward.pool.suspend(WHY, LONG)
     ward.pool.drain()
-    assert ward.pool.problem == "is being stopped"
+    assert ward.pool.status.problem == "is being stopped"
     await ward.pool.resume()
     assert not workers()
     with pytest.raises(StoppingError):
-        ward.pool.check()
+        ward.pool.dispatcher.check()
 
 
 async def test_model_that_is_killed_during_the_suspension_answers_all(ward: Ward) -> None:
@@ -700,11 +701,11 @@ async def test_resumption_of_an_unloadable_model_returns_and_tells(late: Late) -
     await late.pool.suspend(WHY, LONG)
     late.spoil()
     await late.pool.resume()
-    assert not late.pool.ready
-    assert not late.pool.is_suspended
-    assert "RuntimeError: no weights" in late.pool.problem
+    assert not late.pool.status.is_ready
+    assert not late.pool.status.is_suspended
+    assert "RuntimeError: no weights" in late.pool.status.problem
     late.mend()
-    await late.house.until(lambda: late.pool.ready, "another try")
+    await late.house.until(lambda: late.pool.status.is_ready, "another try")
     await late.predicts()
 
 
@@ -718,7 +719,7 @@ async def test_unloadable_model_is_suspended_and_resumed(late: Late) -> None:
     refused(await late.visit().error())
     late.mend()
     await late.pool.resume()
-    assert late.pool.ready
+    assert late.pool.status.is_ready
     await late.predicts()
 
 
@@ -739,5 +740,5 @@ async def test_unloadable_model_still_fails_to_be_reloaded_after_it(late: Late) 
     late.spoil()
     with pytest.raises(ReloadFailedError, match="no weights"):
         await late.pool.reload()
-    assert late.pool.ready
+    assert late.pool.status.is_ready
     await late.predicts()

@@ -28,8 +28,8 @@ from deepaas.protocol import messages
 from deepaas.serving import pool as pool_module
 from deepaas.serving import validation_worker as validation_module
 from deepaas.serving.guard import MARK
+from deepaas.serving.options import WorkerOptions
 from deepaas.serving.pool import Pool
-from deepaas.serving.worker_supervisor import WorkerOptions
 from tests.serving.inside import House
 
 new_loop = uvloop.new_event_loop
@@ -132,7 +132,7 @@ def _is_validation_worker(process: psutil.Process, house: House) -> bool:
 
 async def predict(pool: Pool, **arguments: Any) -> Any:
     body = orjson.dumps(arguments)
-    with pool.predict(Call("", "application/json", body=body)) as prediction:
+    with pool.dispatcher.predict(Call("", "application/json", body=body)) as prediction:
         reply = await prediction.reply()
     assert reply.status == 200, reply.reason
     return orjson.loads(reply.body)["predictions"]
@@ -271,7 +271,7 @@ async def test_checks_and_predictions_do_not_mix_up(each: House) -> None:
 async def answer_of(target: str, check: str = "train", **arguments: Any) -> Reply:
     async with House(target) as house:
         reply: Reply = await house.pool.validate(call(check, **arguments))
-        assert house.pool.ready
+        assert house.pool.status.is_ready
         return reply
 
 
@@ -465,7 +465,7 @@ async def test_suspended_model_validates(house: House) -> None:
         reply = await house.pool.validate(call(epochs=3))
         assert [checked_in(reply)] == validation_workers(house)
         assert shown(reply)["epochs"] == 3
-        assert house.pool.is_suspended
+        assert house.pool.status.is_suspended
     assert [checked_in(await house.pool.validate(call()))] == house.pool.pids
 
 

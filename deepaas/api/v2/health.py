@@ -18,21 +18,21 @@ async def live(request: web.BaseRequest, app: App) -> web.Response:
 async def ready(request: web.BaseRequest, app: App) -> web.Response:
     """200 if every model can answer, else 503; why not stands with each model."""
     models = {name: _state(pool) for name, pool in app.pools.items()}
-    everyone = all(pool.ready for pool in app.pools.values())
+    everyone = all(pool.status.is_ready for pool in app.pools.values())
     answer = {"status": "ready" if everyone else "not ready", "models": models}
     return _answer(answer, everyone)
 
 
 async def model_ready(request: web.BaseRequest, app: App, pool: Pool) -> web.Response:
     """200 if this model can answer, else 503 with the reason."""
-    return _answer({"name": pool.name, **_state(pool)}, pool.ready)
+    return _answer({"name": pool.name, **_state(pool)}, pool.status.is_ready)
 
 
 def _state(pool: Pool) -> dict[str, Any]:
     return {
-        "ready": pool.ready,
-        "phase": pool.phase or None,
-        "problem": pool.problem or None,
+        "ready": pool.status.is_ready,
+        "phase": pool.status.phase or None,
+        "problem": pool.status.problem or None,
         "reload_problem": pool.reload_problem or None,
         "metadata_problem": pool.description.get("metadata_problem") or None,
         "pids": pool.pids,

@@ -14,12 +14,14 @@ from deepaas.serving.pool import Pool
 
 
 def _metadata(app: App, pool: Pool) -> dict[str, Any]:
-    metadata = pool.description.get("metadata") or unloaded_metadata(pool.name, bool(pool.phase))
+    metadata = pool.description.get("metadata") or unloaded_metadata(
+        pool.name, bool(pool.status.phase)
+    )
     path = f"{app.settings.base_path}/v2/models/{quote(pool.name, safe='')}"
     links = {"links": [{"rel": "self", "href": path}]}
     described = {"id": metadata["id"], "name": metadata["name"]} | links | metadata
-    if pool.problem:
-        described["problem"] = pool.problem
+    if pool.status.problem:
+        described["problem"] = pool.status.problem
     if pool.description.get("metadata_problem"):
         described["metadata_problem"] = pool.description["metadata_problem"]
     return described

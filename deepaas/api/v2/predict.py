@@ -36,12 +36,12 @@ async def predict(request: web.BaseRequest, app: App, pool: Pool) -> web.StreamR
         raise NotImplementedByModelError(f"{NOT_IMPLEMENTED} (loaded {pool.name!r})")
     if jobs.is_preferred(request):
         return await jobs.begin(request, app, pool)
-    pool.check()
+    pool.dispatcher.check()
     deadline_seconds = _deadline_seconds(request)
     ends = deadline_seconds and asyncio.get_running_loop().time() + deadline_seconds
     with RequestFiles(app.settings.limits.directory) as files:
         call = await read_call(request, pool.headers, app.settings.limits, files)
-        prediction = pool.predict(call, _left(ends))
+        prediction = pool.dispatcher.predict(call, _left(ends))
         if files:
             files.keep_for(prediction)
         elif isinstance(request.protocol, Connection):

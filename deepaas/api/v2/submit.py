@@ -49,7 +49,7 @@ async def submit(
 ) -> Accepted | web.StreamResponse:
     """The record of the request if it is valid, else the answer that says why it is not."""
     trainings = trainings_of(app, kind)
-    pool.refuse_while_loading()
+    pool.status.refuse_while_loading()
     callback = callback_of(request, app.settings.callback_hosts)
     headers = pool.train_headers if kind == "train" else pool.headers
     async with trainings.receive(kind, pool.name, _Body(request), callback) as incoming:

@@ -18,7 +18,7 @@ from deepaas.jobs.spec import JobDirectory, Limits
 from deepaas.jobs.store import Ending
 from deepaas.log import get_logger
 from deepaas.model.v2.calling import calling_of
-from deepaas.model.v2.exchange import Call, Reply
+from deepaas.model.v2.exchange import Call, CallingKind, Reply
 from deepaas.model.v2.failures import let_go, reply_to
 from deepaas.model.v2.invocation import Invocation, Runtime, Stream
 from deepaas.model.v2.json_encoder import to_plain
@@ -86,7 +86,7 @@ def predict(work: Work, arguments: Mapping[str, Any], call: Call, media_type: st
 def _predicted(work: Work, arguments: Mapping[str, Any]) -> Any:
     """What predict returned; for a model that predicts batches, the result of a batch of one."""
     invocation = work.invocation
-    if calling_of(invocation.model, max_batch_size=work.max_batch_size).kind == "batch":
+    if calling_of(invocation.model, max_batch_size=work.max_batch_size).kind is CallingKind.BATCH:
         return invocation.predict_batch([dict(arguments)])[0]
     return work.runtime.resolve(invocation.function("predict")(**arguments))
 

@@ -10,7 +10,7 @@ from types import GeneratorType
 from typing import Any
 
 from deepaas.exceptions import ModelMistakeError
-from deepaas.model.v2.exchange import Calling
+from deepaas.model.v2.exchange import Calling, CallingKind
 from deepaas.model.v2.places import place_of_attribute
 from deepaas.model.v2.wrapper import ModelWrapper
 
@@ -39,11 +39,11 @@ def calling_of(
         if wait < 0:
             wait = _number(model, "max_batch_wait_ms", MAX_BATCH_WAIT_MS, least=0)
         if size > 1 or not model.has("predict"):
-            return Calling("batch", size, wait / 1000)
+            return Calling(CallingKind.BATCH, size, wait / 1000)
     if _is_async(model.function("predict")):
         at_once = max_concurrency or _number(model, "max_concurrency", MAX_CONCURRENCY, least=1)
-        return Calling("many", at_once)
-    return Calling("one")
+        return Calling(CallingKind.CONCURRENT, at_once)
+    return Calling(CallingKind.SEQUENTIAL)
 
 
 def batch_results(returned: Any, size: int) -> list[Any]:

@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from deepaas.enums import TextEnum
+
 NOT_IMPLEMENTED = "Not implemented by underlying model"
 
 UNNAMED = "unnamed"
@@ -98,14 +100,19 @@ class Reply:
             os.close(self.fd)
 
 
+class CallingKind(TextEnum):
+    """How calls go into a model."""
+
+    SEQUENTIAL = "one"  # one at a time
+    CONCURRENT = "many"  # many at a time, on an event loop: the model is async
+    BATCH = "batch"  # many at a time, in one call of predict_batch
+
+
 @dataclass(frozen=True)
 class Calling:
-    """The manner in which calls go into a model.
+    """How calls go into a model: up to `at_once` at a time; a batch waits up to `wait` seconds for
+    more of them."""
 
-    `kind` is "one", "many" (an async model) or "batch"; `at_once` is the most calls it works on at
-    a time; `wait` the seconds for which a batch may wait for more of them.
-    """
-
-    kind: str
+    kind: CallingKind
     at_once: int = 1
     wait: float = 0.0

@@ -23,6 +23,7 @@ from deepaas.model.v2.declarations import (
     listed,
     parameters_of,
 )
+from deepaas.model.v2.exchange import CallingKind
 from deepaas.model.v2.media import is_media_type
 from deepaas.model.v2.places import (
     at,
@@ -62,7 +63,7 @@ def mistakes_of(
     if not any(model.has(name) for name in ("predict", "predict_batch", "train")):
         text = "the model has neither predict nor train; write def predict(**arguments)"
         found.append(at(place_of_model(model.model), text))
-    if kind == "batch":
+    if kind is CallingKind.BATCH:
         found += _batch_signature(model.function("predict_batch"))
         found += _of_declarations(model, "predict", arguments)
     elif model.has("predict"):

@@ -17,7 +17,7 @@ import pytest
 from deepaas.exceptions import ModelMistakeError
 from deepaas.model.v2.base import BaseModel
 from deepaas.model.v2.calling import batch_results, calling_of
-from deepaas.model.v2.exchange import Calling
+from deepaas.model.v2.exchange import Calling, CallingKind
 from deepaas.model.v2.wrapper import ModelWrapper
 
 
@@ -67,24 +67,25 @@ def calling(options: dict[str, int] | None = None, **attributes: Any) -> Calling
     return calling_of(model, **(options or {}))
 
 
-MANY = Calling("many", 64)
+SEQUENTIAL, CONCURRENT, BATCH = CallingKind
+MANY = Calling(CONCURRENT, 64)
 
 
 @pytest.mark.parametrize(
     ("function", "expected"),
     [
-        (predict, Calling("one")),
-        (generate, Calling("one")),
-        (Callable(), Calling("one")),
-        (functools.partial(predict, a=1), Calling("one")),
-        (len, Calling("one")),
+        (predict, Calling(SEQUENTIAL)),
+        (generate, Calling(SEQUENTIAL)),
+        (Callable(), Calling(SEQUENTIAL)),
+        (functools.partial(predict, a=1), Calling(SEQUENTIAL)),
+        (len, Calling(SEQUENTIAL)),
         (predict_async, MANY),
         (generate_async, MANY),
         (CallableAsync(), MANY),
         (functools.partial(predict_async, a=1), MANY),
         (functools.partial(functools.partial(generate_async, a=1), b=2), MANY),
         (functools.partial(CallableAsync()), MANY),
-        (decorated(predict_async), Calling("one")),
+        (decorated(predict_async), Calling(SEQUENTIAL)),
     ],
 )
 def test_kind_of_predict_decides(function: Any, expected: Calling) -> None:
@@ -92,7 +93,7 @@ def test_kind_of_predict_decides(function: Any, expected: Calling) -> None:
 
 
 def test_model_without_predict_is_called_one_at_a_time() -> None:
-    assert calling() == Calling("one")
+    assert calling() == Calling(SEQUENTIAL)
 
 
 def test_methods_of_a_class_count_as_functions_do() -> None:
@@ -110,9 +111,9 @@ def test_methods_of_a_class_count_as_functions_do() -> None:
         async def predict(**kwargs: Any) -> Any: ...
 
     assert calling_of(ModelWrapper("a", Async())) == MANY
-    assert calling_of(ModelWrapper("b", Batched())) == Calling("batch", 5, 0.005)
+    assert calling_of(ModelWrapper("b", Batched())) == Calling(BATCH, 5, 0.005)
     assert calling_of(ModelWrapper("c", Static())) == MANY
-    assert calling_of(ModelWrapper("d", BaseModel())) == Calling("one")
+    assert calling_of(ModelWrapper("d", BaseModel())) == Calling(SEQUENTIAL)
 
 
 # --- batches
@@ -121,22 +122,22 @@ def test_methods_of_a_class_count_as_functions_do() -> None:
 @pytest.mark.parametrize("function", [predict_batch, predict_batch_async])
 @pytest.mark.parametrize("other", [{}, {"predict": predict}, {"predict": predict_async}])
 def test_predict_batch_is_preferred(function: Any, other: dict[str, Any]) -> None:
-    assert calling(predict_batch=function, **other) == Calling("batch", 32, 0.005)
+    assert calling(predict_batch=function, **other) == Calling(BATCH, 32, 0.005)
 
 
 @pytest.mark.parametrize(
     ("attributes", "options", "expected"),
     [
-        ({}, {}, Calling("batch", 32, 0.005)),
-        ({"max_batch_size": 8, "max_batch_wait_ms": 100}, {}, Calling("batch", 8, 0.1)),
-        ({"max_batch_size": None, "max_batch_wait_ms": None}, {}, Calling("batch", 32, 0.005)),
-        ({"max_batch_wait_ms": 0}, {}, Calling("batch", 32, 0.0)),
-        ({"max_batch_size": 8}, {"max_batch_size": 0}, Calling("batch", 8, 0.005)),
-        ({"max_batch_size": 8}, {"max_batch_size": 4}, Calling("batch", 4, 0.005)),
-        ({"max_batch_wait_ms": 8}, {"max_batch_wait_ms": -1}, Calling("batch", 32, 0.008)),
-        ({"max_batch_wait_ms": 8}, {"max_batch_wait_ms": 0}, Calling("batch", 32, 0.0)),
-        ({"max_batch_size": 0}, {"max_batch_size": 4}, Calling("batch", 4, 0.005)),
-        ({"max_batch_size": 1}, {}, Calling("batch", 1, 0.005)),
+        ({}, {}, Calling(BATCH, 32, 0.005)),
+        ({"max_batch_size": 8, "max_batch_wait_ms": 100}, {}, Calling(BATCH, 8, 0.1)),
+        ({"max_batch_size": None, "max_batch_wait_ms": None}, {}, Calling(BATCH, 32, 0.005)),
+        ({"max_batch_wait_ms": 0}, {}, Calling(BATCH, 32, 0.0)),
+        ({"max_batch_size": 8}, {"max_batch_size": 0}, Calling(BATCH, 8, 0.005)),
+        ({"max_batch_size": 8}, {"max_batch_size": 4}, Calling(BATCH, 4, 0.005)),
+        ({"max_batch_wait_ms": 8}, {"max_batch_wait_ms": -1}, Calling(BATCH, 32, 0.008)),
+        ({"max_batch_wait_ms": 8}, {"max_batch_wait_ms": 0}, Calling(BATCH, 32, 0.0)),
+        ({"max_batch_size": 0}, {"max_batch_size": 4}, Calling(BATCH, 4, 0.005)),
+        ({"max_batch_size": 1}, {}, Calling(BATCH, 1, 0.005)),
     ],
 )
 def test_options_overrule_what_the_model_says(
@@ -147,7 +148,7 @@ def test_options_overrule_what_the_model_says(
 
 @pytest.mark.parametrize(
     ("function", "expected"),
-    [(predict, Calling("one")), (predict_async, MANY), (None, Calling("batch", 1, 0.005))],
+    [(predict, Calling(SEQUENTIAL)), (predict_async, MANY), (None, Calling(BATCH, 1, 0.005))],
 )
 @pytest.mark.parametrize("how", ["option", "attribute"])
 def test_batches_of_one_are_no_batches(function: Any, expected: Calling, how: str) -> None:
@@ -195,11 +196,11 @@ def _batch_if(name: str) -> dict[str, Any]:
 def test_concurrency(attribute: Any, option: int, expected: int) -> None:
     options = {"max_concurrency": option}
     found = calling(options, predict=predict_async, max_concurrency=attribute)
-    assert found == Calling("many", expected)
+    assert found == Calling(CONCURRENT, expected)
 
 
 def test_attributes_of_another_kind_do_not_matter() -> None:
-    assert calling(predict=predict, max_concurrency="many", max_batch_size=0) == Calling("one")
+    assert calling(predict=predict, max_concurrency="many", max_batch_size=0) == Calling(SEQUENTIAL)
 
 
 # --- what predict_batch returned
