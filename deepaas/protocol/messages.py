@@ -95,7 +95,10 @@ def decode_meta(data: bytes | memoryview, body: bytes) -> Call:
     try:
         meta = orjson.loads(data)
     except orjson.JSONDecodeError:
-        meta = json.loads(bytes(data))
+        try:
+            meta = json.loads(bytes(data))
+        except RecursionError as error:
+            raise ValueError(f"the meta data of a call are not JSON: {error}") from None
     if len(meta) == 2:
         return Call(meta[0], meta[1], body=body)
     query, content_type, headers, form, body_path, *check = meta

@@ -155,7 +155,7 @@ class Office:
 
     async def _ask(self, call: Call, visit: Visit) -> Outcome:
         try:
-            with self._pool.predict(call, visit.deadline_seconds) as prediction:
+            with self._pool.dispatcher.predict(call, visit.deadline_seconds) as prediction:
                 return Outcome(await asyncio.wait_for(prediction.reply(), visit.stays))
         except asyncio.TimeoutError:
             return Outcome()

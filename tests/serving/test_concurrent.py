@@ -13,9 +13,7 @@ import pytest
 from deepaas.model.v2.arguments import Arguments
 from deepaas.model.v2.calling import calling_of
 from deepaas.model.v2.exchange import Call, Reply
-from deepaas.model.v2.failures import reply_to
-from deepaas.model.v2.results import encode
-from deepaas.model.v2.streams import stream_type
+from deepaas.model.v2.invocation import Invocation, Runtime
 from deepaas.model.v2.wrapper import ModelWrapper
 from deepaas.protocol import messages
 from deepaas.protocol.messages import Cancel, Closed, Opened, Part, ReplyMessage, Taken
@@ -28,27 +26,23 @@ SECONDS = 60.0
 pytestmark = pytest.mark.asyncio(loop_scope="function")
 
 
+class ThisLoop(Runtime):
+    """A process that runs the loop of the test."""
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
+
+
 class Host:
-    """As much of a host as is asked for answers."""
+    """A host of a model that has nothing but this function."""
 
     def __init__(self, predict: Callable[..., Any], at_once: int) -> None:
-        self.limits = messages.CallOptions(stream_buffer=100)
-        self.model = ModelWrapper("made", SimpleNamespace(predict=predict))
-        self.arguments = Arguments({})
-        self.schema = None
-        self.calling = calling_of(self.model, max_concurrency=at_once)
-        self.loop = asyncio.get_running_loop()
-
-    def recover(self, error: BaseException | None = None) -> None: ...
-
-    def failed(self, error: BaseException) -> Reply:
-        return reply_to(error)
-
-    def encode(self, value: Any, media_type: str) -> Reply:
-        return encode(value, media_type)
-
-    def stream_type(self, call: Call, media_type: str) -> str:
-        return stream_type("", media_type)
+        self.options = messages.CallOptions(stream_buffer=100)
+        model = ModelWrapper("made", SimpleNamespace(predict=predict))
+        self.runtime = ThisLoop("made", "worker")
+        self.invocation = Invocation(self.runtime, model, Arguments({}), None)
+        self.calling = calling_of(model, max_concurrency=at_once)
 
 
 class Server:

@@ -177,10 +177,14 @@ async def finished(senders: Senders, run: Callable[[], Awaitable[None]]) -> None
 
 
 def check_everyone(seen: list[Seen], sent: int) -> None:
-    """Each has an answer of one of two kinds, and no accepted one was overtaken."""
+    """Each has an answer of one of two kinds, and no accepted one was overtaken.
+
+    When a request is sent, QUEUE + 2 answers may have come that the test has not read yet; as many
+    may come before its own.
+    """
     assert len(seen) == sent
     assert set(Counter(one.answer.code for one in seen)) == {"", "queue_full"}
-    assert max(one.others for one in seen if one.answer.status == 200) <= QUEUE + 2
+    assert max(one.others for one in seen if one.answer.status == 200) <= 2 * (QUEUE + 2)
 
 
 def check_no_traces(server: Server) -> None:
