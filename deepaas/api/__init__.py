@@ -1,4 +1,4 @@
-"""HTTP: parse the URL, call `serving` or `training`, write the answer."""
+"""HTTP: parse the URL, call `serving` or `jobs`, write the response."""
 
 from __future__ import annotations
 
@@ -29,13 +29,16 @@ __all__ = ["App", "Settings", "create_app"]
 
 
 def create_app(pools: list[Pool], settings: Settings, debug_output: Tail | None = None) -> App:
-    """The application over the given models; `debug_output` is what /v2/debug/ shows, if it may."""
+    """Return the application for the given models.
+
+    `/v2/debug/` shows `debug_output`; it is None if that endpoint is switched off.
+    """
     router = Router(settings.base_path, routes_of(pools, settings))
     return App(pools, settings, router, debug_output)
 
 
 def routes_of(pools: Iterable[Pool], settings: Settings) -> list[Route]:
-    """All routes. Those that clients use are described in `openapi`."""
+    """Return all routes. `openapi` describes those that clients use."""
     routes = [
         Route("GET", "/", versions.list_versions),
         Route("GET", "/v2", versions.show_v2),

@@ -1,4 +1,4 @@
-"""One line a request, without the secrets in it."""
+"""The access log: one line for each request, with secrets masked."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from deepaas.log import Lines
 
 MASK = "********"
 _SHOWN: Any = "deepaas.target"
-if hasattr(web, "RequestKey"):  # aiohttp has it since 3.14, and warns of other keys
+if hasattr(web, "RequestKey"):  # aiohttp 3.14 adds it, and warns about other keys
     _SHOWN = web.RequestKey("deepaas.target", str)
 _MAY_HOLD_MORE = re.compile(r"[?&;#=%@]")
 _SEPARATOR = re.compile(r"[?&;#]")
 _USER = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*://)[^/?#]*@")
-_MOST_ROUNDS = 5
-"""How often a text may have been percent-encoded."""
+_MAX_DECODINGS = 5
+"""How many times a text may have been percent-encoded."""
 
-_MOST_CHARACTERS = 8 * 1024
-"""Of a longer target that names a secret, no value is shown: to look at each would take long."""
+_MAX_TARGET = 8 * 1024
+"""Characters. A longer target that names a secret is logged without values, to save time."""
 
 
 def hide_secrets(request: web.BaseRequest, descriptions: Iterable[Mapping[str, Any]]) -> None:
-    """Let no log show the secrets in the target of a request.
+    """Mask the secrets in the target of a request, so that no log shows them.
 
-    They are the arguments of these models that their descriptions call secret. If a model has not
-    described itself yet, every value may be one.
+    The model descriptions say which arguments are secret. If one of them is still empty, every
+    value is masked.
     """
     request[_SHOWN] = masked(request.raw_path, _secrets_of(descriptions))
 
 
 def may_hold_secrets(target: str) -> bool:
-    """Whether a target has more than a plain path."""
+    """Return whether a target has more than a plain path."""
     return _MAY_HOLD_MORE.search(target) is not None
 
 
 def _secrets_of(descriptions: Iterable[Mapping[str, Any]]) -> frozenset[str] | None:
-    """The names of secret arguments; None if they are not all known."""
+    """Return the names of secret arguments, or None if a model is not described yet."""
     secrets: set[str] = set()
     for description in descriptions:
         if not description:
@@ -54,31 +54,30 @@ def _secrets_of(descriptions: Iterable[Mapping[str, Any]]) -> frozenset[str] | N
 
 
 def masked(target: str, secrets: frozenset[str] | None) -> str:
-    """A target without the values of these arguments; without any value, if `secrets` is None.
+    """Return a target without the values of these arguments, or without any if `secrets` is None.
 
-    A value ends at the next `&`, and nowhere else: a secret may hold every other separator.
+    A value ends only at the next `&`, because a secret may contain any other separator.
     """
     if target[:1] != "/":
         target = _USER.sub(r"\1", target)
-    if secrets is not None and not _names_one(target, secrets):  # as most do not
+    if secrets is not None and not _names_secret(target, secrets):  # the usual case
         return target
     path = _SEPARATOR.split(target, maxsplit=1)[0]
     mark, parts = target[len(path) :][:1], target[len(path) + 1 :].split("&")
-    if _holds_secret(_SEPARATOR.split(_decoded(path))[1:], secrets):  # an encoded ? is in it
+    if _holds_secret(_SEPARATOR.split(_decoded(path))[1:], secrets):  # the path has an encoded "?"
         path = path.partition("%")[0] + MASK
-    if secrets is None or len(target) > _MOST_CHARACTERS:
+    if secrets is None or len(target) > _MAX_TARGET:
         return f"{path}{mark}{MASK}" if mark else path
     return f"{path}{mark}{'&'.join(_masked_part(part, secrets) for part in parts)}"
 
 
-def _names_one(target: str, secrets: frozenset[str]) -> bool:
-    """Whether the name of a secret is anywhere in a target."""
+def _names_secret(target: str, secrets: frozenset[str]) -> bool:
     text = _decoded(target).casefold() if secrets else ""
     return any(name in text for name in secrets)
 
 
 def _masked_part(part: str, secrets: frozenset[str]) -> str:
-    """One `name=value` of a query, without the value if a secret is in it."""
+    """Return one `name=value` of a query, without the value if it contains a secret."""
     name, equals, _ = part.partition("=")
     is_secret = equals and _plain_name(unquote_plus(name)) in secrets
     if not is_secret and not _holds_secret(_SEPARATOR.split(_decoded(part)), secrets):
@@ -88,19 +87,22 @@ def _masked_part(part: str, secrets: frozenset[str]) -> str:
 
 
 def _holds_secret(pairs: Iterable[str], secrets: frozenset[str] | None) -> bool:
-    """Whether one of these pairs gives a value to a secret."""
+    """Return whether one of these `name=value` pairs sets a secret, or, for None, has a value."""
     names = [_plain_name(pair.partition("=")[0]) for pair in pairs if "=" in pair]
     return bool(names) if secrets is None else not secrets.isdisjoint(names)
 
 
 def _plain_name(name: str) -> str:
-    """A name without what clients vary: encoding, case, blanks, and `[]` at the name of a list."""
+    """Return a name without the parts that clients vary: encoding, case, blanks, and a final `[]`.
+
+    `[]` stands at the name of a list.
+    """
     return _decoded(name).strip().casefold().partition("[")[0]
 
 
 def _decoded(text: str) -> str:
-    """A text without percent-encoding, even if a client has encoded it more than once."""
-    for _ in range(_MOST_ROUNDS):
+    """Undo percent-encoding, even if a client has applied it more than once."""
+    for _ in range(_MAX_DECODINGS):
         if "%" not in text:
             break
         text = unquote_plus(text)
@@ -108,15 +110,15 @@ def _decoded(text: str) -> str:
 
 
 def shown_target(request: web.BaseRequest) -> str:
-    """The target of a request as logs may show it."""
+    """Return the target of a request as logs may show it."""
     target: str = request.get(_SHOWN, request.raw_path)
     return target
 
 
 class AccessLog:
-    """Writes the lines of all requests that are answered in one turn of the event loop at once.
+    """A log that writes the lines of one event loop turn together.
 
-    To make a record and to write it takes longer than all else that a small request needs.
+    For a small request, making and writing a log record takes longer than everything else.
     """
 
     def __init__(self, logger: logging.Logger) -> None:
@@ -129,23 +131,24 @@ class AccessLog:
             asyncio.get_running_loop().call_soon(self.flush)
 
     def flush(self) -> None:
-        """Write the lines that wait."""
+        """Write the collected lines."""
         if not self._lines:
             return
         lines, self._lines = Lines(self._lines), []
-        # Not logger.info(), which would search the stack for where it was called.
+        # logger.info() would search the stack for its caller, which is slow.
         name = self._logger.name
         self._logger.handle(logging.LogRecord(name, logging.INFO, "", 0, lines, (), None))
 
 
 class AccessLogger(AbstractAccessLogger):
-    """Logs the client, the request, the status, the bytes of the answer's body, and the seconds.
+    """A logger of the client, the request, the status, the size of the response body in bytes, and
+    the seconds.
 
-    Made for speed: at ten thousand requests a second aiohttp's own costs more than the answers.
+    At ten thousand requests per second, aiohttp's AccessLogger takes longer than the responses.
     """
 
     def __init__(self, log: AccessLog, log_format: str) -> None:
-        """A logger for one connection. aiohttp makes it, and gives a format, which is not used."""
+        """Make the logger of one connection. aiohttp passes a format, which is not used."""
         self._log = log
 
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
@@ -169,14 +172,13 @@ class AccessLogger(AbstractAccessLogger):
         seconds: float,
         agent: str,
     ) -> None:
-        """Log one line."""
         self._log.add(
             f'{remote} "{method} {target} HTTP/1.1" {status} {length} {seconds:.6f} "{agent}"'
         )
 
 
 def _body_length(request: web.BaseRequest, response: web.StreamResponse) -> int:
-    """The bytes of the body that were sent, without the head, which aiohttp would count, too."""
+    """Return how many bytes of the body were sent. aiohttp would also count the head."""
     if request.method == hdrs.METH_HEAD:
         return 0
     if isinstance(response, web.FileResponse):

@@ -1,4 +1,4 @@
-"""The application: what the handlers share, and the way of every request through it."""
+"""The application: the state that the handlers share, and how each request is handled."""
 
 from __future__ import annotations
 
@@ -37,26 +37,28 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 @dataclass(frozen=True)
 class Settings:
-    """How the interface is offered. `base_path` is empty, or begins with a slash and has none at
-    its end."""
+    """The settings of the HTTP interface.
+
+    `base_path` is empty, or begins with a slash and does not end with one.
+    """
 
     base_path: str = ""
     predict: bool = True
     train: bool = True
     doc: bool = True
     admin: bool = False
-    send_timeout: float = 60  # seconds that a client may take nothing of an answer; 0: no limit
-    max_unsent: int = 256 * 1024 * 1024  # bytes of answers that are held for clients; 0: no limit
+    send_timeout: float = 60  # seconds that a client may read nothing of a response; 0: no limit
+    max_unsent: int = 256 * 1024 * 1024  # bytes of responses held for clients; 0: no limit
     limits: BodyLimits = field(default_factory=BodyLimits)
     log_unknown_arguments: int = 100  # names, for each function of a model
-    callback_hosts: frozenset[str] = frozenset()  # a host, or host:port
+    callback_hosts: frozenset[str] = frozenset()  # each is a host, or host:port
     sites: SiteRules = field(default_factory=SiteRules)
 
 
 class App:
-    """Answers requests. `handle` is what aiohttp's low-level `web.Server` calls.
+    """The application. aiohttp's low-level `web.Server` calls `handle` for each request.
 
-    `trainings` has the records of trainings and of asynchronous predictions; if there can be none,
+    `trainings` has the records of trainings and of asynchronous predictions. If it is None,
     `no_trainings` says why.
     """
 
@@ -70,11 +72,11 @@ class App:
         self.no_trainings = "they are switched off"
         self.draining = False
         self.unknown = UnknownArguments(settings.log_unknown_arguments)
-        self.active = 0  # requests that are being answered
+        self.active = 0  # requests in progress
         self._router = router
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request; whatever happens, there is an answer."""
+        """Return the response to one request, also for failures."""
         self.active += 1
         try:
             answer: web.StreamResponse
@@ -82,7 +84,7 @@ class App:
                 answer = FinalResponse.of(BadRequestError(WRONG_CODING))
             else:
                 answer = await self._answer(request)
-            if type(answer) is not JSONResponse:  # such an answer has read the whole body
+            if type(answer) is not JSONResponse:  # made only after the whole body was read
                 self._prepare(request, answer)
             if self.draining or (request._message.upgrade and _wants_no_more_http(request)):
                 answer.force_close()
@@ -91,7 +93,7 @@ class App:
             self.active -= 1
 
     def _prepare(self, request: web.BaseRequest, answer: web.StreamResponse) -> None:
-        """See to the headers of an answer, and to what of the body has not been read."""
+        """Add the common headers, and note how the unread rest of the body is handled."""
         if not answer.prepared:
             add_common_headers(answer.headers)
         if request.content.exception() is not None:
@@ -100,11 +102,11 @@ class App:
             request.protocol.note_answer(request.content, isinstance(answer, web.Response))
 
     def stop_receiving(self) -> None:
-        """Refuse the requests whose bodies have not come yet."""
+        """Refuse the requests whose bodies have not arrived completely."""
         stop_receiving(self.settings.limits, StoppingError("The server is about to stop"))
 
     def under_way(self) -> str:
-        """What is being done, for people."""
+        """Return a text for people: how many requests and predictions are in progress."""
         calls = [f"{pool.calls} of model {name}" for name, pool in self.pools.items() if pool.calls]
         predictions = f" (predictions: {', '.join(calls)})" if calls else ""
         return f"{self.active} request(s){predictions}"
@@ -128,9 +130,9 @@ class App:
             return self._failed(request)
 
     def _find(self, request: web.BaseRequest) -> tuple[Handler, dict[str, Any]]:
-        """What answers a request. It also decides what the logs may show of the request.
+        """Return the handler of a request and its arguments, and mask secrets for the logs.
 
-        Raises RequestError if nothing may, or can, answer it.
+        Raises RequestError if the request is not allowed or has no handler.
         """
         names: dict[str, Any] = {}
         try:
@@ -146,15 +148,16 @@ class App:
                 hide_secrets(request, [pool.description for pool in pools])
 
     def _failed(self, request: web.BaseRequest) -> web.Response:
-        """The answer to what this server has done wrong, while that is being handled."""
+        """Log the current exception, and return a response with status 500."""
         logger.exception("Answering %s %s failed", request.method, shown_target(request))
         return error_response(500, "internal_error", "The server failed; its log says why")
 
 
 def _wants_no_more_http(request: web.BaseRequest) -> bool:
-    """Whether the bytes behind a request for an upgrade are those of another protocol.
+    """Return whether the bytes after an upgrade request belong to another protocol.
 
-    aiohttp takes them for requests, but a proxy does not. It reads the bodies of other upgrades.
+    aiohttp would parse them as requests, but a proxy does not. With other upgrades, such bytes are
+    read as the body.
     """
     is_websocket = request.headers.get(hdrs.UPGRADE, "").lower() == "websocket"
     return is_websocket or request.method == hdrs.METH_CONNECT

@@ -1,4 +1,4 @@
-"""The body of a request, as a call: small ones in memory, large ones and uploads in files."""
+"""Reads a request's body into a call: small bodies in memory, large ones and uploads in files."""
 
 from __future__ import annotations
 
@@ -25,29 +25,27 @@ from deepaas.model.v2.header_parameters import clean
 from deepaas.model.v2.streams import EVENTS
 
 IN_MEMORY = 120 * 1024
-"""Bytes of a body that are kept in memory, to fit a packet; a larger one goes to a file."""
-
+"""Bytes of a body that stays in memory, and fits in a packet; a larger body goes to a file."""
 
 SMALL = 1024
-"""Bytes; smaller pieces of a body are joined, up to that many."""
+"""Bytes; pieces of a body below this size are joined, up to this many bytes."""
 
 COMPRESSED_STEP = 64 * 1024
-"""Most bytes of a compressed body that are read without a pause."""
+"""At most this many bytes of a compressed body are decompressed without a pause."""
 
 PIECE_COST = 256
-"""A piece counts as so many bytes more, for the work that is the same for each piece."""
+"""Bytes that are added to the size of each piece, for the fixed work per piece."""
 
 
 @dataclass(frozen=True)
 class BodyLimits:
-    """What a request may be, and where its files go. 0 is no limit.
+    """The limits of a request, and the directory of its files. 0 is no limit.
 
-    In bytes: `head` is for a request line with its headers, `heads_memory` for all the heads that
-    have begun and not ended, `size` for a body, `decompressed` for a body that comes compressed,
-    `json` for a body that is JSON, `text` for the texts of a multipart form. `parts` are those of
-    such a form. In seconds: a client may let `receive_timeout` pass without sending anything, and
-    has to send `rate` bytes per second in each `rate_window`. `receiving` are the bodies that are
-    being received now.
+    In bytes: `head` is for a request line with its headers, `heads_memory` for all unfinished heads
+    together, `size` for a body, `decompressed` for a compressed body after decompression, `json`
+    for a JSON body, `text` for all texts of a multipart form. `parts` is the number of parts of
+    such a form. In seconds: a client may send nothing for `receive_timeout`, and must send `rate`
+    bytes per second in each `rate_window`. `receiving` has the bodies that are being received now.
     """
 
     head: int = 64 * 1024
@@ -65,7 +63,7 @@ class BodyLimits:
     is_of_parsed_body: bool = False
 
     def of_parsed_body(self) -> BodyLimits:
-        """The limits of a body that a worker holds in memory as a whole to parse it."""
+        """Return the limits of a body that a worker parses as a whole in memory."""
         if self.size and self.size <= self.json:
             return self
         return replace(self, size=self.json, is_of_parsed_body=True)
@@ -74,7 +72,7 @@ class BodyLimits:
 async def read_call(
     request: web.BaseRequest, wanted_headers: Sequence[str], limits: BodyLimits, files: RequestFiles
 ) -> Call:
-    """The request as a call for a model, with those of its headers that are wanted.
+    """Read a request and return it as a call for a model, with the wanted headers.
 
     Raises TooLargeError beyond the limits, UnsupportedEncodingError for a compression that the
     server does not know, and BadRequestError for a malformed body or header.
@@ -92,9 +90,9 @@ async def read_call(
         coding = content_coding(headers.getall(hdrs.CONTENT_ENCODING))
     if headers.get(hdrs.EXPECT, "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0  # the answer proper has not begun
+        request.writer.output_size = 0  # the final response has not begun
     is_form = call.content_type[:10].lower() == "multipart/"
-    if not is_form and not coding and _is_here(request):  # as most are
+    if not is_form and not coding and _is_here(request):  # the usual case
         call.body = request.content.read_nowait()
         if limits.size and len(call.body) > limits.size:
             raise _too_large(limits)
@@ -119,20 +117,23 @@ def _without_body(request: web.BaseRequest, wanted_headers: Sequence[str]) -> Ca
         call.headers = {n.lower(): _header(n, headers[n]) for n in wanted_headers if n in headers}
     if hdrs.ACCEPT in headers:
         accept = ", ".join(headers.getall(hdrs.ACCEPT))
-        if EVENTS in accept.lower():  # the answer may be a stream
+        if EVENTS in accept.lower():  # the response may be a stream
             call.headers = {**call.headers, "accept": clean(accept)}
     return call
 
 
 def _query(text: str) -> str:
-    """A query string, its bytes that are no UTF-8 percent-encoded as they should have been."""
+    """Return a query string in which bytes that are not UTF-8 are percent-encoded."""
     if text.isascii():
         return text
     return re.sub("[\udc80-\udcff]", lambda found: f"%{ord(found[0]) - 0xDC00:02X}", text)
 
 
 def _header(name: str, value: str) -> str:
-    """A header's value as text. Accept may have any bytes, as it is only compared with choices."""
+    """Return a header's value as text.
+
+    Accept may have any bytes, because it is only compared with choices.
+    """
     cleaned = clean(value)
     if cleaned != value and name.lower() != "accept":
         raise BadRequestError(f"The header {name} is not valid UTF-8")
@@ -140,7 +141,7 @@ def _header(name: str, value: str) -> str:
 
 
 def _is_here(request: web.BaseRequest) -> bool:
-    """Whether the whole body has come, and is small."""
+    """Return whether the whole body has arrived, and is small."""
     return request.content.is_eof() and request.content.total_bytes <= IN_MEMORY
 
 
@@ -151,11 +152,11 @@ async def _read_form(
     with contextlib.closing(form):
         async for chunk in data:
             for number, piece in enumerate(form.pieces(chunk)):
-                if number:  # there are many parts in this chunk
+                if number:  # the chunk has many parts
                     await asyncio.sleep(0)
                 form.feed(piece)
                 await files.flush()
-            chunk = piece = b""  # its memory is used again for the next one
+            chunk = piece = b""  # so that the next chunk can reuse the memory
         call.form = form.finish()
 
 
@@ -183,7 +184,7 @@ async def _read_plain(
 async def _decompressed(
     data: AsyncGenerator[bytes], coding: str, limits: BodyLimits
 ) -> AsyncGenerator[bytes]:
-    """Decompress `data`, and let the event loop do other work in between."""
+    """Decompress `data`, with pauses for the event loop's other work."""
     decompressor = Decompressor(coding)
     size = 0
     since_pause = 0
@@ -209,13 +210,13 @@ def _check_decompressed(size: int, limits: BodyLimits) -> None:
         raise _too_large(limits)
     if limits.decompressed and size > limits.decompressed:
         raise TooLargeError(
-            f"The request body is larger than {limits.decompressed} bytes once it is "
-            "decompressed; send it as it is, or less at a time"
+            f"The request body is larger than {limits.decompressed} bytes after decompression; "
+            "send it uncompressed, or send less at a time"
         )
 
 
 async def _chunks(request: web.BaseRequest, limits: BodyLimits) -> AsyncGenerator[bytes]:
-    """The pieces of the body, as they arrive. Lets the event loop do other work in between."""
+    """Yield the pieces of the body as they arrive, with pauses for the event loop's other work."""
     content = request.content
     size = 0
     limits.receiving.add(content)
@@ -224,7 +225,7 @@ async def _chunks(request: web.BaseRequest, limits: BodyLimits) -> AsyncGenerato
             while True:
                 waits.begin()
                 try:
-                    chunk, more = await content.readchunk()  # not readany(), which joins them
+                    chunk, more = await content.readchunk()  # readany() would join the pieces
                 except RequestError:
                     chunk, more = _read_before_failure(content), True
                     if not chunk:
@@ -248,9 +249,9 @@ async def _chunks(request: web.BaseRequest, limits: BodyLimits) -> AsyncGenerato
 
 
 def _read_before_failure(content: StreamReader) -> bytes:
-    """What is still to be read of a body that has failed.
+    """Return the unread bytes of a body that has failed.
 
-    An error in it is told then, as it would have been if it had come in a segment of its own.
+    So an error in these bytes is reported first, as if they had come in a separate segment.
     """
     error = content.exception()
     content.set_exception(None)  # type: ignore[arg-type]
@@ -260,7 +261,7 @@ def _read_before_failure(content: StreamReader) -> bytes:
 
 
 def _waiting(content: StreamReader, limits: BodyLimits) -> BodyWait:
-    """Watches the client that sends this body; a slow one is refused."""
+    """Return timers that refuse a client that sends this body too slowly."""
     seconds, rate, window = limits.receive_timeout, limits.rate, limits.rate_window
     return BodyWait(
         StallTimer(seconds, lambda: content.set_exception(_too_late(seconds))),
@@ -269,15 +270,15 @@ def _waiting(content: StreamReader, limits: BodyLimits) -> BodyWait:
 
 
 WRONG_CODING = (
-    "Send the body with a Content-Length or with Transfer-Encoding: chunked, not with both, nor "
-    "with another transfer coding; version 1.0 of HTTP has a Content-Length only"
+    "Send the body either with Content-Length or with Transfer-Encoding: chunked; other transfer "
+    "codings are not supported, and HTTP/1.0 has only Content-Length"
 )
 
 
 def is_plainly_chunked(request: web.BaseRequest) -> bool:
-    """Whether this is the only meaning that a Transfer-Encoding of the request can have.
+    """Return whether the request's Transfer-Encoding is `chunked` and cannot be misread.
 
-    A proxy may read another one in a different way, and see other requests than this server.
+    A proxy may read any other value differently, and then see other requests than this server.
     """
     codings = request.headers.getall(hdrs.TRANSFER_ENCODING)
     return (
@@ -288,26 +289,26 @@ def is_plainly_chunked(request: web.BaseRequest) -> bool:
 
 
 def stop_receiving(limits: BodyLimits, error: RequestError) -> None:
-    """Let the requests whose bodies are coming now end with `error`."""
+    """End the requests whose bodies are being received with `error`."""
     for content in list(limits.receiving):
         content.set_exception(error)
 
 
 def _too_late(seconds: float) -> RequestTimeoutError:
-    return RequestTimeoutError(f"Nothing more of the request body has come for {seconds:g} s")
+    return RequestTimeoutError(f"No more of the request body has arrived for {seconds:g} s")
 
 
 def _too_slow(rate: int, window: float) -> RequestTimeoutError:
     return RequestTimeoutError(
-        f"The request body comes too slowly: less than {rate} bytes per second for {window:g} s"
+        f"The request body arrives too slowly: less than {rate} bytes per second for {window:g} s"
     )
 
 
 def _too_large(limits: BodyLimits) -> TooLargeError:
     if limits.is_of_parsed_body:
         return TooLargeError(
-            f"The request body is larger than {limits.size} bytes, which JSON and urlencoded forms "
-            "may have here; send large data as files in a multipart form"
+            f"The request body is larger than {limits.size} bytes, the limit for JSON and "
+            "urlencoded forms; send large data as files in a multipart form"
         )
     return TooLargeError(f"The request body is larger than {limits.size} bytes")
 

@@ -70,7 +70,7 @@ async def test_client_that_sends_slower_than_the_rate_is_408(
         began = time.monotonic()
         answer = await client.reader.read()  # to the end of the connection
         dripping.cancel()
-        assert answer.startswith(b"HTTP/1.1 408 The request body comes too slowly")
+        assert answer.startswith(b"HTTP/1.1 408 The request body arrives too slowly")
         assert b'"code":"receive_timeout"' in answer
         assert time.monotonic() - began >= WINDOW
 
@@ -288,7 +288,7 @@ def test_json_beyond_its_bound_is_413(limited: Server, kind: str) -> None:
         response = limited.predict("echo", content=body, headers={"Content-Type": kind})
         assert response.status_code == status
     assert response.json()["code"] == "too_large"
-    assert "10000 bytes, which JSON and urlencoded forms may have" in response.json()["message"]
+    assert "10000 bytes, the limit for JSON and urlencoded forms" in response.json()["message"]
 
 
 def test_urlencoded_form_beyond_that_bound_is_413(limited: Server) -> None:
