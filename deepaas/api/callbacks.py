@@ -1,7 +1,7 @@
-"""Callbacks: who asks for it is told, by a POST of the record, of every change of its status.
+"""Callbacks: the server POSTs a record to the client's address each time its status changes.
 
-They are signed as the Standard Webhooks specification says: `webhook-signature` is `v1,` and the
-base64 of the HMAC-SHA256 of `<webhook-id>.<webhook-timestamp>.<body>`.
+Callbacks are signed as the Standard Webhooks specification says: `webhook-signature` is `v1,` and
+the base64 of the HMAC-SHA256 of `<webhook-id>.<webhook-timestamp>.<body>`.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ logger = logging.getLogger("deepaas.api")
 HEADER = "Callback-URL"
 MAX_URL = 2000
 LOOK_SECONDS = 0.3
-"""How often it is looked for what is to be sent."""
+"""Interval at which the sender checks for due notices."""
 
 FIRST_DELAY = 1.0
 MAX_DELAY = 600.0
 UNWRITTEN_DELAY = 5.0
-"""Seconds until a notice is looked at again that the store could not take note of."""
+"""Seconds until a notice is tried again after the store could not be written."""
 
 GONE = 410
-"""The status with which a receiver says that it wants no more of them."""
+"""The status with which a receiver says that it wants no more callbacks."""
 
 SECRET_PREFIX = "whsec_"
 SECRET_BYTES = 32
@@ -61,11 +61,12 @@ SECRET_BYTES = 32
 
 @dataclass(frozen=True)
 class CallbackOptions:
-    """Which receivers may be called (a host, or host:port), with which key, and how.
+    """The receivers that may be called (each a host, or host:port), the key, and the limits.
 
-    `timeout` is in seconds, `attempts` is how often a call is tried. `at_once` calls are made at a
-    time: at most half of them to one host, and at most `per_receiver` to one port of it. Without a
-    `secret` it is read from `secret_file`, or made there, before the first call.
+    `timeout` is in seconds; `attempts` is how often a callback is tried. `at_once` is the maximum
+    number of concurrent callbacks: at most half of them go to one host, and at most `per_receiver`
+    to one port of a host. If `secret` is empty, it is read from `secret_file` before the first
+    callback; if that file does not exist, it is made.
     """
 
     hosts: frozenset[str] = frozenset()
@@ -78,9 +79,10 @@ class CallbackOptions:
 
 
 def callback_of(request: web.BaseRequest, hosts: Collection[str]) -> str:
-    """The address that the request wants to be called; empty if none.
+    """Return the address in the header Callback-URL, or "".
 
-    Raises BadRequestError if it is none, CallbackRefusedError if this server does not call it.
+    Raises BadRequestError if the address is invalid, and CallbackRefusedError if this server does
+    not call it.
     """
     url = request.headers.get(HEADER, "")
     if not url:
@@ -93,14 +95,14 @@ def callback_of(request: web.BaseRequest, hosts: Collection[str]) -> str:
         )
     if not _is_allowed(parts, hosts):
         raise CallbackRefusedError(
-            f"This server does not call {parts.hostname}: its operator may allow that with "
+            f"This server does not call {parts.hostname}: its operator can allow that with "
             "--allow-callbacks"
         )
     return url
 
 
 def _split(url: str) -> SplitResult | None:
-    """The parts of an address that can be called; None if it is none."""
+    """Return the parts of an address, or None if it cannot be called."""
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -124,14 +126,14 @@ def _port(parts: SplitResult) -> int:
 
 
 class NoSecretError(ConfigurationError):
-    """The file of a secret cannot be read or made."""
+    """The file with the secret cannot be read or made."""
 
 
 def read_secret(path: Path, make: bool) -> bytes:
-    """The key in a file; where there is none one is made, if that is wanted.
+    """Return the key in a file. With `make`, make the file if it does not exist.
 
-    The file has the form `whsec_<base64>`. Raises ConfigurationError, and NoSecretError if the file
-    cannot be read or made.
+    The file contains `whsec_<base64>`. Raises ConfigurationError if its content is invalid, and
+    NoSecretError if the file cannot be read or made.
     """
     try:
         if make and not path.exists():
@@ -156,7 +158,10 @@ def read_secret(path: Path, make: bool) -> bytes:
 
 
 def _make_secret(path: Path) -> None:
-    """Make a key, unless another server is quicker: whole at once, as that reads it."""
+    """Make a file with a new key, unless another server makes it first.
+
+    The link appears with its whole content, because another server may read it at any moment.
+    """
     key = base64.b64encode(secrets.token_bytes(SECRET_BYTES))
     fresh = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
     write_private(fresh, SECRET_PREFIX.encode() + key + b"\n")
@@ -169,7 +174,7 @@ def _make_secret(path: Path) -> None:
 
 
 def sign(secret: bytes, message_id: str, timestamp: int, body: bytes) -> str:
-    """The value of `webhook-signature`."""
+    """Return the value of the header `webhook-signature`."""
     signed = b"%b.%d.%b" % (message_id.encode(), timestamp, body)
     digest = hmac.new(secret, signed, hashlib.sha256).digest()
     return "v1," + base64.b64encode(digest).decode()
@@ -177,14 +182,14 @@ def sign(secret: bytes, message_id: str, timestamp: int, body: bytes) -> str:
 
 @contextlib.asynccontextmanager
 async def calling_back(app: App, options: CallbackOptions) -> AsyncIterator[None]:
-    """Send what is to be sent, as long as the block runs."""
+    """Send callbacks while the block runs."""
     if app.trainings is None or not options.hosts:
         yield
         return
     import aiohttp
 
     timeout = aiohttp.ClientTimeout(total=options.timeout)
-    connector = aiohttp.TCPConnector(limit=0)  # the sender has limits of its own
+    connector = aiohttp.TCPConnector(limit=0)  # `Calls` limits the connections
     async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
         sending = asyncio.create_task(_Sender(app, options, session).run())
         try:
@@ -195,7 +200,7 @@ async def calling_back(app: App, options: CallbackOptions) -> AsyncIterator[None
 
 
 class Calls:
-    """Counts the calls that are under way, so that one receiver does not delay the others."""
+    """The counts of callbacks in progress. Limits keep one receiver from delaying the others."""
 
     def __init__(self, at_once: int, per_receiver: int) -> None:
         self._free = at_once
@@ -204,8 +209,7 @@ class Calls:
         self._counts: collections.Counter[str] = collections.Counter()
 
     def begin(self, url: str) -> tuple[str, str] | None:
-        """Count a call to an address, and return what is to be given to `end`; None if there may be
-        no further call to it now."""
+        """Count a call. Return the argument for `end`, or None if a limit is reached."""
         parts = _split(url)
         host = "" if parts is None else (parts.hostname or "")
         receiver = "" if parts is None else f"{host}:{_port(parts)}"
@@ -235,22 +239,22 @@ class _Sender:
         self._trainings = app.trainings
         self._options = options
         self._session = session
-        self._under_way: dict[str, asyncio.Task[None]] = {}  # by record: one after another
+        self._under_way: dict[str, asyncio.Task[None]] = {}  # by record: one callback at a time
         self._secret = options.secret
         self._calls = Calls(options.at_once, options.per_receiver)
         self._due: dict[int, float] = {}  # when a notice is sent again, in monotonic time
-        self._settled: set[int] = set()  # the notices that are still to be dropped
-        self._complaint = ""  # the last of the store
+        self._settled: set[int] = set()  # numbers of notices that are still to be dropped
+        self._last_error = ""  # of the store
 
     async def run(self) -> None:
         try:
             while True:
                 try:
-                    await self._send_what_is_due()
-                except StorageError:  # which is logged where it matters more
+                    await self._send_due_notices()
+                except StorageError:  # logged elsewhere
                     pass
                 except Exception:
-                    logger.exception("Calling back failed")
+                    logger.exception("Sending callbacks failed")
                 await asyncio.sleep(LOOK_SECONDS)
         finally:
             tasks = list(self._under_way.values())
@@ -258,7 +262,7 @@ class _Sender:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _send_what_is_due(self) -> None:
+    async def _send_due_notices(self) -> None:
         self._under_way = {u: task for u, task in self._under_way.items() if not task.done()}
         notices = await self._trainings.notices()
         numbers = {notice.number for notice in notices}
@@ -279,9 +283,9 @@ class _Sender:
         except ConfigurationError as error:
             raise StorageError(str(error)) from None
 
-    def _put_off(self, notice: Notice, error: StorageError) -> None:
-        if str(error) != self._complaint:
-            self._complaint = str(error)
+    def _postpone(self, notice: Notice, error: StorageError) -> None:
+        if str(error) != self._last_error:
+            self._last_error = str(error)
             logger.error("%s", error)
         self._due[notice.number] = time.monotonic() + UNWRITTEN_DELAY
 
@@ -289,9 +293,9 @@ class _Sender:
         try:
             await self._try_to_send(notice)
         except StorageError as error:
-            self._put_off(notice, error)
+            self._postpone(notice, error)
         except Exception:
-            logger.exception("Calling back for %s failed", notice.uuid)
+            logger.exception("The callback for %s failed", notice.uuid)
             self._due[notice.number] = time.monotonic() + UNWRITTEN_DELAY
 
     async def _try_to_send(self, notice: Notice) -> None:
@@ -302,7 +306,7 @@ class _Sender:
             return
         parts = _split(notice.callback)
         if parts is None or not _is_allowed(parts, self._options.hosts):
-            logger.warning("%s is not called back: not allowed any more", notice.uuid)
+            logger.warning("%s: no callback is sent: its address is not allowed now", notice.uuid)
             await self._drop(notice)
             return
         why = await self._post(notice, record)
@@ -310,25 +314,23 @@ class _Sender:
             await self._drop(notice)
         elif why == str(GONE) or notice.attempts + 1 >= self._options.attempts:
             logger.warning(
-                "%s: %s is given up, and has not been told that it is %s: %s",
+                "%s: gave up the callback to %s for the status %s: %s",
                 *(notice.uuid, parts.hostname, record.status, why),
             )
             await self._drop(notice)
         else:
             delay = min(MAX_DELAY, FIRST_DELAY * 2 ** min(notice.attempts, 30))
-            logger.info(
-                "%s: %s is called again in %g s: %s", notice.uuid, parts.hostname, delay, why
-            )
+            logger.info("%s: calling %s again in %g s: %s", notice.uuid, parts.hostname, delay, why)
             self._due[notice.number] = time.monotonic() + delay
             await self._trainings.count_attempt(notice)
 
     async def _drop(self, notice: Notice) -> None:
-        """Be done with a notice; it is not sent again if that cannot be written now."""
+        """Drop a notice. It is not sent again, even if the store cannot be written now."""
         self._settled.add(notice.number)
         await self._trainings.drop_notice(notice)
 
     async def _post(self, notice: Notice, record: Record) -> str:
-        """Send it once; why that did not do, or an empty string."""
+        """Send a notice once. Return the reason of the failure, or "" for success."""
         from aiohttp import ClientError
 
         from deepaas.api.v2.records import view
@@ -352,11 +354,11 @@ class _Sender:
 
 
 def _without_address(error: Exception) -> str:
-    """Why a callback failed. The address may hold a secret: its query is in some of the texts."""
+    """Return why a callback failed, without its address: the query may contain a secret."""
     from aiohttp import ClientConnectorError, ClientResponseError
 
-    if isinstance(error, ClientConnectorError):  # which names host and port
+    if isinstance(error, ClientConnectorError):  # its text has only the host and the port
         return str(error)
     if isinstance(error, ClientResponseError):
-        return f"no proper answer (status {error.status})"
+        return f"invalid response (status {error.status})"
     return type(error).__name__

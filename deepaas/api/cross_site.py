@@ -1,11 +1,12 @@
 """Refuses requests that a browser sends for another web site, and requests under a foreign name.
 
-A browser sends a form to any address for any page, without asking. So a page could start a training
-on a server that only its user can reach. A browser says where such a request comes from, in headers
-that no page can change. Other clients do not send these headers, and are not affected.
+Any page can make a browser send a form to any address. So a page could start a training on a server
+that only its user can reach. The browser says where such a request comes from, in headers that no
+page can change. Other clients do not send these headers, and are not affected.
 
-A page can also let its own name resolve to 127.0.0.1 after it was loaded (DNS rebinding). Then the
-browser takes this server for the page's own site, but the Host header still has the page's name.
+The owner of a page can also let the page's name resolve to 127.0.0.1 after the browser has loaded
+the page (DNS rebinding). Then the browser takes this server for the site of the page, but the Host
+header still has the page's name.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from deepaas.exceptions import ConfigurationError, CrossSiteError, ForeignHostEr
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 OWN_PAGES = frozenset({"same-origin", "none"})
-"""What `Sec-Fetch-Site` says if a page of this server, or the user, has caused a request."""
+"""The values of `Sec-Fetch-Site` if a page of this server, or the user, caused a request."""
 
 ANY_HOST = "*"
 
@@ -30,24 +31,24 @@ _SITE = istr("Sec-Fetch-Site")
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^][:/?#@\\,\s]+)(?::(\d*))?")
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#]*@)?([^/?#]+)")
-_MOST_SHOWN = 200  # characters of what a client has sent
+_MAX_SHOWN = 200  # characters of a client's text in a message
 
 MOST_REMEMBERED = 100
-"""Hosts, of at most 255 characters, that were looked at and are allowed."""
+"""How many allowed hosts, each of at most 255 characters, are cached."""
 
 
 @dataclass(frozen=True)
 class SiteRules:
-    """Which web sites may send requests to this server, and by which names it may be called.
+    """The web sites that may send requests to this server, and the names that it may be called by.
 
-    `origins` are the sites besides its own. `hosts` has names in lower case, with or without a
-    port; localhost and the loopback addresses are always allowed. If `hosts` is None, the server
-    may be called by any name.
+    `origins` are the allowed sites besides this server. `hosts` has names in lower case, with or
+    without a port; localhost and the loopback addresses are always allowed. If `hosts` is None, the
+    server may be called by any name.
     """
 
     origins: frozenset[str] = frozenset()
     hosts: frozenset[str] | None = None
-    _found_good: set[str] = field(default_factory=set, compare=False, repr=False)
+    _known_good: set[str] = field(default_factory=set, compare=False, repr=False)
 
     @classmethod
     def of(
@@ -57,10 +58,10 @@ class SiteRules:
         listen_address: str,
         bound_address: str,
     ) -> SiteRules:
-        """The rules for a server that is bound to an address.
+        """Return the rules for a server that is bound to `bound_address`.
 
-        `listen_address` is the same address as the operator has given it, which may be a name.
-        Raises ConfigurationError for what is no origin, or no host.
+        `listen_address` is that address in the form that the operator gave; it may be a name.
+        Raises ConfigurationError for an invalid origin or host.
         """
         origins = frozenset(map(_origin, allowed_origins))
         hosts = frozenset(map(_allowed_host, allowed_hosts))
@@ -71,9 +72,9 @@ class SiteRules:
     def check(self, request: web.BaseRequest) -> None:
         """Raise ForeignHostError or CrossSiteError if the request must not be answered."""
         host = _host_of(request)
-        if host and host not in self._found_good and not self._is_good(host):
+        if host and host not in self._known_good and not self._is_good(host):
             raise ForeignHostError(
-                f"The request is for host {host[:_MOST_SHOWN]!r}, which is not a name of this "
+                f"The request is for host {host[:_MAX_SHOWN]!r}, which is not a name of this "
                 "server; if clients may use it, start the server with --allow-hosts and the name"
             )
         headers = request.headers
@@ -86,15 +87,15 @@ class SiteRules:
             raise CrossSiteError(_refusal(origin))
 
     def _is_good(self, host: str) -> bool:
-        """The same as `may_be_called`; good names are remembered."""
+        """Return `may_be_called(host)`, and cache the allowed hosts."""
         if not self.may_be_called(host):
             return False
-        if len(self._found_good) < MOST_REMEMBERED and len(host) <= 255:
-            self._found_good.add(host)
+        if len(self._known_good) < MOST_REMEMBERED and len(host) <= 255:
+            self._known_good.add(host)
         return True
 
     def may_be_called(self, host: str) -> bool:
-        """Whether a Host header may say this."""
+        """Return whether a Host header may have this value."""
         if self.hosts is None:
             return True
         name, port = _split(host)
@@ -104,7 +105,7 @@ class SiteRules:
 
 
 def is_loopback(name: str) -> bool:
-    """Whether this is localhost, a name below it, or a loopback address, however it is written."""
+    """Return whether this is localhost, a name below it, or a loopback address in any notation."""
     if name == "localhost" or name.endswith(".localhost"):
         return True
     try:
@@ -120,9 +121,9 @@ def is_loopback(name: str) -> bool:
 
 
 def _host_of(request: web.BaseRequest) -> str:
-    """The host that a request is addressed to, with its port; empty if the request has none.
+    """Return the host of a request, with its port, or "".
 
-    A host in the target counts, and then the Host header does not (RFC 9112, 3.2.2).
+    A host in the target replaces the Host header (RFC 9112, 3.2.2).
     """
     target = request.raw_path
     if target[:1] != "/":
@@ -133,12 +134,12 @@ def _host_of(request: web.BaseRequest) -> str:
 
 
 def _all_of(request: web.BaseRequest, name: str) -> str:
-    """The value of a header. Several values are joined, which makes them unlike any allowed one."""
+    """Return the value of a header. Several values are joined, so that no rule allows them."""
     return ", ".join(request.headers.getall(name, ()))
 
 
 def _split(host: str) -> tuple[str, str]:
-    """The name and the port of a Host header; the name is empty if the header is malformed."""
+    """Return the name and the port of a Host header; the name is "" if the header is malformed."""
     match = _HOST.fullmatch(host)
     if match is None:
         return "", ""
@@ -146,7 +147,7 @@ def _split(host: str) -> tuple[str, str]:
 
 
 def _is_same(origin: str, host: str) -> bool:
-    """Whether an origin has this host and port. The scheme is ignored, as a proxy may change it."""
+    """Return whether an origin has this host and port. A proxy may change the scheme."""
     scheme, _, rest = origin.partition("://")
     name, port = _split(rest)
     default = _DEFAULT_PORTS.get(scheme.lower(), "")
@@ -155,33 +156,33 @@ def _is_same(origin: str, host: str) -> bool:
 
 
 def _origin(text: str) -> str:
-    """An origin that the operator allows, in the form in which browsers send it."""
+    """Return an origin from an option in the form in which browsers send it."""
     scheme, separator, rest = text.strip().lower().removesuffix("/").partition("://")
     name, port = _split(rest)
     if not (separator and scheme and name) or "*" in name:
         raise ConfigurationError(
-            f"--allow-origins {text!r} is no origin; give the scheme, the host, and the port if it "
-            "is not the usual one, such as https://a.example:8443"
+            f"--allow-origins {text!r} is not an origin; give the scheme, the host, and the port "
+            "if it is not the default, such as https://a.example:8443"
         )
     is_usual = port in ("", _DEFAULT_PORTS.get(scheme))
     return f"{scheme}://{name}" if is_usual else f"{scheme}://{name}:{port}"
 
 
 def _allowed_host(text: str) -> str:
-    """A host that the operator allows, with a port or without."""
+    """Return a host from an option in lower case, with or without a port."""
     text = text.strip()
     name, port = _split(text)
     if text != ANY_HOST and (not name or "*" in name):
         raise ConfigurationError(
-            f"--allow-hosts {text!r} is no host; give a name or an address, and a port if only "
-            "this port is meant, such as a.example, a.example:8443 or [fe80::1]; * is any host"
+            f"--allow-hosts {text!r} is not a host; give a name or an address, and a port to "
+            "allow only this port, such as a.example, a.example:8443 or [fe80::1]; * is any host"
         )
     return f"{name}:{port}" if port else name
 
 
 def _refusal(origin: str) -> str:
-    page = f"a page of {origin[:_MOST_SHOWN]}" if origin else "a page of another site"
+    page = f"a page of {origin[:_MAX_SHOWN]}" if origin else "a page of another site"
     return (
-        f"A browser sent this request for {page}, and not for a page of this server; if such pages "
+        f"A browser sent this request for {page}, not for a page of this server; if such pages "
         "may send requests here, start the server with --allow-origins and their origin"
     )

@@ -1,4 +1,4 @@
-"""Decoders for the body of a request and for the parts of a form; both may come in pieces."""
+"""Decoders for the body of a request and for the parts of a form; both may arrive in pieces."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Protocol
 from deepaas.exceptions import BadRequestError, UnsupportedEncodingError
 
 PIECE = 256 * 1024
-"""Most bytes that a compressed body is decompressed to at a time."""
+"""At most this many decompressed bytes are returned at a time."""
 
 ACCEPTED = "gzip, deflate, identity"
 """The values of Content-Encoding that a request may have."""
@@ -21,9 +21,9 @@ _RAW = -zlib.MAX_WBITS
 
 
 def content_coding(values: Sequence[str]) -> str:
-    """The compression that the Content-Encoding fields of a request name: gzip, deflate or "".
+    """Return the compression that the Content-Encoding fields name: "gzip", "deflate" or "".
 
-    Raises UnsupportedEncodingError for anything else, also for several of them.
+    Raises UnsupportedEncodingError for any other coding, and for several codings.
     """
     coding = ", ".join(values).strip().lower()
     if coding in ("", "identity"):
@@ -39,19 +39,19 @@ def content_coding(values: Sequence[str]) -> str:
 
 
 class Decompressor:
-    """Decompresses a body that comes in pieces: gzip, or deflate with or without a zlib header."""
+    """A decompressor for a body in pieces: gzip, or deflate with or without a zlib header."""
 
     def __init__(self, coding: str) -> None:
         self._coding = coding
         self._inflater = zlib.decompressobj(_GZIP) if coding == "gzip" else None
-        self._first = b""  # the first byte of a deflate body; the second one tells its kind
+        self._first = b""  # the first byte of a deflate body, until the second tells its kind
         self._began = False
-        self._ended = False  # at the end of the data, or between two members of gzip
+        self._ended = False  # at the end of the data, or between two gzip members
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Decompress the next bytes: yields pieces of at most PIECE bytes, which may be empty.
+        """Decompress the next bytes: yield pieces of at most PIECE bytes, which may be empty.
 
-        Raises BadRequestError where the body is malformed.
+        Raises BadRequestError if the body is malformed.
         """
         self._began = self._began or bool(data)
         if self._ended:
@@ -73,15 +73,15 @@ class Decompressor:
             yield piece
 
     def finish(self) -> None:
-        """Raises BadRequestError if the body breaks off. A body without any bytes is whole."""
+        """Raise BadRequestError if the body is cut off. An empty body is complete."""
         if self._began and not self._ended:
             raise BadRequestError(
                 f"The request body ends before its {self._coding} data does; it was cut off"
             )
 
     def _ready(self, data: bytes) -> zlib._Decompress | None:
-        """The inflater for the next bytes; None while too few have come to choose one."""
-        if self._ended:  # of a member of gzip, and this is the next one
+        """Return the inflater for the next bytes, or None if there are too few to choose one."""
+        if self._ended:  # the next gzip member begins
             self._inflater = zlib.decompressobj(_GZIP)
             self._ended = False
         elif self._inflater is None:
@@ -94,18 +94,18 @@ class Decompressor:
         return self._inflater
 
     def _after(self, rest: bytes) -> bytes:
-        """The bytes after the end of the data, or of a member of gzip, without padding."""
+        """Return the bytes after the end of the data, or of a gzip member, without padding."""
         self._ended = True
         if self._coding == "gzip":
             rest = rest.lstrip(b"\0")
         if rest and not (self._coding == "gzip" and rest.startswith(b"\x1f")):
-            raise self._malformed("something else follows its end")
+            raise self._malformed("other bytes follow its end")
         return rest
 
     def _malformed(self, why: str) -> BadRequestError:
         return BadRequestError(
-            f"The request body is not the {self._coding} data that its Content-Encoding "
-            f"announces: {why}"
+            f"The request body is not the {self._coding} data that its Content-Encoding names: "
+            f"{why}"
         )
 
 
@@ -113,14 +113,17 @@ class Decompressor:
 
 
 class PartDecoder(Protocol):
-    """Decodes a part that has a Content-Transfer-Encoding. Raises ValueError if it is malformed."""
+    """A decoder for a part with a Content-Transfer-Encoding."""
 
     def feed(self, data: bytes | memoryview) -> bytes:
-        """Decode the next bytes, as far as they can be decoded without those that follow."""
+        """Decode the next bytes; hold back those that need further bytes.
+
+        Raises ValueError if the part is malformed.
+        """
         ...
 
     def finish(self) -> None:
-        """End the part. Raises ValueError if it breaks off."""
+        """End the part. Raises ValueError if it is cut off."""
         ...
 
 
@@ -128,13 +131,13 @@ _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
 
 class Base64Decoder:
-    """Decodes base64, and ignores white space in it.
+    """A base64 decoder that ignores white space, but refuses other wrong characters.
 
-    `binascii` by itself would skip any wrong character.
+    `binascii` alone would skip them.
     """
 
     def __init__(self) -> None:
-        self._held = b""  # up to three characters, which need another one
+        self._held = b""  # up to three characters of an incomplete group of four
         self._ended = False
 
     def feed(self, data: bytes | memoryview) -> bytes:
@@ -155,20 +158,20 @@ class Base64Decoder:
             raise ValueError("malformed base64")
 
 
-_MAX_HELD = 1000  # far above the 76 characters that a line may have
+_MAX_HELD = 1000  # a line has at most 76 characters
 _UNFINISHED = re.compile(rb"=(?:[0-9A-Fa-f]?|[ \t]+\r?|\r)")
 _BROKEN = re.compile(rb"=(?![0-9A-Fa-f]{2}|[ \t]*\r?\n)")
 _PADDED = re.compile(rb"=[ \t]+\r?\n")
 
 
 class QuotedPrintableDecoder:
-    """Decodes quoted-printable. An equals sign must begin an escape or a soft line break.
+    """A quoted-printable decoder. An equals sign must begin an escape or a soft line break.
 
-    `binascii` by itself would leave any other equals sign as it is.
+    `binascii` alone would keep any other equals sign unchanged.
     """
 
     def __init__(self) -> None:
-        self._held = b""  # the beginning of an escape or of a soft line break
+        self._held = b""  # the start of an escape or of a soft line break
 
     def feed(self, data: bytes | memoryview) -> bytes:
         data = self._held + bytes(data)
@@ -182,7 +185,7 @@ class QuotedPrintableDecoder:
         return binascii.a2b_qp(_PADDED.sub(b"=\n", data))
 
     def finish(self) -> None:
-        """End the part. The boundary may have taken the line end of its last soft line break."""
+        """End the part. The line end of its last soft line break may belong to the boundary."""
         if self._held.rstrip(b" \t\r\n") not in (b"", b"="):
             raise ValueError("malformed quoted-printable")
 
@@ -198,9 +201,9 @@ _PART_DECODERS: dict[str, Callable[[], PartDecoder] | None] = {
 
 
 def part_decoder(encoding: str) -> PartDecoder | None:
-    """The decoder for a Content-Transfer-Encoding; None if the part is not encoded.
+    """Return the decoder for a Content-Transfer-Encoding, or None if the part is not encoded.
 
-    Raises KeyError for an unknown one.
+    Raises KeyError for an unknown encoding.
     """
     make = _PART_DECODERS[encoding.strip().lower()]
     return None if make is None else make()

@@ -156,7 +156,7 @@ def test_garbage_after_the_end_is_400(server: Server, name: str, garbage: bytes)
     content_type, body = KINDS["json"]
     response = server.predict("sources", **sent(coding, content_type, compress(body) + garbage))
     assert response.status_code == 400
-    assert response.json()["message"].endswith("something else follows its end")
+    assert response.json()["message"].endswith("other bytes follow its end")
 
 
 @pytest.mark.parametrize("coding", ["br", "gzip, gzip"])

@@ -421,14 +421,14 @@ def test_allowed_origin_that_is_none_is_told(tmp_path: Path, value: str) -> None
         cwd=tmp_path,
     )
     assert ended.returncode == 1
-    assert f"--allow-origins {value!r} is no origin" in ended.stderr
+    assert f"--allow-origins {value!r} is not an origin" in ended.stderr
     assert "https://a.example:8443" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 
 @pytest.mark.parametrize("value", ["a b", "https://a", "fe80::1", "*.example", "a:b", "a/b", ""])
 def test_allowed_host_that_is_none_is_told(value: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"--allow-hosts .* is no host; give a name"):
+    with pytest.raises(ConfigurationError, match=r"--allow-hosts .* is not a host; give a name"):
         SiteRules.of([], [value], "127.0.0.1", "127.0.0.1")
 
 

@@ -111,7 +111,7 @@ def test_garbage_after_the_end_is_refused(kind: str, garbage: bytes) -> None:
         assert "cut off" in why_not(coding, body + garbage)
         return
     for chunks in ([body + garbage], [body, garbage], list(pieces(body + garbage, 1))):
-        assert why_not(coding, *chunks).endswith("announces: something else follows its end")
+        assert why_not(coding, *chunks).endswith("names: other bytes follow its end")
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_garbage_after_the_end_is_refused(kind: str, garbage: bytes) -> None:
     ],
 )
 def test_body_that_is_something_else_is_refused(coding: str, body: bytes) -> None:
-    why = f"The request body is not the {coding} data that its Content-Encoding announces: "
+    why = f"The request body is not the {coding} data that its Content-Encoding names: "
     assert why_not(coding, body).startswith(why)
 
 

@@ -91,7 +91,7 @@ async def test_delays_double_until_the_last_attempt_and_then_it_is_given_up(
     await sender.run_for(HOUR)
     assert are_kept(sender.delays, [2.0**n for n in range(10)] + [MAX_DELAY])
     assert trainings.kept == []
-    assert "one: a is given up, and has not been told that it is done: 500" in caplog.text
+    assert "one: gave up the callback to a for the status done: 500" in caplog.text
 
 
 @in_virtual_time

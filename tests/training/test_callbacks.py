@@ -236,7 +236,7 @@ def test_it_is_given_up_some_time(serve: Serve, receiver: Receiver) -> None:
     server = serve(MODELS, *ALLOW, "--callback-attempts", "1")
     begin(server, receiver.url)
     receiver.wait_for("queued", "running", "done")
-    assert "is given up" in server.log()
+    assert "gave up the callback" in server.log()
 
 
 def test_a_receiver_that_hangs_is_left(serve: Serve, receiver: Receiver) -> None:
@@ -258,7 +258,7 @@ def test_an_answer_that_is_no_http_is_a_failure_and_shows_no_secret(serve: Serve
         with connection:
             connection.recv(65536)
             connection.sendall(b"no HTTP at all\r\n\r\n")
-        said = "is called again in 1 s"
+        said = "again in 1 s"
         wait_until(lambda: said in server.log(), within=20, what="the failure in the log")
     assert Trainings(server).wait(uuid)["status"] == "done"
     assert "hidden" not in server.log()
