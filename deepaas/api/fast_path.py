@@ -1,13 +1,13 @@
-"""The short way of a request: for one whose head has come before, byte for byte.
+"""The fast path: for requests whose head has come before, byte for byte.
 
-Most of what a small request costs the server is finding out what it wants: parsing, and making
-objects that hold the result. Clients that ask often ask alike: the same line, the same header, as
-many bytes in the body. So a head that aiohttp has parsed, and that led to a prediction, is
-remembered; when exactly these bytes come again, and with them the whole body, they must mean the
-same, and the body goes to a worker at once. The answer is written when the worker has made it.
+For a small request, parsing and making objects takes most of the server's time. Frequent clients
+send the same request line and headers again and again, with bodies of the same length. So the
+server caches each head that aiohttp has parsed and that led to a prediction. When exactly these
+bytes arrive again, together with the whole body, they mean the same, and the body goes directly to
+a worker. The response is written when the worker replies.
 
-Everything else goes the long way, through aiohttp: other requests, those that come in pieces or
-pipelined, and answers that are no plain JSON.
+Everything else takes the normal path, through aiohttp: other requests, requests that arrive in
+pieces or pipelined, and replies that are not plain JSON.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ logger = logging.getLogger("deepaas.api")
 MAX_HEADS = 1024
 MAX_HEAD = 4096
 MAX_BODY = 64 * 1024
-"""Bytes; what is larger gains little."""
+"""Bytes; a larger request gains little."""
 
 MAX_USER_TIMEOUT = 2**31 - 1
-"""Milliseconds; the most that can be given to the kernel."""
+"""Milliseconds; the maximum that the kernel accepts."""
 
 _LENGTH = re.compile(rb"\r\ncontent-length: ?(\d{1,9})\r\n", re.IGNORECASE)
 _NOT_SIMPLE = (hdrs.TRANSFER_ENCODING, hdrs.EXPECT, hdrs.UPGRADE, hdrs.CONTENT_ENCODING)
@@ -54,10 +54,10 @@ _NOT_SIMPLE = (hdrs.TRANSFER_ENCODING, hdrs.EXPECT, hdrs.UPGRADE, hdrs.CONTENT_E
 
 @dataclass(frozen=True)
 class CachedHead:
-    """What the head of a request means: everything of a call but its body."""
+    """The meaning of the head of a request: a whole call but its body."""
 
     pool: Pool
-    description: dict[str, Any]  # the model's, when it meant this
+    description: dict[str, Any]  # of the model, when the head was cached
     meta: bytes
     length: int  # of the body
     deadline_seconds: float
@@ -66,7 +66,7 @@ class CachedHead:
 
 
 class FastPrediction(Prediction):
-    """A prediction on the short way."""
+    """A prediction on the fast path."""
 
     __slots__ = ("began", "connection", "data", "head", "outcome")
 
@@ -99,12 +99,12 @@ class FastPrediction(Prediction):
         self.outcome = outcome
         try:
             self.connection.arrived(self, outcome)
-        except Exception:  # is this connection's, and not the worker's that has answered
+        except Exception:  # a failure of this connection, not of the worker
             logger.exception("Answering POST %s failed", self.head.target)
             self.connection.force_close()
 
     async def reply(self) -> Reply:
-        """The outcome, for the long way; to be asked once."""
+        """Return or raise the outcome, for the normal path. Call this only once."""
         assert self.outcome is not None
         outcome, self.outcome = self.outcome, _RELEASED
         if isinstance(outcome, Reply):
@@ -117,19 +117,19 @@ class FastPrediction(Prediction):
             outcome.discard()
 
 
-_RELEASED = RequestError("The reply has been asked for already")
+_RELEASED = RequestError("The reply was already taken")
 
 
 class Connection(Intake, Watched):
-    """A client's connection, which looks for the short way first."""
+    """A client's connection, which tries the fast path first."""
 
     __slots__ = (
         "_app",
         "_began",
         "_head",
+        "_head_timer",
         "_heads",
         "_is_logged",
-        "_late",
         "_opened",
         "_remote",
         "_under_way",
@@ -145,20 +145,20 @@ class Connection(Intake, Watched):
         self._is_logged = self.access_logger is not None
         self._heads = manager.heads
         self._unsent = manager.unsent
-        self._head = b""  # of the request that goes the long way now, if it came in one piece
+        self._head = b""  # of the present request on the normal path, if it came in one piece
         self._under_way: FastPrediction | None = None
-        self._used = 0.0  # when the last one arrived
+        self._used = 0.0  # when the last fast prediction was answered
         self._opened = self._loop.time()
         self._remote = ""
-        self._late: asyncio.TimerHandle | None = None
-        self.arrival: FastPrediction | None = None  # to be answered on the long way
-        self._began = 0.0  # when its request came
+        self._head_timer: asyncio.TimerHandle | None = None
+        self.arrival: FastPrediction | None = None  # the normal path is to answer it
+        self._began = 0.0  # when its request arrived
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         seconds = self._app.settings.send_timeout
         sock = transport.get_extra_info("socket")
-        if seconds and sock is not None:  # for answers that nobody waits for any more to be taken
+        if seconds and sock is not None:  # limits unread responses that no coroutine waits for
             limit = min(max(1, int(seconds * 1000)), MAX_USER_TIMEOUT)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, limit)
         self._expect_head()
@@ -167,7 +167,7 @@ class Connection(Intake, Watched):
         if data and (self._under_way is not None or self._held):
             self.hold(data)
             return
-        if not data:  # from aiohttp to itself
+        if not data:  # from aiohttp itself, to parse bytes that it has buffered
             pass
         elif self._left > 0:
             self._head = b""
@@ -182,29 +182,29 @@ class Connection(Intake, Watched):
                 and self._begin(head, data, end)
             ):
                 return
-            if data != b"\r\n":  # which some send after a body
-                self._note(data, end)
+            if data != b"\r\n":  # some clients send a line end after a body
+                self._note_end(data, end)
         self.take(data)
         if data and self._left:
             self._expect_head()
 
     def _expect_head(self) -> None:
-        """Close the connection if the head of a request, or the rest of it, does not come."""
+        """Close the connection later if no complete head of a request has arrived."""
         seconds = self._app.settings.limits.receive_timeout
-        if seconds and self._late is None:
+        if seconds and self._head_timer is None:
             so_far = self._request_count, self._used
-            self._late = self._loop.call_later(seconds, self._head_is_late, so_far)
+            self._head_timer = self._loop.call_later(seconds, self._check_head, so_far)
 
-    def _head_is_late(self, so_far: tuple[int, float]) -> None:
-        self._late = None
+    def _check_head(self, so_far: tuple[int, float]) -> None:
+        self._head_timer = None
         idle = self._under_way is None and self._is_at_rest()
         if idle and so_far == (self._request_count, self._used):
             self.force_close()
-        elif self._left:  # there may be a part of another one
+        elif self._left:  # a part of another head may have arrived
             self._expect_head()
 
     def _is_at_rest(self) -> bool:
-        """Whether aiohttp has nothing to do for this connection, and the client takes answers."""
+        """Return whether aiohttp waits for a request, and the client reads its responses."""
         waiter = self._waiter
         return (
             waiter is not None
@@ -216,18 +216,18 @@ class Connection(Intake, Watched):
         )
 
     def idle_since(self) -> tuple[bool, float] | None:
-        """Whether the connection has been used, and since when it is idle; None if it is not idle.
+        """Return whether the connection was used, and since when it is idle; None if it is busy.
 
-        One that has sent a part of a head is idle, too.
+        The time is that of the event loop. A connection with an incomplete head is idle, too.
         """
         if self._under_way is not None or self._held or not self._is_at_rest():
             return None
         used = bool(self._used or self._request_count)
-        answered = self._next_keepalive_close_time - self._keepalive_timeout  # on the long way
+        answered = self._next_keepalive_close_time - self._keepalive_timeout  # on the normal path
         return used, max(self._opened, self._used, answered)
 
     def _begin(self, head: CachedHead, data: bytes, end: int) -> bool:
-        """Send a request on its short way; False if it cannot go there now."""
+        """Send a request on the fast path. Return False if that is not possible now."""
         pool = head.pool
         if head.description is not pool.description or self._app.draining:
             return False
@@ -235,14 +235,14 @@ class Connection(Intake, Watched):
         prediction = FastPrediction(self, head, data, began)
         try:
             pool.dispatcher.submit(prediction, head.meta, data[end:], head.deadline_seconds)
-        except RequestError:  # the long way says so
+        except RequestError:  # the normal path reports it
             return False
         self._under_way = prediction
         self._app.active += 1
         return True
 
     def arrived(self, prediction: FastPrediction, outcome: Reply | RequestError) -> None:
-        """Answer a request that has been on the short way."""
+        """Answer a request on the fast path, or pass it to the normal path."""
         self._under_way = None
         self._app.active -= 1
         transport = self.transport
@@ -271,14 +271,14 @@ class Connection(Intake, Watched):
             self._go_on_soon()
 
     def take_arrival(self) -> FastPrediction | None:
-        """The prediction that the present request is about, if it is made already."""
+        """Take the present request's prediction from the fast path, or None."""
         arrival, self.arrival = self.arrival, None
         return arrival
 
     def learn(
         self, request: web.BaseRequest, pool: Pool, call: Call, deadline_seconds: float
     ) -> None:
-        """Remember what the head of this request has led to, if it can come again as it is."""
+        """Cache the meaning of this request's head, if the fast path can use it."""
         head, self._head = self._head, b""
         headers = request.headers
         length = request.content_length
@@ -305,8 +305,8 @@ class Connection(Intake, Watched):
             agent=headers.get(hdrs.USER_AGENT, "-"),
         )
 
-    def _note(self, data: bytes, end: int) -> None:
-        """Note where a request ends that goes the long way, to know where the next begins."""
+    def _note_end(self, data: bytes, end: int) -> None:
+        """Note where a request on the normal path ends, to know where the next one begins."""
         self._head = b""
         head = data[:end]
         if end <= 3 or 0 < self._max_head < end or b"transfer-encoding" in head.lower():
@@ -335,7 +335,7 @@ class Connection(Intake, Watched):
     def log_access(
         self, request: web.BaseRequest, response: web.StreamResponse, time: float | None
     ) -> None:
-        began, self._began = self._began, 0.0  # earlier than aiohttp knows
+        began, self._began = self._began, 0.0  # earlier than aiohttp's `time`
         super().log_access(request, response, began or time)
 
     def handle_error(
@@ -345,9 +345,9 @@ class Connection(Intake, Watched):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """The answer to bytes that are no request, or to a failure that no handler has answered."""
+        """Return the response to malformed bytes, or to a failure that no handler has answered."""
         if isinstance(exc, HttpProcessingError | RequestError):
-            # Its text quotes the bytes, which may hold a secret, so the log gets only their fault.
+            # The error text quotes the bytes, which may contain a secret: log only the fault.
             fault = str(exc).rpartition("malformed: ")[2].partition(":")[0]
             self.logger.debug("A request from %s is malformed: %s", request.remote, fault)
         answer = super().handle_error(request, status, exc, message)
@@ -355,7 +355,7 @@ class Connection(Intake, Watched):
         return answer
 
     def _process_keepalive(self) -> None:
-        """Close an idle connection. It is none while it is used on the short way."""
+        """Close an idle connection. aiohttp does not know when the fast path has used it."""
         idle = self._loop.time() - self._used
         if self._under_way is not None or idle < self._keepalive_timeout:
             wait = max(1.0, self._keepalive_timeout - idle)
@@ -391,10 +391,10 @@ class Connection(Intake, Watched):
             super().connection_lost(exc)
 
     def _forget(self) -> None:
-        """Leave what nobody waits for any more."""
+        """Release everything that this closed connection holds."""
         self._unsent.remove(self)
-        if self._late is not None:
-            self._late.cancel()
+        if self._head_timer is not None:
+            self._head_timer.cancel()
         prediction, self._under_way = self._under_way, None
         if prediction is not None:
             self._app.active -= 1
@@ -406,16 +406,16 @@ class Connection(Intake, Watched):
 
 
 def _head_of(request: web.BaseRequest) -> bytes:
-    """The head that a request has if it is written in the usual way: one blank after each colon."""
+    """Return the bytes of a request's head if it has the usual form: one blank after each colon."""
     target = request.raw_path.encode("utf-8", "surrogateescape")
     lines = [b"%b: %b\r\n" % (name, value) for name, value in request.raw_headers]
     return b"POST %b HTTP/1.1\r\n%b\r\n" % (target, b"".join(lines))
 
 
 class Server(web.Server):
-    """aiohttp's low-level server, with connections that know the short way.
+    """aiohttp's low-level server, with connections that have a fast path.
 
-    `on_open` and `on_closed` are called when one of them has been made or is closing.
+    `on_open` is called when a connection has been made, `on_closed` when one is closing.
     """
 
     def __init__(self, app: App, **kwargs: Any) -> None:

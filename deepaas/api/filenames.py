@@ -8,16 +8,16 @@ import unicodedata
 from deepaas.model.v2.exchange import UNNAMED
 
 MAX_BYTES = 255
-"""Bytes of a file's name in UTF-8, as most file systems have it."""
+"""Most bytes of a file's name in UTF-8; it is the limit of most file systems."""
 
 _UNWANTED = ("Cc", "Cs", "Zl", "Zp")
-"""Unicode's categories of control characters, surrogates, and separators of lines."""
+"""Unicode's categories of control characters, surrogates, and line and paragraph separators."""
 
 _EXTENSION = re.compile(r"(?<=.)(?:\.[A-Za-z0-9]{1,16}){1,2}\Z", re.DOTALL)
 
 
 def base_name(filename: str) -> str:
-    """A client's name for a file without folders and control characters, and not too long.
+    """Return a client's file name without folders and control characters, cut to MAX_BYTES.
 
     Folders may be separated by slashes or backslashes. Returns UNNAMED if no name is left.
     """
@@ -33,7 +33,7 @@ def base_name(filename: str) -> str:
 
 
 def extension(name: str) -> str:
-    """The last one or two extensions of a file's name, such as .png or .tar.gz, or "".
+    """Return the last one or two extensions of a file's name, such as .png or .tar.gz, or "".
 
     An extension has up to 16 ASCII letters or digits.
     """

@@ -1,4 +1,4 @@
-"""The files that a request makes: written beside the event loop, and removed if not kept."""
+"""The files of a request: large ones are written in a thread; all are removed if not kept."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import tempfile
 from deepaas.serving.prediction import Prediction
 
 INLINE = 2 * 1024 * 1024
-"""Bytes of a request that are written at once, as they come: a thread would take longer."""
+"""The first bytes of a request's files are written directly: a thread would take longer."""
 
 BATCH = 1024 * 1024
-"""Bytes beyond those that are gathered before a thread is asked to write them."""
+"""After the first INLINE bytes, a thread writes batches of at least this many bytes."""
 
 MAX_BATCHED = 1000
-"""Pieces of that, so that a thread is not busy for long with many small files."""
+"""A batch of this many pieces is also written, so that many small files do not take too long."""
 
 
 class SpoolFile:
-    """A file that is being received. What is written to it is gathered by its request."""
+    """A file that is being received. Its RequestFiles collects the written data."""
 
     def __init__(self, files: RequestFiles, fd: int, path: str) -> None:
         self._files = files
@@ -30,12 +30,12 @@ class SpoolFile:
         self.path = path
 
     def write(self, data: bytes | memoryview) -> int:
-        """Take all of `data`, which must not change any more."""
+        """Take all of `data`, which must not change afterwards, and return its length."""
         self._files.gather(self, data)
         return len(data)
 
     def close(self) -> None:
-        """Nothing more will be written."""
+        """End the file: no more data follows."""
         self._files.gather_end(self)
 
     def write_out(self, data: bytes | memoryview) -> None:
@@ -48,11 +48,11 @@ class SpoolFile:
 
 
 class RequestFiles:
-    """The files of one request; leaving the block removes them, wherever it ends.
+    """The files of one request. The end of the `with` block removes them.
 
-    Large ones are written in a thread, one batch at a time, so that a slow disk holds up this
-    request alone; memory has two batches at the most. At most three descriptors are open at a time:
-    those of the first file and of the one that is being received, and one in the thread.
+    Large files are written in a thread, one batch at a time, so that a slow disk delays only this
+    request. At most two batches are in memory. At most three descriptors are open: those of the
+    first file and of the file that is being received, and one in the thread.
     """
 
     def __init__(self, directory: str) -> None:
@@ -70,7 +70,7 @@ class RequestFiles:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._user is not None and not self._user.ended:  # a worker reads them by their names
+        if self._user is not None and not self._user.ended:  # a worker opens the files by name
             self._user.on_end.append(self._leave)
             self._release()
         else:
@@ -83,18 +83,18 @@ class RequestFiles:
             self._remove(self._writing)
 
     def keep_for(self, prediction: Prediction) -> None:
-        """Keep the files until a worker is through with them, if that is later."""
+        """Keep the files until the prediction has ended, if it ends after the block."""
         self._user = prediction
 
     def keep(self) -> None:
-        """Leave the files where they are: somebody else sees to them from now on."""
+        """Do not remove the files: from now on the caller owns them."""
         self._is_kept = True
 
     def __bool__(self) -> bool:
         return bool(self._paths)
 
     def new(self, extension: str = "") -> tuple[str, SpoolFile]:
-        """An empty file whose name ends so: its path, and the file open for writing."""
+        """Make an empty file with this extension. Return its path, and the file for writing."""
         fd, path = tempfile.mkstemp(extension, dir=self._directory)
         self._paths.append(path)
         file = SpoolFile(self, fd, path)
@@ -110,19 +110,24 @@ class RequestFiles:
             self._size += len(data)
 
     def gather_end(self, file: SpoolFile) -> None:
-        """Close a file once it is written. The first is kept open: its name can go at once, and
-        its pages when the answer is out."""
+        """Close a complete file, but keep the first one open.
+
+        So the name of the first can be removed at once, and its pages are freed after the response.
+        """
         if file is not self._files[0]:
             file.release()
 
     async def flush(self) -> None:
-        """Have what was gathered written, if it is enough to be worth it. Raises OSError."""
+        """Start to write the collected data if it makes a full batch, after the batch before.
+
+        Raises OSError.
+        """
         if self._size >= BATCH or len(self._batch) >= MAX_BATCHED:
             await self._settle()
             self._start_writing()
 
     async def finish(self) -> None:
-        """Have everything written. Raises OSError."""
+        """Write all collected data. Raises OSError."""
         await self._settle()
         if self._batch:
             self._start_writing()
@@ -139,7 +144,7 @@ class RequestFiles:
 
     def _remove(self, writing: asyncio.Future[None] | None) -> None:
         if writing is not None and not writing.cancelled():
-            writing.exception()  # whoever waited for it has had it
+            writing.exception()  # flush() or finish() has raised it
         for path in () if self._is_kept else self._paths:
             with contextlib.suppress(FileNotFoundError):  # the model has moved or removed it
                 _unlink(path)
@@ -151,7 +156,7 @@ class RequestFiles:
 
 
 def _write(batch: list[tuple[SpoolFile, bytes | memoryview]]) -> None:
-    """Write what was gathered. The files are opened anew, as those that are complete are closed."""
+    """Write a batch. Each file is opened again, because complete files are closed."""
     for file, pieces in itertools.groupby(batch, key=lambda piece: piece[0]):
         fd = os.open(file.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         try:
@@ -170,5 +175,5 @@ def _write_all(fd: int, data: bytes | memoryview) -> None:
 def _unlink(path: str) -> None:
     try:
         os.unlink(path)
-    except IsADirectoryError:  # the model has put a folder in its place
+    except IsADirectoryError:  # the model has replaced the file by a folder
         shutil.rmtree(path, ignore_errors=True)

@@ -1,7 +1,7 @@
-"""Multipart forms: plain texts are held in memory, all other parts go to disk as they come.
+"""Multipart forms: plain texts stay in memory, all other parts go to disk as they arrive.
 
-A plain text is a part without a file name whose type is text/plain, or not given. The model's
-worker decides about each other part, as that depends on the argument that the part is for.
+A plain text is a part without a file name whose type is text/plain, or not given. The worker
+decides how to read each other part, because that depends on the argument.
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ MAX_CONTENT_TYPE = 1000
 """Characters; a boundary has at most 70."""
 
 MAX_PART_HEADERS = 16 * 1024
-"""Bytes of all the headers of one part; the parser allows 4 KiB for each of them."""
+"""Bytes of all headers of one part; the parser allows 4 KiB for each header."""
 
 LOOKED_AT = 4096
-"""Bytes of a chunk that tell whether it may have many parts; --client-max-parts bounds the rest."""
+"""Bytes of a chunk that are searched for many parts; --client-max-parts limits the rest."""
 
 PIECE_SIZE = 512
-"""Bytes that are read without a pause where parts are small; a dozen parts at most."""
+"""Bytes that are parsed without a pause if parts are small; they hold a dozen parts at most."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 _POSITION = re.compile(r" (?:at \d+|\(\d+\))$")
-"""The parser counts from the beginning of a chunk, which means nothing to the client."""
+"""Removed from messages: the parser counts from the start of a chunk, unknown to the client."""
 
-# What clients send is told to them, not to the log.
+# Errors in a form are reported to the client, not to the log.
 logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
 
 class Writable(Protocol):
-    """What is asked of a file."""
+    """A file that the parts of a form are written to."""
 
     def write(self, data: memoryview, /) -> int: ...
     def close(self) -> None: ...
 
 
 NewFile = Callable[[str], tuple[str, Writable]]
-"""Makes a file whose name has this extension: its path, and the file open for writing."""
+"""Makes a file with this extension; returns its path, and the file open for writing."""
 
 
 @dataclass
@@ -68,7 +68,7 @@ class _Part:
 
 
 class Form:
-    """A multipart form that is being read. Raises BadRequestError where it is malformed."""
+    """A parser of one multipart form. Methods raise BadRequestError if the form is malformed."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class Form:
         if not 0 < len(boundary) <= 70:
             raise BadRequestError("The multipart body has no usable boundary")
         self._line = b"\n--" + boundary
-        self._preamble = b"\n"  # its last bytes; empty once the first boundary has come
+        self._preamble = b"\n"  # its last bytes; empty after the first boundary
         self._parser = MultipartParser(
             boundary,
             {
@@ -113,23 +113,23 @@ class Form:
         )
 
     def pieces(self, data: bytes) -> Iterator[bytes]:
-        """Cut the next bytes of the body so that each piece has few parts.
+        """Cut the next bytes of the body into pieces with few parts each.
 
-        The number of pieces depends on the size alone, as the body of a part may have any number of
-        lines that begin as a boundary does.
+        The number of pieces depends only on the size, because the body of a part may have any
+        number of lines that begin like a boundary.
         """
-        if data.count(self._line, 0, LOOKED_AT) < 2:  # to search all of a file would take long
+        if data.count(self._line, 0, LOOKED_AT) < 2:  # searching all of the data would take long
             yield data
             return
         start = 0
-        while start < len(data) and not self._ended:  # the rest has no meaning
+        while start < len(data) and not self._ended:  # the epilogue has no meaning
             end = data.find(self._line, start + PIECE_SIZE)
             end = len(data) if end < 0 else end
             yield data[start:end]
             start = end
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes of the body."""
+        """Parse the next bytes of the body."""
         if not self._has_begun:
             data = self._after_preamble(data)
         if self._ended or not data:
@@ -141,12 +141,12 @@ class Form:
             raise BadRequestError(f"The multipart body is malformed: {fault}") from None
 
     def _after_preamble(self, data: bytes) -> bytes:
-        """The bytes after the first boundary; those before it have no meaning."""
+        """Skip the bytes before the first boundary, which have no meaning, and return the rest."""
         first = self._line[1:]
         if data.startswith(first + b"\r\n") and len(self._preamble) == 1:
             self._preamble = b""
             self._has_begun = True
-            return data  # not cut, as that would copy it; most forms begin in this way
+            return data  # most forms begin with the boundary; cutting it off would copy the data
         if self._preamble:
             data = self._preamble + data
             start = data.find(self._line)
@@ -161,13 +161,16 @@ class Form:
         return data
 
     def finish(self) -> list[tuple[str, str | FilePart]]:
-        """The parts by name, in their order, once all of the body has been fed."""
+        """Return the parts with their names, in their order, after the whole body was fed.
+
+        Raises BadRequestError if the final boundary is missing.
+        """
         if not self._ended:
             raise BadRequestError("The multipart body ends before its final boundary")
         return [(part.name, _value(part)) for part in self._parts]
 
     def close(self) -> None:
-        """Close the file that was being written, if the body broke off."""
+        """Close the file that was being written, if the body was cut off."""
         for part in self._parts:
             if part.file is not None:
                 part.file.close()
@@ -221,8 +224,8 @@ class Form:
         coding = self._headers.get("content-encoding", b"").strip().lower()
         if coding not in (b"", b"identity"):
             raise UnsupportedEncodingError(
-                f"Part {name[:40]!r} of the form has a Content-Encoding of its own; compress the "
-                "whole body or nothing"
+                f"Part {name[:40]!r} of the form has a Content-Encoding; compress the whole body "
+                "or nothing"
             )
         encoding = self._headers.get("content-transfer-encoding", b"").decode("latin-1")
         try:
@@ -266,7 +269,7 @@ class Form:
         encoding = self._headers["content-transfer-encoding"].decode("latin-1").strip()
         return BadRequestError(
             f"Part {part.name[:40]!r} of the form is not valid {encoding}, which its "
-            "Content-Transfer-Encoding announces"
+            "Content-Transfer-Encoding names"
         )
 
     def _on_end(self) -> None:
@@ -274,7 +277,7 @@ class Form:
 
 
 def _write_all(file: Writable, view: memoryview) -> None:
-    """Write all of `view`: an unbuffered file may take less at once."""
+    """Write all of `view`: one write to an unbuffered file may take only a part."""
     while view:
         view = view[file.write(view) :]
 
@@ -287,7 +290,7 @@ def _value(part: _Part) -> str | FilePart:
     try:
         text = part.text.decode(part.charset)
         if part.charset.lower() != "utf-8":
-            text.encode()  # has no lone surrogates, which some charsets can bring in
+            text.encode()  # refuses lone surrogates, which some charsets can produce
     except ValueError:
         raise BadRequestError(
             f"The text in part {part.name[:40]!r} of the form is not valid {part.charset[:40]}; "
@@ -302,7 +305,7 @@ def _is_json(media_type: str) -> bool:
 
 @functools.lru_cache(maxsize=256)  # most forms have the same few headers
 def _parameters(header: str, value: bytes) -> Mapping[str, str]:
-    """The parameters of a header, whose bytes are UTF-8, or else Latin-1."""
+    """Return the parameters of a header, whose bytes are UTF-8, or else Latin-1."""
     try:
         text = value.decode("utf-8")
     except UnicodeDecodeError:
@@ -315,7 +318,7 @@ def _parameters(header: str, value: bytes) -> Mapping[str, str]:
 
 @functools.lru_cache(maxsize=256)
 def _media_type(value: bytes) -> tuple[str, str, str]:
-    """A Content-Type in one line, the type in it in lower case, and its charset."""
+    """Return a Content-Type in one line, its media type in lower case, and its charset."""
     content_type = _CONTROL.sub(" ", value.decode("latin-1")).strip()
     kind = content_type.partition(";")[0].strip().lower()
     return content_type, kind, _parameters("content-type", value).get("charset", "utf-8")

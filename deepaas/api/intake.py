@@ -1,7 +1,8 @@
-"""What a connection takes in on its way to aiohttp's parser: how much, and how much at a time.
+"""Limits how many bytes a connection passes to aiohttp's parser, in total and at a time.
 
-aiohttp bounds each line of a head, but not all of a head; it parses everything that has come at
-once, however many chunks that is; and it forgets the requests before garbage that came with them.
+aiohttp limits each line of a head, but not the whole head. It parses all data that has arrived
+without a pause, however many chunks they contain. If garbage follows requests in the same data, it
+drops these requests.
 """
 
 from __future__ import annotations
@@ -19,31 +20,31 @@ from deepaas.exceptions import BadRequestError, HeadTooLargeError, RequestError
 logger = logging.getLogger("deepaas.api")
 
 MAX_HELD = 64 * 1024
-"""Bytes that are read ahead of what the parser has got."""
+"""Bytes that are read before the parser can take them."""
 
 MAX_LINES = 1000
 """Line ends that are parsed without a pause; a chunk has two of them."""
 
 MAX_PIECES = 1000
-"""Pieces of a body that wait for their reader, which may take all of them at once."""
+"""Pieces of a body that are buffered for their reader, which may take all of them at once."""
 
 SLICE = 4 * 1024
-"""Bytes that are parsed without a pause if there are more line ends than that."""
+"""Bytes that are parsed without a pause if there are more than MAX_LINES line ends."""
 
 LINE_COST = 400
-"""Bytes of memory that a header takes besides its text."""
+"""Bytes of memory that a header takes in addition to its text."""
 
 FREE_FRAMING = 64 * 1024
 MAX_FRAMING = 16
-"""A chunked body may have so many bytes that are no content, and so many per byte of content."""
+"""A chunked body may have FREE_FRAMING bytes of framing, and MAX_FRAMING per byte of content."""
 
 _BLANK_LINE = b"\r\n\r\n"
 
 
 class UnfinishedHeads:
-    """The connections whose heads have begun and not ended, and the memory that these take.
+    """The connections with unfinished request heads, and the memory that these heads take.
 
-    When it is more than `most` bytes (0 is no limit), those that began first are closed.
+    If it exceeds `most` bytes (0 is no limit), the connections whose heads began first are closed.
     """
 
     def __init__(self, most: int) -> None:
@@ -72,18 +73,18 @@ class UnfinishedHeads:
             oldest.force_close()
             count += 1
         logger.warning(
-            "Closed %d connection(s) whose requests had begun longest ago: the beginnings of "
-            "requests took more memory than --max-heads-memory (%d bytes)",
+            "Closed %d connection(s) with the oldest unfinished request heads: unfinished heads "
+            "took more memory than --max-heads-memory (%d bytes)",
             count,
             self._most,
         )
 
 
 class Intake(RequestHandler):
-    """A connection that bounds what its parser gets, and how much of it at a time.
+    """A connection that limits the bytes that its parser gets, in total and at a time.
 
-    `_left` is the number of bytes of the present body that have not come; 0 before a head, and -1
-    where it is not known where the request ends.
+    `_left` is the number of bytes of the present body that have not arrived; 0 before a head, and
+    -1 if it is not known where the request ends.
     """
 
     __slots__ = (
@@ -93,8 +94,8 @@ class Intake(RequestHandler):
         "_goes_on",
         "_head_size",
         "_held",
+        "_ignores_input",
         "_is_chunked",
-        "_is_deaf",
         "_is_held_back",
         "_left",
         "_max_head",
@@ -115,20 +116,20 @@ class Intake(RequestHandler):
         self._ending = b""  # the last three bytes that the parser has
         self._wire = 0  # bytes of the present body with its framing
         self._is_chunked = False
-        self._held = b""  # what has come and the parser does not have yet
-        self._goes_on = False  # whether that is about to be taken
-        self._is_held_back = False  # whether reading is paused because of that
-        self._is_deaf = False  # whether everything else that comes is ignored
+        self._held = b""  # data that has arrived, but not reached the parser
+        self._goes_on = False  # whether `_go_on` is scheduled
+        self._is_held_back = False  # whether reading is paused because of `_held`
+        self._ignores_input = False  # whether all further data is ignored
         self._payload: StreamReader = EMPTY_PAYLOAD  # of the last request that was parsed
-        self._seen = 0  # the number of requests when that was noted
-        self._answered: StreamReader = EMPTY_PAYLOAD  # the body of the last request with an answer
-        self._answered_at_once = False  # whether that answer was sent in one go
+        self._seen = 0  # the number of requests when `_payload` was set
+        self._answered: StreamReader = EMPTY_PAYLOAD  # body of the last request with a response
+        self._answered_at_once = False  # whether that response was sent in one write
 
     # --- from the client to the parser
 
     def take(self, data: bytes) -> None:
-        """Give the parser what has come; b"" asks it to parse what it has put aside."""
-        if self._is_deaf:
+        """Pass data to the parser; b"" makes it parse the data that it has buffered."""
+        if self._ignores_input:
             return
         if self._left < 0 and data:
             self._take_carefully(data)
@@ -142,7 +143,7 @@ class Intake(RequestHandler):
             self._check_body(at_end=False)
 
     def _take_carefully(self, data: bytes) -> None:
-        """Give the parser one piece after another; each has the end of one head or body at most.
+        """Pass data to the parser in pieces; each contains the end of at most one head or body.
 
         So a request is parsed before the garbage that follows it, and no turn of the event loop
         takes long.
@@ -155,7 +156,7 @@ class Intake(RequestHandler):
             end = self._end_of_piece(data, start, stop)
             self._feed(data[start:end])
             start = end
-            if self._is_deaf or self._force_close or self.transport is None:
+            if self._ignores_input or self._force_close or self.transport is None:
                 return
         if start < len(data):
             self._held = data[start:]
@@ -163,7 +164,7 @@ class Intake(RequestHandler):
             self._go_on_soon()
 
     def _end_of_piece(self, data: bytes, start: int, stop: int) -> int:
-        """Where the first blank line ends, which may have begun in the piece before."""
+        """Return where the first blank line ends; it may have begun in the piece before."""
         before = len(self._ending)
         seam = (self._ending + data[start : min(start + 3, stop)]).find(_BLANK_LINE)
         if seam >= 0:
@@ -201,15 +202,15 @@ class Intake(RequestHandler):
             self._end_head()
 
     def _pause_if_scattered(self) -> None:
-        """Let nothing more come for now if the body lies in memory in very many pieces."""
+        """Stop reading if the body is buffered in very many pieces."""
         content = self._payload
         if not self._reading_paused and not content.is_eof() and len(content._buffer) > MAX_PIECES:
-            # Not by pause_reading(): between two pieces, the parser must not be told to pause.
+            # pause_reading() would also pause the parser, which must not stop between two pieces.
             self._reading_paused = True
             self._stop_reading()
 
     def _check_body(self, at_end: bool) -> None:
-        """Bound what a body has besides its content: its framing, or the head that follows it."""
+        """Limit the bytes besides a body's content: its framing, or the head that follows it."""
         content = self._payload.total_bytes
         extra = self._wire - content
         if self._payload.is_eof():
@@ -226,7 +227,7 @@ class Intake(RequestHandler):
             )
 
     def _note_request(self) -> None:
-        """Note the body of the request that was just parsed, or refuse what cannot be parsed."""
+        """Note the body of the request that was just parsed, or refuse a malformed request."""
         self._end_head()
         self._seen = self._request_count
         message, payload = self._messages[-1]
@@ -250,7 +251,7 @@ class Intake(RequestHandler):
     def _refuse_large_head(self) -> bool:
         if not self._max_head or self._head_size <= self._max_head:
             return False
-        if self._request_count != self._seen:  # it has been parsed
+        if self._request_count != self._seen:  # the head has been parsed
             self._messages.pop()
             self._seen = self._request_count
         self._refuse(
@@ -259,8 +260,8 @@ class Intake(RequestHandler):
         return True
 
     def _refuse(self, error: RequestError) -> None:
-        """Answer with the error when the requests before are answered; then the connection ends."""
-        self._is_deaf = True
+        """Send the error after the responses to earlier requests, then end the connection."""
+        self._ignores_input = True
         self._held = b""
         self._head_size = 0
         self._unfinished.remove(self)
@@ -268,9 +269,9 @@ class Intake(RequestHandler):
             if self._payload is not self._answered:
                 self._payload.set_exception(error)
             elif self._answered_at_once:
-                self._send_no_more()
+                self._end_output()
             return
-        # aiohttp waits a while for the end of this body, and the client can read the answer.
+        # aiohttp waits a while for the end of this body, so that the client can read the response.
         endless = StreamReader(self, 2**16, loop=self._loop)
         self._messages.append((_ErrInfo(error.status, error, str(error)), endless))
         self._request_count += 1
@@ -279,20 +280,20 @@ class Intake(RequestHandler):
             self._waiter.set_result(None)
 
     def note_answer(self, body: StreamReader, at_once: bool) -> None:
-        """The request with this body has its answer, which is sent in one go, or bit by bit.
+        """Note that the request with this body has a response, which one write sends if `at_once`.
 
-        aiohttp reads and ignores the rest of the body for a while. An error in it changes nothing
-        any more, and is not the server's.
+        Afterwards aiohttp reads and ignores the rest of the body for a while. An error in this rest
+        no longer matters, and is not a failure of the server.
         """
         self._answered = body
         self._answered_at_once = at_once
         if body.exception() is not None:
             body.set_exception(None)  # type: ignore[arg-type]
             if at_once:
-                self._loop.call_soon(self._send_no_more)  # when the answer has been written
+                self._loop.call_soon(self._end_output)  # after the response has been written
 
-    def _send_no_more(self) -> None:
-        """Tell the client that there is nothing more to read."""
+    def _end_output(self) -> None:
+        """Close the sending side: the client reads the end of the stream."""
         if self.transport is not None and self.transport.can_write_eof():
             self.transport.write_eof()
 
@@ -307,14 +308,14 @@ class Intake(RequestHandler):
             return FinalResponse.of(exc)
         return super().handle_error(request, status, exc, message)
 
-    # --- what has to wait
+    # --- data that has to wait
 
     def _has_to_wait(self) -> bool:
-        """Whether aiohttp wants nothing more for now: it has a body, or requests, that wait."""
+        """Return whether aiohttp takes no data now, because a body or requests are waiting."""
         return self._reading_paused or getattr(self, "_buffer_paused", False)
 
     def hold(self, data: bytes) -> None:
-        """Keep what comes before the parser may have it; not too much of it."""
+        """Keep data until the parser may take it; pause reading beyond MAX_HELD bytes."""
         self._held += data
         self._hold_back()
 
@@ -334,7 +335,7 @@ class Intake(RequestHandler):
             self._loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
-        """Take what was held, unless the client has gone."""
+        """Pass the held data on, unless the connection is closed."""
         self._goes_on = False
         if self.transport is None or not self._held or self._has_to_wait():
             return

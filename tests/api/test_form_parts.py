@@ -154,8 +154,7 @@ def test_malformed_encoding_of_a_part_is_refused(
 ) -> None:
     sent = part(parameters, content, f"Content-Transfer-Encoding: {encoding}") + END
     expected = (
-        f"Part 'a' of the form is not valid {encoding}, which its Content-Transfer-Encoding "
-        "announces"
+        f"Part 'a' of the form is not valid {encoding}, which its Content-Transfer-Encoding names"
     )
     assert why_not(read, sent) == expected
     assert why_not(read, *(bytes([byte]) for byte in sent)) == expected
@@ -165,7 +164,7 @@ def test_malformed_encoding_of_a_part_is_refused(
 def test_part_that_is_compressed_by_itself_is_refused(read: Read, coding: str) -> None:
     sent = part("name=a; filename=f", gzip.compress(b"x"), f"Content-Encoding: {coding}")
     assert why_not(read, sent + END, error=UnsupportedEncodingError) == (
-        "Part 'a' of the form has a Content-Encoding of its own; compress the whole body or nothing"
+        "Part 'a' of the form has a Content-Encoding; compress the whole body or nothing"
     )
 
 

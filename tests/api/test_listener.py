@@ -17,8 +17,8 @@ from deepaas.api.listener import IDLE_SECONDS, LOOK_SECONDS, UNUSED_SECONDS, Lis
 from tests.clock import in_virtual_time, now
 from tests.support import HOST
 
-FULL = "New clients have to wait: 2 connections are open, and no more may be"
-ROOM = "New clients are accepted at once again"
+FULL = "New clients have to wait: the maximum of 2 connections is reached"
+ROOM = "New clients no longer have to wait"
 
 
 class Connection(asyncio.Protocol):

@@ -24,7 +24,7 @@ from tests.support import ANSWER_SECONDS, HOST, Part, Server, multipart, predict
 OPEN_FILES = 256
 FLOOD = 300
 FULL = "New clients have to wait"
-ROOM = "New clients are accepted at once again"
+ROOM = "New clients no longer have to wait"
 PATH = "/v2/models/numbered/predict/"
 MEGABYTE = 1024 * 1024
 
