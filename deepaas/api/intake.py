@@ -1,7 +1,7 @@
 """Limits how many bytes a connection passes to aiohttp's parser, in total and at a time.
 
 aiohttp limits each line of a head, but not the whole head. It parses all data that has arrived
-without a pause, however many chunks they contain. If garbage follows requests in the same data, it
+without a pause, however many chunks it contains. If garbage follows requests in the same data, it
 drops these requests.
 """
 

@@ -1,4 +1,4 @@
-"""The description of the interface, from what the workers say of their models: Swagger 2.0."""
+"""The description of the interface in Swagger 2.0, made from the descriptions of the models."""
 
 from __future__ import annotations
 
@@ -31,13 +31,16 @@ from deepaas.serving.pool import Pool
 _IN = {"query": "query", "form": "formData", "headers": "header"}
 
 _RESPOND_ASYNC = (
-    "With the header `Prefer: respond-async` the answer is 202 at once; then the header "
-    "`Callback-URL` may name an address that is told how the prediction ends. The header "
-    "`X-Request-Timeout` says for how many seconds the client waits."
+    "With the header `Prefer: respond-async`, the server answers 202 at once and makes the "
+    "prediction later. Then the header `Callback-URL` may name an address to which the server "
+    "sends each change of status. The header `X-Request-Timeout` says how many seconds the client "
+    "waits."
 )
-_CALLBACK = "The header `Callback-URL` may name an address that is told how the training ends."
+_CALLBACK = (
+    "The header `Callback-URL` may name an address to which the server sends each change of status."
+)
 _OF_A_BODY = "400 403 408 413 415 422 503 504 507"
-"""The statuses that say why a request with arguments was refused."""
+"""The error statuses of a request with arguments."""
 
 _NO_ARGUMENTS: Json = {"arguments": [], "definitions": {}}
 
@@ -47,7 +50,7 @@ async def swagger(request: web.BaseRequest, app: App) -> web.Response:
 
 
 def describe(app: App) -> Json:
-    """The whole description, of the models as they are now."""
+    """Return the whole description, with the current models."""
     base = app.settings.base_path
     definitions: Json = DEFINITIONS | openapi_records.DEFINITIONS
     paths = _of_server(base)
@@ -66,7 +69,7 @@ def describe(app: App) -> Json:
 
 
 def _of_server(base: str) -> Json:
-    """The paths that do not depend on the models."""
+    """Return the paths that do not depend on the models."""
     versions = operation("versions", "The versions of this interface", response("Versions"))
     version = operation("versions", "Version 2 of this interface", response("Version"))
     models = operation("models", "The models that are served", response("Models"))
@@ -79,7 +82,7 @@ def _of_server(base: str) -> Json:
     )
     debug = operation(
         "debug",
-        "The newest output of the server and its workers",
+        "The latest output of the server and its workers",
         response(STRING, "The output"),
         others={"204": {"description": "The output is not shown on this server"}},
         produces=["text/plain"],
@@ -95,7 +98,10 @@ def _of_server(base: str) -> Json:
 
 
 def _of_model(path: str, pool: Pool, app: App, definitions: Json) -> Json:
-    """The paths of one model, which all begin with `path`: those that it and the options offer."""
+    """Return the paths of one model that exist with its functions and the options.
+
+    All paths begin with `path`.
+    """
     settings, name = app.settings, pool.name
     has = pool.description.get("has", ())
     ready = operation(
@@ -105,7 +111,7 @@ def _of_model(path: str, pool: Pool, app: App, definitions: Json) -> Json:
         others={"503": response("ModelReadiness", "The model cannot answer; the reason is given")},
     )
     described: Json = {
-        path: {"get": operation("models", f"What {name} is", response("ModelMeta"))},
+        path: {"get": operation("models", f"The metadata of {name}", response("ModelMeta"))},
         f"{path}ready": {"get": ready},
     }
     if settings.admin:
@@ -124,7 +130,7 @@ def _of_model(path: str, pool: Pool, app: App, definitions: Json) -> Json:
 def _reload(name: str) -> Json:
     return operation(
         "models",
-        f"Replace the workers of {name} by newly loaded ones",
+        f"Reload {name}: replace its workers by new ones",
         response("Reloaded"),
         "403 503",
         others={"409": response("Failure", "The model is being reloaded already")},
@@ -134,7 +140,7 @@ def _reload(name: str) -> Json:
 def _predict(pool: Pool, definitions: Json) -> Json:
     function = pool.description["predict"]
     renaming = add_definitions(function["definitions"], definitions)
-    later = "The prediction is made later; the header Location names its record"
+    later = "The prediction is made later; the header Location has the address of its record"
     made = operation(
         "models",
         f"Make a prediction with {pool.name}",
@@ -155,7 +161,7 @@ def _train(pool: Pool, definitions: Json) -> Json:
     made = operation(
         "models",
         f"Train {pool.name}",
-        response("Training", "The training has begun, or waits for others to end"),
+        response("Training", "The training has begun, or is queued"),
         _OF_A_BODY,
         OF_THE_MODEL,
     )
@@ -166,23 +172,23 @@ def _train(pool: Pool, definitions: Json) -> Json:
 
 
 def _produced(pool: Pool) -> list[str]:
-    """The media types of what predict answers."""
+    """Return the media types of the responses of predict."""
     function = pool.description["predict"]
     if function["media_types"]:
         return [*function["media_types"], ANY]
-    # A stream may fail before it begins, or be made later: these answers are JSON.
+    # If a stream fails before it begins, or is made later, the response is JSON.
     produced = [NDJSON, EVENTS, JSON] if pool.description["yields"] else JSON_TYPE
     takes_any = any(argument["name"] == "accept" for argument in function["arguments"])
     return [*produced, ANY] if takes_any else produced
 
 
 def _result(pool: Pool, renaming: Mapping[str, str]) -> Json:
-    """The schema of what predict answers: that of its JSON, if it can answer JSON."""
+    """Return the schema of the responses of predict: that of its JSON, if it can return JSON."""
     function = pool.description["predict"]
     if function["media_types"] and JSON not in function["media_types"]:
         return {"type": "file"}
     if pool.description["yields"]:
-        return text("The items, each as a line of JSON or as an event with JSON")
+        return text("The items; each is a line of JSON, or an event with JSON")
     if function["result"] is None:
         return ref("Prediction")
     name = renaming.get(function["result"], function["result"])
@@ -200,7 +206,7 @@ def _parameters(arguments: list[Json]) -> list[Json]:
     for argument in arguments:
         name, prop = argument["name"], argument["property"]
         if argument["location"] == "json":
-            if not in_body:  # Swagger 2.0 has one parameter for all of the body
+            if not in_body:  # in Swagger 2.0 the whole body is one parameter
                 in_body = {"type": "object", "properties": {}}
                 parameters.append(
                     {"in": "body", "name": "body", "required": False, "schema": in_body}

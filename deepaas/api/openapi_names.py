@@ -1,4 +1,4 @@
-"""The names of a model's definitions in the description of all models."""
+"""Gives the definitions of several models distinct names in one description."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _PREFIX = "#/definitions/"
 
 
 def add_definitions(new: Mapping[str, Any], definitions: Json) -> dict[str, str]:
-    """Add a model's definitions; one whose name stands for something else gets a new name.
+    """Add a model's definitions; if a name is taken by another definition, use a new name.
 
-    Returns the new names by the old.
+    Returns a mapping of old names to new names.
     """
     taken = {name for name, one in new.items() if definitions.get(name, one) != one}
     changed = set(taken)
-    while True:  # what refers to a definition with a new name is not the same as before
+    while True:  # a definition that refers to a renamed one has changed, too
         more = {name for name in set(new) - changed if references(new[name]) & changed}
         if not more:
             break
@@ -26,7 +26,7 @@ def add_definitions(new: Mapping[str, Any], definitions: Json) -> dict[str, str]
     for number in itertools.count(1):
         renaming = {name: f"{name}{number}" for name in changed}
         added = {renaming.get(name, name): renamed(one, renaming) for name, one in new.items()}
-        # Two of the new ones may not end as one, as "A" and "A1" would.
+        # Two new definitions must not get the same name: "A" may become "A1" beside an "A1".
         if len(added) == len(new) and all(
             definitions.get(name, one) == one for name, one in added.items()
         ):
@@ -36,7 +36,7 @@ def add_definitions(new: Mapping[str, Any], definitions: Json) -> dict[str, str]
 
 
 def references(value: Any) -> set[str]:
-    """The names of the definitions that `value` refers to."""
+    """Return the names of the definitions that `value` refers to."""
     if isinstance(value, dict):
         found = {value["$ref"].removeprefix(_PREFIX)} if _is_reference(value) else set()
         return found.union(*map(references, value.values()))
@@ -46,7 +46,7 @@ def references(value: Any) -> set[str]:
 
 
 def renamed(value: Any, renaming: Mapping[str, str]) -> Any:
-    """The same with every reference to a renamed definition changed."""
+    """Return a copy of `value` with the references to renamed definitions changed."""
     if isinstance(value, dict):
         changed = {key: renamed(item, renaming) for key, item in value.items()}
         if _is_reference(value):
@@ -59,6 +59,6 @@ def renamed(value: Any, renaming: Mapping[str, str]) -> Any:
 
 
 def _is_reference(value: Json) -> bool:
-    """Whether it refers to a definition, and is not the properties of one that has a `$ref`."""
+    """Return whether this is a reference, and not the properties of an object with a `$ref`."""
     found = value.get("$ref")
     return isinstance(found, str) and found.startswith(_PREFIX)

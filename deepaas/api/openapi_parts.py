@@ -1,5 +1,4 @@
-"""What the operations of the description are made of: the definitions that they share, and the
-answers that they have in common."""
+"""The common parts of the description's operations: definitions and responses."""
 
 from __future__ import annotations
 
@@ -21,7 +20,7 @@ def list_of(definition: str) -> Json:
 
 
 def obj(required: str, properties: Json, description: str = "") -> Json:
-    """The schema of an object; `required` has the names of the properties that it always has."""
+    """Return the schema of an object; `required` has the names of required properties."""
     made: Json = {"type": "object", "properties": properties}
     if required:
         made["required"] = required.split()
@@ -33,7 +32,7 @@ def text(description: str, **more: Any) -> Json:
 
 
 def anything(description: str) -> Json:
-    """The schema of a value that may have any type."""
+    """Return the schema of a value that may have any type."""
     return {"description": description, "x-nullable": True}
 
 
@@ -46,15 +45,15 @@ DEFINITIONS: Json = {
         {
             "rel": STRING,
             "href": text("A path on this server"),
-            "type": text("The media type of what is there"),
+            "type": text("The media type of the resource"),
         },
     ),
     "Failure": obj(
         "code message",
         {
-            "message": text("What went wrong, in one line"),
-            "code": text("The kind of failure, for programs"),
-            "phase": text("Only with the code model_starting: what the model does"),
+            "message": text("The error, in one line"),
+            "code": text("The kind of error, for programs"),
+            "phase": text("Only with the code model_starting: the phase of the start"),
         },
     ),
     "BadRequest": obj(
@@ -66,17 +65,19 @@ DEFINITIONS: Json = {
             "form": _MESSAGES,
             "charset": _MESSAGES,
         },
-        "A failure; if the body cannot be read, the messages about its JSON, form or charset",
+        "A message and a code, or, if the body cannot be read, messages about its JSON, form or "
+        "charset",
     ),
     "InvalidArguments": {
         "type": "object",
-        "description": "The messages by argument: a list, or for an argument that has parts an "
-        "object with the messages of each part. A failure, if the model itself answers 422",
+        "description": "The messages for each argument: a list, or, for an argument with parts, an "
+        "object with the messages for each part. If the model itself answers 422, a message and a "
+        "code",
         "additionalProperties": {},
     },
     "InvalidQuery": {
         "type": "object",
-        "description": "The messages by parameter",
+        "description": "The messages for each parameter",
         "additionalProperties": _MESSAGES,
     },
     "Version": obj(
@@ -86,38 +87,38 @@ DEFINITIONS: Json = {
     "Versions": obj(
         "links versions", {"versions": list_of("Version"), "links": list_of("Location")}
     ),
-    # A model's own metadata may have any key and any type, so that no type is promised here.
+    # The metadata of a model may have any key and any type, so no type is promised here.
     "ModelMeta": obj(
         "id name",
         {
             "id": anything("Model identifier"),
             "name": anything("Model name"),
-            "description": anything("What the model does"),
-            "author": anything("Who made the model"),
+            "description": anything("Model description"),
+            "author": anything("Model author"),
             "version": anything("Model version"),
-            "url": anything("Where more is said about the model"),
+            "url": anything("The address of a page about the model"),
             "license": anything("Model license"),
             "links": anything("Usually a list of locations"),
             "problem": anything("Why the model cannot answer now"),
             "metadata_problem": anything("Why get_metadata failed"),
         },
-        "What the model says about itself; the values are usually texts",
+        "The metadata of a model; the values are usually texts",
     ),
     "Models": obj("models", {"models": list_of("ModelMeta")}),
     "Liveness": obj("status", {"status": {"type": "string", "enum": ["live"]}}),
     "ModelReadiness": obj(
         "metadata_problem phase pids problem ready reload_problem",
         {
-            "name": text("Only if one model was asked for"),
+            "name": text("Only in the response for a single model"),
             "ready": {"type": "boolean", "description": "Whether the model can answer now"},
-            "phase": text("What a model does that is still loading, such as warming", **_NULL),
+            "phase": text("The phase of a model that is still loading, such as warming", **_NULL),
             "problem": text("Why the model cannot answer", **_NULL),
             "reload_problem": text("Why the last reload failed", **_NULL),
             "metadata_problem": text("Why get_metadata failed", **_NULL),
             "pids": {
                 "type": "array",
                 "items": {"type": "integer"},
-                "description": "The processes of the workers that are ready",
+                "description": "The process IDs of the workers that are ready",
             },
         },
     ),
@@ -132,19 +133,19 @@ DEFINITIONS: Json = {
         "seconds status workers",
         {
             "status": {"type": "string", "enum": ["reloaded"]},
-            "workers": {"type": "integer", "description": "How many workers are ready"},
-            "seconds": {"type": "number", "description": "How long the reload took"},
+            "workers": {"type": "integer", "description": "The number of workers that are ready"},
+            "seconds": {"type": "number", "description": "The duration of the reload in seconds"},
         },
     ),
     "Prediction": obj(
         "predictions status",
-        {"status": text("OK"), "predictions": anything("What the model returned")},
+        {"status": text("OK"), "predictions": anything("The value that the model returned")},
     ),
 }
 
 
 def response(schema: Json | str, description: str = "") -> Json:
-    """An answer; a text as schema is the name of a definition."""
+    """Return a response. `schema` is a schema, or the name of a definition."""
     return {
         "description": description,
         "schema": ref(schema) if isinstance(schema, str) else schema,
@@ -155,25 +156,25 @@ ERRORS: Json = {
     "400": response("BadRequest", "The request is malformed, or the model refuses its input"),
     "403": response(
         "Failure",
-        "A browser sends the request for another web site, or this server does not call the "
+        "A browser sent the request for another web site, or this server does not call the "
         "address in the header Callback-URL",
     ),
     "404": response(STRING, "The server has no such record, or no such file"),
-    "408": response("Failure", "The request body did not come in time"),
+    "408": response("Failure", "The request body did not arrive in time"),
     "413": response("Failure", "The request body is larger than this server accepts"),
     "415": response("Failure", "The server does not know the encoding of the request body"),
     "421": response("Failure", "The Host header is not a name of this server"),
     "422": response("InvalidArguments", "The arguments are invalid, for the reasons given"),
-    "431": response("Failure", "The request line and the headers are too large together"),
+    "431": response("Failure", "The request line and the headers together are too large"),
     "500": response("Failure", "The server, the model or its process failed"),
-    "503": response("Failure", "Too many requests wait, or the model cannot answer now"),
-    "504": response("Failure", "The prediction, or the check of its arguments, takes too long"),
-    "507": response("Failure", "The server has no room for records, or keeps none"),
+    "503": response("Failure", "Too many requests are waiting, or the model cannot answer now"),
+    "504": response("Failure", "The prediction, or the check of its arguments, took too long"),
+    "507": response("Failure", "The server has no space for records, or keeps no records"),
 }
-"""The answers that say what went wrong, by their status."""
+"""The error responses by status."""
 
 OF_EVERY_REQUEST = ("421", "431", "500")
-"""The statuses of ERRORS that any request may be answered with."""
+"""The statuses of ERRORS that any request may get."""
 
 OF_THE_MODEL: Json = {
     "default": response(
@@ -190,9 +191,9 @@ def operation(
     others: Json | None = None,
     produces: Sequence[str] = JSON_TYPE,
 ) -> Json:
-    """An operation that answers 200 with `answer`, or one of the statuses in `errors`.
+    """Return an operation with the response `answer` for 200, and the statuses in `errors`.
 
-    `others` are further answers by status.
+    `others` has further responses by status.
     """
     statuses = [*errors.split(), *OF_EVERY_REQUEST]
     return {

@@ -1,4 +1,4 @@
-"""The part of the description that is about records: trainings and asynchronous predictions."""
+"""The part of the description about records: trainings and asynchronous predictions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _STATUSES = ["queued", "running", "done", "error", "cancelled"]
 
 
 def _time(what: str) -> Json:
-    # Without the format date-time, as the blank and the missing offset do not conform to that.
+    # Not with the format date-time, which requires a "T" and an offset.
     return text(f"{what}, as YYYY-MM-DD hh:mm:ss.ffffff in the time zone of the server")
 
 
@@ -44,59 +44,59 @@ def _time_or_null(what: str) -> Json:
 _RESULT: Json = obj(
     "",
     {
-        "output": anything("What the model returned"),
-        "finish_date": _time_or_null("When it ended"),
+        "output": anything("The value that the model returned"),
+        "finish_date": _time_or_null("The time of the end"),
         "duration": text(
-            "How long the function of the model ran, as h:mm:ss.ffffff", **{"x-nullable": True}
+            "The run time of the model's function, as h:mm:ss.ffffff", **{"x-nullable": True}
         ),
     },
-    "Only if it is done",
+    "Only with the status done",
 )
 _PROGRESS: Json = {
     "type": "number",
     "minimum": 0,
     "maximum": 1,
     "x-nullable": True,
-    "description": "The progress that the model reported last",
+    "description": "The last progress that the model reported",
 }
 
 DEFINITIONS: Json = {
     "Training": obj(
         "date status uuid",
         {
-            "uuid": text("Its identifier"),
-            "date": _time("When it was asked for"),
-            "date_utc": _utc("When it was asked for"),
+            "uuid": text("The identifier"),
+            "date": _time("The time of the request"),
+            "date_utc": _utc("The time of the request"),
             "status": {**STRING, "enum": _STATUSES},
             "message": text("An explanation of the status"),
             "args": {"type": "object", "description": "The arguments, without secrets"},
             "result": _RESULT,
             "model": STRING,
-            "attempt": {"type": "integer", "description": "How often it was begun"},
+            "attempt": {"type": "integer", "description": "How many times it was started"},
             "progress": _PROGRESS,
-            "start_date": _time_or_null("When its process was started"),
-            "start_date_utc": _utc_or_null("When its process was started"),
-            "finish_date": _time_or_null("When it ended"),
-            "finish_date_utc": _utc_or_null("When it ended"),
+            "start_date": _time_or_null("The time when its process was started"),
+            "start_date_utc": _utc_or_null("The time when its process was started"),
+            "finish_date": _time_or_null("The time of the end"),
+            "finish_date_utc": _utc_or_null("The time of the end"),
             "load_seconds": {
                 "type": "number",
                 "minimum": 0,
                 "x-nullable": True,
-                "description": "How long it took to load and warm the model before that",
+                "description": "The seconds that loading and warming the model took",
             },
             "duration": _RESULT["properties"]["duration"],
             "exit_code": {**_WHOLE, "description": "The exit code of its process"},
             "signal": {**_WHOLE, "description": "The signal that ended its process"},
             "weights_loaded_utc": _utc_or_null(
-                "Only of trainings: since when all predictions are made by workers that were "
-                "loaded after it had ended"
+                "Only for trainings: the time since which all predictions are made by workers that "
+                "were loaded after its end"
             ),
             "weights_problem": text(
-                "Only of trainings: why the workers were not loaded anew", **{"x-nullable": True}
+                "Only for trainings: why the workers were not reloaded", **{"x-nullable": True}
             ),
             "metrics": {
                 "type": "array",
-                "items": obj("", {"time": _utc("When the model reported the others of these")}),
+                "items": obj("", {"time": _utc("The time when the model reported these metrics")}),
             },
             "artifacts": list_of("Artifact"),
             "links": list_of("Location"),
@@ -107,16 +107,16 @@ DEFINITIONS: Json = {
         "href modified path size",
         {
             "path": STRING,
-            "size": {"type": "integer", "description": "Bytes"},
-            "modified": _utc("When it was written last"),
-            "href": text("Where the file is on this server"),
+            "size": {"type": "integer", "description": "The size in bytes"},
+            "modified": _utc("The time when it was last written"),
+            "href": text("The path of the file on this server"),
         },
     ),
     "ArtifactList": obj(
         "artifacts truncated",
         {
             "artifacts": list_of("Artifact"),
-            "truncated": {"type": "boolean", "description": "Whether there are more"},
+            "truncated": {"type": "boolean", "description": "Whether there are more files"},
         },
     ),
 }
@@ -126,7 +126,7 @@ _PATH: Json = {
     "in": "path",
     "name": "path",
     "required": True,
-    **text("The path of the file with its slashes as they are, as at the end of its `href`"),
+    **text("The path of the file as at the end of its `href`, with unencoded slashes"),
 }
 
 
@@ -149,21 +149,24 @@ def _operation(
     others: Json | None = None,
     produces: Sequence[str] = JSON_TYPE,
 ) -> Json:
-    """An operation on records, which may find that none can be kept."""
+    """Return an operation on records, with the response 507 for a server that keeps no records."""
     made = operation("models", summary, answer, f"{errors} 507", others, produces)
     return made | {"parameters": [*parameters]}
 
 
 def describe(path: str, what: str) -> Json:
-    """The operations on the records at `path`, which has no final slash; `what` they are."""
+    """Return the operations on the records at `path`, which has no final slash.
+
+    `what` is the name of such a record.
+    """
     one = f"{path}/{{uuid}}"
     show = _operation(f"One {what}, with its metrics", [_UUID], response("Training"))
     cancel = _operation(
-        f"Cancel one {what}; remove the record of one that has ended",
+        f"Cancel one {what}, or remove its record if it has ended",
         [_UUID],
         response("Training"),
         "403 404",
-        others={"409": response("Failure", "Its processes cannot be reached from this server")},
+        others={"409": response("Failure", "This server cannot reach its processes")},
     )
     files = _operation(f"The files of one {what}", [_UUID], response("ArtifactList"))
     file = _operation(
@@ -180,11 +183,11 @@ def describe(path: str, what: str) -> Json:
 
 def _listing(what: str) -> Json:
     status = _in_query(
-        *("status", "array", "Only those that have one of these statuses"),
+        *("status", "array", "Return only records with one of these statuses"),
         items={"type": "string", "enum": _STATUSES},
         collectionFormat="multi",
     )
-    limit = _in_query("limit", "integer", "At most so many: the newest", minimum=1)
+    limit = _in_query("limit", "integer", "Return at most this many, the newest", minimum=1)
     invalid = {"422": response("InvalidQuery", "The parameters are invalid")}
     return _operation(
         f"The {what}s", [limit, status], response("TrainingList"), errors="", others=invalid
@@ -192,14 +195,14 @@ def _listing(what: str) -> Json:
 
 
 def _logs(what: str) -> Json:
-    offset = _in_query("offset", "integer", "How many bytes to leave out", minimum=0)
-    follow = _in_query("follow", "boolean", f"Send what comes until the {what} has ended")
+    offset = _in_query("offset", "integer", "How many bytes to skip", minimum=0)
+    follow = _in_query("follow", "boolean", f"Send new output until the {what} has ended")
     return _operation(
         f"The output of one {what}",
         [_UUID, offset, follow],
         response(STRING, "The output as text, or each line as an event"),
         others={
-            "204": {"description": "Nothing follows the event that the client knows"},
+            "204": {"description": "No event follows the one in the header Last-Event-ID"},
             "422": response("InvalidQuery", "The parameters are invalid"),
         },
         produces=["text/plain", EVENTS],
@@ -207,12 +210,14 @@ def _logs(what: str) -> Json:
 
 
 def describe_result(path: str, predict: Json) -> Json:
-    """The operation on the result of an asynchronous prediction whose record is at `path`; it has
-    the answers of the operation `predict`."""
+    """Return the operation on the result of an asynchronous prediction with its record at `path`.
+
+    Its responses are those of the operation `predict`.
+    """
     unknown = response({}, "The server has no such record or result, or the model answers 404")
     unfinished = response("Failure", "The prediction has not ended, or was cancelled")
     made = _operation(
-        "The answer of an asynchronous prediction",
+        "The response of an asynchronous prediction",
         [_UUID],
         predict["responses"]["200"],
         errors="",
