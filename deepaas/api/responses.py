@@ -1,4 +1,4 @@
-"""Replies and errors as HTTP answers: the one place where an error gets its form."""
+"""Turns replies and errors into HTTP responses. All errors get their form here."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ logger = logging.getLogger("deepaas.api")
 
 CHUNK = 256 * 1024
 COMMON_HEADERS = {"Server": "deepaas", "X-Content-Type-Options": "nosniff"}
-"""What every answer has. No version is told, and no browser guesses at types."""
+"""The headers of every response. They hide the version, and keep browsers from guessing types."""
 
 JSON_HEADERS = CIMultiDict({"Content-Type": "application/json; charset=utf-8", **COMMON_HEADERS})
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
-_MAX_REASON = 400  # characters; the body has it all
+_MAX_REASON = 400  # characters; the body has the whole message
 
 
 def add_common_headers(headers: CIMultiDict[str]) -> None:
@@ -48,7 +48,7 @@ def json_response(value: object, status: int = 200) -> web.Response:
 
 
 def response_to_reply(reply: Reply) -> web.StreamResponse:
-    """The answer that a worker's reply stands for."""
+    """Return the response for a worker's reply."""
     answer = _response_of(reply)
     if reply.unknown is not None:
         warn(answer, reply.unknown)
@@ -74,9 +74,10 @@ def error_response(
     headers: Mapping[str, str] | None = None,
     details: Mapping[str, object] | None = None,
 ) -> web.Response:
-    """An error as JSON, its message also as the reason phrase. The JSON has the `details` too.
+    """Return an error as JSON: the message, the code and the `details`.
 
-    Two have always been plain text: 404, and 501 for what the model does not implement.
+    The message is also the reason phrase. Two errors have always been plain text: 404, and 501 for
+    a function that the model does not implement.
     """
     message = _CONTROL.sub(" ", message)
     reason = message[:_MAX_REASON].encode("ascii", "replace").decode()
@@ -95,7 +96,7 @@ def response_for(error: RequestError) -> web.Response:
 
 
 class FinalResponse(web.Response):
-    """An error after which the connection ends: the server sends nothing more."""
+    """An error response after which the server sends nothing more on this connection."""
 
     @classmethod
     def of(cls, error: RequestError) -> FinalResponse:
@@ -110,16 +111,16 @@ class FinalResponse(web.Response):
         return await super().prepare(request)
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """Send the end of the answer, and tell the client that there is nothing more to read."""
+        """Send the end of the response, and close the sending side of the connection."""
         await super().write_eof(data)
         if self._transport is not None and self._transport.can_write_eof():
             self._transport.write_eof()
 
 
 class JSONResponse(web.StreamResponse):
-    """A whole JSON answer, 200, that goes out in one write.
+    """A whole JSON response with status 200, which is sent in one write.
 
-    This is what most requests end with, and takes a third of the time that `web.Response` does.
+    Most responses have this form. It takes a third of the time of `web.Response`.
     """
 
     def __init__(self, body: bytes) -> None:
@@ -132,7 +133,7 @@ class JSONResponse(web.StreamResponse):
         return self._length
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        """Send the answer. The header fields are those that aiohttp would send."""
+        """Send the response, with the header fields that aiohttp would send."""
         keep_alive = request.keep_alive if self.keep_alive is None else self.keep_alive
         self._keep_alive = keep_alive
         if request.version == HttpVersion11:
@@ -140,18 +141,18 @@ class JSONResponse(web.StreamResponse):
         else:
             connection = b"Connection: keep-alive\r\n" if keep_alive else b""
         data = json_bytes(self._json, *request.version, connection)
-        self._json = b""  # it would be held twice for a client that does not read
+        self._json = b""  # otherwise memory holds it twice while the client does not read
         await _write(request, data)
         del data
         await request.writer.drain()
         return None
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """It has been sent already."""
+        """Do nothing: `prepare` has sent the whole response."""
 
 
 class WholeResponse(web.StreamResponse):
-    """An answer whose body is held in memory until it is sent."""
+    """A response whose body is held in memory until it is sent."""
 
     def __init__(self, body: bytes, status: int, headers: Mapping[str, str]) -> None:
         super().__init__(status=status, headers=headers)
@@ -173,7 +174,7 @@ class WholeResponse(web.StreamResponse):
 
 
 async def _write(request: web.BaseRequest, data: bytes) -> None:
-    """Write an answer so that what has gone out is not held any longer."""
+    """Write a response in pieces, so that memory does not hold the pieces that were sent."""
     writer = cast(StreamWriter, request.writer)
     if len(data) <= PIECE:
         await writer.write(data, drain=False)
@@ -194,12 +195,12 @@ _JSON_HEAD = (
 
 
 def json_bytes(body: bytes, major: int = 1, minor: int = 1, connection: bytes = b"") -> bytes:
-    """A whole JSON answer, 200, as it goes out."""
+    """Return the bytes of a whole JSON response with status 200."""
     return _JSON_HEAD % (major, minor, len(body), _date(), connection) + body
 
 
 def _date() -> bytes:
-    """The time in the form of HTTP."""
+    """Return the current time in the form of the Date header."""
     global _dated
     now = int(time.time())
     if _dated[0] != now:
@@ -211,16 +212,16 @@ _dated = (0, b"")
 
 
 def _abort(request: web.BaseRequest) -> None:
-    """Close the connection: an answer that has begun and cannot be ended must not look whole."""
+    """Abort the connection, so that an incomplete response does not look complete."""
     if request.transport is not None:
         sock = request.transport.get_extra_info("socket")
-        if sock is not None:  # a reset, as what has neither length nor chunks ends with the rest
+        if sock is not None:  # by a reset: a normal close ends a body without length or chunks
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         request.transport.abort()
 
 
 class FileResponse(web.StreamResponse):
-    """An answer whose body is streamed from a descriptor, which it closes."""
+    """A response whose body is read from a descriptor, which it closes."""
 
     def __init__(self, fd: int, status: int, headers: Mapping[str, str]) -> None:
         super().__init__(status=status, headers=headers)
@@ -234,9 +235,9 @@ class FileResponse(web.StreamResponse):
         return self._sent
 
     async def send(self, request: web.BaseRequest, timeout: float) -> None:
-        """Send the whole answer. The file is read beside the event loop, and never all of it.
+        """Send the whole response. A thread reads the file in chunks.
 
-        A client that takes nothing for `timeout` seconds is cut off; 0 is no limit.
+        If the client reads nothing for `timeout` seconds, the connection is aborted; 0 is no limit.
         """
         loop = asyncio.get_running_loop()
         left = self.content_length or 0
@@ -265,7 +266,7 @@ class FileResponse(web.StreamResponse):
 
 
 class StreamedResponse(web.StreamResponse):
-    """An answer whose body comes in parts, which are sent as they come."""
+    """A response whose body arrives in parts, which are sent as they arrive."""
 
     def __init__(self, stream: AsyncIterator[bytes], headers: Mapping[str, str]) -> None:
         super().__init__(headers=headers)
@@ -279,11 +280,12 @@ class StreamedResponse(web.StreamResponse):
         return self._sent
 
     async def send(self, request: web.BaseRequest, timeout: float) -> None:
-        """Send the stream to its end; if that is an error, it ends with that.
+        """Send the whole stream. If it fails, send the error as its last item.
 
-        A client that takes nothing for `timeout` seconds is cut off; 0 is no limit.
+        If the media type has no form for an error, the connection is aborted. It is also aborted if
+        the client reads nothing for `timeout` seconds; 0 is no limit.
         """
-        if request.version < HttpVersion11:  # no chunks: the connection ends with the answer
+        if request.version < HttpVersion11:  # without chunks, closing marks the end of the body
             self.force_close()
         with StallTimer(timeout, lambda: _abort(request)) as stall:
             await self.prepare(request)

@@ -1,5 +1,7 @@
-"""From a method and a path to a handler. Paths match with and without the final slash, and with
-doubled slashes."""
+"""Maps a method and a path to a handler.
+
+Paths match with and without the final slash, and with doubled slashes.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +21,12 @@ MAX_CACHED = 1024
 
 @dataclass(frozen=True)
 class Route:
-    """What answers a method on a path.
+    """A method, a path, and their handler.
 
-    The handler gets `arguments` by name, and each `{name}` that stands for a segment of `path`. A
-    last `{name*}` stands for all the segments that are left, one or more: a tuple of them. In these
-    what is no UTF-8 is as in the names of files: `os.fsencode` has the bytes. Whatever else is in
-    `path` is percent-encoded.
+    The handler gets `arguments` by name, and each `{name}`, which matches one segment of `path`. A
+    last `{name*}` matches all remaining segments, one or more; its value is a tuple. In this tuple,
+    bytes that are not UTF-8 are escaped as in file names: `os.fsencode` returns the bytes. The rest
+    of `path` is percent-encoded.
     """
 
     method: str
@@ -35,7 +37,7 @@ class Route:
 
 @dataclass(frozen=True)
 class _Step:
-    """One segment of a route's path: itself, decoded, or the name of what stands there."""
+    """One segment of a route's path: its decoded text, or the name of a parameter."""
 
     text: str
     is_name: bool
@@ -60,15 +62,16 @@ class Router:
         self._cache: dict[tuple[str, str], tuple[Handler, dict[str, Any]]] = {}
 
     def find(self, method: str, raw_path: str) -> tuple[Handler, dict[str, Any]]:
-        """The handler for a path as it stands in the request line, without its query.
+        """Return the handler of a request, and its arguments.
 
-        Raises NotFoundError and MethodNotAllowedError.
+        `raw_path` is the path in the request line, without the query. Raises NotFoundError and
+        MethodNotAllowedError.
         """
         key = (method, raw_path)
         found = self._cache.get(key)
         if found is None:
             found, is_tail = self._search(method, raw_path)
-            if is_tail:  # of which there is no end: they would drive the others out
+            if is_tail:  # such paths are too many to cache: they would displace the others
                 return found
             if len(self._cache) >= MAX_CACHED:
                 self._cache.clear()
@@ -76,7 +79,7 @@ class Router:
         return found
 
     def _search(self, method: str, raw_path: str) -> tuple[tuple[Handler, dict[str, Any]], bool]:
-        """What was found, and whether it has a tail."""
+        """Return the handler with its arguments, and whether the route has a `{name*}`."""
         allowed = set()
         for route, names, is_tail in self._fitting(_segments(raw_path)):
             if route.method == method:
@@ -89,8 +92,8 @@ class Router:
     def _fitting(
         self, raw_segments: Sequence[str]
     ) -> Iterator[tuple[Route, Mapping[str, Any], bool]]:
-        """The routes for this path, what their names stand for, and whether they have a tail."""
-        # Decoded segment by segment, so that an encoded slash or .. never is a step in the path.
+        """Yield the routes for this path, the values of names, and whether there is a `{name*}`."""
+        # Decode each segment separately: an encoded slash or ".." must not change the path.
         segments = [unquote(segment) for segment in raw_segments]
         for pattern, route in self._routes.get(len(segments), ()):
             names = _match(pattern, segments)

@@ -1,4 +1,4 @@
-"""Ends the wait for a client that sends or takes nothing, or sends too slowly."""
+"""Timers for clients that send or read nothing, or send too slowly."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 
 class StallTimer:
-    """Calls `on_over` when a wait lasts longer than `seconds`; 0 is no limit.
+    """A timer that calls `on_over` when a wait lasts longer than `seconds`; 0 is no limit.
 
-    A wait is what lies between `begin` and `end`; beginning again begins anew. Cheap, as there is
-    one timer for many waits.
+    A wait lasts from `begin` to `end`; another `begin` restarts it. A wait is cheap, because many
+    waits share one timer of the event loop.
     """
 
     def __init__(self, seconds: float, on_over: Callable[[], object]) -> None:
@@ -33,12 +33,12 @@ class StallTimer:
     def begin(self) -> None:
         self._since = self._loop.time()
         if self._timer is None and self._seconds:
-            self._timer = self._loop.call_later(self._seconds, self._look)
+            self._timer = self._loop.call_later(self._seconds, self._check)
 
     def end(self) -> None:
         self._since = 0.0
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         self._timer = None
         if not self._since:
             return
@@ -46,15 +46,15 @@ class StallTimer:
         if over <= self._loop.time():
             self._on_over()
         else:
-            self._timer = self._loop.call_at(over, self._look)
+            self._timer = self._loop.call_at(over, self._check)
 
 
 class RateMonitor:
-    """Calls `on_slow` when fewer bytes come than `rate` per second; 0 is no limit.
+    """A monitor that calls `on_slow` when fewer bytes than `rate` per second arrive; 0 is no limit.
 
-    The bytes are counted over windows of `window` seconds. Only the time that is spent waiting
-    counts, between `begin` and `end`: while the server does something else, the client may not be
-    able to send. There is one timer for many waits.
+    The bytes are counted over windows of `window` seconds. Only the time between `begin` and `end`
+    counts: while the server does other work, the client may be unable to send. Many waits share one
+    timer.
     """
 
     def __init__(self, rate: int, window: float, on_slow: Callable[[], object]) -> None:
@@ -62,7 +62,7 @@ class RateMonitor:
         self._window = window
         self._on_slow = on_slow
         self._loop = asyncio.get_running_loop()
-        self._since = 0.0  # when the present wait began; 0 if there is none
+        self._since = 0.0  # when the present wait began; 0 outside of a wait
         self._waited = 0.0  # seconds of this window
         self._size = 0  # bytes of this window
         self._timer: asyncio.TimerHandle | None = None
@@ -75,21 +75,21 @@ class RateMonitor:
         if self._wanted:
             self._since = self._loop.time()
             if self._timer is None:
-                self._look_in(self._window - self._waited)
+                self._check_in(self._window - self._waited)
 
     def end(self, size: int) -> None:
-        """The wait is over: so many bytes have come."""
+        """End the wait; `size` bytes have arrived."""
         if self._since:
             self._waited += self._loop.time() - self._since
             self._since = 0.0
             self._size += size
             if self._waited >= self._window:
-                self._judge()
+                self._end_window()
 
-    def _look_in(self, seconds: float) -> None:
-        self._timer = self._loop.call_later(max(0.0, seconds), self._look)
+    def _check_in(self, seconds: float) -> None:
+        self._timer = self._loop.call_later(max(0.0, seconds), self._check)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         self._timer = None
         if not self._since:
             return
@@ -97,12 +97,12 @@ class RateMonitor:
         self._waited += now - self._since
         self._since = now
         if self._waited < self._window:
-            self._look_in(self._window - self._waited)
-        elif self._judge():
-            self._look_in(self._window)
+            self._check_in(self._window - self._waited)
+        elif self._end_window():
+            self._check_in(self._window)
 
-    def _judge(self) -> bool:
-        """End this window; whether enough has come in it."""
+    def _end_window(self) -> bool:
+        """End this window, and return whether enough bytes have arrived in it."""
         is_enough = self._size >= self._wanted
         self._waited, self._size = 0.0, 0
         if not is_enough:
@@ -111,7 +111,7 @@ class RateMonitor:
 
 
 class BodyWait:
-    """A block in which a client sends something; `begin` and `end` enclose each wait for it."""
+    """The timers for receiving one body. Each wait lasts from `begin` to `end`."""
 
     def __init__(self, stall: StallTimer, rate: RateMonitor) -> None:
         self._stall = stall

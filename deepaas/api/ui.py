@@ -1,4 +1,4 @@
-"""The page on which the interface can be tried in a browser. All it needs is served from here."""
+"""The Swagger UI page, for trying the interface in a browser. The server has all its assets."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ async def asset(request: web.BaseRequest, app: App, asset: str) -> web.StreamRes
 
 
 def _check(request: web.BaseRequest, file: os.stat_result) -> None:
-    """Raise the errors that `web.FileResponse` would answer without a body."""
+    """Raise the errors for which `web.FileResponse` would send a response without a body."""
     tag = f"{file.st_mtime_ns:x}-{file.st_size:x}"
     wanted = request.if_match
     if wanted is not None and not any(one.value in (tag, "*") for one in wanted):

@@ -1,4 +1,4 @@
-"""Tells callers, and once the log, which arguments of requests were ignored."""
+"""Reports the ignored arguments of requests: to the clients, and once in the log."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _JSON_AS_FORM = "the body looks like JSON, so send it with Content-Type: applica
 
 
 def warn(answer: web.StreamResponse, unknown: Unknown | None) -> None:
-    """Name the ignored arguments in a header of the answer."""
+    """Name the ignored arguments in a header of the response."""
     if unknown is not None:
         answer.headers.add(HEADER, f'299 - "{_sentence(unknown)}"')
 
 
 def _sentence(unknown: Unknown) -> str:
-    """What was ignored, in characters that a quoted text of a header can hold."""
+    """Return a sentence about ignored arguments, in characters that a quoted header text allows."""
     names = ", ".join(quote(name, safe=_PLAIN) for name in unknown.names)
     more = f"{unknown.others} {'more' if names else ''} whose names are not shown"
     parts = [names] if names else []
@@ -33,21 +33,21 @@ def _sentence(unknown: Unknown) -> str:
 
 
 class UnknownArguments:
-    """Logs the name of each unknown argument once for a function of a model, and `most` of them."""
+    """A logger of unknown arguments: each name once per function of a model, at most `most`."""
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._told: dict[tuple[str, str], set[str]] = {}
+        self._logged: dict[tuple[str, str], set[str]] = {}
 
     def note(self, model: str, function: str, unknown: Unknown | None) -> None:
         if unknown is None:
             return
-        told = self._told.setdefault((model, function), set())
-        new = [name for name in unknown.names if name not in told][: self._most - len(told)]
+        logged = self._logged.setdefault((model, function), set())
+        new = [name for name in unknown.names if name not in logged][: self._most - len(logged)]
         if not new:
             return
-        told.update(new)
-        end = "; no further names are logged" if len(told) >= self._most else ""
+        logged.update(new)
+        end = "; no further names are logged" if len(logged) >= self._most else ""
         names = ", ".join(new)
         logger.warning(
             "%s of model %s ignores unknown arguments: %s%s", function, model, names, end

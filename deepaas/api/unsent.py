@@ -1,4 +1,4 @@
-"""The answers that the server holds in memory for clients that do not read them."""
+"""Responses that the server holds in memory for clients that do not read them."""
 
 from __future__ import annotations
 
@@ -10,23 +10,22 @@ from typing import Protocol
 logger = logging.getLogger("deepaas.api")
 
 LOG_SECONDS = 10.0
-"""Least time between two lines of the log."""
+"""The minimum time between two lines of the log."""
 
 KEPT = 7 / 8
-"""The part of what may be held that is kept when it is too much: it takes time to look."""
-
+"""The share of the limit that stays held after closing connections: each check takes time."""
 
 PIECE = 64 * 1024
-"""Bytes of an answer that are written at a time: a piece is held until all of it has gone."""
+"""Bytes of a response that are written at a time: memory holds a piece until all of it is sent."""
 
 
 class Watched:
-    """A connection for which answers can be held."""
+    """A connection that may hold unsent responses."""
 
     __slots__ = ()
 
     def note_unsent(self) -> None:
-        """Count what is held for the connection now."""
+        """Count the bytes that are held for the connection now."""
         raise NotImplementedError
 
 
@@ -39,34 +38,34 @@ class Stalled(Protocol):
     """A connection whose client does not read as fast as the server writes."""
 
     def unsent(self) -> int:
-        """The bytes that are held for it."""
+        """Return how many bytes are held for it."""
         ...
 
     def cut(self) -> None:
-        """Close it at once; what is held for it is dropped."""
+        """Close it at once, and drop the bytes that are held for it."""
         ...
 
 
 class Unsent:
     """The connections whose clients do not read, and the bytes that are held for them.
 
-    If these are more than `most` (0 is no limit), the connections that have taken nothing for the
-    longest time are cut.
+    If these are more than `most` (0 is no limit), the connections whose clients have read nothing
+    for the longest time are closed.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._sizes: dict[Stalled, int] = {}  # those that have taken nothing for longest come first
+        self._sizes: dict[Stalled, int] = {}  # the longest stalled connections come first
         self._total = 0
         self._logged = float("-inf")
 
     @property
     def total(self) -> int:
-        """The bytes that were held when they were last looked at."""
+        """The bytes that were held at the last check."""
         return self._total
 
     def add(self, connection: Stalled) -> None:
-        """The connection's client has stopped reading, or more is held for it."""
+        """Count a connection whose client has stopped reading, or for which more is held."""
         if not self._most:
             return
         size = connection.unsent()
@@ -76,7 +75,7 @@ class Unsent:
             self._make_room()
 
     def remove(self, connection: Stalled) -> None:
-        """The client has read, or has gone."""
+        """Forget a connection whose client has read, or that is closed."""
         self._total -= self._sizes.pop(connection, 0)
 
     def _make_room(self) -> None:
@@ -101,7 +100,7 @@ class Unsent:
         if now - self._logged >= LOG_SECONDS:
             self._logged = now
             logger.warning(
-                "Cut %d connection(s) whose clients do not read their answers and dropped %d "
+                "Closed %d connection(s) whose clients do not read their responses, and dropped %d "
                 "bytes: more than --max-unsent (%d bytes) were held in memory",
                 count,
                 size,

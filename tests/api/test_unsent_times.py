@@ -31,4 +31,4 @@ async def test_connections_that_are_cut_are_told_once_in_ten_seconds(
     for _ in range(25):
         held.add(Held())
         await asyncio.sleep(LOG_SECONDS / 10)
-    assert caplog.text.count("Cut 1 connection(s)") == 3
+    assert caplog.text.count("Closed 1 connection(s)") == 3

@@ -1,4 +1,4 @@
-"""What an operator may do to a model, when that is switched on."""
+"""`/v2/models/<name>/reload/`: reloads a model, if that is switched on."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from deepaas.serving.pool import Pool
 
 
 async def reload(request: web.BaseRequest, app: App, pool: Pool) -> web.StreamResponse:
-    """Replace the workers by newly loaded ones, also if the client does not wait for it."""
+    """Replace the workers by new ones, even if the client disconnects."""
     if not app.settings.admin:
         raise DisabledError("Reloading is switched off on this server; see --admin-endpoint")
     reloading = asyncio.ensure_future(pool.reload())
-    reloading.add_done_callback(asyncio.Future.exception)  # the client may have gone
+    reloading.add_done_callback(asyncio.Future.exception)  # the client may have disconnected
     seconds = await asyncio.shield(reloading)
     workers = len(pool.pids)
     return json_response({"status": "reloaded", "workers": workers, "seconds": round(seconds, 3)})

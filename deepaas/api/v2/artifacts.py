@@ -1,4 +1,4 @@
-"""`/v2/models/<name>/train/<uuid>/artifacts/`: the files that a training has left."""
+"""`/v2/models/<name>/train/<uuid>/artifacts/`: the files that a training has written."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NOT_PLAIN = re.compile(r"[^ -~]|[\"\\%]")
 async def list_artifacts(
     request: web.BaseRequest, app: App, pool: Pool, uuid: str, kind: str
 ) -> web.StreamResponse:
-    """Which files there are, also while they become more."""
+    """List the files, also while the training runs."""
     trainings = trainings_of(app, kind)
     record = await trainings.get(pool.name, kind, uuid)
     directory = trainings.place(record.uuid).artifacts
@@ -38,7 +38,10 @@ async def list_artifacts(
 async def artifact(
     request: web.BaseRequest, app: App, pool: Pool, uuid: str, path: Sequence[str], kind: str
 ) -> web.StreamResponse:
-    """One file, as it is now. A browser saves it: it is the model's, and may be a page."""
+    """Send the current content of one file.
+
+    It is an attachment: the model has written it, and a browser must not show it as a page.
+    """
     trainings = trainings_of(app, kind)
     record = await trainings.get(pool.name, kind, uuid)
     try:
@@ -53,7 +56,7 @@ async def artifact(
 def _headers(name: str) -> dict[str, str]:
     media_type, encoding = mimetypes.guess_type(name)
     quoted = quote(name, safe="", errors="surrogateescape")
-    plain = _NOT_PLAIN.sub("_", name)  # for clients that do not know the other form
+    plain = _NOT_PLAIN.sub("_", name)  # for clients that do not know `filename*`
     return {
         "Content-Type": media_type if media_type and not encoding else _DEFAULT_TYPE,
         "Content-Disposition": f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quoted}",

@@ -1,4 +1,4 @@
-"""`/v2/debug/`: the newest output of the server and its workers, when that is switched on."""
+"""`/v2/debug/`: the latest output of the server and its workers, if that is switched on."""
 
 from __future__ import annotations
 

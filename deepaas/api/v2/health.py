@@ -1,4 +1,4 @@
-"""`/v2/health/`: whether the server lives, and whether every model can answer now."""
+"""`/v2/health/`: whether the server runs, and whether every model can answer now."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ async def live(request: web.BaseRequest, app: App) -> web.Response:
 
 
 async def ready(request: web.BaseRequest, app: App) -> web.Response:
-    """200 if every model can answer, else 503; why not stands with each model."""
+    """Return 200 if every model can answer, else 503 with the reason for each model."""
     models = {name: _state(pool) for name, pool in app.pools.items()}
     everyone = all(pool.status.is_ready for pool in app.pools.values())
     answer = {"status": "ready" if everyone else "not ready", "models": models}
@@ -24,7 +24,7 @@ async def ready(request: web.BaseRequest, app: App) -> web.Response:
 
 
 async def model_ready(request: web.BaseRequest, app: App, pool: Pool) -> web.Response:
-    """200 if this model can answer, else 503 with the reason."""
+    """Return 200 if this model can answer, else 503 with the reason."""
     return _answer({"name": pool.name, **_state(pool)}, pool.status.is_ready)
 
 

@@ -1,4 +1,4 @@
-"""Asynchronous predictions: `Prefer: respond-async` begins one, `.../jobs/` has them."""
+"""Asynchronous predictions: `Prefer: respond-async` starts one, `.../jobs/` has their records."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ PREFERENCE = "respond-async"
 
 
 def is_preferred(request: web.BaseRequest) -> bool:
-    """Whether the client does not want to wait for its prediction (RFC 7240)."""
+    """Return whether the client prefers not to wait for its prediction (RFC 7240)."""
     preferences = ",".join(request.headers.getall("Prefer", [])).lower().split(",")
     return any(one.partition(";")[0].strip() == PREFERENCE for one in preferences)
 
 
 async def begin(request: web.BaseRequest, app: App, pool: Pool) -> web.StreamResponse:
-    """Begin a prediction, or let it wait for its turn: 202, and where its record is."""
+    """Start or queue a prediction, and return 202 with the address of its record."""
     accepted = await submit(request, app, pool, KIND)
     if not isinstance(accepted, Accepted):
         return accepted
@@ -50,11 +50,11 @@ async def begin(request: web.BaseRequest, app: App, pool: Pool) -> web.StreamRes
 
 
 async def result(request: web.BaseRequest, app: App, pool: Pool, uuid: str) -> web.StreamResponse:
-    """The answer that the prediction would have had, had the client waited for it."""
+    """Return the response that the client would have received if it had waited."""
     trainings = trainings_of(app, KIND)
     record = await trainings.get(pool.name, KIND, uuid)
     if not record.has_ended:
-        raise NotFinishedError(f"The prediction is {view(app, record)['status']} still")
+        raise NotFinishedError(f"The prediction is still {view(app, record)['status']}")
     if record.status == "cancelled":
         raise NotFinishedError("The prediction was cancelled")
     if not record.answer:  # its process has died
@@ -66,7 +66,7 @@ async def result(request: web.BaseRequest, app: App, pool: Pool, uuid: str) -> w
     try:
         fd = os.open(trainings.place(record.uuid).result, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        raise NotFoundError(f"The result of {record.uuid} is there no more") from None
+        raise NotFoundError(f"The result of {record.uuid} no longer exists") from None
     if not code and os.fstat(fd).st_size > CHUNK:
         whole = FileResponse(fd, kept["status"], headers or JSON_HEADERS)
         await whole.send(request, app.settings.send_timeout)
@@ -82,7 +82,7 @@ async def result(request: web.BaseRequest, app: App, pool: Pool, uuid: str) -> w
 
 
 async def _broken_stream(fd: int, reason: str, code: str) -> AsyncIterator[bytes]:
-    """The items that a model has yielded, and then its error."""
+    """Yield the items that a model has yielded, then raise its error."""
     position = 0
     while data := await asyncio.to_thread(os.pread, fd, CHUNK, position):
         position += len(data)

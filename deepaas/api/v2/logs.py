@@ -23,29 +23,30 @@ from deepaas.serving.prediction import StreamFailedError
 logger = logging.getLogger("deepaas.api")
 
 LOOK_SECONDS = 0.1
-"""How often it is looked whether the log has grown."""
+"""Interval at which a follower checks whether the log has grown."""
 
 STATUS_SECONDS = 1.0
-"""How often the status is asked for."""
+"""Interval at which a follower reads the status."""
 
 KEEP_ALIVE_SECONDS = 15.0
-"""After so long a silence a client is told that the connection lives."""
+"""After this long without output, a client of events receives a keep-alive comment."""
 
 SMALL = 64 * 1024
-"""Bytes that are read at once; a thread reads what is more."""
+"""Bytes that the event loop reads directly; a thread reads larger amounts."""
 
 _TEXT = "text/plain; charset=utf-8"
 _SWITCH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-_NO_LOG_HAS = 10**18  # bytes
+_BEYOND_ANY_LOG = 10**18  # bytes
 _KEEP_ALIVE = b": keep-alive\n\n"
 
 
 async def logs(
     request: web.BaseRequest, app: App, pool: Pool, uuid: str, kind: str
 ) -> web.StreamResponse:
-    """The log as text from `offset` on; with `follow`, as it grows until the training has ended.
+    """Send the log as text from `offset` on; with `follow`, continue until the training has ended.
 
-    Who follows and accepts events gets each line as one; its id is the offset after it.
+    A client that follows and accepts events gets each line as an event. The id of an event is the
+    offset after its line.
     """
     trainings = trainings_of(app, kind)
     record = await trainings.get(pool.name, kind, uuid)
@@ -58,7 +59,7 @@ async def logs(
     source = _Source(app, pool.name, kind, record, trainings)
     await source.begin(offset if last_id is None else last_id)
     if last_id is not None and source.is_over:
-        return web.Response(status=204)  # and an EventSource does not come again
+        return web.Response(status=204)  # so that an EventSource does not reconnect
     headers = {
         "Content-Type": EVENTS if wants_events else _TEXT,
         "Cache-Control": "no-cache",
@@ -72,7 +73,7 @@ async def logs(
 
 
 def _query(request: web.BaseRequest) -> tuple[int, bool, dict[str, list[str]]]:
-    """The offset, whether to follow, and what is wrong with them."""
+    """Return the offset, whether to follow, and the problems with these parameters."""
     problems = {}
     offset = _offset(request.query.get("offset", "0"))
     if offset is None:
@@ -84,15 +85,15 @@ def _query(request: web.BaseRequest) -> tuple[int, bool, dict[str, list[str]]]:
 
 
 def _offset(text: str) -> int | None:
-    """A number of bytes; None if it is none."""
+    """Return a number of bytes, or None if the text is not a number."""
     if not (text.isascii() and text.isdigit()):
         return None
     digits = text.lstrip("0") or "0"
-    return int(digits) if len(digits) <= 18 else _NO_LOG_HAS
+    return int(digits) if len(digits) <= 18 else _BEYOND_ANY_LOG
 
 
 class _Source:
-    """The bytes of a log, from an offset on. `is_over` if there are none, and will be none."""
+    """The bytes of a log, from an offset on. `is_over` means that no bytes follow at the start."""
 
     def __init__(
         self, app: App, model: str, kind: str, record: Record, trainings: JobService
@@ -113,12 +114,12 @@ class _Source:
         return self.record.has_ended and not self._first
 
     async def begin(self, offset: int) -> None:
-        """Go to `offset`, or what is nearest to it: from there on, something is there at once."""
+        """Go to `offset`, or to the nearest offset that the log still has, and read there."""
         self.offset = min(offset, self._reader.end)
         self.offset, self._first = await self._read()
 
     async def now(self) -> AsyncIterator[tuple[int, bytes]]:
-        """What there is now: bytes, each after their offset."""
+        """Yield the present bytes in pieces, each with its offset."""
         end = self._reader.end
         while self.offset < end:
             offset, data = await self._next()
@@ -127,12 +128,13 @@ class _Source:
             yield offset, data[: max(0, end - offset)]
 
     async def growing(self) -> AsyncIterator[tuple[int, bytes]]:
-        """What there is and what comes, until the end; no bytes when none have come for a while.
+        """Yield present and new bytes in pieces, each with its offset, until the record has ended.
 
-        It breaks off when the server is to stop; then the record has not ended.
+        A piece is empty if there are no new bytes. The iteration stops early when the server is
+        draining; then the record has not ended.
         """
         while True:
-            has_ended = self.record.has_ended  # before it is read: nothing comes after that
+            has_ended = self.record.has_ended  # read before the log: no bytes follow the end
             offset, data = await self._next()
             while data:
                 yield offset, data
@@ -143,16 +145,16 @@ class _Source:
                 return
             await asyncio.sleep(LOOK_SECONDS)
             yield self.offset, b""
-            await self._look()
+            await self._update_record()
 
-    async def _look(self) -> None:
-        """Ask for the status, if it is time."""
+    async def _update_record(self) -> None:
+        """Read the record again, at most every STATUS_SECONDS."""
         if self._loop.time() - self._asked >= STATUS_SECONDS:
             self.record = await self._trainings.get(self._model, self._kind, self.record.uuid)
             self._asked = self._loop.time()
 
     async def _next(self) -> tuple[int, bytes]:
-        """The next bytes that there are, and where they begin; none at the end."""
+        """Return the offset of the next bytes, and the bytes; b"" at the present end."""
         offset, data = self.offset, self._first
         if not data:
             offset, data = await self._read()
@@ -182,16 +184,16 @@ async def _text(source: _Source, follow: bool) -> AsyncIterator[bytes]:
 async def _events(source: _Source) -> AsyncIterator[bytes]:
     loop = asyncio.get_running_loop()
     lines = Lines()
-    told = loop.time()
+    sent = loop.time()
     async for offset, data in source.growing():
         events = b"".join(_event(*line) for line in lines.feed(offset, data))
-        if not events and loop.time() - told >= KEEP_ALIVE_SECONDS:
+        if not events and loop.time() - sent >= KEEP_ALIVE_SECONDS:
             events = _KEEP_ALIVE
         if events:
             yield events
-            told = loop.time()
+            sent = loop.time()
     if not source.record.has_ended:
-        return  # and the client comes again, to another server
+        return  # the client reconnects, to another server
     if (rest := lines.rest()) is not None:
         yield _event(*rest)
     status = orjson.dumps({"status": source.record.status})
@@ -203,12 +205,12 @@ def _event(offset: int, line: str) -> bytes:
 
 
 async def _guarded(body: AsyncIterator[bytes], uuid: str) -> AsyncIterator[bytes]:
-    """The same, if it can be made to the end."""
+    """Yield the data of `body`, and turn a failure into StreamFailedError."""
     try:
         async for data in body:
             yield data
     except NotFoundError:  # the record was removed, and the log with it
         return
     except Exception as error:
-        logger.exception("The log of %s could not be sent to its end", uuid)
+        logger.exception("The log of %s could not be sent completely", uuid)
         raise StreamFailedError("The server failed; its log says why", "internal_error") from error

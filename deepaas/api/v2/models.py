@@ -1,4 +1,4 @@
-"""`/v2/models/`: what is served, and what each model says of itself."""
+"""`/v2/models/`: the served models and their metadata."""
 
 from __future__ import annotations
 

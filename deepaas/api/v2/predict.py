@@ -62,13 +62,13 @@ async def _answer(
 
 
 def _arrival(request: web.BaseRequest) -> Prediction | None:
-    """The prediction, if the request has been on the short way already."""
+    """Return the prediction if the fast path has made it already."""
     connection = request.protocol
     return connection.take_arrival() if isinstance(connection, Connection) else None
 
 
 def _deadline_seconds(request: web.BaseRequest) -> float:
-    """How many seconds the client will wait; 0 if it does not say."""
+    """Return how many seconds the client will wait; 0 without the header."""
     text = request.headers.get(TIMEOUT_HEADER)
     if text is None:
         return 0.0
@@ -86,5 +86,5 @@ def _left(ends: float) -> float:
         return 0.0
     left = ends - asyncio.get_running_loop().time()
     if left <= 0:
-        raise PredictTimeoutError("The request took longer to come than it allows for its answer")
+        raise PredictTimeoutError(f"The request took longer to arrive than {TIMEOUT_HEADER} allows")
     return left

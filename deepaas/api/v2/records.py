@@ -1,5 +1,7 @@
-"""`/v2/models/<name>/train/` and `.../jobs/`: the records of trainings and of asynchronous
-predictions, which differ in their `kind` alone."""
+"""`/v2/models/<name>/train/` and `.../jobs/`: records of trainings and asynchronous predictions.
+
+The two differ only in their `kind`.
+"""
 
 from __future__ import annotations
 
@@ -29,16 +31,19 @@ STATUSES = {
     "error": ["error"],
     "cancelled": ["cancelled"],
 }
-"""The statuses that clients know, and those of the store that are meant."""
+"""The statuses that clients see, and the corresponding statuses of the store."""
 
 MAX_ARTIFACTS = 100
-"""How many files a record names; there is a list of all of them."""
+"""How many files a record lists; `artifacts/` lists more."""
 
 
 async def list_records(
     request: web.BaseRequest, app: App, pool: Pool, kind: str
 ) -> web.StreamResponse:
-    """All records of a model, oldest first; with `limit` the newest, with `status` those alone."""
+    """List the records of a model, oldest first.
+
+    `limit` selects the newest, and `status` the records with these statuses.
+    """
     problems: dict[str, list[str]] = {}
     limit = request.query.get("limit", "")
     if limit and not (limit.isascii() and limit.isdigit() and len(limit) < 19 and int(limit) > 0):
@@ -58,7 +63,7 @@ async def list_records(
 async def show_record(
     request: web.BaseRequest, app: App, pool: Pool, uuid: str, kind: str
 ) -> web.StreamResponse:
-    """One record, with its metrics and its artefacts."""
+    """Return one record, with its metrics and its artifacts."""
     trainings = trainings_of(app, kind)
     record = await trainings.get(pool.name, kind, uuid)
     place = trainings.place(record.uuid)
@@ -75,7 +80,7 @@ async def show_record(
 async def cancel_record(
     request: web.BaseRequest, app: App, pool: Pool, uuid: str, kind: str
 ) -> web.StreamResponse:
-    """End one that has not ended; the next time, remove its record and its files."""
+    """Cancel a record that has not ended; remove one that has ended, with its files."""
     trainings = trainings_of(app, kind)
     record = await trainings.get(pool.name, kind, uuid)
     cancelling = asyncio.ensure_future(trainings.cancel(record))
@@ -84,8 +89,11 @@ async def cancel_record(
 
 
 def trainings_of(app: App, kind: str) -> JobService:
-    """Where records are. Raises DisabledError for what is switched off, StorageError if there can
-    be none."""
+    """Return the service that has the records of this kind.
+
+    Raises DisabledError if the kind is switched off, and StorageError if the server keeps no
+    records.
+    """
     if kind == "train" and not app.settings.train:
         raise DisabledError("Training is switched off on this server")
     if kind == "predict" and not app.settings.predict:
@@ -96,7 +104,7 @@ def trainings_of(app: App, kind: str) -> JobService:
 
 
 def view(app: App, record: Record) -> dict[str, Any]:
-    """A record as clients see it."""
+    """Return a record as clients see it."""
     status = "running" if record.status == "starting" else record.status
     shown: dict[str, Any] = {
         "date": record.date,
@@ -139,10 +147,10 @@ def record_url(app: App, record: Record) -> str:
 
 
 def _metrics_view(report: dict[str, Any]) -> dict[str, Any]:
-    """A report as clients see it: its time has the same form as all other times in UTC."""
+    """Return a report as clients see it: its time has the same form as all other times in UTC."""
     with contextlib.suppress(KeyError, TypeError, ValueError, OverflowError, OSError):
         return {**report, "time": utc_text(report["time"])}
-    return report  # something else than `report` has written it
+    return report  # not written by `report`
 
 
 def artifact_view(app: App, record: Record, file: Artifact) -> dict[str, Any]:
@@ -183,10 +191,11 @@ def _utc(seconds: float | None) -> str | None:
 
 
 def _duration(record: Record) -> str | None:
-    """How long the function of the model ran: as it was measured, or else what the times tell.
+    """Return how long the model's function ran: the measured time, or else the difference of times.
 
-    The times are no measure if the clock was set meanwhile; but nothing else is known if the keeper
-    was killed. Without `load_seconds` the function was not called, or an older version ran it.
+    The difference is wrong if the clock was changed meanwhile, but nothing else is known if the
+    supervisor process was killed. Without `load_seconds`, the function was not called, or an older
+    version ran it.
     """
     if record.started is None or record.finished is None:
         return None

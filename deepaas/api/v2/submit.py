@@ -1,4 +1,4 @@
-"""Takes in a request for what is done later: a training, or an asynchronous prediction."""
+"""Accepts a request for a training or an asynchronous prediction."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from deepaas.serving.pool import Pool
 
 
 class _Body:
-    """The body of a request; see `training.incoming.Body`."""
+    """The body of a request; see `jobs.incoming.Body`."""
 
     def __init__(self, request: web.BaseRequest) -> None:
         self._content = request.content
@@ -38,7 +38,7 @@ class _Body:
 
 @dataclass(frozen=True)
 class Accepted:
-    """A request that was taken in: its record, and which of its arguments are ignored."""
+    """An accepted request: its record, and its ignored arguments."""
 
     record: Record
     unknown: Unknown | None
@@ -47,7 +47,7 @@ class Accepted:
 async def submit(
     request: web.BaseRequest, app: App, pool: Pool, kind: str
 ) -> Accepted | web.StreamResponse:
-    """The record of the request if it is valid, else the answer that says why it is not."""
+    """Make the record of a valid request, or return the response to an invalid one."""
     trainings = trainings_of(app, kind)
     pool.status.refuse_while_loading()
     callback = callback_of(request, app.settings.callback_hosts)
@@ -60,8 +60,8 @@ async def submit(
             if reply.status != 200:
                 return response_to_reply(reply)
             shown, _, arguments = reply.body.partition(b"\n")
-            # Cut out, as parsing a large one would hold up every other request.
+            # Cut out the text: parsing a large one would delay all other requests.
             args = shown.removeprefix(b'{"args":').removesuffix(b"}").decode()
-            files.keep()  # for as long as there is a record
+            files.keep()  # they exist as long as the record
             record = await trainings.accept(incoming, call, args, arguments)
             return Accepted(record, reply.unknown)

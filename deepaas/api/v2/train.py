@@ -1,4 +1,4 @@
-"""`POST /v2/models/<name>/train/`: begins a training."""
+"""`POST /v2/models/<name>/train/`: starts a training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from deepaas.serving.pool import Pool
 
 
 async def train(request: web.BaseRequest, app: App, pool: Pool) -> web.StreamResponse:
-    """Begin it, or let it wait for its turn; the record that there is of it then."""
+    """Start or queue a training, and return its record."""
     if not app.settings.train:
         raise DisabledError("Training is switched off on this server")
     if "train" not in pool.description.get("has", ["train"]):

@@ -1,4 +1,4 @@
-"""`/` and `/v2/`: what can be found here."""
+"""`/` and `/v2/`: the versions of the interface."""
 
 from __future__ import annotations
 
