@@ -77,7 +77,6 @@ def _names_secret(target: str, secrets: frozenset[str]) -> bool:
 
 
 def _masked_part(part: str, secrets: frozenset[str]) -> str:
-    """Return one `name=value` of a query, without the value if it contains a secret."""
     name, equals, _ = part.partition("=")
     is_secret = equals and _plain_name(unquote_plus(name)) in secrets
     if not is_secret and not _holds_secret(_SEPARATOR.split(_decoded(part)), secrets):
@@ -93,10 +92,7 @@ def _holds_secret(pairs: Iterable[str], secrets: frozenset[str] | None) -> bool:
 
 
 def _plain_name(name: str) -> str:
-    """Return a name without the parts that clients vary: encoding, case, blanks, and a final `[]`.
-
-    `[]` stands at the name of a list.
-    """
+    """Return a name without variations: encoding, case, blanks, and the `[]` of a list's name."""
     return _decoded(name).strip().casefold().partition("[")[0]
 
 

@@ -169,7 +169,6 @@ def _origin(text: str) -> str:
 
 
 def _allowed_host(text: str) -> str:
-    """Return a host from an option in lower case, with or without a port."""
     text = text.strip()
     name, port = _split(text)
     if text != ANY_HOST and (not name or "*" in name):

@@ -98,10 +98,7 @@ def _of_server(base: str) -> Json:
 
 
 def _of_model(path: str, pool: Pool, app: App, definitions: Json) -> Json:
-    """Return the paths of one model that exist with its functions and the options.
-
-    All paths begin with `path`.
-    """
+    """Return the paths of one model, all below `path`, as its functions and the options allow."""
     settings, name = app.settings, pool.name
     has = pool.description.get("has", ())
     ready = operation(

@@ -13,7 +13,7 @@ LOG_SECONDS = 10.0
 """The minimum time between two lines of the log."""
 
 KEPT = 7 / 8
-"""The share of the limit that stays held after closing connections: each check takes time."""
+"""The share of the limit that stays held after connections were closed: checks take time."""
 
 PIECE = 64 * 1024
 """Bytes of a response that are written at a time: memory holds a piece until all of it is sent."""
