@@ -1,4 +1,7 @@
-"""What DEEPaaS calls: `digits = "deepaas_digits.api"` in the group `deepaas.v2.model`."""
+"""The functions that DEEPaaS calls; the entry point is `digits = "deepaas_digits.api"`.
+
+Its group is `deepaas.v2.model`.
+"""
 
 from importlib.metadata import metadata
 from io import BytesIO
@@ -20,16 +23,16 @@ _classifier: Any = None
 
 
 def warm() -> None:
-    """Load what the last training has learned; without one, make the built-in classifier."""
+    """Load the weights of the last training, or make the built-in classifier."""
     global _classifier
     if _classifier is None:
         _classifier = load() or built_in()
 
 
 def get_metadata() -> dict[str, Any]:
-    """What the package says of itself in its `pyproject.toml`, and which weights are in use."""
+    """Return the metadata in the package's `pyproject.toml`, and the weights that are in use."""
     package = metadata("deepaas_digits")
-    classifier = load() if _classifier is None else _classifier  # not warm: what is going to be
+    classifier = load() if _classifier is None else _classifier  # before warm(): what it will load
     return {
         "description": package["Summary"],
         "version": package["Version"],
@@ -40,7 +43,7 @@ def get_metadata() -> dict[str, Any]:
 
 
 def get_predict_args() -> dict[str, fields.Field]:
-    """A picture, and what to answer: JSON or a chart."""
+    """Return the arguments: a picture, and the form of the result, JSON or a chart."""
     return {
         "image": fields.Raw(
             required=True,
@@ -62,10 +65,10 @@ max_batch_size = 16
 
 
 def predict_batch(batch: list[dict[str, Any]]) -> list[Any]:
-    """For each picture the most probable digit and the probabilities of all ten, or a bar chart.
+    """Return the most probable digit and all ten probabilities, or a bar chart, for each picture.
 
-    The classifier takes sixteen pictures in hardly more time than one. What is no picture of a
-    digit has an HTTPBadRequest for its result, which fails that request and no other.
+    Sixteen pictures take hardly more time than one. If an upload is not a picture of a digit, its
+    result is an HTTPBadRequest, so only that request fails.
     """
     warm()  # does nothing unless the server runs with --nowarm
     digits = [_read(arguments["image"]) for arguments in batch]
@@ -80,7 +83,7 @@ def predict_batch(batch: list[dict[str, Any]]) -> list[Any]:
 
 
 def _read(image: Any) -> "np.ndarray | HTTPBadRequest":
-    """The picture as the classifier wants it, or why it is refused."""
+    """Return the picture as a grid for the classifier, or the error that refuses it."""
     if not isinstance(image, UploadedFile) or not image.filename:
         return HTTPBadRequest(reason="image must be sent as a file")
     try:
@@ -99,7 +102,7 @@ def _answer(probabilities: "np.ndarray", accept: str | None) -> dict[str, Any] |
 
 
 def get_train_args() -> dict[str, fields.Field]:
-    """How long and how boldly to learn, and the beginning of all chance in it."""
+    """Return the arguments: the number of epochs, the learning rate, and the random seed."""
     return {
         "epochs": fields.Int(
             load_default=30,
@@ -109,7 +112,7 @@ def get_train_args() -> dict[str, fields.Field]:
         "learning_rate": fields.Float(
             load_default=0.001,
             validate=validate.Range(min=0.00001, max=0.1),
-            metadata={"description": "How far each step goes. Small is slow, large is rash."},
+            metadata={"description": "The size of each step. Small is slow, large may diverge."},
         ),
         "seed": fields.Int(
             load_default=0,
@@ -120,5 +123,5 @@ def get_train_args() -> dict[str, fields.Field]:
 
 
 def train(epochs: int, learning_rate: float, seed: int) -> dict[str, Any]:
-    """Learn new weights, which `warm` loads from then on; their accuracy, loss and time."""
+    """Train new weights, which `warm` then loads, and return their accuracy, loss and time."""
     return learn(epochs, learning_rate, seed)

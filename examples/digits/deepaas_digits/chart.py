@@ -1,4 +1,4 @@
-"""The probabilities of the ten digits as a picture."""
+"""Draws the probabilities of the ten digits as a chart."""
 
 from io import BytesIO
 
@@ -8,9 +8,9 @@ from .picture import Array
 
 
 def bar_chart(probabilities: Array) -> BytesIO:
-    """A PNG of 480x320 pixels with a bar for each of the ten probabilities, shape (10,).
+    """Return a PNG of 480x320 pixels with a bar for each of the ten probabilities, shape (10,).
 
-    Made without pyplot, so nothing of it stays in memory and no display is needed.
+    Without pyplot, the figure does not stay in memory, and no display is needed.
     """
     figure = Figure(figsize=(4.8, 3.2), dpi=100, layout="constrained")
     axes = figure.subplots()

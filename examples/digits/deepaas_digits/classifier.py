@@ -1,4 +1,4 @@
-"""The digits to learn from, and the classifier that is there without any training."""
+"""The digits for training, and the built-in classifier, which needs no training."""
 
 from typing import Any
 
@@ -16,9 +16,10 @@ HELD_OUT_EVERY = 5
 
 
 def digits(*, held_out: bool = False) -> tuple[Array, Labels]:
-    """Images of shape (1437, 8, 8), 0 to 1, and their labels (1437,), from scikit-learn's 1797.
+    """Return images of shape (1437, 8, 8), 0 to 1, and their labels (1437,).
 
-    Every fifth digit (0, 5, 10, ...) is held out: those 360 are for tests, never for training.
+    Of scikit-learn's 1797 digits, every fifth (0, 5, 10, ...) is held out: these 360 are only for
+    tests. `held_out` returns them instead.
     """
     data = load_digits()
     wanted = (np.arange(len(data.target)) % HELD_OUT_EVERY == 0) == held_out
@@ -26,14 +27,14 @@ def digits(*, held_out: bool = False) -> tuple[Array, Labels]:
 
 
 def grids(images: Array) -> Array:
-    """What the classifiers see of images (n, height, width) with values from 0 to 1: (n, 64)."""
+    """Turn images (n, height, width), values from 0 to 1, into the classifiers' input (n, 64)."""
     return np.array([to_grid(image).ravel() for image in images])
 
 
 def built_in() -> Any:
-    """A support-vector classifier with calibrated probabilities, made in about 0.2 s.
+    """Make a support-vector classifier with calibrated probabilities, in about 0.2 s.
 
-    There is no randomness in it: every worker gets the same one.
+    It uses no randomness, so every worker has the same classifier.
     """
     images, labels = digits()
     classifier = CalibratedClassifierCV(SVC(gamma=0.001), ensemble=False)

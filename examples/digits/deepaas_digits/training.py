@@ -1,4 +1,4 @@
-"""Training: a network learns the digits, each time as written by a slightly different hand."""
+"""Training: a network learns the digits, with new random variants in each epoch."""
 
 import time
 from collections.abc import Iterator
@@ -24,22 +24,23 @@ STRETCH = 0.08
 
 
 def learn(epochs: int, learning_rate: float, seed: int) -> dict[str, Any]:
-    """Train for so many epochs and install the weights; the final figures.
+    """Train for `epochs` epochs, install the weights, and return the final figures.
 
-    The same arguments give the same weights. `loss` is that of the training, `accuracy` that on the
-    held-out digits, `seconds` what it took. Raises ValueError if the loss grows beyond all numbers
-    and OSError if the weights cannot be kept; then, as when it is killed, the old ones stay.
+    The same arguments give the same weights. `loss` is the training loss, `accuracy` the accuracy
+    on the held-out digits, and `seconds` the duration. Raises ValueError if the loss becomes
+    infinite, and OSError if the weights cannot be saved. The old weights then stay, also if the
+    training is killed.
     """
     weights.prepare()
     began = time.monotonic()
-    chance = np.random.RandomState(seed)  # the only kind that scikit-learn takes
+    chance = np.random.RandomState(seed)  # scikit-learn accepts no other generator
     classifier = MLPClassifier(
         HIDDEN_UNITS,
         learning_rate_init=learning_rate,
         batch_size=BATCH_SIZE,
         random_state=chance,
     )
-    # The matrices are so small that several threads would wait for each other most of the time.
+    # The matrices are so small that several threads would mostly wait for each other.
     with (
         threadpool_limits(1, user_api="blas"),
         (directory() / "learning-curve.csv").open("w", buffering=1) as curve,
@@ -57,16 +58,16 @@ def learn(epochs: int, learning_rate: float, seed: int) -> dict[str, Any]:
         "accuracy": round(accuracy, 4),
         "seconds": round(time.monotonic() - began, 2),
     }
-    weights.install(data)  # the last thing, so that who is stopped has changed nothing
+    weights.install(data)  # last, so that a stopped training changes nothing
     return figures
 
 
 def lessons(
     classifier: MLPClassifier, count: int, chance: np.random.RandomState
 ) -> Iterator[tuple[float, float]]:
-    """Train for `count` epochs; after each its loss, and the accuracy on the held-out digits.
+    """Train for `count` epochs; after each, yield its loss and the accuracy on held-out digits.
 
-    An epoch shows every digit twice: as it is, and as another hand might have written it.
+    Each epoch shows every digit twice: unchanged, and as a random variant.
     """
     images, labels = digits()
     plain = grids(images)
@@ -80,7 +81,7 @@ def lessons(
 
 
 def distorted(image: Array, chance: np.random.RandomState) -> Array:
-    """The image turned, slanted and stretched a little, with room to do so around it.
+    """Return the image randomly turned, slanted and stretched a little, with a margin around it.
 
     `image` has the shape (8, 8), the result (16, 16); both have values from 0 to 1.
     """
@@ -97,7 +98,7 @@ def distorted(image: Array, chance: np.random.RandomState) -> Array:
 
 
 def network_of(classifier: MLPClassifier, epochs: int, accuracy: float) -> weights.Network:
-    """What a classifier with one hidden layer has learned, without the classifier."""
+    """Return the weights of a classifier with one hidden layer as a Network."""
     (hidden_weights, output_weights), (hidden_biases, output_biases) = (
         classifier.coefs_,
         classifier.intercepts_,

@@ -1,4 +1,4 @@
-"""The weights that a training has learned: how they predict, where they lie, how they get there."""
+"""The weights of a training: prediction, loading, and safe installation."""
 
 import logging
 import os
@@ -23,10 +23,10 @@ ABANDONED_SECONDS = 3600
 
 
 class Network(NamedTuple):
-    """A network with one hidden layer of n units, and how it came about.
+    """A network with one hidden layer of n units, and facts about its training.
 
-    The shapes are (64, n), (n,), (n, 10) and (10,). `date` is in ISO 8601, `accuracy`, 0 to 1, that
-    on the held-out digits.
+    The shapes are (64, n), (n,), (n, 10) and (10,). `date` is in ISO 8601. `accuracy`, from 0 to 1,
+    is that on the held-out digits.
     """
 
     hidden_weights: Array
@@ -38,7 +38,7 @@ class Network(NamedTuple):
     accuracy: float
 
     def predict_proba(self, grids: Any) -> Array:
-        """The probabilities of the ten digits, shape (n, 10), for grids of shape (n, 64)."""
+        """Return the probabilities of the ten digits, shape (n, 10), for grids (n, 64)."""
         hidden = np.maximum(0, scaled(grids) @ self.hidden_weights + self.hidden_biases)
         scores = hidden @ self.weights + self.biases
         odds = np.exp(scores - scores.max(axis=1, keepdims=True))
@@ -46,24 +46,24 @@ class Network(NamedTuple):
         return probabilities
 
     def about(self) -> dict[str, Any]:
-        """What is told of it in the model's metadata."""
+        """Return the facts for the model's metadata."""
         return {"date": self.date, "epochs": self.epochs, "accuracy": round(self.accuracy, 4)}
 
 
 def scaled(grids: Any) -> Array:
-    """Grids with values from 0 to 16 as the network wants them, from -1 to 1; same shape."""
+    """Scale grids from values 0 to 16 to the network's input, -1 to 1, in the same shape."""
     return np.asarray(grids, dtype=np.float64) / 8 - 1
 
 
 def to_bytes(network: Network) -> bytes:
-    """The network as a file of plain numpy arrays: nothing in it is ever run, as a pickle is."""
+    """Return the network as a file of plain numpy arrays; unlike a pickle, it can run no code."""
     file = BytesIO()
     np.savez(file, format=FORMAT, **network._asdict())
     return file.getvalue()
 
 
 def read(path: Path) -> Network:
-    """The network in a file; what is wrong with a file that holds none is raised."""
+    """Read the network in a file. Raises an exception of any type if the file is invalid."""
     with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
         if file["format"] != FORMAT:
             raise ValueError(f"its format is {file['format']}, not {FORMAT}")
@@ -81,37 +81,37 @@ def read(path: Path) -> Network:
 
 
 def load() -> Network | None:
-    """The network that the last training has installed, or None if there is none to be used."""
+    """Return the network of the last training, or None if there is no usable one."""
     try:
         place = weights_directory() / FILE
     except RuntimeError as error:
-        logger.warning("The built-in classifier is used: %s", error)
+        logger.warning("Using the built-in classifier: %s", error)
         return None
     try:
         return read(place)
     except FileNotFoundError:
         return None
-    except Exception as error:  # a damaged file makes numpy and zipfile raise all kinds
-        logger.warning("The built-in classifier is used, as %s cannot be read: %s", place, error)
+    except Exception as error:  # for a damaged file, numpy and zipfile raise many types
+        logger.warning("Using the built-in classifier: %s cannot be read: %s", place, error)
         return None
 
 
 def prepare() -> None:
-    """Make sure, before the work of a training begins, that its weights can be kept.
+    """Check before a training that its weights can be saved, and remove abandoned files.
 
-    Raises RuntimeError if there is no directory for them, and OSError if nothing can be written
-    there. Removes the unfinished files of trainings that were killed.
+    Killed trainings leave such files. Raises RuntimeError if there is no directory for weights, and
+    OSError if it cannot be written to.
     """
     there = weights_directory()
     if not os.access(there, os.W_OK | os.X_OK):
-        raise PermissionError(f"{there}, where the weights go, cannot be written to")
+        raise PermissionError(f"{there}, the directory for weights, cannot be written to")
     for left in there.glob(UNFINISHED):
         if left.stat().st_mtime < time.time() - ABANDONED_SECONDS:
             left.unlink(missing_ok=True)
 
 
 def install(data: bytes) -> None:
-    """Put the bytes of a network where `load` looks: all of them at once, or, killed, none."""
+    """Replace the file that `load` reads in one step: if killed, the old file stays complete."""
     place = weights_directory() / FILE
     unfinished = place.with_name(UNFINISHED.replace("*", uuid4().hex))
     try:
@@ -122,11 +122,11 @@ def install(data: bytes) -> None:
         os.replace(unfinished, place)
     finally:
         unfinished.unlink(missing_ok=True)
-    _make_lasting(place.parent)
+    _sync(place.parent)
 
 
-def _make_lasting(directory: Path) -> None:
-    """Have the new name survive a power cut, on file systems that can do so."""
+def _sync(directory: Path) -> None:
+    """Make the new name survive a power cut, if the file system supports that."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""The digits example as its users meet it: over HTTP, from a real `deepaas-run`."""
+"""Tests of the digits example over HTTP, with a real `deepaas-run`."""
 
 from collections.abc import Callable, Iterator
 from io import BytesIO
@@ -19,7 +19,7 @@ HELD_OUT = range(0, 1797, 45)  # 40 of the digits that the classifier was not tr
 
 
 def run(*args: str) -> Server:
-    """A server of the installed package: off PYTHONPATH is the directory that would hide it."""
+    """Start a server without PYTHONPATH, which would hide the installed package."""
     args = ("--model-name", "digits", *args)
     env = {"PYTHONPATH": None}
     return Server(args=args, env=env, ready_seconds=60)
@@ -76,7 +76,7 @@ def test_every_format_is_read(server: Server, kind: str) -> None:
 
 
 def cut_out(picture: Image.Image) -> Image.Image:
-    """Black ink on nothing: all is in the alpha channel."""
+    """Return black ink on a transparent ground: only the alpha channel shows the digit."""
     ink = Image.new("LA", picture.size, 0)
     ink.putalpha(ImageOps.invert(picture))
     return ink

@@ -1,4 +1,4 @@
-"""The training of the digits: what it learns, where that goes, and what harm cannot come of it."""
+"""Tests of the digits training: its results, its weights, and failures that must do no harm."""
 
 import csv
 import io
@@ -27,7 +27,7 @@ SHORT = DEFAULTS | {"epochs": 2}
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty place for weights, and an API that has not been warmed."""
+    """Set an empty directory for weights, and an API that has not been warmed."""
     monkeypatch.setenv("DEEPAAS_MODEL_WEIGHTS", str(tmp_path / "home"))
     monkeypatch.delenv("DEEPAAS_TRAINING_DIR", raising=False)
     monkeypatch.setattr(api, "_classifier", None)
@@ -38,7 +38,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def network(value: float, units: int = 4) -> weights.Network:
-    """A network all of whose numbers are the same."""
+    """Return a network whose numbers are all the same."""
     shapes = [(64, units), (units,), (units, 10), (10,)]
     first, second, third, fourth = (np.full(shape, value) for shape in shapes)
     return weights.Network(first, second, third, fourth, "2026-01-01T00:00:00+00:00", 7, 0.5)
@@ -49,7 +49,7 @@ def test_the_defaults_are_those_of_this_test() -> None:
     assert {name: field.load_default for name, field in arguments.items()} == DEFAULTS
 
 
-# --- what is learned -------------------------------------------------------------------------
+# --- results of a training -------------------------------------------------------------------
 
 
 def test_a_training_of_the_usual_length_is_worth_it(home: Path) -> None:
@@ -152,7 +152,7 @@ def test_without_a_directory_for_weights_no_training_begins(
 
 
 def npz(**changes: Any) -> bytes:
-    """A file of weights with some of its arrays changed, or left out for None."""
+    """Return a file of weights with some of its arrays changed, or left out for None."""
     arrays = {"format": weights.FORMAT, **network(0.1)._asdict(), **changes}
     file = io.BytesIO()
     np.savez(file, **{name: value for name, value in arrays.items() if value is not None})
@@ -160,7 +160,7 @@ def npz(**changes: Any) -> bytes:
 
 
 class Trap:
-    """What a pickle runs when it is loaded."""
+    """An object whose pickle runs code when it is loaded."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Path("trapped").touch, ()
@@ -290,7 +290,7 @@ def kill_in_write_beyond(size):
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 def installs(prepare, number):
-    "Install new weights in a child that is killed; the signal, and which weights are there now."
+    "Install new weights in a child that is killed; return the signal, and the present weights."
     weights.install(old)
     child = os.fork()
     if not child:
@@ -307,7 +307,7 @@ old, new = filled(1), filled(2)
 
 
 def results(code: str) -> list[tuple[int, int]]:
-    """What the child prints: for each killed installation the signal and the weights."""
+    """Return the child's output: the signal and the weights for each killed installation."""
     with child(INSTALLS + code) as process:
         output, _ = process.communicate(timeout=60)
     assert process.returncode == 0

@@ -1,7 +1,7 @@
-"""A model that tells what kind of file an upload is, served by DEEPaaS.
+"""A model that recognises the kind of an uploaded file, served by DEEPaaS.
 
 The entry point names a class: `filetype = "deepaas_filetype:FileType"` in the group
-`deepaas.v2.model`. Each worker makes one object of it.
+`deepaas.v2.model`. Each worker makes one instance of it.
 """
 
 import os
@@ -14,24 +14,24 @@ from marshmallow import Schema, fields
 from deepaas.model.v2.base import BaseModel
 from deepaas.model.v2.wrapper import UploadedFile
 
-# onnxruntime, which runs magika's network, reports its use over the internet if not told otherwise
-# before it is imported.
+# onnxruntime, which runs magika's network, reports its use over the internet unless this is set
+# before the import.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 from magika import Magika
 
 
 class FileTypeSchema(Schema):
-    """The answer of predict."""
+    """The result of predict."""
 
     label = fields.Str(required=True, metadata={"description": "Short name, such as python."})
-    score = fields.Float(required=True, metadata={"description": "How sure, from 0 to 1."})
+    score = fields.Float(required=True, metadata={"description": "The confidence, from 0 to 1."})
     group = fields.Str(required=True, metadata={"description": "Such as code, image, document."})
     description = fields.Str(required=True, metadata={"description": "For people."})
     mime_type = fields.Str(required=True, metadata={"description": "Such as text/x-python."})
 
 
 class FileType(BaseModel):
-    """magika's neural network, which knows about 200 kinds of files."""
+    """A model with magika's neural network, which recognises about 200 kinds of files."""
 
     schema = FileTypeSchema
 
@@ -39,12 +39,12 @@ class FileType(BaseModel):
         self._magika: Magika | None = None
 
     def warm(self) -> None:
-        """Load the network; it comes inside the magika package."""
+        """Load the network, which is part of the magika package."""
         if self._magika is None:
             self._magika = Magika()
 
     def get_metadata(self) -> dict[str, Any]:
-        """What the package says of itself in its `pyproject.toml`."""
+        """Return the metadata in the package's `pyproject.toml`."""
         package = metadata("deepaas_filetype")
         return {
             "description": package["Summary"],
@@ -54,20 +54,20 @@ class FileType(BaseModel):
         }
 
     def get_predict_args(self) -> dict[str, fields.Field]:
-        """A file."""
+        """Return the arguments: a file."""
         return {
             "file": fields.Raw(
                 required=True,
                 metadata={
                     "type": "file",
                     "location": "form",
-                    "description": "Any file. Its name plays no part.",
+                    "description": "Any file. Its name is not used.",
                 },
             ),
         }
 
     def predict(self, **kwargs: Any) -> dict[str, Any]:
-        """The kind of `file`, as FileTypeSchema describes it.
+        """Return the kind of `file` in the form of FileTypeSchema.
 
         Raises HTTPBadRequest if it was sent as text, not as a file.
         """

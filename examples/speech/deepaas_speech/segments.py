@@ -1,4 +1,4 @@
-"""From the probability of speech in each chunk to the segments in which somebody speaks."""
+"""Turns the probability of speech in each chunk into segments of speech."""
 
 from collections.abc import Iterable, Iterator
 
@@ -8,10 +8,10 @@ from .recording import CHUNK, RATE
 def find_segments(
     probabilities: Iterable[float], threshold: float, min_silence: float
 ) -> Iterator[tuple[float, float]]:
-    """Where speech begins and ends, in seconds, each as soon as it is over.
+    """Yield the start and the end of each segment of speech, in seconds, as soon as it has ended.
 
     A chunk is speech if its probability is not below `threshold`. Segments with less than
-    `min_silence` seconds between them are one.
+    `min_silence` seconds between them are joined.
     """
     start: int | None = None
     end = 0

@@ -1,4 +1,4 @@
-"""The speech example as its users meet it: over HTTP, from a real `deepaas-run`."""
+"""Tests of the speech example over HTTP, with a real `deepaas-run`."""
 
 import json
 import time
@@ -22,7 +22,7 @@ Segments = list[dict[str, float]]
 
 
 def run(*args: str) -> Server:
-    """A server of the installed package: off PYTHONPATH is the directory that would hide it."""
+    """Start a server without PYTHONPATH, which would hide the installed package."""
     args = ("--model-name", "speech", *args)
     return Server(args=args, env={"PYTHONPATH": None}, ready_seconds=60)
 
@@ -34,7 +34,7 @@ def server() -> Iterator[Server]:
 
 
 def sound(times: int = 1) -> bytes:
-    """The samples of the recording, several times over."""
+    """Return the samples of the recording, repeated `times` times."""
     with wave.open(str(SAMPLE)) as recording:
         frames: bytes = recording.readframes(recording.getnframes())
     return frames * times
@@ -120,7 +120,7 @@ def test_a_recording_ends_in_the_midst_of_speech(server: Server) -> None:
 
 @pytest.mark.parametrize("size", [b"\xff\xff\xff\xff", (10**6).to_bytes(4, "little")])
 def test_a_size_that_is_not_known_yet_plays_no_part(server: Server, size: bytes) -> None:
-    """Programs that write WAV to a pipe leave a number too large in its head."""
+    """Programs that write WAV to a pipe leave too large a size in its header."""
     whole = SAMPLE.read_bytes()
     audio = whole[:4] + size + whole[8:40] + size + whole[44:]
     assert segments(server, audio) == segments(server, whole)
