@@ -1,7 +1,7 @@
-"""The yardstick: one aiohttp handler on uvloop that calls the model in its own process.
+"""The baseline: one aiohttp handler on uvloop that calls the model in the same process.
 
-What a good engineer would write for exactly one model, and nothing that a server for any model
-has to do: no validation, no queue, no isolation, no description.
+It is a good solution for exactly one model. It has none of the tasks of a server for any model: no
+validation, no queue, no isolation, no description.
 """
 
 import argparse

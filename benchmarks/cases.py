@@ -1,4 +1,4 @@
-"""What is asked of every server, and the answer that is right."""
+"""The requests that every server gets, and the correct results."""
 
 import json
 import math
@@ -20,7 +20,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Case:
-    """Named arguments, or one uploaded file, and what the model makes of them."""
+    """A request with named arguments, or with one uploaded file, and the expected result."""
 
     name: str
     title: str
@@ -28,9 +28,9 @@ class Case:
     arguments: dict[str, object] | None = None
     file: bytes = b""
     connections: tuple[int, ...] = (1, 16)
-    """How many wrk keeps busy, if nothing else is asked for."""
+    """The default numbers of connections that wrk keeps busy."""
     varies: bool = False
-    """Each request has a header of its own, so a server cannot recognise the head of a request."""
+    """Each request has a different header, so that a server cannot recognise its head."""
 
     def accepts(self, answer: object) -> bool:
         if isinstance(answer, bool) or not isinstance(answer, int | float):
@@ -43,7 +43,7 @@ def json_request(value: object) -> Request:
 
 
 def native(case: Case) -> Request:
-    """The body DEEPaaS takes, and the bare handler with it: a JSON object or a multipart form."""
+    """Return the request for DEEPaaS and the bare handler: a JSON object or a multipart form."""
     if case.arguments is not None:
         return json_request(case.arguments)
     head = (
@@ -77,4 +77,4 @@ def _make() -> dict[str, Case]:
 CASES = _make()
 
 ONLY_OURS = frozenset({"varied", "stream"})
-"""The cases that compare this project with itself; no other server takes part in them."""
+"""The cases that compare this project with itself, and that no other server serves."""

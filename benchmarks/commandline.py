@@ -1,4 +1,4 @@
-"""The options that the benchmarks share, and how they end."""
+"""The options that the benchmarks share, and their exit statuses."""
 
 import argparse
 import signal
@@ -12,7 +12,7 @@ from benchmarks.servers import KINDS, BenchmarkError, Kind
 
 
 def add_servers(parser: argparse.ArgumentParser) -> None:
-    """The options that `parse` turns into `programs`."""
+    """Add the options that `parse` turns into `programs`."""
     parser.add_argument(
         "--reference", type=Path, metavar="PATH", help="the deepaas-run of the reference release"
     )
@@ -21,7 +21,7 @@ def add_servers(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=PATH",
-        help="what to start for a server of the table; may be repeated",
+        help="the program to start for a server of the table; may be repeated",
     )
     parser.add_argument("--servers", type=names(KINDS), help="default: all that have a program")
 
@@ -33,17 +33,17 @@ def add(
     rounds: int = 5,
     seconds: int = 3,
 ) -> None:
-    """The options of how to measure; `default` names the cases that are measured if none is."""
+    """Add the options for measuring; `default` has the names of the default cases."""
     parser.add_argument("--cases", type=names(known), default=list(default))
     parser.add_argument("--rounds", type=positive, default=rounds)
     parser.add_argument("--seconds", type=positive, default=seconds, help="of each run in a round")
     parser.add_argument("--warmup", type=positive, default=1, help="seconds, not counted")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to this file")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
 
 
 def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
-    """With `programs` besides: the servers to measure, and what to start for each."""
+    """Parse the options, and add `programs`: the servers to measure, and their programs."""
     options = parser.parse_args(arguments)
     try:
         options.programs = _programs(options)
@@ -53,7 +53,7 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> a
 
 
 class names:
-    """A comma-separated choice out of a table, in the table's order."""
+    """An option type: a comma-separated choice from a table, in the table's order."""
 
     def __init__(self, known: Mapping[str, Case] | Mapping[str, Kind]) -> None:
         self.known = list(known)
@@ -67,7 +67,7 @@ class names:
 
 def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no positive whole number")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
     return int(text)
 
 
@@ -76,22 +76,21 @@ def numbers(text: str) -> list[int]:
 
 
 def _programs(options: argparse.Namespace) -> dict[str, Path]:
-    """In the table's order."""
     found = {name: kind.program for name, kind in KINDS.items() if kind.program}
     if options.reference:
         found["reference"] = options.reference
     for text in options.program:
         name, separator, path = text.partition("=")
         if not separator or name not in KINDS:
-            raise BenchmarkError(f"--program {text!r}: want NAME=PATH, NAME of {', '.join(KINDS)}")
+            raise BenchmarkError(f"--program {text!r}: not NAME=PATH, NAME of {', '.join(KINDS)}")
         found[name] = Path(path)
     chosen = {}
     for name in options.servers or [name for name in KINDS if name in found]:
         if name not in found:
-            raise BenchmarkError(f"server {name}: say which with --program {name}=PATH")
+            raise BenchmarkError(f"server {name}: give its program with --program {name}=PATH")
         chosen[name] = found[name].absolute()
         if not chosen[name].is_file():
-            raise BenchmarkError(f"server {name}: there is no {chosen[name]}")
+            raise BenchmarkError(f"server {name}: {chosen[name]} does not exist")
     return chosen
 
 
@@ -101,7 +100,7 @@ def tell(text: str) -> None:
 
 
 def carry_out(work: Callable[[], None]) -> int:
-    """The exit status; servers that run are ended, whatever ends the work."""
+    """Do the work, and return the exit status. The servers are stopped, also after a signal."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)
     try:

@@ -1,7 +1,7 @@
-"""What the models compute: next to no work of their own, so what is seen is the server's.
+"""The computations of the models: they take hardly any time, so the figures show the server's.
 
-Nothing but the standard library: every server in the table calls these, in an environment of its
-own, so that all compute the same.
+Every server of the table calls these functions, in a separate environment. So they use only the
+standard library.
 """
 
 import time
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
 SLOW_SECONDS = 0.010
-"""One call of a model such as runs on an accelerator: as long for a batch as for one."""
+"""Duration of a call, as on an accelerator: a batch takes as long as a single call."""
 
 MAX_BATCH_SIZE = 32
 

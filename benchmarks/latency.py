@@ -1,6 +1,6 @@
-"""Compare servers under a steady load: how long requests take that come at a fixed rate.
+"""Compare servers under a steady load: how long do requests take at a fixed rate?
 
-Each server is first driven to its limit, then gets a share of that rate, or all get the same.
+The limit of each server is measured first. Then each gets a share of it, or all get the same rate.
 """
 
 import argparse
@@ -22,10 +22,10 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class Figures:
-    """All runs of one server in one case."""
+    """The figures of all runs of one server in one case."""
 
     most: list[float]
-    """Requests a second at its limit; none if the rate was given."""
+    """Requests a second at its limit; empty if the rate was given."""
     runs: list[RateMonitor]
 
 
@@ -68,14 +68,16 @@ class Row:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.latency", description=__doc__)
     commandline.add_servers(parser)
-    # pace sends the same bytes again and again, and wants the length of each answer.
+    # pace sends the same bytes again and again, and needs the length of each response.
     known = {name: case for name, case in CASES.items() if name not in ONLY_OURS}
     commandline.add(parser, ["small"], known)
     parser.add_argument(
         "--share", type=commandline.positive, default=50, help="percent of each server's limit"
     )
     parser.add_argument(
-        "--rate", type=commandline.positive, help="requests a second for all, and no --share"
+        "--rate",
+        type=commandline.positive,
+        help="requests a second for all servers; replaces --share",
     )
     return commandline.parse(parser, arguments)
 

@@ -1,4 +1,4 @@
-"""Drives wrk: one run against one server, with nothing gone wrong in it, or an error."""
+"""Runs wrk against one server, and raises an error if anything fails."""
 
 import shutil
 import subprocess
@@ -41,7 +41,7 @@ end
 
 @dataclass(frozen=True)
 class Run:
-    """What wrk saw; times in milliseconds."""
+    """The results of wrk; times in milliseconds."""
 
     requests: int
     rate: float
@@ -56,9 +56,9 @@ def find_wrk() -> str:
 
 
 def drive(server: Server, connections: int, seconds: int) -> Run:
-    """Send the case's request over and over, checking one by hand before and after.
+    """Send the case's request again and again, and verify one response before and after.
 
-    The one after also waits until the server has worked off what wrk left behind.
+    The second check also waits until the server has processed the remaining requests of wrk.
     """
     with server.awake():
         server.verify()
@@ -92,7 +92,7 @@ def _wrk(server: Server, script: Path, connections: int, seconds: int) -> Run:
             command, capture_output=True, text=True, timeout=seconds + 30, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise server.fault("wrk does not end") from error
+        raise server.fault("wrk does not exit") from error
     said = f"{done.stdout}{done.stderr}"
     lines = [line for line in done.stdout.splitlines() if line.startswith(MARK)]
     if done.returncode != 0 or len(lines) != 1:
@@ -100,7 +100,7 @@ def _wrk(server: Server, script: Path, connections: int, seconds: int) -> Run:
     requests, duration, p50, p99, *counts = (int(word) for word in lines[0].split()[1:])
     errors = {name: count for name, count in zip(ERRORS, counts, strict=True) if count}
     if errors or "Non-2xx" in said or "Socket errors" in said:
-        raise server.fault(f"{connections} connections: wrk saw errors {errors}:\n{said}")
+        raise server.fault(f"{connections} connections: wrk reports errors {errors}:\n{said}")
     if requests == 0:
-        raise server.fault(f"{connections} connections: not one answer in {seconds} s")
+        raise server.fault(f"{connections} connections: no response in {seconds} s")
     return Run(requests, requests / (duration / 1e6), p50 / 1e3, p99 / 1e3)

@@ -1,4 +1,4 @@
-"""The models with DEEPaaS's face: only webargs fields, so old and new releases serve them."""
+"""The models for DEEPaaS, with only webargs fields, so that old and new releases serve them."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -27,7 +27,7 @@ class _Small(_Model):
         return {"do": fields.Str(required=True), "seconds": fields.Float(required=True)}
 
     def train(self, **arguments: Any) -> None:
-        """Keep a core busy, or tell the time a hundred times, in so many seconds."""
+        """Keep a core busy for `seconds`, or print the time a hundred times in `seconds`."""
         if arguments["do"] == "spin":
             functions.spin(arguments["seconds"])
         else:

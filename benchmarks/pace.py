@@ -1,10 +1,10 @@
-"""Sends requests at a fixed rate, whether or not the answers to earlier ones have come.
+"""Sends requests at a fixed rate, whether or not earlier responses have arrived.
 
-A request's time counts from the moment it was due, not from when it was sent: what a stall of the
-server (or of the sender) delays is counted as late, never left out.
+The time of a request counts from the moment when it was due, not from when it was sent. So if the
+server (or the sender) stalls, the delayed requests count as late and are never left out.
 
-wrk sends the next request when an answer comes, so it cannot do this. h2load sends those of all its
-connections together every so many milliseconds, and counts from when they were sent.
+wrk sends the next request when a response arrives, so it cannot do this. h2load sends the requests
+of all its connections together every few milliseconds, and counts from when they were sent.
 """
 
 import atexit
@@ -23,15 +23,15 @@ SOURCE = Path(__file__).with_name("pace.c")
 
 @dataclass(frozen=True)
 class RateMonitor:
-    """What came of one run; times in milliseconds."""
+    """The results of one run; times in milliseconds."""
 
     asked: float
     held: float
-    """Answers a second: less than asked for if the server does not keep up."""
+    """Responses a second; lower than `asked` if the server does not keep up."""
     p50: float
     p99: float
     late: float
-    """How late all but the latest 1 % of the requests were sent, which their times include."""
+    """How late 99 % of the requests were sent at most; their times include this delay."""
 
     @property
     def spread(self) -> float:
@@ -39,7 +39,7 @@ class RateMonitor:
 
 
 def pace(server: Server, rate: float, seconds: int) -> RateMonitor:
-    """One run, checked by hand before and after as those of wrk are."""
+    """Do one run, and verify one response before and after, as `drive` does."""
     with server.awake(), tempfile.NamedTemporaryFile() as message:
         server.verify()
         message.write(_message(server))
@@ -62,7 +62,7 @@ def pace(server: Server, rate: float, seconds: int) -> RateMonitor:
 
 @functools.cache
 def _program() -> str:
-    """Compile the sender: in Python it would need as much of the machine as the server does."""
+    """Compile the sender: in Python it would need as much processor time as the server."""
     directory = tempfile.mkdtemp(prefix="pace-")
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     program = os.path.join(directory, "pace")

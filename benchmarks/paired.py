@@ -1,7 +1,8 @@
-"""Compare this project with another revision of itself: does a change cost speed?
+"""Compare this project with another revision of it: does a change cost speed?
 
-The servers of both run at once and are measured one right after the other, in pairs. Each second
-pair is measured in the opposite order, so what changes slowly on the machine favours neither.
+The servers of both revisions run at the same time and are measured in pairs, one right after the
+other. Every second pair is measured in the opposite order, so slow changes of the machine favour
+neither.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from benchmarks.servers import KINDS, BenchmarkError, Server, all_running
 NOW, BEFORE = "deepaas", "before"
 DEFAULT_CASES = ("small", "varied", "floats", "upload", "batch", "stream")
 NOTABLE = 0.97
-"""Cases with a lower median ratio are named after the table."""
+"""Cases with a lower median ratio are listed after the table."""
 
 CONFIDENCE = 0.95
 
@@ -37,7 +38,7 @@ class Side:
 
     run: Run
     per_cpu: float
-    """Requests for each second of processor time that the server took."""
+    """Requests per second of processor time that the server used."""
 
     def record(self) -> dict[str, float]:
         return {**vars(self.run), "requests_per_cpu_second": self.per_cpu}
@@ -45,7 +46,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Ratios:
-    """The ratios now / before, one of each pair."""
+    """The ratios now / before, one for each pair."""
 
     values: tuple[float, ...]
 
@@ -80,7 +81,7 @@ class Row:
     case: str
     connections: int
     pairs: list[tuple[Side, Side]]
-    """Now, before."""
+    """Each pair is (now, before)."""
 
     @property
     def rate(self) -> Ratios:
@@ -117,13 +118,13 @@ class Row:
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """Two of the values, between which the true median lies in at least 95 % of all samples.
+    """Return two of the values; the true median lies between them in at least 95 % of all samples.
 
-    This supposes nothing about the distribution of the values, only that each is as likely to be
-    below the true median as above it. Fewer than six values have no such interval.
+    This assumes nothing about the distribution of the values, only that each is as likely to be
+    below the true median as above it. Fewer than six values have no such interval: return None.
     """
     ordered, count = sorted(values), len(values)
-    dropped = 0  # values at each end that lie outside the interval, and the one that bounds it
+    dropped = 0  # values at each end outside the interval, including the one that bounds it
     tail = 1 / 2**count  # the probability that the true median lies beyond the next bound
     while 2 * tail <= 1 - CONFIDENCE:
         dropped += 1
@@ -149,13 +150,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         type=commandline.positive,
         default=6,
         metavar="ROUNDS",
-        help="after so many rounds both servers are started again; default: 6",
+        help="restart both servers after this many rounds; default: 6",
     )
     return parser.parse_args(arguments)
 
 
 def measure(programs: Mapping[str, Path], case: Case, options: argparse.Namespace) -> list[Row]:
-    """The servers are started several times, as two processes of one program differ in speed."""
+    """Measure one case. The servers are restarted: two processes of one program differ in speed."""
     rows = [Row(case.name, connections, []) for connections in options.connections]
     rounds = range(1, options.rounds + 1)
     for first in rounds[:: options.restart_every]:
@@ -180,7 +181,10 @@ def _side(server: Server, row: Row, options: argparse.Namespace) -> Side:
 
 
 def _cpu_seconds(server: Server) -> float:
-    """Of the server and its workers, so far, to the nanosecond: psutil itself counts in 10 ms."""
+    """Return the processor seconds of the server and its workers so far, with ns resolution.
+
+    The figures of psutil have a resolution of 10 ms.
+    """
     try:
         process = psutil.Process(server.process.pid)
         numbers = [one.pid for one in (process, *process.children(recursive=True))]
@@ -241,7 +245,7 @@ def _programs(before: str) -> dict[str, Path]:
     programs = {NOW: now, BEFORE: path.absolute() if path.is_file() else revision.install(before)}
     for name, program in programs.items():
         if not program.is_file():
-            raise BenchmarkError(f"server {name}: there is no {program}")
+            raise BenchmarkError(f"server {name}: {program} does not exist")
     return programs
 
 
@@ -254,7 +258,7 @@ def _differences(now: Mapping[str, str], before: Mapping[str, str]) -> list[str]
 
 
 def slower(rows: Sequence[Row]) -> list[str]:
-    """Sentences about the cases in which the median ratio is low."""
+    """Return sentences about the cases with a low median ratio."""
     sentences = [
         f"{row.case}, conn {row.connections}: the median ratio {row.rate.median:.3f} is below "
         f"{NOTABLE} ({row.rate.shown_interval}); the cpu ratio is {row.per_cpu.median:.3f} "

@@ -1,4 +1,4 @@
-"""From runs to figures, and figures to text."""
+"""Turns runs into figures, and figures into text."""
 
 import json
 import os
@@ -28,7 +28,7 @@ print(json.dumps(found))
 
 @dataclass(frozen=True)
 class Row:
-    """The medians of the rounds of one server in one case; ratios are to the yardstick."""
+    """The medians of the rounds of one server in one case; ratios are to the baseline."""
 
     COLUMNS = ("case", "conn", "server", "req/s", "p50 ms", "p99 ms", "ratio", "min..max")
 
@@ -65,7 +65,7 @@ class Row:
 def summarize(
     case: str, connections: int, server: str, runs: Sequence[Run], yardstick: Sequence[Run] | None
 ) -> Row:
-    """Each round's run is set against the yardstick's run of the same round."""
+    """Return the medians of the runs, and the ratios to the baseline's run of the same round."""
     pairs = zip(runs, yardstick, strict=True) if yardstick else ()
     return Row(
         case=case,
@@ -100,13 +100,13 @@ def all_versions(programs: Mapping[str, Path]) -> dict[str, dict[str, str]]:
 
 
 def versions(kind: Kind, program: Path) -> dict[str, str]:
-    """The versions in the environment the program belongs to."""
+    """Return the versions of the packages in the program's environment."""
     python = program if program.name.startswith("python") else program.with_name("python")
     command = [str(python), "-I", "-c", VERSIONS, *kind.packages]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     except (OSError, subprocess.SubprocessError) as error:
-        raise BenchmarkError(f"{kind.name}: cannot ask {python} for its versions") from error
+        raise BenchmarkError(f"{kind.name}: cannot read the versions from {python}") from error
     found: dict[str, str] = json.loads(done.stdout)
     return found
 
@@ -121,7 +121,7 @@ def header(
     more: Sequence[str],
     markdown: bool,
 ) -> str:
-    """What was measured, and on what: a line each."""
+    """Return one line each for the machine, the versions, and the texts in `more`."""
     texts = [", ".join(f"{name}: {value}" for name, value in facts.items())]
     for name, versions in found.items():
         shown = ", ".join(f"{package} {version}" for package, version in versions.items())
@@ -146,7 +146,7 @@ def write(path: Path, **record: object) -> None:
 
 
 def table(columns: Sequence[str], cells: Sequence[Sequence[str]], markdown: bool) -> str:
-    """The columns of names are set to the left, those of numbers to the right."""
+    """Format a table: names are aligned to the left, numbers to the right."""
     lines = [columns, *cells]
     widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
     left = {i for i, column in enumerate(columns) if column in ("case", "server")}

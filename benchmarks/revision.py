@@ -1,4 +1,4 @@
-"""An environment with another revision of this project, and the dependencies of the present one."""
+"""Makes an environment with another revision of this project and the present dependencies."""
 
 import shutil
 import subprocess
@@ -12,7 +12,7 @@ HOME = HERE.parent / ".venv-before"
 
 
 def present() -> str:
-    """A name for the source that is here now."""
+    """Return a name for the present source."""
     try:
         return _said("git", "describe", "--always", "--dirty")
     except BenchmarkError:  # a source without its history can be measured, too
@@ -20,7 +20,7 @@ def present() -> str:
 
 
 def install(revision: str) -> Path:
-    """The `deepaas-run` of a git revision. An environment that is there already is used again."""
+    """Return the `deepaas-run` of a git revision. An existing environment is used again."""
     try:
         commit = _said("git", "rev-parse", "--verify", f"{revision}^{{commit}}")
     except BenchmarkError as error:
@@ -38,7 +38,7 @@ def install(revision: str) -> Path:
 
 
 def _make(commit: str, frozen: str) -> None:
-    """Installed like the present one, with a link to the source, so that nothing else differs."""
+    """Install the revision as editable, like the present one, so that nothing else differs."""
     source, archive, constraints = HOME / "source", HOME / "source.tar", HOME / "constraints.txt"
     shutil.rmtree(HOME, ignore_errors=True)
     _said(sys.executable, "-m", "venv", str(HOME))

@@ -1,7 +1,7 @@
 """Compare servers: requests a second, latency, and the ratio to a bare handler.
 
-Every server is started for one case at a time and all are measured in turn, round after round, so
-that what disturbs the machine disturbs them alike.
+All servers run for one case at a time. They are measured in turn, round after round, so that a
+disturbance of the machine affects all alike.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The servers that are compared. A further one is one more row in `KINDS`."""
+"""The servers that are compared. To add one, add a row to `KINDS`."""
 
 import contextlib
 import ctypes
@@ -27,54 +27,54 @@ ENDING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 PR_SET_PDEATHSIG = 1
 
 MLSERVER_BATCH_SECONDS = 0.002
-"""1, 5 and 10 ms gave as many requests a second, within the noise."""
+"""1, 5 and 10 ms gave the same number of requests a second, within the noise."""
 
 
 class BenchmarkError(Exception):
-    """The figures would mean nothing: say why, and stop."""
+    """The benchmark stops, because its figures would mean nothing; the message says why."""
 
 
 class NotReady(Exception):
-    """It listens, and serves no model yet."""
+    """The server listens, but does not serve the model yet."""
 
 
 @dataclass(frozen=True)
 class Launch:
-    """What the start command of a server may use."""
+    """The values that the start command of a server may use."""
 
     program: Path
     case: Case
     port: int
     home: Path
-    """An empty directory: the server's working directory, ended with it."""
+    """An empty directory: the server's working directory, which is removed with the server."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of server: how it starts, where it listens, what it takes and answers."""
+    """A kind of server: its start command, its path, and the form of requests and responses."""
 
     name: str
     title: str
     command: Callable[[Launch], list[str]]
     path: Callable[[Case], str]
     packages: tuple[str, ...]
-    """Whose versions the header shows."""
+    """The packages whose versions the header shows."""
     lacks: frozenset[str] = frozenset()
     """The names of the cases that it cannot serve."""
     program: Path | None = None
-    """What is started unless `--program NAME=PATH` says otherwise; None: only when it does."""
+    """The default program; with None, the server needs `--program NAME=PATH`."""
     environment: Callable[[Launch], dict[str, str]] = field(default=lambda launch: {})
     request: Callable[[Case], Request] = native
     answer: Callable[[bytes], object] = field(default=lambda body: json.loads(body)["predictions"])
     leaves_uploads: bool = False
-    """It never removes the files it was sent: the driver does, or the disk would fill up."""
+    """The server never removes uploaded files, so the driver does; otherwise the disk fills up."""
     spins: bool = False
-    """It keeps a core busy even without requests: it is stopped while others are measured."""
+    """The server keeps a core busy without requests: it is suspended while others are measured."""
     refuses_early: frozenset[int] = frozenset()
-    """The statuses it answers until its model is loaded."""
+    """The statuses that it sends until its model is loaded."""
 
     def __post_init__(self) -> None:
-        assert self.lacks <= CASES.keys(), f"{self.name} lacks a case that there is not"
+        assert self.lacks <= CASES.keys(), f"{self.name} lacks an unknown case"
 
     def serves(self, case: Case) -> bool:
         return case.name not in self.lacks
@@ -99,10 +99,9 @@ def _deepaas_command(launch: Launch) -> list[str]:
 
 
 def _deepaas_environment(launch: Launch) -> dict[str, str]:
-    """Make the models visible as an installed package would.
+    """Make the models visible like an installed package.
 
-    A copy, since the directory above this one holds a `deepaas` that must not hide the one the
-    program belongs to.
+    They are copied: the parent directory has a `deepaas` that must not hide the one of the program.
     """
     packages = launch.home / "packages"
     package, information = packages / "benchmarks", packages / "benchmark_model-1.0.dist-info"
@@ -119,7 +118,7 @@ def _deepaas_environment(launch: Launch) -> dict[str, str]:
 
 
 def _deepaas_answer(body: bytes) -> object:
-    """The prediction, or the sum of what was streamed, one number a line."""
+    """Return the prediction, or the sum of a stream with one number per line."""
     values = [json.loads(line) for line in body.splitlines()]
     return values[0]["predictions"] if isinstance(values[0], dict) else sum(values)
 
@@ -129,7 +128,7 @@ def _source_environment(launch: Launch) -> dict[str, str]:
 
 
 def _app_command(name: str, *more: str) -> Callable[[Launch], list[str]]:
-    """Of a peer that is started from its app file."""
+    """Return the start command of a peer that has an app file."""
 
     def command(launch: Launch) -> list[str]:
         program, port, case = str(launch.program), str(launch.port), launch.case.name
@@ -157,7 +156,7 @@ def _bento_environment(launch: Launch) -> dict[str, str]:
 
 
 def _bento_request(case: Case) -> Request:
-    """What is batched is a list in each request, of whatever length: here of one."""
+    """Return the case's request; a batched one has a list of calls, here with one item."""
     if case.name != "batch":
         return native(case)
     return json_request({"batch": [case.arguments]})
@@ -169,7 +168,7 @@ def _bento_answer(body: bytes) -> object:
 
 
 def _mlserver_request(case: Case) -> Request:
-    """Only requests of the V2 protocol are batched: a column of length one for each argument."""
+    """Return the case's request. MLServer batches only V2 requests: one column per argument."""
     if case.name != "batch" or case.arguments is None:
         return native(case)
     columns = [
@@ -185,7 +184,7 @@ def _mlserver_answer(body: bytes) -> object:
 
 
 def _mlserver_command(launch: Launch) -> list[str]:
-    """Without `debug` there is no access log."""
+    """Write the settings, and return the command. Without `debug`, there is no access log."""
     name = launch.case.name
     settings: dict[str, object] = {
         "host": "127.0.0.1",
@@ -313,7 +312,7 @@ KINDS = {
 
 @dataclass
 class Server:
-    """A running server."""
+    """A server process that is being measured."""
 
     kind: Kind
     case: Case
@@ -326,14 +325,14 @@ class Server:
         return f"http://127.0.0.1:{self.port}{self.kind.path(self.case)}"
 
     def verify(self) -> None:
-        """One request: the answer must be 200, and right."""
+        """Send one request; the response must have status 200 and the correct result."""
         try:
             self.ask()
         except (NotReady, OSError, http.client.HTTPException) as error:
             raise self.fault(f"does not answer: {error!r}") from error
 
     def ask(self) -> None:
-        """As `verify`, for a server that may not listen yet."""
+        """Do the same as `verify`, but raise NotReady or OSError if the server is not ready."""
         request = self.kind.request(self.case)
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=REQUEST_SECONDS)
         headers = {"Content-Type": request.content_type}
@@ -354,7 +353,7 @@ class Server:
 
     @contextlib.contextmanager
     def awake(self) -> Iterator[None]:
-        """While it is measured; see `Kind.spins`."""
+        """Resume the server for the block, in which it is measured; see `Kind.spins`."""
         self._signal(signal.SIGCONT)
         yield
         self.rest()
@@ -371,10 +370,10 @@ class Server:
             for path in (self.home / "tmp").iterdir():
                 if path.is_file():
                     path.unlink(missing_ok=True)
-            os.sync()  # or the next one to be measured would wait for the disk
+            os.sync()  # otherwise the next measurement would wait for the disk
 
     def fault(self, text: str) -> BenchmarkError:
-        """The error to raise when this server did wrong: what, and the end of its log."""
+        """Return an error about this server, with the end of its log."""
         log = (self.home / "log").read_text(errors="replace")[-3000:]
         name = self.kind.name
         return BenchmarkError(
@@ -384,7 +383,7 @@ class Server:
 
 @contextlib.contextmanager
 def running(kind: Kind, program: Path, case: Case) -> Iterator[Server]:
-    """Start a server, hand it out once it answers rightly, and end it whatever happens."""
+    """Start a server, yield it when it gives the correct result, and stop it after the block."""
     with tempfile.TemporaryDirectory(prefix="benchmark-", ignore_cleanup_errors=True) as directory:
         home = Path(directory)
         launch = Launch(program, case, _free_port(), home)
@@ -398,7 +397,7 @@ def running(kind: Kind, program: Path, case: Case) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def all_running(programs: Mapping[str, Path], case: Case) -> Iterator[list[Server]]:
-    """Those of the programs' servers that can serve the case, all at once."""
+    """Start all servers that can serve the case, and yield them."""
     with contextlib.ExitStack() as stack:
         servers = []
         for name, program in programs.items():
@@ -450,7 +449,7 @@ def _wait(server: Server) -> None:
     deadline = time.monotonic() + START_SECONDS
     while True:
         if (code := server.process.poll()) is not None:
-            raise server.fault(f"ended with {code} instead of serving")
+            raise server.fault(f"exited with {code} at the start")
         try:
             return server.ask()
         except (NotReady, OSError, http.client.HTTPException) as error:
@@ -460,7 +459,7 @@ def _wait(server: Server) -> None:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Ask it to end; then kill all that is left of its group. Not to be interrupted."""
+    """Terminate the server, then kill the rest of its process group, with signals blocked."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
         process.terminate()

@@ -1,7 +1,8 @@
-"""What trainings cost: predictions beside one, the list of a thousand, a line of a log, a report.
+"""Measure what trainings cost: predictions beside a training, a list of a thousand records, a line
+of a log, a report.
 
-The first is the one to look at: predictions come evenly paced, in turn without and with a training
-that keeps a core busy.
+The first figure is the important one: predictions are sent at a fixed rate, in turn without and
+with a training that keeps a core busy.
 """
 
 import argparse
@@ -34,7 +35,7 @@ START_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Pair:
-    """Predictions without a training, and right after that beside one."""
+    """Predictions without a training, and right afterwards beside a training."""
 
     idle: RateMonitor
     busy: RateMonitor
@@ -63,7 +64,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def ask(server: Server, method: str, path: str = "") -> Any:
-    """The JSON that is answered at a path below the trainings of the model."""
+    """Send a request to a path below the model's trainings, and return the JSON."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=REQUEST_SECONDS)
     with contextlib.closing(connection):
         connection.request(method, f"/v2/models/{CASE.name}/train/{path}")
@@ -76,7 +77,7 @@ def ask(server: Server, method: str, path: str = "") -> Any:
 
 @contextlib.contextmanager
 def training(server: Server, do: str, seconds: float) -> Iterator[str]:
-    """A training that runs, while the block does; its uuid."""
+    """Run a training during the block, and yield its uuid."""
     began = ask(server, "POST", f"?do={do}&seconds={seconds}")["uuid"]
     try:
         deadline = time.monotonic() + START_SECONDS
@@ -113,7 +114,7 @@ def measure_predictions(server: Server, rate: int, options: argparse.Namespace) 
 
 
 def measure_list(server: Server, options: argparse.Namespace) -> list[float]:
-    """Milliseconds for the list of so many records, each with arguments and a result."""
+    """Return the milliseconds for each list of RECORDS records with arguments and a result."""
     from deepaas.jobs.store import Ending, Store
 
     state = server.home / "state" / "deepaas"
@@ -137,20 +138,20 @@ def measure_list(server: Server, options: argparse.Namespace) -> list[float]:
 
 
 def measure_lines(server: Server) -> list[float]:
-    """Milliseconds from when a line is printed to when the follower of the log has it."""
+    """Return the milliseconds from printing each line to its arrival at a follower of the log."""
     times = []
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=REQUEST_SECONDS)
     with training(server, "tell", 10) as name, contextlib.closing(connection):
         connection.request("GET", f"/v2/models/{CASE.name}/train/{name}/logs?follow=true")
         response = connection.getresponse()
         while line := response.readline():
-            with contextlib.suppress(ValueError):  # what is no time is a line of ours
+            with contextlib.suppress(ValueError):  # lines that are not times are from DEEPaaS
                 times.append((time.time() - float(line)) * 1e3)
-    return times[len(times) // 10 :]  # the first had been printed before this one followed
+    return times[len(times) // 10 :]  # the first lines were printed before this client followed
 
 
 def measure_reports() -> list[float]:
-    """Microseconds for a report of four figures."""
+    """Return the microseconds for each report of four figures."""
     from deepaas.training import report as say
     from deepaas.training.reports import REPORTS as FILE
 

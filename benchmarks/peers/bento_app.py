@@ -1,9 +1,9 @@
-"""The cases on BentoML: one process that both answers HTTP and calls the model.
+"""The cases on BentoML: one process that both serves HTTP and calls the model.
 
-Its `workers` are copies of the whole server, so, unlike in the others, nothing stands between the
-model and the event loop. Metrics and access log are off; uvicorn takes uvloop and httptools, which
-BentoML does not require, if they are installed beside it. `async def` keeps a model this short out
-of its thread pool, which is faster. How long a batch waits, BentoML learns by itself.
+Its `workers` are copies of the whole server, so, unlike in the other servers, the model runs in the
+process of the event loop. Metrics and access log are off. uvicorn uses uvloop and httptools, which
+BentoML does not require, if they are installed. `async def` keeps such a short model out of the
+thread pool, which is faster. BentoML adapts the wait of a batch automatically.
 """
 # mypy: allow-untyped-decorators, disable-error-code="import-not-found"
 
@@ -59,7 +59,7 @@ class Slow:
 class Batch:
     @bentoml.api(batchable=True, max_batch_size=functions.MAX_BATCH_SIZE)
     def predict(self, batch: list[dict[str, float]]) -> list[float]:
-        """A thread of its own, so that the next batch is collected meanwhile."""
+        """Run in a thread, so that the next batch is collected meanwhile."""
         return functions.add_batch(batch)
 
 

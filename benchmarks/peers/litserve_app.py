@@ -1,8 +1,9 @@
 """The cases on LitServe: one API process in front of one worker process, over ZeroMQ.
 
-Its documentation's settings for many small requests: `fast_queue`, no request tracking, and no log
-line for each request. uvicorn finds uvloop and httptools by itself. It recommends as many API
-processes as workers; more are faster where requests are small: `--api-servers`.
+The settings are those of its documentation for many small requests: `fast_queue`, no request
+tracking, and no log line for each request. uvicorn finds uvloop and httptools without a setting.
+LitServe recommends as many API processes as workers; for small requests, more are faster:
+`--api-servers`.
 """
 # mypy: allow-subclassing-any, disable-error-code="import-not-found"
 
@@ -14,8 +15,8 @@ import litserve
 from benchmarks import functions
 
 BATCH_TIMEOUT = 0.0
-"""Takes what is there and does not wait: 1, 2, 5, 10, 20 and 50 ms gave no more requests a second,
-and one caller waits that much longer."""
+"""A batch does not wait: 1, 2, 5, 10, 20 and 50 ms gave no more requests a second, and a single
+client waits that much longer."""
 
 
 class _Api(litserve.LitAPI):

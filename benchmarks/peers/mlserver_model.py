@@ -1,7 +1,7 @@
 """The cases on MLServer: its HTTP server in front of one worker process (`parallel_workers`).
 
-Plain JSON through its `custom_handler`, which is faster than its V2 protocol and reaches the worker
-over the same queue. Only V2 requests can be batched.
+Requests are plain JSON for its `custom_handler`, which is faster than its V2 protocol and reaches
+the worker over the same queue. Only V2 requests can be batched.
 """
 # mypy: allow-subclassing-any, allow-untyped-decorators, disable-error-code="import-not-found"
 
@@ -43,7 +43,7 @@ class nobatch(_Model):
 
 class batch(_Model):
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
-        """All that is in one batch has become one request, of longer columns."""
+        """Compute a batch, which MLServer has joined to one request with longer columns."""
         columns = {column.name: column.data.root for column in payload.inputs}
         rows = [{"a": a, "b": b} for a, b in zip(columns["a"], columns["b"], strict=True)]
         data = functions.add_batch(rows)

@@ -1,7 +1,7 @@
 """The cases on mosec: its HTTP server, written in Rust, in front of one worker process.
 
-JSON in and out by orjson, in the methods that it has for that: its own writes the answer indented.
-It has no access log; what it counts for /metrics cannot be switched off.
+orjson reads and writes the JSON, in the methods that mosec has for that: by default, mosec indents
+the response. mosec has no access log; its metrics cannot be switched off.
 """
 # mypy: allow-subclassing-any, disable-error-code="import-not-found"
 
@@ -15,8 +15,8 @@ import orjson
 from benchmarks import functions
 
 BATCH_WAIT_MS = 1
-"""The least it takes: 2, 5, 10 and 20 gave no more requests a second, and one caller waits as much
-longer, since a batch that is not full waits to the end."""
+"""The minimum: 2, 5, 10 and 20 gave no more requests a second, and a single client waits that much
+longer, because a batch that is not full waits for the whole time."""
 
 
 class _Worker(mosec.Worker):
@@ -58,7 +58,7 @@ def main() -> None:
     batching = {}
     if options.case == "batch":
         batching = {"max_batch_size": functions.MAX_BATCH_SIZE, "max_wait_time": BATCH_WAIT_MS}
-    # Its server takes these from the command line, and takes nothing else.
+    # mosec reads these from the command line, and accepts no other arguments.
     sys.argv[1:] = ["--address", "127.0.0.1", "--port", options.port, "--log-level", "warning"]
     server = mosec.Server()
     server.append_worker(WORKERS[options.case], num=1, **batching)
