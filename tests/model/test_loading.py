@@ -203,7 +203,7 @@ def test_several_targets(folder: Path) -> None:
 def test_several_targets_take_no_name() -> None:
     with pytest.raises(ConfigurationError) as error:
         find(["a", "b"], "name")
-    assert str(error.value) == "--model-name goes with one model, not with several"
+    assert str(error.value) == "--model-name cannot be used with several models"
 
 
 def test_targets_of_one_name_are_refused() -> None:
@@ -233,7 +233,7 @@ def test_what_is_no_target_is_told(folder: Path, target: str) -> None:
     with pytest.raises(ConfigurationError) as error:
         find([target])
     assert str(error.value) == (
-        f"{target!r} is no model: expected module:attribute or path/to/file.py[:attribute]"
+        f"{target!r} is not a model: expected module:attribute or path/to/file.py[:attribute]"
     )
 
 

@@ -6,13 +6,13 @@ import codecs
 import functools
 
 _NO_CHARSETS = ("idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape")
-"""Python's names for codecs of text that are not charsets; some take very long to decode."""
+"""Python's text codecs that are not charsets; some decode very slowly."""
 
 
 @functools.lru_cache(maxsize=128)
 def is_charset(name: str) -> bool:
     try:
-        "".encode(name)  # fails for codecs that are not of text
+        "".encode(name)  # raises LookupError for codecs that do not encode text
         return codecs.lookup(name).name not in _NO_CHARSETS
     except (LookupError, ValueError):
         return False
