@@ -1,4 +1,4 @@
-"""Answers calls in batches: the manner of models with `predict_batch`."""
+"""Process calls in batches, for models with `predict_batch`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from deepaas.worker.reply_sender import ReplySender
 logger = get_logger("deepaas.worker")
 
 HAND_OVER_SECONDS = 10e-6
-"""What a server needs to hand over a call, at the least."""
+"""Minimum time that the server needs to send a call."""
 
 NAP_SECONDS = 50e-6
 SOON_SECONDS = 2e-3
-"""Who has been answered in a batch may ask again within this time."""
+"""A client whose call was answered in a batch may send the next call within this time."""
 
 FEW = 3
 
@@ -35,7 +35,7 @@ class _Received:
 
 @dataclass(slots=True)
 class _Member:
-    """A valid call of a batch."""
+    """A call in a batch, with valid arguments."""
 
     received: _Received
     arguments: dict[str, Any]
@@ -50,8 +50,8 @@ class BatchingLoop:
         self._buffer = bytearray(messages.MAX_PACKET)
         self._arrivals = select.poll()
         self._arrivals.register(requests, select.POLLIN)
-        self._size = 0  # of the last batch
-        self._held: _Received | None = None  # a call that must be alone, and has to wait for it
+        self._size = 0  # size of the last batch
+        self._held: _Received | None = None  # the call for the next batch, which it must not share
 
     def serve(self) -> None:
         while (batch := self._gather()) is not None:
@@ -60,10 +60,10 @@ class BatchingLoop:
                 self._answer(batch)
 
     def _gather(self) -> list[_Member] | None:
-        """The next batch: what has come, and a little later; None when nothing can come any more.
+        """Return the next batch: waiting calls and those that arrive a little later.
 
-        It waits while it is smaller than the number of calls that can be expected, which is what
-        the newest call says of the recent past.
+        Wait while the batch is smaller than the expected number of calls, which the newest call
+        contains. Return None after the server has closed the connection.
         """
         received = self._held or self._receive_soon() or self._receive()
         self._held = None
@@ -95,34 +95,39 @@ class BatchingLoop:
         return _Received(call_id, messages.concurrency_of(packet), call)
 
     def _receive_now(self) -> _Received | None:
-        """A further call if one is there."""
+        """Return the next call if one is waiting."""
         try:
             return self._receive(socket.MSG_DONTWAIT)
-        except BlockingIOError:  # nothing there, or taken back by the server
+        except BlockingIOError:  # no call, or the server has reclaimed it
             return None
 
     def _receive_soon(self) -> _Received | None:
-        """The first call after a batch of many, whose callers are about to ask again. A processor
-        that has nothing at all to do meanwhile would need longer to begin with it."""
+        """Poll for the first call after a large batch, whose clients may soon call again.
+
+        Blocking would take longer: a processor that becomes idle needs time to resume.
+        """
         if self._size <= FEW:
             return None
         return self._receive_until(time.monotonic() + SOON_SECONDS, self._size)
 
     def _receive_until(self, until: float, missing: int) -> _Received | None:
-        """A further call: one that is there, or comes until then."""
+        """Return the next call: one that is waiting or arrives before `until`."""
         while (received := self._receive_now()) is None:
             left = until - time.monotonic()
             if left <= 0:
                 return None
-            if missing > FEW:  # to be woken for each would keep the server from sending them
+            if missing > FEW:  # waking up for each call would slow the server down
                 time.sleep(min(left, missing * HAND_OVER_SECONDS, NAP_SECONDS))
             elif not self._arrivals.poll(left * 1000):
                 return None
         return received
 
     def _load(self, received: _Received) -> _Member | None:
-        """The call, validated; None if it is not valid, which is then its answer, or if to check
-        that was all it asked for."""
+        """Return the call with validated arguments.
+
+        Return None if the reply has been sent: the arguments are not valid, or were only to be
+        checked.
+        """
         if received.call.check:
             self._send(received, self._host.check(received.call))
             return None
@@ -141,7 +146,7 @@ class BatchingLoop:
             if len(batch) == 1:
                 self._fail(batch[0].received, error)
                 return
-            logger.warning("A batch of %d has failed; each of them is tried alone", len(batch))
+            logger.warning("A batch of %d calls has failed; each call is retried alone", len(batch))
             for member in batch:
                 again = self._load(member.received)  # the model may have changed its arguments
                 if again is not None:
