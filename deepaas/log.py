@@ -172,9 +172,9 @@ class LineHandler(logging.Handler):
         self._path = path
         self._fd = -1
         self._stdout = None if path else sys.stdout
-        self._is_torn = False  # the last line is incomplete
+        self._has_partial_line = False  # the last line is incomplete
         self._is_flushing = False
-        self._has_complained = False
+        self._has_reported = False
 
     def open(self) -> None:
         """Open the descriptor if it is not open. Raises OSError."""
@@ -220,19 +220,19 @@ class LineHandler(logging.Handler):
             self.open()
             self._write(lines)
         except OSError as error:
-            self._complain(error)
+            self._report(error)
 
     def _write(self, line: bytes) -> None:
-        left = memoryview(b"\n" + line if self._is_torn else line)
+        left = memoryview(b"\n" + line if self._has_partial_line else line)
         while left:
             written = stdio.write_some(self._fd, left)
             left = left[written:]
-            self._is_torn = bool(left)
+            self._has_partial_line = bool(left)
 
-    def _complain(self, error: OSError) -> None:
-        if self._has_complained or isinstance(error, BrokenPipeError):  # the reader has exited
+    def _report(self, error: OSError) -> None:
+        if self._has_reported or isinstance(error, BrokenPipeError):  # the reader has exited
             return
-        self._has_complained = True
+        self._has_reported = True
         text = f"deepaas: the log cannot be written: {error.strerror}: {self._path or 'stdout'}\n"
         try:
             os.write(2, text.encode("utf-8", "backslashreplace"))

@@ -62,7 +62,7 @@ def installed() -> list[ModelSource]:
         other = found.setdefault(source.name, source)
         if other != source:
             raise ConfigurationError(
-                f"two installed packages call a model {source.name!r}: "
+                f"two installed packages have a model named {source.name!r}: "
                 f"{other.target} and {source.target}; uninstall one of them"
             )
     return list(found.values())
@@ -138,8 +138,9 @@ def _check_is_instantiable(cls: type, target: str) -> None:
     if needed:
         path, _ = _split(target)
         text = (
-            f"the class {cls.__name__} cannot be made without {', '.join(map(repr, needed))}; "
-            f"give defaults in __init__, or make an object of it and serve {path}:<its name>"
+            f"the class {cls.__name__} cannot be instantiated without "
+            f"{', '.join(map(repr, needed))}; give defaults in __init__, "
+            f"or create an instance and serve {path}:<its name>"
         )
         raise ModelMistakeError(("", text))
 

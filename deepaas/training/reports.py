@@ -174,7 +174,7 @@ def _append(path: str, line: bytes) -> None:
             size = _size_in_place(fd)
             if size < 0:
                 continue
-            most = _most()
+            most = _max_size()
             if size <= 2 * most + _MAX_EXCESS:  # a larger file could not be thinned
                 # A full disk, or a process that is writing now, leaves an incomplete line. In the
                 # second case, the extra newline results in a blank line.
@@ -223,7 +223,7 @@ def _size_in_place(fd: int) -> int:
     return status.st_size if status.st_nlink else -1
 
 
-def _most() -> int:
+def _max_size() -> int:
     try:
         return max(0, int(os.environ[REPORTS_SIZE]))
     except (KeyError, ValueError):

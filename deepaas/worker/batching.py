@@ -95,7 +95,6 @@ class BatchingLoop:
         return _Received(call_id, messages.concurrency_of(packet), call)
 
     def _receive_now(self) -> _Received | None:
-        """Return the next call if one is waiting."""
         try:
             return self._receive(socket.MSG_DONTWAIT)
         except BlockingIOError:  # no call, or the server has reclaimed it

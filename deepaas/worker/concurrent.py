@@ -173,7 +173,7 @@ class _Stream:
         self._unknown = unknown
         self._flow = Flow(host.options.stream_buffer)
         self._room = asyncio.Event()
-        self._gave_way = host.runtime.loop.time()
+        self._last_pause = host.runtime.loop.time()
         self._is_cancelled = False
         self.opened = False
 
@@ -195,9 +195,9 @@ class _Stream:
     async def _let_others_run(self) -> None:
         """Yield to other tasks regularly, in case the model never awaits anything that suspends."""
         now = self._host.runtime.loop.time()
-        if now - self._gave_way > GIVE_WAY_SECONDS:
+        if now - self._last_pause > GIVE_WAY_SECONDS:
             await asyncio.sleep(0)
-            self._gave_way = self._host.runtime.loop.time()
+            self._last_pause = self._host.runtime.loop.time()
 
     def _open(self) -> None:
         if not self.opened:

@@ -110,7 +110,6 @@ class Host:
         }
 
     def _find_mistakes(self) -> list[str]:
-        """The mistakes that can be seen in the model. To look for them harms no model."""
         try:
             arguments = self.invocation.arguments
             return mistakes_of(self.model, self.calling.kind, arguments, self._train_arguments)

@@ -119,7 +119,7 @@ class ReplySender:
                 file.flush()
                 return replace(reply, body=b"", fd=os.dup(file.fileno()))
         except OSError as error:
-            reason = f"There is no room for the answer of {size} bytes: {error.strerror}"
+            reason = f"There is no room for the response of {size} bytes: {error.strerror}"
             logger.error("%s (in %s)", reason, self._directory or tempfile.gettempdir())
             return Reply(StorageError.status, reason=reason, code=StorageError.code)
 

@@ -127,8 +127,8 @@ def test_two_models_of_one_name_are_refused(tmp_path: Path) -> None:
     kind, text = in_environment(tmp_path, packages, "find([])")
     assert kind == "ConfigurationError"
     assert text in {
-        "two installed packages call a model 'a': absent.one and absent.two; uninstall one of them",
-        "two installed packages call a model 'a': absent.two and absent.one; uninstall one of them",
+        f"two installed packages have a model named 'a': {one} and {other}; uninstall one of them"
+        for one, other in (("absent.one", "absent.two"), ("absent.two", "absent.one"))
     }
 
 

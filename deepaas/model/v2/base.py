@@ -9,8 +9,8 @@ class BaseModel:
     """A model. Every method is optional; override the ones that your model supports.
 
     Each worker process has one instance, which exists as long as the worker: attributes that `warm`
-    sets on `self` are available in `predict`. Calls run one at a time, unless `predict` is `async
-    def`.
+    sets on `self` are available in `predict`. Unless `predict` is `async def`, calls run one at a
+    time.
     """
 
     schema: Any = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import functools
 
-_NO_CHARSETS = ("idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape")
+_NOT_CHARSETS = ("idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape")
 """Python's text codecs that are not charsets; some decode very slowly."""
 
 
@@ -13,6 +13,6 @@ _NO_CHARSETS = ("idna", "punycode", "undefined", "unicode-escape", "raw-unicode-
 def is_charset(name: str) -> bool:
     try:
         "".encode(name)  # raises LookupError for codecs that do not encode text
-        return codecs.lookup(name).name not in _NO_CHARSETS
+        return codecs.lookup(name).name not in _NOT_CHARSETS
     except (LookupError, ValueError):
         return False

@@ -113,7 +113,6 @@ def _has_load_hooks(schema: Schema) -> bool:
 
 
 def _masked(field: FieldLike, value: Any) -> Any:
-    """Return the value that a field loaded, with the secrets in it masked."""
     if value is None or not _has_secrets(field, set()):
         return value
     if _is_secret(field):

@@ -24,7 +24,7 @@ logger = logging.getLogger("deepaas.worker")
 
 MAX_LINE = 1000
 
-_OF_THE_BODY = frozenset({"content-encoding", "content-type"})
+_BODY_HEADERS = frozenset({"content-encoding", "content-type"})
 """Headers that describe the body; they are dropped, because the server encodes the body."""
 
 
@@ -171,12 +171,11 @@ def _aiohttp_reply(error: Any) -> Reply:
 
 
 def _headers_of(error: Any) -> dict[str, str]:
-    """Return the headers of an aiohttp exception. Raises ImpossibleHeaderError."""
     headers = {}
     for key, text in error.headers.items():
         name, value = str(key), str(text).strip(" \t")
         check_header(name, value)
-        if name.lower() not in _OF_THE_BODY:
+        if name.lower() not in _BODY_HEADERS:
             headers[name] = value
     return headers
 

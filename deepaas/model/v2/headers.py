@@ -23,7 +23,7 @@ FRAMING = frozenset(
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\t -~]*")
-_MOST_SHOWN = 100  # characters
+_MAX_SHOWN = 100  # characters
 
 
 class ImpossibleHeaderError(Exception):
@@ -36,7 +36,7 @@ def check_header(name: str, value: str) -> None:
     """Raise ImpossibleHeaderError if a model may not send this header."""
     if not _NAME.fullmatch(name):
         raise ImpossibleHeaderError(
-            f"The name of the header {name[:_MOST_SHOWN]!a} is not possible in HTTP: it may "
+            f"The name of the header {name[:_MAX_SHOWN]!a} is not possible in HTTP: it may "
             "contain ASCII letters and digits, and !#$%&'*+-.^_`|~"
         )
     if name.lower() in FRAMING:
@@ -44,7 +44,7 @@ def check_header(name: str, value: str) -> None:
     if not _VALUE.fullmatch(value):
         raise ImpossibleHeaderError(
             f"The value of the header {name} is not possible in HTTP: "
-            f"{value[:_MOST_SHOWN]!a} has a character that is not printable ASCII"
+            f"{value[:_MAX_SHOWN]!a} has a character that is not printable ASCII"
         )
     if len(value) > MAX_VALUE:
         raise ImpossibleHeaderError(

@@ -11,7 +11,7 @@ JSON = "application/json"
 
 
 _MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]+/([\w!#$&^.+-]+|\*)([ \t]*;[ -~]*)?", re.ASCII)
-_MOST_CHARACTERS = 1000
+_MAX_CHARACTERS = 1000
 
 
 def is_media_type(text: str) -> bool:
@@ -20,7 +20,7 @@ def is_media_type(text: str) -> bool:
 
     A model may offer a type for all subtypes, such as `image/*`.
     """
-    return len(text) <= _MOST_CHARACTERS and _MEDIA_TYPE.fullmatch(text) is not None
+    return len(text) <= _MAX_CHARACTERS and _MEDIA_TYPE.fullmatch(text) is not None
 
 
 def best_match(accept: str, choices: Sequence[str]) -> str | None:

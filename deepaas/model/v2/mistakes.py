@@ -169,7 +169,7 @@ def _nearest(name: str, known: list[str]) -> str:
         return _SYNONYMS[lower]
     for near in difflib.get_close_matches(lower, known, n=1, cutoff=_NEAR):
         contains = lower.startswith(near) or lower.endswith(near)
-        if not contains or len(lower) < len(near) + 2:  # not trainer, retrain or warm_cache
+        if not contains or len(lower) < len(near) + 2:  # ignore trainer, retrain, warm_cache
             return near
     return ""
 

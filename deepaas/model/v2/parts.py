@@ -110,7 +110,6 @@ def _file(name: str, part: FilePart) -> UploadedFile | str:
 
 
 def _charset(content_type: str) -> str:
-    """Return the charset in the Content-Type of a part, or ""."""
     try:
         charset = parameters(content_type).get("charset", "").lower()
     except ValueError:

@@ -160,7 +160,7 @@ def _to_bytes(value: Any, media_type: str) -> bytes:
     if isinstance(value, str):
         return value.encode("utf-8", "surrogatepass")
     if isinstance(value, io.IOBase) or callable(getattr(value, "read", None)):
-        if _stands_at_its_end(value):
+        if _is_at_end(value):
             value.seek(0)
         value = value.read()
         if isinstance(value, str | bytes | bytearray | memoryview):
@@ -171,7 +171,7 @@ def _to_bytes(value: Any, media_type: str) -> bytes:
     )
 
 
-def _stands_at_its_end(value: Any) -> bool:
+def _is_at_end(value: Any) -> bool:
     """Return whether the file position is at the end: the author wrote it and did not rewind it."""
     try:
         position = value.tell()
