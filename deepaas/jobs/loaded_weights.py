@@ -39,7 +39,7 @@ class Weights:
     def __init__(self, state: State, stage: Stage) -> None:
         self._state = state
         self._stage = stage
-        self._expected: dict[str, dict[str, float]] = {}  # by model and uuid: their time
+        self._expected: dict[str, dict[str, float]] = {}  # by model and uuid: since when
         self._oldest: dict[str, float] = {}  # by model: the oldest worker's start
 
     def expect(self, record: Record) -> None:

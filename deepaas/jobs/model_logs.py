@@ -1,9 +1,9 @@
 """Passes the log lines of the models in trainings to the log of the server.
 
 A training writes its lines to a small separate log beside its output, and its server passes them
-on. So the lines reach the current server even if an earlier one started the training, and a server
-that is busy or gone does not block a training. Lines that no server passes on in time are only in
-the output of the training.
+on. So the lines reach the current server even if an earlier one started the training, and a busy or
+dead server does not block a training. Lines that no server passes on in time are only in the output
+of the training.
 """
 
 from __future__ import annotations

@@ -242,7 +242,8 @@ class JobScheduler:
             await asyncio.sleep(0.05)
 
     async def works(self, record: Record) -> bool:
-        """Return whether a job's processes run or, if its supervisor is out of sight, may run."""
+        """Return whether processes of a job run besides its supervisor process, or may run
+        elsewhere."""
         if not identity.is_alive(record.supervisor):
             return identity.is_locked(self._state.place(record.uuid).lock)
         supervisor = identity.pid_of(record.supervisor)
@@ -400,7 +401,8 @@ class JobScheduler:
                 await self._start(record)
 
     def _may_run(self, record: Record) -> bool:
-        """Return whether a job may run now. Exclusive trainings and predictions run alternately."""
+        """Return whether a job may run now. With `exclusive`, trainings and predictions never
+        overlap."""
         if self._running(record.kind) >= self._options.at_once[record.kind]:
             return False
         other = "predict" if record.kind == "train" else "train"

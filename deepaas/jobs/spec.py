@@ -1,5 +1,4 @@
-"""How a job is to be run: the server passes this to the supervisor process, and that to the
-child."""
+"""The parameters of a job, passed from the server to the supervisor process and on to the child."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class DeadlineMonitor:
             prediction.fail(self.error())
             worker.cancel(prediction)
             if begun + limit + GRACE <= now and not worker.end_reason:
-                logger.error("Worker %s does not end calls after %g s", worker.name, limit)
+                logger.error("Worker %s does not end a call after %g s", worker.name, limit)
                 self._supervisor.retire(worker, EndReason.TOO_SLOW)
         if worker.end_reason and overdue and overdue == len(worker.calls):
             worker.kill()

@@ -50,7 +50,7 @@ class Dispatcher:
         self._open_calls = 0  # calls that have not ended
         self._note_end = self._on_end  # bound once, not for each call
         self._last_answer = 0.0
-        self._seconds_a_call = 0.0  # between two answers while others wait, on average
+        self._seconds_a_call = 0.0  # between two replies while others wait, on average
         self._calling = Calling(CallingKind.SEQUENTIAL)
 
     def __repr__(self) -> str:
@@ -249,8 +249,7 @@ class Dispatcher:
             prediction.timer = self._loop.call_at(ends, self._on_timeout, prediction)
 
     def _stuck_worker(self, prediction: Prediction, since: float) -> WorkerHandle | None:
-        """Return the worker that has a call at its head and has done nothing since then, or
-        None."""
+        """Return the worker whose first call this is, if it has done nothing since then."""
         worker = prediction.worker
         if worker is None or next(iter(worker.calls.values())) is not prediction:
             return None
@@ -295,10 +294,8 @@ class Dispatcher:
     def _reap(
         self, worker: WorkerHandle, begun: Sequence[Prediction], error: RequestError
     ) -> list[Prediction]:
-        """Fail the calls that a worker had begun when it died. Return those to retry alone.
-
-        These are the calls that were in a batch with others.
-        """
+        """Fail the calls that a dead worker had begun. Return those from a batch, to retry them
+        alone."""
         in_batch = (
             worker.calling.kind is CallingKind.BATCH
             and len(begun) > 1

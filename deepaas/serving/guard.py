@@ -82,12 +82,12 @@ class Guard:
         self._process = process
 
     def add(self, session: int) -> None:
-        """Add a worker that has started and leads its session."""
+        """Add a worker that has started; it is the leader of its session."""
         self._sessions.add(session)
         self._write_line(f"+{session}\n")
 
     def remove(self, session: int) -> None:
-        """Remove a worker whose session has ended."""
+        """Remove a worker that has ended with its session."""
         self._sessions.discard(session)
         self._write_line(f"-{session}\n")
 

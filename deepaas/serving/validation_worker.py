@@ -43,7 +43,8 @@ LEAVE_SECONDS = 1.0
 class ValidationWorker:
     """Checks calls one after another, in a process that runs while there are any.
 
-    `start_worker` starts the process; its argument is called when the process has ended, and how.
+    `start_worker` starts the process. Its argument is called with the worker and a description of
+    the end when the process has ended.
     """
 
     def __init__(
@@ -162,7 +163,7 @@ class ValidationWorker:
     # --- the process
 
     def _ensure_task(self) -> None:
-        """Make sure that the task runs that works on the queue."""
+        """Start or wake the task that handles the queue."""
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._work(), name=f"{self._name}[clerk]")
         self._wake.set()

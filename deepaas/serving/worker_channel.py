@@ -38,13 +38,13 @@ class ChannelEvents(Protocol):
         """Handle a control message of the worker."""
 
     def on_writable(self) -> None:
-        """Handle that the socket of the requests, which was full, has room again."""
+        """Handle that the socket of the requests was full and has room again."""
 
     def on_disconnected(self) -> None:
-        """Handle that the worker has closed a socket."""
+        """Handle a socket that the worker has closed."""
 
     def on_garbage(self) -> None:
-        """Handle that the worker has sent an invalid message. Nothing more is read from it."""
+        """Handle an invalid message of the worker. Nothing more is read from it."""
 
 
 class WorkerChannel:

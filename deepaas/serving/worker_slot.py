@@ -62,7 +62,7 @@ class WorkerSlot:
         self.settled.set()
 
     def refill(self) -> None:
-        """Start a worker after `empty`, without the failures of earlier ones."""
+        """Start a worker after `empty`, and clear `settled`."""
         self.settled.clear()
         self.fill()
 

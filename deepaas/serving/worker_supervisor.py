@@ -30,22 +30,22 @@ class SupervisorEvents(Protocol):
     """Callbacks about the workers, for the pool that they belong to."""
 
     def on_joined(self, worker: WorkerHandle) -> None:
-        """A worker is ready."""
+        """Handle a worker that has become ready."""
 
     def on_left(self, worker: WorkerHandle, why: str) -> None:
-        """A worker gets no more calls; it may still be working."""
+        """Handle a worker that gets no more calls; it may still be working."""
 
     def on_ended(self, worker: WorkerHandle, ending: str) -> None:
-        """The process of a worker has ended; its sockets can still be read."""
+        """Handle the end of a worker's process; its sockets can still be read."""
 
     def on_room(self, worker: WorkerHandle) -> None:
-        """A worker may have room for more calls."""
+        """Handle a worker that may have room for more calls."""
 
     def on_not_started(self, error: StartError) -> None:
-        """A worker could not be started."""
+        """Handle a worker that could not be started."""
 
     def on_waiting(self, name: str, delay: float) -> None:
-        """The slot of the worker with this name is empty; a new one starts after `delay`
+        """Handle the empty slot of the worker with this name; a new one starts after `delay`
         seconds."""
 
 
@@ -121,7 +121,8 @@ class WorkerSupervisor:
         await asyncio.gather(*(slot.settled.wait() for slot in self._slots))
 
     async def stop(self) -> None:
-        """End the workers. Kill busy ones at once; the others end by themselves."""
+        """End the workers. Busy and loading ones are killed at once; idle ones get
+        `stop_timeout`."""
         self._stopping = True
         for task in self._watching:
             task.cancel()
