@@ -144,7 +144,7 @@ class Pool:
 
         Waiting and new calls fail with NotReadyError, in which `why` follows the model's name. So
         do calls that have begun and do not end in `timeout` seconds. Arguments are still validated.
-        Suspending a suspended or stopped model has no effect.
+        May be called on a suspended or stopped model.
         """
         self.status.suspended = why or "is suspended"
         if not self.status.is_draining:
