@@ -22,6 +22,7 @@ from pathlib import Path
 from deepaas.exceptions import StorageError
 from deepaas.jobs import identity
 from deepaas.jobs.backoff import Backoff
+from deepaas.jobs.commands import CANCEL_SIGNAL, command
 from deepaas.jobs.logs import LogWriter
 from deepaas.jobs.spec import ID, JobDirectory, JobSpec
 from deepaas.jobs.store import CANCELLED, Ending, Store
@@ -33,22 +34,7 @@ LOOK_SECONDS = 1.0
 """How often it is looked whether the training is still wanted."""
 
 KILL_SECONDS = 0.1
-CANCEL_SIGNAL = signal.SIGUSR1
-"""Says the same as `stop` in the record, where that could not be written. SIGTERM is: stop."""
 PR_SET_CHILD_SUBREAPER = 36
-
-# The working directory must not shadow what is installed, as it would with -m.
-_BOOTSTRAP = """\
-import sys
-if not getattr(sys.flags, "safe_path", False): del sys.path[0]
-from deepaas.jobs.{process} import main
-main.main(sys.argv[1:])
-"""
-
-
-def command(process: str, *arguments: str) -> list[str]:
-    """The command that starts a process: "supervisor" or "child"."""
-    return [sys.executable, "-c", _BOOTSTRAP.format(process=process), *arguments]
 
 
 def main(argv: list[str]) -> None:
@@ -298,7 +284,9 @@ class JobSupervisor:
                 told = told or "its record has vanished"
             elif record.stop:
                 told = record.stop
-            elif self._has_leftover_processes and not server_lives(self._state, record.owner):
+            elif self._has_leftover_processes and not identity.server_lives(
+                self._state, record.owner
+            ):
                 told = told or "its server has gone"
         if told:
             self._stop_all(told)
@@ -358,11 +346,6 @@ class JobSupervisor:
                 self._complaint = str(error)
                 with contextlib.suppress(OSError):  # it goes to the same disk
                     print(error, file=sys.stderr, flush=True)
-
-
-def server_lives(state: Path, server: str) -> bool:
-    """Whether the server of this name in a state directory is there."""
-    return identity.is_locked(state / "servers" / server)
 
 
 def _is_readable(fd: int) -> bool:
