@@ -13,9 +13,10 @@ PAGE = ROOT / "docs" / "architecture.md"
 MOST_LINES = 500
 
 OLD_NAMES = """
-Answer BURY_SECONDS CLERK Calls Clerk Company Crew CrewOptions Employer Head Journey Keeper Manager Outlet Overtime
-Patience OneByOne Plan Runner Slot Workplace Worker aging answers bury calls clerk company crew doom express host_process
-journey keeper keeping linger lingering manager one_by_one outlet overtime patience plan runner slot take_back turns workplace
+Answer BURY_SECONDS CLERK Calls Clerk Company Crew CrewOptions Employer Head Journey Keeper Manager
+Outlet Overtime Patience OneByOne Plan Runner Slot Workplace Worker aging answers bury calls clerk
+company crew doom express journey keeper keeping linger lingering manager one_by_one outlet overtime
+patience plan runner slot take_back turns workplace
 """
 """Names that this package had, for classes, functions, modules and attributes."""
 

@@ -27,7 +27,6 @@ from deepaas.cmd.reaper import reaping_orphans
 from deepaas.cmd.reload import Reloads, watching
 from deepaas.cmd.start import STOPPING
 from deepaas.cmd.trainings import open_trainings
-from deepaas.cmd.turns import ask_for_short_turns
 from deepaas.config.settings import ServerSettings, Settings, settings_of
 from deepaas.exceptions import ConfigurationError
 from deepaas.model import loading
@@ -78,7 +77,6 @@ def run(argv: Sequence[str]) -> int:
         _open_log(options, tail)
         _report_sources(given)
         open_files = descriptors.raise_limit()
-        ask_for_short_turns()
         keep_free_memory()
         sources = loading.find(settings.model, settings.models.model_name)
         with contextlib.ExitStack() as resources:
