@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from deepaas.api import openapi, ui
-from deepaas.api.app import App, Settings
+from deepaas.api.app import ApiSettings, App
 from deepaas.api.routing import Route, Router
 from deepaas.api.v2 import (
     admin,
@@ -25,16 +25,16 @@ from deepaas.api.v2 import (
 from deepaas.log import Tail
 from deepaas.serving.pool import Pool
 
-__all__ = ["App", "Settings", "create_app"]
+__all__ = ["ApiSettings", "App", "create_app"]
 
 
-def create_app(pools: list[Pool], settings: Settings, debug_output: Tail | None = None) -> App:
+def create_app(pools: list[Pool], settings: ApiSettings, debug_output: Tail | None = None) -> App:
     """The application over the given models; `debug_output` is what /v2/debug/ shows, if it may."""
     router = Router(settings.base_path, routes_of(pools, settings))
     return App(pools, settings, router, debug_output)
 
 
-def routes_of(pools: Iterable[Pool], settings: Settings) -> list[Route]:
+def routes_of(pools: Iterable[Pool], settings: ApiSettings) -> list[Route]:
     """All routes. Those that clients use are described in `openapi`."""
     routes = [
         Route("GET", "/", versions.list_versions),
@@ -56,7 +56,7 @@ def routes_of(pools: Iterable[Pool], settings: Settings) -> list[Route]:
     return routes
 
 
-def _routes_of_model(pool: Pool, settings: Settings) -> list[Route]:
+def _routes_of_model(pool: Pool, settings: ApiSettings) -> list[Route]:
     path = f"/v2/models/{quote(pool.name, safe='')}"
     here: dict[str, Any] = {"pool": pool}
     routes = [

@@ -194,7 +194,7 @@ async def calling_back(app: App, options: CallbackOptions) -> AsyncIterator[None
             await asyncio.gather(sending, return_exceptions=True)
 
 
-class Calls:
+class CallbackLimiter:
     """Counts the calls that are under way, so that one receiver does not delay the others."""
 
     def __init__(self, at_once: int, per_receiver: int) -> None:
@@ -237,7 +237,7 @@ class _Sender:
         self._session = session
         self._under_way: dict[str, asyncio.Task[None]] = {}  # by record: one after another
         self._secret = options.secret
-        self._calls = Calls(options.at_once, options.per_receiver)
+        self._calls = CallbackLimiter(options.at_once, options.per_receiver)
         self._due: dict[int, float] = {}  # when a notice is sent again, in monotonic time
         self._settled: set[int] = set()  # the notices that are still to be dropped
         self._complaint = ""  # the last of the store

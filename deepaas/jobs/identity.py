@@ -126,3 +126,8 @@ def is_locked(path: Path) -> bool:
     finally:
         os.close(fd)
     return False
+
+
+def server_lives(state: Path, server: str) -> bool:
+    """Whether the server of this name is running on a state directory."""
+    return is_locked(state / "servers" / server)

@@ -13,12 +13,13 @@ from typing import Any
 from deepaas.exceptions import DiskFullError, NotStoppableError, RequestError, StorageError
 from deepaas.jobs import identity
 from deepaas.jobs.backoff import Backoff
+from deepaas.jobs.commands import CANCEL_SIGNAL
+from deepaas.jobs.identity import server_lives
 from deepaas.jobs.loaded_weights import Stage, Weights
 from deepaas.jobs.model_logs import ModelLogs
-from deepaas.jobs.spec import JobSpec, Limits
+from deepaas.jobs.spec import JobLimits, JobSpec
 from deepaas.jobs.state import State
 from deepaas.jobs.store import Ending, Record
-from deepaas.jobs.supervisor.main import CANCEL_SIGNAL, server_lives
 from deepaas.jobs.supervisor_handle import SupervisorHandle, reap
 from deepaas.model.loading import ModelSource
 
@@ -57,7 +58,7 @@ class TrainingOptions:
     renew: bool = True
     log: Mapping[str, object] = field(default_factory=dict)
     open_files: int = 0
-    limits: Limits = field(default_factory=Limits)
+    limits: JobLimits = field(default_factory=JobLimits)
     variables: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # by model
 
 

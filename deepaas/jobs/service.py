@@ -19,14 +19,13 @@ from deepaas.exceptions import (
     StoppingError,
     StorageError,
 )
-from deepaas.jobs.identity import boot_id
+from deepaas.jobs.identity import boot_id, server_lives
 from deepaas.jobs.incoming import RETRY_AFTER, Body, Incoming, Places
 from deepaas.jobs.loaded_weights import Stage
 from deepaas.jobs.scheduler import UNSEEN, JobScheduler, TrainingOptions
 from deepaas.jobs.spec import JobDirectory
 from deepaas.jobs.state import State
 from deepaas.jobs.store import CANCELLED, STATUSES, Notice, Record
-from deepaas.jobs.supervisor.main import server_lives
 from deepaas.jobs.supervisor_handle import SupervisorHandle
 from deepaas.model.loading import ModelSource
 from deepaas.model.v2.exchange import Call

@@ -14,7 +14,7 @@ ID = "DEEPAAS_TRAINING_ID"
 
 
 @dataclass(frozen=True)
-class Limits:
+class JobLimits:
     """Bounds for one training or prediction; sizes in bytes, times in seconds."""
 
     cancel_timeout: float = 3  # between SIGTERM and SIGKILL
@@ -38,7 +38,7 @@ class JobSpec:
     warm: bool = True
     log: Mapping[str, object] = field(default_factory=dict)
     open_files: int = 0  # limit of open files of the process; 0: unchanged
-    limits: Limits = field(default_factory=Limits)
+    limits: JobLimits = field(default_factory=JobLimits)
     variables: Mapping[str, str] = field(default_factory=dict)  # added to the environment
 
     def to_json(self) -> str:
@@ -47,7 +47,7 @@ class JobSpec:
     @classmethod
     def from_json(cls, text: str) -> JobSpec:
         values = json.loads(text)
-        return cls(**{**values, "limits": Limits(**values["limits"])})
+        return cls(**{**values, "limits": JobLimits(**values["limits"])})
 
 
 class JobDirectory:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from deepaas.exceptions import DiskFullError, StorageError
 from deepaas.jobs import identity
+from deepaas.jobs.commands import command
 from deepaas.jobs.reserve import FULL
 from deepaas.jobs.spec import ID, JobDirectory, JobSpec
-from deepaas.jobs.supervisor.main import command
 from deepaas.processes import kill_marked, runs
 
 MOST_OF_A_REASON = 400

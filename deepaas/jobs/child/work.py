@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 from deepaas import exact_json
 from deepaas.exceptions import StorageError
-from deepaas.jobs.spec import JobDirectory, Limits
+from deepaas.jobs.spec import JobDirectory, JobLimits
 from deepaas.jobs.store import Ending
 from deepaas.log import get_logger
 from deepaas.model.v2.calling import calling_of
@@ -34,7 +34,7 @@ OUTPUT = "output.json"
 class Work:
     """The model and the files of a job, and how many bytes of a result its record may hold."""
 
-    def __init__(self, invocation: Invocation, place: JobDirectory, limits: Limits) -> None:
+    def __init__(self, invocation: Invocation, place: JobDirectory, limits: JobLimits) -> None:
         self.invocation = invocation
         self.place = place
         self.result_size = limits.result_size

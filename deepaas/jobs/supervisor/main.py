@@ -22,6 +22,7 @@ from pathlib import Path
 from deepaas.exceptions import StorageError
 from deepaas.jobs import identity
 from deepaas.jobs.backoff import Backoff
+from deepaas.jobs.commands import CANCEL_SIGNAL, command
 from deepaas.jobs.logs import LogWriter
 from deepaas.jobs.spec import ID, JobDirectory, JobSpec
 from deepaas.jobs.store import CANCELLED, Ending, Store
@@ -33,23 +34,7 @@ LOOK_SECONDS = 1.0
 """How often to check whether the training must stop."""
 
 KILL_SECONDS = 0.1
-CANCEL_SIGNAL = signal.SIGUSR1
-"""Cancels the training, like `stop` in the record, where that could not be written. SIGTERM stops
-it."""
 PR_SET_CHILD_SUBREAPER = 36
-
-# The working directory must not shadow installed packages, as it would with -m.
-_BOOTSTRAP = """\
-import sys
-if not getattr(sys.flags, "safe_path", False): del sys.path[0]
-from deepaas.jobs.{process} import main
-main.main(sys.argv[1:])
-"""
-
-
-def command(process: str, *arguments: str) -> list[str]:
-    """Return the command that starts a process: "supervisor" or "child"."""
-    return [sys.executable, "-c", _BOOTSTRAP.format(process=process), *arguments]
 
 
 def main(argv: list[str]) -> None:
@@ -301,7 +286,9 @@ class JobSupervisor:
                 reason = reason or "its record has vanished"
             elif record.stop:
                 reason = record.stop
-            elif self._has_leftover_processes and not server_lives(self._state, record.owner):
+            elif self._has_leftover_processes and not identity.server_lives(
+                self._state, record.owner
+            ):
                 reason = reason or "its server has exited"
         if reason:
             self._stop_all(reason)
@@ -361,11 +348,6 @@ class JobSupervisor:
                 self._store_error = str(error)
                 with contextlib.suppress(OSError):  # stderr is a file on the same disk
                     print(error, file=sys.stderr, flush=True)
-
-
-def server_lives(state: Path, server: str) -> bool:
-    """Return whether the server with this name in a state directory runs."""
-    return identity.is_locked(state / "servers" / server)
 
 
 def _is_readable(fd: int) -> bool:
