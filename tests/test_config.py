@@ -414,7 +414,5 @@ def test_settings_have_the_values_and_types_of_the_options() -> None:
         values = getattr(made, group.name)
         for field in dataclasses.fields(values):
             value = getattr(values, field.name)
-            expected = {"float": (int, float), "list[str]": list}.get(str(field.type))
-            if expected is None:
-                expected = {"int": int, "str": str, "bool": bool}[str(field.type)]
-            assert isinstance(value, expected), field.name
+            expected = {"float": "float int", "list[str]": "list"}.get(str(field.type))
+            assert type(value).__name__ in (expected or str(field.type)), field.name

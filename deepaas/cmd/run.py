@@ -188,7 +188,7 @@ class Server:
             app = self._app(pools, upload_dir, callbacks, listener)
             await asyncio.wait((opening, stopping), return_when=asyncio.FIRST_COMPLETED)
             if not self._stop.is_set():
-                loading.check()
+                loading.raise_if_failed()
                 async with calling_back(app, callbacks):
                     await self._serve(app, pools, listener, loading)
             keep = None
@@ -330,7 +330,7 @@ class Server:
             for task in waiting:
                 task.cancel()
         if not self._stop.is_set():
-            loading.check()
+            loading.raise_if_failed()
 
     async def _drain(self, app: App, pools: list[Pool]) -> None:
         """Let the requests that have come finish, in the time there is for it; say how it goes."""

@@ -31,6 +31,7 @@ def _old_call(line: bytes, body: bytes) -> Call:
     """Return the call of a queued job from a file that an older version has written."""
     meta = json.loads(line)
     form = meta.pop("form")
+    validate = meta.pop("check", "")
     if form is not None:
         form = [(n, FilePart(**v) if isinstance(v, dict) else v) for n, v in form]
-    return Call(**meta, form=form, body=body)
+    return Call(**meta, form=form, body=body, validate=validate)

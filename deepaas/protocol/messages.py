@@ -80,10 +80,10 @@ ReplyMessage = Reply | Opened | Part | Closed
 def encode_meta(call: Call) -> bytes:
     """Return all of a call except its body, as one line of JSON."""
     meta: list[object] = [call.query, call.content_type]
-    if call.headers or call.form is not None or call.body_path or call.check:
+    if call.headers or call.form is not None or call.body_path or call.validate:
         meta += [call.headers, call.form, call.body_path]
-    if call.check:
-        meta.append(call.check)
+    if call.validate:
+        meta.append(call.validate)
     try:
         return orjson.dumps(meta)
     except TypeError:  # a lone surrogate, such as in a path that is not UTF-8
@@ -101,10 +101,10 @@ def decode_meta(data: bytes | memoryview, body: bytes) -> Call:
             raise ValueError(f"the meta data of a call are not JSON: {error}") from None
     if len(meta) == 2:
         return Call(meta[0], meta[1], body=body)
-    query, content_type, headers, form, body_path, *check = meta
+    query, content_type, headers, form, body_path, *validate = meta
     if form is not None:
         form = [(n, FilePart(**v) if isinstance(v, dict) else v) for n, v in form]
-    return Call(query, content_type, headers, form, body_path, body, *check)
+    return Call(query, content_type, headers, form, body_path, body, *validate)
 
 
 def encode_call(call_id: int, meta: bytes, body: bytes) -> bytes:
@@ -307,7 +307,7 @@ class Start:
     @property
     def worker(self) -> str:
         """The name of the worker."""
-        return f"{self.name}[{'clerk' if self.index < 0 else self.index}]"
+        return f"{self.name}[{'validation' if self.index < 0 else self.index}]"
 
 
 class WorkerPhase(TextEnum):

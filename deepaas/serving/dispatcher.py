@@ -61,13 +61,13 @@ class Dispatcher:
         """The number of accepted calls that have not ended."""
         return self._open_calls
 
-    def check(self) -> None:
+    def raise_if_unavailable(self) -> None:
         """Raise the RequestError with which a call would be refused now."""
         if self._status.is_draining:
             raise StoppingError("The server is about to stop")
-        self._check_room()
+        self._raise_if_full()
 
-    def _check_room(self) -> None:
+    def _raise_if_full(self) -> None:
         if not self._ready and not (self._status.was_ready.is_set() and self._supervisor.promising):
             raise self._status.not_ready()
         if self._open_calls < self._options.queue_size:  # nearly always
@@ -103,7 +103,7 @@ class Dispatcher:
         """
         if self._status.has_stopped:
             raise StoppingError("The server has stopped")
-        self._check_room()
+        self._raise_if_full()
         call_id = next(self._ids) & 0xFFFFFFFF
         packet = messages.encode_call(call_id, meta, body)
         spilled = ""
@@ -212,7 +212,7 @@ class Dispatcher:
     def _cancel(self, worker: WorkerHandle, prediction: Prediction) -> bool:
         """Cancel an abandoned call if that is allowed; return True if its worker is killed for
         that."""
-        if not prediction.abandoned or prediction.is_check:
+        if not prediction.abandoned or prediction.is_validation:
             return False
         if prediction.stream is not None:
             worker.cancel(prediction)
@@ -304,7 +304,7 @@ class Dispatcher:
         again = []
         for prediction in begun:
             worker.died_alone = worker.died_alone or prediction.alone
-            wanted = not prediction.abandoned and not prediction.is_check
+            wanted = not prediction.abandoned and not prediction.is_validation
             if in_batch and wanted and not self._status.suspended and not self._status.has_stopped:
                 prediction.alone = True
                 prediction.worker = None

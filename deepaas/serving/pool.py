@@ -21,7 +21,7 @@ from deepaas.protocol import messages
 from deepaas.serving.dispatcher import Dispatcher
 from deepaas.serving.guard import Guard
 from deepaas.serving.options import PoolOptions
-from deepaas.serving.prediction import Check
+from deepaas.serving.prediction import Validation
 from deepaas.serving.status import ModelStatus
 from deepaas.serving.validation_worker import ValidationWorker
 from deepaas.serving.worker_handle import EndReason, StartError, WorkerHandle
@@ -266,31 +266,31 @@ class Pool:
     # --- arguments
 
     async def validate(self, call: Call) -> Reply:
-        """Return the reply to a call with `check`, from a free worker or the validation worker.
+        """Return the reply to a call with `validate`, from a free worker or the validation worker.
 
-        If the arguments are valid, its body is that of `deepaas.model.v2.checking.check`, never a
+        If the arguments are valid, it has the body of `deepaas.model.v2.validation`, never a
         descriptor. Raises NotReadyError if no process can be started for it, PredictTimeoutError,
-        WorkerDiedError if the validation worker ended during the check, and StoppingError.
+        WorkerDiedError if the validation worker ended during the validation, and StoppingError.
         """
         if self.status.is_draining:
             raise StoppingError("The server is about to stop")
         self.status.refuse_while_loading()
-        reply = await self._ask_worker(call) or await self._validation.check(call)
+        reply = await self._ask_worker(call) or await self._validation.validate(call)
         if reply.status == 200 and reply.fd >= 0:
             with _from_start(reply.fd) as file:
                 return Reply(body=await asyncio.to_thread(file.read))
         return reply
 
     async def _ask_worker(self, call: Call) -> Reply | None:
-        """Return a worker's reply to a check; None if no worker is free or the worker died."""
+        """Return a worker's reply to a validation; None if no worker is free or the worker died."""
         if not self._ready:
             return None
-        check = Check()
+        validation = Validation()
         try:
             meta = messages.encode_meta(call)
-            self.dispatcher.submit(check, meta, call.body, VALIDATE_SECONDS)
-            with check:
-                return await check.reply()
+            self.dispatcher.submit(validation, meta, call.body, VALIDATE_SECONDS)
+            with validation:
+                return await validation.reply()
         except StoppingError:
             raise
         except (NotReadyError, PredictTimeoutError, WorkerDiedError):

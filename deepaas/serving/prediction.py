@@ -104,7 +104,7 @@ class Prediction:
     id: int
     packet: bytes
     leave: Callable[[Prediction], None]  # to be called when no caller waits any more
-    is_check: ClassVar[bool] = False  # only its arguments are checked
+    is_validation: ClassVar[bool] = False  # only its arguments are checked
 
     def __init__(self) -> None:
         self.worker: WorkerHandle | None = None  # the one it was handed to
@@ -203,11 +203,11 @@ class Awaited(Prediction):
             self._unclaimed = None
 
 
-class Check(Awaited):
+class Validation(Awaited):
     """A call that only validates its arguments.
 
     Its worker is never ended for it, and it is not retried when a worker has died with it.
     """
 
     __slots__ = ()
-    is_check = True
+    is_validation = True

@@ -23,7 +23,7 @@ from deepaas.model.v2.exchange import Call, Reply
 from deepaas.protocol import messages
 from deepaas.protocol.messages import WorkerPhase
 from deepaas.serving.options import WorkerOptions
-from deepaas.serving.prediction import Check, Prediction
+from deepaas.serving.prediction import Prediction, Validation
 from deepaas.serving.worker_handle import EndReason, StartError, WorkerHandle
 from deepaas.serving.worker_slot import launch
 
@@ -32,12 +32,12 @@ logger = logging.getLogger("deepaas.serving")
 IDLE_SECONDS = 10.0
 """How long the process lives when it has nothing to do."""
 
-CHECK_SECONDS = 3600.0
-"""How long a check may take if the start of a worker has no time limit."""
+MAX_VALIDATE_SECONDS = 3600.0
+"""How long a validation may take if the start of a worker has no time limit."""
 
 MAX_CHECKS = 1000
 LEAVE_SECONDS = 1.0
-"""How long a check continues after its caller has left."""
+"""How long a validation continues after its caller has left."""
 
 
 class ValidationWorker:
@@ -60,10 +60,10 @@ class ValidationWorker:
         self._spill_dir = spill_dir
         self._loop = asyncio.get_running_loop()
         self._ids = itertools.count(1)
-        self._queue: deque[Check] = deque()
+        self._queue: deque[Validation] = deque()
         self._description_waiters: list[asyncio.Future[dict[str, Any]]] = []
         self._worker: WorkerHandle | None = None  # while its process lives; it may be starting
-        self._retried: Check | None = None  # one whose worker ended before it began
+        self._retried: Validation | None = None  # one whose worker ended before it began
         self._outdated = False
         self._closed = False
         self._wake = asyncio.Event()
@@ -71,23 +71,24 @@ class ValidationWorker:
         self._task: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
-        return f"<ValidationWorker of {self._name}: {self._worker}, {len(self._queue)} checks wait>"
+        waiting = f"{len(self._queue)} validations wait"
+        return f"<ValidationWorker of {self._name}: {self._worker}, {waiting}>"
 
-    async def check(self, call: Call) -> Reply:
+    async def validate(self, call: Call) -> Reply:
         """Return the reply to a call whose arguments are to be validated.
 
-        Raises NotReadyError if the process cannot be started or too many checks wait,
+        Raises NotReadyError if the process cannot be started or too many validations wait,
         PredictTimeoutError if it takes too long, WorkerDiedError if the process ends during the
-        check, and StoppingError after `close`.
+        validation, and StoppingError after `close`.
         """
         self._refuse_if_closed()
         if len(self._queue) >= MAX_CHECKS:
             raise QueueFullError(f"{MAX_CHECKS} requests wait for model {self._name} to be checked")
-        check = self._new_check(call)
-        self._queue.append(check)
+        validation = self._new_validation(call)
+        self._queue.append(validation)
         self._ensure_task()
-        with check:
-            return await check.reply()
+        with validation:
+            return await validation.reply()
 
     async def describe(self) -> dict[str, Any]:
         """Return the model's description. Raises NotReadyError and StoppingError."""
@@ -99,12 +100,12 @@ class ValidationWorker:
         return description
 
     def renew(self) -> None:
-        """Load the model anew for the next check."""
+        """Load the model anew for the next validation."""
         self._outdated = self._worker is not None
         self._wake.set()
 
     def kill(self) -> None:
-        """Kill the process and refuse all checks."""
+        """Kill the process and refuse all validations."""
         self._closed = True
         self._refuse(StoppingError(f"The server stopped before model {self._name} had answered"))
         if self._worker is not None:
@@ -117,28 +118,34 @@ class ValidationWorker:
             self._task.cancel()
             await asyncio.wait([self._task])
 
-    # --- checks
+    # --- validations
 
     def _refuse_if_closed(self) -> None:
         if self._closed:
             raise StoppingError("The server is about to stop")
 
-    def _new_check(self, call: Call) -> Check:
-        check = Check()
-        check.id = next(self._ids) & 0xFFFFFFFF
-        check.packet = messages.encode_call(check.id, messages.encode_meta(call), call.body)
-        check.leave = self._leave
-        if len(check.packet) > messages.MAX_PACKET:
-            check.packet, path = messages.spill(check.id, check.packet, self._spill_dir)
-            check.on_end.append(lambda: _unlink(path))
-        return check
+    def _new_validation(self, call: Call) -> Validation:
+        validation = Validation()
+        validation.id = next(self._ids) & 0xFFFFFFFF
+        validation.packet = messages.encode_call(
+            validation.id, messages.encode_meta(call), call.body
+        )
+        validation.leave = self._leave
+        if len(validation.packet) > messages.MAX_PACKET:
+            validation.packet, path = messages.spill(
+                validation.id, validation.packet, self._spill_dir
+            )
+            validation.on_end.append(lambda: _unlink(path))
+        return validation
 
     def _leave(self, prediction: Prediction) -> None:
-        """Abandon a check: remove it from the queue, or kill its worker after LEAVE_SECONDS."""
+        """Remove a validation from the queue, or kill its worker after LEAVE_SECONDS."""
         prediction.abandoned = True
         worker = prediction.worker
         if worker is None:
-            self._queue = deque(check for check in self._queue if check is not prediction)
+            self._queue = deque(
+                validation for validation in self._queue if validation is not prediction
+            )
             prediction.end()
         else:
             if prediction.timer is not None:
@@ -148,12 +155,12 @@ class ValidationWorker:
             )
 
     def _refuse(self, error: RequestError) -> None:
-        """Fail all waiting checks and the one in progress."""
+        """Fail all waiting validations and the one in progress."""
         under_way = list(self._worker.calls.values()) if self._worker is not None else []
-        for check in [*self._queue, *under_way]:
-            check.fail(error)
-        for check in self._queue:
-            check.end()
+        for validation in [*self._queue, *under_way]:
+            validation.fail(error)
+        for validation in self._queue:
+            validation.end()
         self._queue.clear()
         for waiter in self._description_waiters:
             if not waiter.done():
@@ -165,7 +172,7 @@ class ValidationWorker:
     def _ensure_task(self) -> None:
         """Start or wake the task that handles the queue."""
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._work(), name=f"{self._name}[clerk]")
+            self._task = asyncio.create_task(self._work(), name=f"{self._name}[validation]")
         self._wake.set()
 
     async def _work(self) -> None:
@@ -202,7 +209,7 @@ class ValidationWorker:
         except StartError as error:
             if self._closed:
                 return
-            error.log(f"Worker {self._name}[clerk]")
+            error.log(f"Worker {self._name}[validation]")
             self._refuse(NotReadyError(f"Model {self._name} {error}"))
             return
         for waiter in self._description_waiters:
@@ -211,14 +218,18 @@ class ValidationWorker:
         self._description_waiters.clear()
         if self._outdated or not self._queue:
             return
-        check = self._queue.popleft()
+        validation = self._queue.popleft()
         self._is_free.clear()
-        check.on_end.append(self._is_free.set)
-        limit = self._options.start_timeout or CHECK_SECONDS
-        check.timer = self._loop.call_later(limit, self._takes_too_long, worker, check, limit)
-        if not worker.hand_over(check):  # unexpected: it has one check at a time
-            check.fail(WorkerDiedError(f"A worker of model {self._name} takes no more checks"))
-            check.end()
+        validation.on_end.append(self._is_free.set)
+        limit = self._options.start_timeout or MAX_VALIDATE_SECONDS
+        validation.timer = self._loop.call_later(
+            limit, self._takes_too_long, worker, validation, limit
+        )
+        if not worker.hand_over(validation):  # unexpected: it has one validation at a time
+            validation.fail(
+                WorkerDiedError(f"A worker of model {self._name} takes no more validations")
+            )
+            validation.end()
             self._end(worker, EndReason.FULL)
         await self._is_free.wait()
 
@@ -237,8 +248,8 @@ class ValidationWorker:
         self._worker = self._start_worker(self._on_ended)
         return self._worker
 
-    def _takes_too_long(self, worker: WorkerHandle, check: Check, limit: float) -> None:
-        check.fail(PredictTimeoutError(f"The arguments were not validated in {limit:g} s"))
+    def _takes_too_long(self, worker: WorkerHandle, validation: Validation, limit: float) -> None:
+        validation.fail(PredictTimeoutError(f"The arguments were not validated in {limit:g} s"))
         self._end(worker, EndReason.TOO_SLOW)
 
     def _end(self, worker: WorkerHandle, reason: EndReason) -> None:
@@ -261,30 +272,30 @@ class ValidationWorker:
             await asyncio.shield(worker.exited)
 
     def _on_ended(self, worker: WorkerHandle, ending: str) -> None:
-        """Fail the check that ended with the process, or retry it."""
+        """Fail the validation that ended with the process, or retry it."""
         if worker is self._worker:
             self._worker = None
         ended: list[Prediction] = []
-        for check in worker.reclaim(len(worker.calls)):
-            if check is self._retried or check.abandoned or self._closed:
-                ended.append(check)
+        for validation in worker.reclaim(len(worker.calls)):
+            if validation is self._retried or validation.abandoned or self._closed:
+                ended.append(validation)
             else:
-                self._retry(check)
+                self._retry(validation)
         ended += worker.calls.values()
         worker.calls.clear()
         error = f"The worker of model {self._name} {ending} while it validated these arguments"
-        for check in ended:
-            check.fail(WorkerDiedError(error))
-            check.end()
+        for validation in ended:
+            validation.fail(WorkerDiedError(error))
+            validation.end()
 
-    def _retry(self, check: Prediction) -> None:
-        """Give a check that has not begun to the next worker, once."""
-        assert isinstance(check, Check)
-        self._retried = check
-        if check.timer is not None:
-            check.timer.cancel()
-        check.on_end.remove(self._is_free.set)
-        self._queue.appendleft(check)
+    def _retry(self, validation: Prediction) -> None:
+        """Give a validation that has not begun to the next worker, once."""
+        assert isinstance(validation, Validation)
+        self._retried = validation
+        if validation.timer is not None:
+            validation.timer.cancel()
+        validation.on_end.remove(self._is_free.set)
+        self._queue.appendleft(validation)
         self._is_free.set()
 
 

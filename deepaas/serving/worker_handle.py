@@ -42,7 +42,7 @@ class EndReason(TextEnum):
     STOPPED = "was stopped"
     NOT_READY = "did not become ready"
     ABANDONED = "was left"
-    FULL = "takes no more checks"
+    FULL = "takes no more validations"
     IDLE = "has nothing to do"
 
 

@@ -16,15 +16,6 @@ from deepaas.worker.reply_sender import ReplySender
 
 logger = get_logger("deepaas.worker")
 
-HAND_OVER_SECONDS = 10e-6
-"""Minimum time that the server needs to send a call."""
-
-NAP_SECONDS = 50e-6
-SOON_SECONDS = 2e-3
-"""A client whose call was answered in a batch may send the next call within this time."""
-
-FEW = 3
-
 
 @dataclass(slots=True)
 class _Received:
@@ -55,7 +46,6 @@ class BatchingLoop:
 
     def serve(self) -> None:
         while (batch := self._gather()) is not None:
-            self._size = len(batch)
             if batch:
                 self._answer(batch)
 
@@ -65,7 +55,7 @@ class BatchingLoop:
         Wait while the batch is smaller than the expected number of calls, which the newest call
         contains. Return None after the server has closed the connection.
         """
-        received = self._held or self._receive_soon() or self._receive()
+        received = self._held or self._receive()
         self._held = None
         if received is None:
             return None
@@ -81,7 +71,7 @@ class BatchingLoop:
             if received.concurrency == messages.ALONE or len(batch) >= self._host.calling.at_once:
                 return batch
             missing = min(received.concurrency, self._host.calling.at_once) - len(batch)
-            more = self._receive_until(until, missing) if missing > 0 else self._receive_now()
+            more = self._receive_until(until) if missing > 0 else self._receive_now()
             if more is None:
                 return batch
             received = more
@@ -100,24 +90,11 @@ class BatchingLoop:
         except BlockingIOError:  # no call, or the server has reclaimed it
             return None
 
-    def _receive_soon(self) -> _Received | None:
-        """Poll for the first call after a large batch, whose clients may soon call again.
-
-        Blocking would take longer: a processor that becomes idle needs time to resume.
-        """
-        if self._size <= FEW:
-            return None
-        return self._receive_until(time.monotonic() + SOON_SECONDS, self._size)
-
-    def _receive_until(self, until: float, missing: int) -> _Received | None:
+    def _receive_until(self, until: float) -> _Received | None:
         """Return the next call: one that is waiting or arrives before `until`."""
         while (received := self._receive_now()) is None:
             left = until - time.monotonic()
-            if left <= 0:
-                return None
-            if missing > FEW:  # waking up for each call would slow the server down
-                time.sleep(min(left, missing * HAND_OVER_SECONDS, NAP_SECONDS))
-            elif not self._arrivals.poll(left * 1000):
+            if left <= 0 or not self._arrivals.poll(left * 1000):
                 return None
         return received
 
@@ -127,8 +104,8 @@ class BatchingLoop:
         Return None if the reply has been sent: the arguments are not valid, or were only to be
         checked.
         """
-        if received.call.check:
-            self._send(received, self._host.check(received.call))
+        if received.call.validate:
+            self._send(received, self._host.validate(received.call))
             return None
         try:
             arguments, media_type = self._host.invocation.arguments.load(received.call)

@@ -90,8 +90,8 @@ class ConcurrentLoop:
     async def _reply(self, call_id: int, call: Call) -> Reply | None:
         """Return the reply to a call, or None if it was streamed."""
         invocation = self._host.invocation
-        if call.check:
-            return self._host.check(call)
+        if call.validate:
+            return self._host.validate(call)
         try:
             arguments, media_type = invocation.arguments.load(call)
             value = invocation.function("predict")(**arguments)

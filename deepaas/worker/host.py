@@ -10,7 +10,7 @@ from typing import Any
 from deepaas.exceptions import ModelMistakeError
 from deepaas.log import get_logger
 from deepaas.model import loading
-from deepaas.model.v2 import checking
+from deepaas.model.v2 import validation
 from deepaas.model.v2.arguments import Arguments
 from deepaas.model.v2.calling import calling_of, yields
 from deepaas.model.v2.declarations import (
@@ -138,20 +138,20 @@ class Host:
 
     def answer(self, call: Call) -> Reply | Stream:
         """Return the reply to a call. Errors of the model become replies."""
-        return self.check(call) if call.check else self.invocation.answer(call)
+        return self.validate(call) if call.validate else self.invocation.answer(call)
 
-    def check(self, call: Call) -> Reply:
-        """Return the reply to a call that only validates arguments, see `checking.check`."""
-        if not self._has(call.check):
+    def validate(self, call: Call) -> Reply:
+        """Return the reply to a call that only validates arguments, see `validation.validate`."""
+        if not self._has(call.validate):
             return Reply(501, reason=NOT_IMPLEMENTED, code="not_implemented")
-        arguments = self._train_arguments if call.check == "train" else self.invocation.arguments
+        arguments = self._train_arguments if call.validate == "train" else self.invocation.arguments
         if arguments is None:
             reason = f"get_train_args failed: {self._train_problem}"
             return Reply(500, reason=reason, code="train_failed")
         try:
-            reply = checking.check(arguments, call)
+            reply = validation.validate(arguments, call)
             self.runtime.recover()
             return reply
         except BaseException as error:
             self.runtime.recover(error)
-            return self.runtime.failed(error, f"Checking the arguments of {call.check}")
+            return self.runtime.failed(error, f"Checking the arguments of {call.validate}")

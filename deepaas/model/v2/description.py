@@ -10,9 +10,9 @@ from apispec.ext.marshmallow import MarshmallowPlugin
 from marshmallow import fields
 
 from deepaas.model.v2.arguments import Arguments
-from deepaas.model.v2.checking import holds_secrets
 from deepaas.model.v2.json_encoder import to_plain
 from deepaas.model.v2.results import ResultSchema
+from deepaas.model.v2.validation import holds_secrets
 
 
 def describe_function(arguments: Arguments, result: ResultSchema | None) -> dict[str, Any]:

@@ -52,7 +52,7 @@ class Call:
 
     `form` holds the parts of a multipart body in order; parts that are plain text are str. Any
     other body is in `body`, or in the file `body_path` if it is large. `headers` contains only the
-    headers that the model's arguments need, with lower-case names. If `check` is "train" or
+    headers that the model's arguments need, with lower-case names. If `validate` is "train" or
     "predict", no function is called: the arguments for the function of that name are only
     validated. `unknown` is set when the arguments are loaded.
     """
@@ -63,7 +63,7 @@ class Call:
     form: list[tuple[str, str | FilePart]] | None = None
     body_path: str = ""
     body: bytes = b""
-    check: str = ""
+    validate: str = ""
     unknown: Unknown | None = None
 
 

@@ -28,7 +28,7 @@ MAX_PICKLED = 16 * 1024 * 1024
 """Bytes; larger arguments are not stored, but loaded again from the stored call."""
 
 
-def check(arguments: Arguments, call: Call) -> Reply:
+def validate(arguments: Arguments, call: Call) -> Reply:
     """Return the reply to a call whose arguments are valid.
 
     Its body is a line of JSON, `{"args": {...}}`, with the arguments as people may see them. The
