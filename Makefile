@@ -1,19 +1,19 @@
 # make run     serve the example model on 127.0.0.1:5000
 # make test    lint, types and all tests
-# make help    the rest
+# make help    list all targets
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-# Tests often wait for other processes, so more of them run at once than there are cores.
+# Tests often wait for other processes, so more tests run at once than there are cores.
 JOBS   ?= 4
 PYTEST := $(BIN)/python -m pytest
-# webargs 5.5 is older than the end of distutils.
+# webargs 5.5 still imports distutils.
 LOWEST := .venv-lowest/bin/python -m pytest -W "ignore:distutils Version:DeprecationWarning"
-# What leans on the insides of aiohttp is tried with the oldest one too.
+# Tests of code that uses aiohttp internals also run with the oldest aiohttp.
 INSIDE := tests/api/test_fast_path.py tests/api/test_fast_path_inside.py tests/api/test_intake.py
 
-# Else every process compiles the modules of the tests anew.
+# Otherwise every process compiles the test modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
 # The fast tests: they start few processes.
@@ -30,22 +30,22 @@ PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 # make test-busy    all tests three times, while other processes keep the cores busy
-# make test-unit    the fast tests, for while you work
+# make test-unit    the fast tests
 # make test-fuzz    hostile input for FUZZ_MINUTES (60), with random seeds
 # make test-long    all tests that take long
-# make test-variants  those that `make test` leaves out, as each is a variant of another test
-# make test-compat  the behaviour that existing modules and clients rely on, on three environments
-# make test-chaos   what kills, stops, full disks and floods do to busy servers; takes about an hour
+# make test-variants  the tests that `make test` skips because each is a variant of another test
+# make test-compat  the behaviour that existing modules and clients rely on, in three environments
+# make test-chaos   busy servers with killed and stopped processes, full disks and floods; about an hour
 # make lint         ruff and mypy
-# make format       let ruff mend what it can
-# make bench        measure against a bare handler and the reference release
-# make bench-before  measure whether the source is slower than an older revision (BEFORE=HEAD~1)
-# make bench-peers  measure against other servers of models, and under a steady load
-# make bench-training  what trainings cost predictions, and what following them costs
+# make format       format and fix the code with ruff
+# make bench        compare with a bare handler and the reference release
+# make bench-before  compare with an older revision (BEFORE=HEAD~1)
+# make bench-peers  compare with other model servers, and under a steady load
+# make bench-training  how much trainings slow down predictions, and the cost of following them
 # make docs         write docs/options.md from the options
-# make clean        remove all that make has made: environments, caches, the state of make run
+# make clean        remove everything that make created: environments, caches, the state of make run
 
-# What `make run` downloads and keeps lies here and not in the home directory.
+# `make run` keeps its downloads and state here, not in the home directory.
 RUN := $(CURDIR)/.run
 
 # --- environments -----------------------------------------------------------------------------
@@ -68,8 +68,8 @@ $(VENV)/.test: $(VENV)/.run $(wildcard examples/*/pyproject.toml)
 	.venv-reference/bin/python -m pip --quiet --disable-pip-version-check install -r $<
 	touch $@
 
-# This package with the oldest dependencies it allows; modules in the field pin some of them. It is
-# made after the other one, as both build this package in the same directory.
+# This package with the oldest dependencies it allows; existing modules pin some of them. It is
+# built after the other environment, because both build this package in the same directory.
 .venv-lowest/.ready: tests/compat/requirements-lowest.txt pyproject.toml setup.cfg | $(VENV)/.test
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip --quiet --disable-pip-version-check install --upgrade pip wheel
@@ -84,17 +84,17 @@ run: $(VENV)/.run
 
 # --- tests ------------------------------------------------------------------------------------
 
-# These run at the same time, as each of them waits a good deal; then all the other tests run.
+# These run in parallel, because each of them often waits; then all other tests run.
 FIRST := lint test-reference test-lowest
 
-# Everything runs; the first failure decides the exit code.
+# All stages run even after a failure; the exit code is that of the first failed stage.
 test: environments
 	@$(MAKE) --no-print-directory --keep-going -j 3 --output-sync=target $(FIRST); first=$$?; \
 	$(MAKE) --no-print-directory test-all; all=$$?; \
 	[ $$first = 0 ] || echo "Failed: one of $(FIRST), see above"; \
 	[ $$first = 0 ] && exit $$all || exit $$first
 
-# Made at the same time. What cannot be made is tried again by the stage that needs it, and fails it.
+# Builds the environments in parallel. If one fails, the stage that needs it builds it again and fails.
 environments:
 	-@$(MAKE) --no-print-directory --keep-going -j 3 $(VENV)/.test .venv-reference/.ready .venv-lowest/.ready
 
@@ -149,8 +149,8 @@ format: $(VENV)/.test
 
 # --- the rest ---------------------------------------------------------------------------------
 
-# System packages: installed when this is root and they are missing. The two variables keep those
-# that are services from being started, by systemd and without it.
+# Installs missing system packages if the user is root. The two variables keep packages with
+# services from starting them, with and without systemd.
 .PHONY: wrk chromium nginx caddy faketime stress-ng
 wrk chromium nginx caddy faketime stress-ng:
 	@command -v $@ >/dev/null || [ "$$(id -u)" != 0 ] || { apt-get update -qq && \
@@ -159,7 +159,7 @@ wrk chromium nginx caddy faketime stress-ng:
 bench: wrk $(VENV)/.test .venv-reference/.ready
 	$(BIN)/python -m benchmarks.run --reference .venv-reference/bin/deepaas-run $(BENCH)
 
-# The program makes .venv-before itself, as it knows whether it is still the right one.
+# The program creates .venv-before, because it knows whether the existing one is current.
 BEFORE ?= HEAD~1
 
 bench-before: wrk $(VENV)/.test
@@ -167,7 +167,7 @@ bench-before: wrk $(VENV)/.test
 
 PEERS := litserve bentoml mlserver mosec
 
-# Other servers of models, each in an environment of its own, as their requirements do not agree.
+# Other model servers, each in a separate environment, because their requirements conflict.
 .venv-%/.peer: benchmarks/requirements-peers-%.txt
 	$(PYTHON) -m venv .venv-$*
 	.venv-$*/bin/python -m pip --quiet --disable-pip-version-check install -r $<

@@ -13,7 +13,7 @@ from benchmarks import commandline, report
 from benchmarks.cases import CASES, ONLY_OURS
 from benchmarks.commandline import tell
 from benchmarks.load import drive, find_wrk
-from benchmarks.pace import RateMonitor, pace
+from benchmarks.pace import Pace, pace
 from benchmarks.servers import all_running, left_out
 
 Key = tuple[str, str]
@@ -26,7 +26,7 @@ class Figures:
 
     most: list[float]
     """Requests a second at its limit; empty if the rate was given."""
-    runs: list[RateMonitor]
+    runs: list[Pace]
 
 
 @dataclass(frozen=True)

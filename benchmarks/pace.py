@@ -22,7 +22,7 @@ SOURCE = Path(__file__).with_name("pace.c")
 
 
 @dataclass(frozen=True)
-class RateMonitor:
+class Pace:
     """The results of one run; times in milliseconds."""
 
     asked: float
@@ -38,7 +38,7 @@ class RateMonitor:
         return self.p99 / self.p50
 
 
-def pace(server: Server, rate: float, seconds: int) -> RateMonitor:
+def pace(server: Server, rate: float, seconds: int) -> Pace:
     """Do one run, and verify one response before and after, as `drive` does."""
     with server.awake(), tempfile.NamedTemporaryFile() as message:
         server.verify()
@@ -57,7 +57,7 @@ def pace(server: Server, rate: float, seconds: int) -> RateMonitor:
         server.tidy()
     took, p50, p99, late = map(float, run.stdout.split())
     held = count / max(took, count / rate)
-    return RateMonitor(asked=rate, held=held, p50=p50 * 1e3, p99=p99 * 1e3, late=late * 1e3)
+    return Pace(asked=rate, held=held, p50=p50 * 1e3, p99=p99 * 1e3, late=late * 1e3)
 
 
 @functools.cache

@@ -23,7 +23,7 @@ from typing import Any
 from benchmarks import commandline, report
 from benchmarks.cases import CASES
 from benchmarks.commandline import tell
-from benchmarks.pace import RateMonitor, pace
+from benchmarks.pace import Pace, pace
 from benchmarks.servers import REQUEST_SECONDS, Server, all_running
 
 CASE = CASES["small"]
@@ -37,8 +37,8 @@ START_SECONDS = 30.0
 class Pair:
     """Predictions without a training, and right afterwards beside a training."""
 
-    idle: RateMonitor
-    busy: RateMonitor
+    idle: Pace
+    busy: Pace
 
     @property
     def ratio(self) -> float:

@@ -1,4 +1,4 @@
-"""The base of the enumerations whose values people read."""
+"""The base class of enumerations whose values are shown to people."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ import enum
 
 
 class TextEnum(str, enum.Enum):
-    """Members that are their texts, in messages and in JSON too."""
+    """An enumeration whose members are texts, also in messages and in JSON."""
 
     __str__ = str.__str__

@@ -1,7 +1,7 @@
-"""JSON in which integers of any size keep all their digits.
+"""JSON that keeps all digits of integers of any size.
 
-orjson reads an integer above 64 bits as a float and refuses to write one. The standard library does
-both exactly, but several times slower, so it is used only where such an integer may be present.
+orjson reads an integer above 64 bits as a float and refuses to write one. The standard library is
+exact, but several times slower, so it is used only where such an integer may be present.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ _LARGE = 2.0**63
 """orjson reads every smaller integer as an integer."""
 
 MAX_DEPTH = 250
-"""Levels; orjson writes a few more."""
+"""Levels; orjson can write slightly more."""
 
 
 def loads(data: bytes) -> Any:
-    """The value of a JSON text in UTF-8. Raises ValueError."""
+    """Return the value of a JSON text in UTF-8. Raises ValueError."""
     try:
         value = orjson.loads(data)
-    except ValueError:  # a lone surrogate, unless it is no JSON at all
+    except ValueError:  # a lone surrogate, or invalid JSON
         return _loads_slowly(data)
     return _loads_slowly(data) if has_large_float(value) else value
 
@@ -36,10 +36,10 @@ def _loads_slowly(data: bytes) -> Any:
 
 
 def dumps(value: object, default: Callable[[Any], Any] | None = None) -> bytes:
-    """The JSON text, in UTF-8, of a value in the types of JSON, or with parts that are
-    `orjson.Fragment`; `default` makes such a value of anything else.
+    """Return the JSON text, in UTF-8, of a value in JSON types.
 
-    Raises TypeError for what is of another type, or nested more than MAX_DEPTH levels deep.
+    The value may contain `orjson.Fragment`. `default` converts values of other types. Raises
+    TypeError for a type that `default` does not convert, and for more than MAX_DEPTH levels.
     """
     try:
         return orjson.dumps(value, default)
@@ -50,7 +50,7 @@ def dumps(value: object, default: Callable[[Any], Any] | None = None) -> bytes:
 
 
 def dumps_slowly(value: object, default: Callable[[Any], Any] | None = None) -> bytes:
-    """The same by the standard library alone, whatever the depth. Raises ValueError for NaN."""
+    """Do the same with the standard library alone, at any depth. Raises ValueError for NaN."""
 
     def simpler(other: Any) -> Any:
         if isinstance(other, orjson.Fragment):
@@ -77,7 +77,8 @@ def _items(value: list[Any] | dict[str, Any]) -> Iterable[Any]:
 
 
 def has_large_float(value: object) -> bool:
-    """Whether orjson may have read an integer above 64 bits as a float, at any depth."""
+    """Return whether the value contains, at any depth, a float that may be an integer above 64
+    bits."""
     pending = [value]
     while pending:
         one = pending.pop()

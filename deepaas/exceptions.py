@@ -1,10 +1,10 @@
 """The errors of this package.
 
 DeepaasError
-├── ConfigurationError     an option or model name that cannot be used
+├── ConfigurationError     an invalid option or model name
 │   ├── NoModelError       nothing to serve
 │   └── UnknownModelError  no model of that name
-└── RequestError           ends a request: each knows its HTTP status and its code
+└── RequestError           ends a request with an HTTP status and a code
     ├── NotFoundError              404
     ├── MethodNotAllowedError      405
     ├── BadRequestError            400
@@ -18,6 +18,7 @@ DeepaasError
     ├── RangeError                 416
     ├── ReloadInProgressError      409
     ├── NotReadyError              503
+    │   ├── StartingError
     │   ├── QueueFullError
     │   └── StoppingError
     ├── PredictTimeoutError        504
@@ -44,15 +45,15 @@ class DeepaasError(Exception):
 
 
 class ConfigurationError(DeepaasError):
-    """The server cannot start as it was asked to."""
+    """The server cannot start with these options."""
 
 
 class NoModelError(ConfigurationError):
-    """There is nothing to serve."""
+    """There is no model to serve."""
 
 
 class UnknownModelError(ConfigurationError):
-    """No model has this name; the message offers the nearest ones."""
+    """No model has this name; the message suggests similar names."""
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
         names = sorted(known)
@@ -64,11 +65,11 @@ class UnknownModelError(ConfigurationError):
 
 
 class ModelMistakeError(DeepaasError):
-    """The code of a model has mistakes with which it cannot be served.
+    """The code of a model has mistakes that prevent serving it.
 
-    Each mistake is given as its place, `file:line` or empty, and a text that says what is wrong and
-    what to write instead. The `lines`, for the log, have the places; the text of the exception,
-    which clients get, has none.
+    Each mistake is a pair: its place, `file:line` or empty, and a text that says what is wrong and
+    what to write instead. `lines`, for the log, include the places; the text of the exception,
+    which clients receive, does not.
     """
 
     def __init__(self, *mistakes: tuple[str, str]) -> None:
@@ -77,16 +78,17 @@ class ModelMistakeError(DeepaasError):
 
 
 class RequestError(DeepaasError):
-    """A request that ends with an error answer.
+    """A request that ends with an error response.
 
-    `status` is its HTTP status, `code` a stable word for programs, the text one line for people.
+    `status` is the HTTP status, `code` a stable word for programs, and the text one line for
+    people.
     """
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "error"
     headers: Mapping[str, str] = {}
     details: Mapping[str, object] = {}
-    """What else stands in the JSON of the answer, for programs."""
+    """Additional members of the response's JSON, for programs."""
 
 
 class NotFoundError(RequestError):
@@ -114,16 +116,16 @@ class TooLargeError(RequestError):
 
 
 class HeadTooLargeError(RequestError):
-    """The request line and the headers are too large together."""
+    """The request line and the headers together are too large."""
 
     status = 431
     code = "head_too_large"
 
 
 class UnsupportedEncodingError(RequestError):
-    """The body, or a part of it, has an encoding that the server does not know.
+    """The body, or a part of it, has an encoding that the server does not support.
 
-    `accepted` are the encodings that a body may have, if it is about the body.
+    `accepted` lists the supported encodings of a body; it is empty if the error is about a part.
     """
 
     status = 415
@@ -146,39 +148,39 @@ class NotImplementedByModelError(RequestError):
 
 
 class RequestTimeoutError(RequestError):
-    """The request's body did not come."""
+    """The body of the request did not arrive in time."""
 
     status = 408
     code = "receive_timeout"
 
 
 class PreconditionFailedError(RequestError):
-    """The file is not the one that the request is about."""
+    """The file does not meet the If-Match or If-Unmodified-Since condition of the request."""
 
     status = 412
     code = "precondition_failed"
 
 
 class RangeError(RequestError):
-    """The file does not have the bytes that the request asks for."""
+    """The file does not contain the requested bytes."""
 
     status = 416
     code = "range_not_satisfiable"
 
     def __init__(self, size: int) -> None:
-        super().__init__(f"The file has {size} bytes, and not the range that is asked for")
+        super().__init__(f"The file has {size} bytes; the requested range is outside of it")
         self.headers = {"Content-Range": f"bytes */{size}"}
 
 
 class ReloadInProgressError(RequestError):
-    """The model is being reloaded already."""
+    """A reload of the model is already in progress."""
 
     status = 409
     code = "reload_in_progress"
 
 
 class NotReadyError(RequestError):
-    """The model has no worker that could answer now."""
+    """The model has no worker that can answer now."""
 
     status = 503
     code = "model_not_ready"
@@ -189,7 +191,7 @@ class NotReadyError(RequestError):
 
 
 class StartingError(NotReadyError):
-    """The model is being loaded for the first time; `phase` is how far that has come."""
+    """The model is being loaded for the first time; `phase` is the current phase."""
 
     code = "model_starting"
 
@@ -199,77 +201,77 @@ class StartingError(NotReadyError):
 
 
 class QueueFullError(NotReadyError):
-    """As many calls wait for the model as may wait."""
+    """The queue of calls for the model is full."""
 
     code = "queue_full"
 
 
 class StoppingError(NotReadyError):
-    """The server is about to end."""
+    """The server is shutting down."""
 
     code = "server_stopping"
 
 
 class PredictTimeoutError(RequestError):
-    """There was no answer within the time that there is for it."""
+    """The response was not ready within the time limit."""
 
     status = 504
     code = "timeout"
 
 
 class StorageError(RequestError):
-    """What has to outlive the server cannot be written or read: a full disk, for instance."""
+    """Persistent data cannot be written or read, for example because the disk is full."""
 
     status = 507
     code = "storage_failed"
 
 
 class DiskFullError(StorageError):
-    """It cannot be written because the disk is full: it can be when there is room again."""
+    """Data cannot be written because the disk is full; a retry works after space is freed."""
 
 
 class NotStoppableError(RequestError):
-    """The training runs where this server cannot reach it, as in another container."""
+    """This server cannot reach the process of the training, for example in another container."""
 
     status = 409
     code = "not_stoppable"
 
 
 class NotFinishedError(RequestError):
-    """The result of an asynchronous prediction is not there yet."""
+    """The asynchronous prediction has no result yet."""
 
     status = 409
     code = "not_finished"
 
 
 class CallbackRefusedError(RequestError):
-    """The server does not call this address."""
+    """The server is not allowed to call this address."""
 
     status = 403
     code = "callback_refused"
 
 
 class CrossSiteError(RequestError):
-    """A browser sends the request for a page of another web site."""
+    """A browser sent the request on behalf of a page of another site."""
 
     status = 403
     code = "cross_site"
 
 
 class ForeignHostError(RequestError):
-    """The request is addressed to a name that this server does not have."""
+    """The host in the request is not a name of this server."""
 
     status = 421
     code = "foreign_host"
 
 
 class WorkerDiedError(RequestError):
-    """The worker process ended while it was predicting for this request."""
+    """The worker process ended while it processed this request."""
 
     code = "worker_died"
 
 
 class ReloadFailedError(RequestError):
-    """No new worker could be put in place of an old one, which goes on."""
+    """No new worker could replace an old one, which continues."""
 
     code = "reload_failed"

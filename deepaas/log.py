@@ -1,10 +1,10 @@
-"""Logging of the server and of its workers: one line a record, to standard output or a file.
+"""Logging of the server and its workers: one line per record, to standard output or a file.
 
-A model runs in the same process as a worker's log, and may configure `logging` as it likes: disable
-it, clear the handlers of all loggers, replace or close sys.stdout. The records of this package must
-come through all the same, since the traceback of a failure is among them. So the loggers that are
-used beside a model are made by `get_logger`, and their handler has a descriptor of its own. How the
-records of the model itself come here is said in `model_log`.
+A worker's log is in the same process as a model, which may configure `logging`: disable it, clear
+the handlers of all loggers, replace or close sys.stdout. The records of this package, which include
+the tracebacks of failures, must be written nevertheless. So modules that run in the process of a
+model use `get_logger`, and the handler has a separate descriptor. `model_log` handles the records
+of the model.
 """
 
 from __future__ import annotations
@@ -33,27 +33,27 @@ ExceptionInfo: TypeAlias = (
 )
 
 NAMES = "deepaas_names"
-"""The attribute of a record that a model has logged, with the names of the model and process."""
+"""The attribute of a model's record that holds the names of the model and the process."""
 
 FORMAT = "%(asctime)s.%(msecs)03d %(process)d %(levelname)s %(name)s %(message)s"
 DATE_FORMAT = "%Y-%m-%d %H:%M:%S"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 _LEVELS = {level: logging.getLevelName(level) for level in (10, 20, 30, 40, 50)}
-"""The names of levels as they are before a model may have changed them."""
+"""The names of the levels, saved before a model can change them."""
 
 
 _CALLS = "deepaas_calls"
 
 
 def calls(text: str) -> dict[str, str]:
-    """The `extra` of a record that ends with the calls that led to an error in another process."""
+    """Return the `extra` of a record that ends with a traceback from another process."""
     return {_CALLS: "\n" + text} if text else {}
 
 
 @dataclass(frozen=True)
 class LogOptions:
-    """How to log; travels to the workers as plain data."""
+    """The logging options; sent to the workers as plain data."""
 
     level: str = "INFO"
     file: str = ""
@@ -64,7 +64,7 @@ class LogOptions:
 
 
 class Lines:
-    """Messages that are logged in one record, each in a line of its own."""
+    """Messages of one record, each written on a separate line."""
 
     def __init__(self, lines: list[str]) -> None:
         self.lines = lines
@@ -74,11 +74,11 @@ class Lines:
 
 
 class LineFormatter(logging.Formatter):
-    """One line a record; the time of day is made anew only when the second has changed."""
+    """One line per record. The time is formatted again only when the second changes."""
 
     def __init__(self) -> None:
         super().__init__(FORMAT, DATE_FORMAT)
-        self.converter = time.localtime  # a model may set another for all formatters
+        self.converter = time.localtime  # a model may replace the default of all formatters
         self._second = -1
         self._time = ""
 
@@ -111,7 +111,7 @@ class LineFormatter(logging.Formatter):
 
 
 class JSONFormatter(logging.Formatter):
-    """One JSON object a line; asctime is ISO 8601 in UTC."""
+    """One JSON object per line; asctime is ISO 8601 in UTC."""
 
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.datetime.fromtimestamp(record.created, datetime.timezone.utc)
@@ -133,7 +133,7 @@ class JSONFormatter(logging.Formatter):
 
 
 def _label(names: Mapping[str, str]) -> str:
-    """The names of a model and its process in one text, such as "digits[0]"."""
+    """Return the names of a model and its process as one text, such as "digits[0]"."""
     if "worker" in names:
         return names["worker"]
     return " ".join([names["model"], *(f"{k} {v}" for k, v in names.items() if k != "model")])
@@ -147,24 +147,24 @@ def _json(entry: dict[str, object]) -> str:
 
 
 def _traceback(info: ExceptionInfo) -> str:
-    """The traceback as text, also of an exception that cannot be formatted in the usual way."""
+    """Return the traceback as text, even for an exception that `traceback` cannot format."""
     try:
         return "".join(traceback.format_exception(*info))
-    except Exception:  # such as of a SyntaxError whose attributes have odd types
+    except Exception:  # for example, a SyntaxError with attributes of wrong types
         frames = "".join(traceback.format_tb(info[2]))
         return f"Traceback (most recent call last):\n{frames}{_repr.repr(info[1])}\n"
 
 
-_repr = reprlib.Repr()  # which never raises
+_repr = reprlib.Repr()  # never raises
 _repr.maxother = 1000
 
 
 class LineHandler(logging.Handler):
     """Writes each record, with one call, to a descriptor that nothing else uses.
 
-    That is a file, or what standard output is when this is made. What is done to the descriptors 0
-    to 2, to sys.stdout, and to the handlers of `logging` (flush and close) does not affect it. A
-    record that cannot be written is lost; standard error says so, once.
+    The descriptor is a file, or a duplicate of standard output. A model can change the descriptors
+    0 to 2, sys.stdout, and the handlers of `logging` (flush and close) without affecting it. A
+    record that cannot be written is lost; only the first such error is reported, on standard error.
     """
 
     def __init__(self, path: str = "") -> None:
@@ -172,12 +172,12 @@ class LineHandler(logging.Handler):
         self._path = path
         self._fd = -1
         self._stdout = None if path else sys.stdout
-        self._is_torn = False  # the last line has no end
+        self._has_partial_line = False  # the last line is incomplete
         self._is_flushing = False
-        self._has_complained = False
+        self._has_reported = False
 
     def open(self) -> None:
-        """Open the descriptor, if that has not been done. Raises OSError if it is not possible."""
+        """Open the descriptor if it is not open. Raises OSError."""
         if self._fd < 0 and self._path:
             self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         elif self._fd < 0:
@@ -199,15 +199,15 @@ class LineHandler(logging.Handler):
         self._write_lines(line)
 
     def pass_on(self, lines: bytes) -> None:
-        """Write whole lines that another process has made of its records."""
+        """Write complete lines that another process formatted."""
         with self.lock or contextlib.nullcontext():
             self._write_lines(lines)
 
     def _flush_stdout(self) -> None:
-        """Have what was printed before a record come before it."""
+        """Flush printed text, so that it precedes the record in the output."""
         if self._stdout is None or self._is_flushing:
             return
-        self._is_flushing = True  # a model may have set a stream that logs what is flushed
+        self._is_flushing = True  # flushing a stream of the model may log, and so call this again
         try:
             stdio.flush(self._stdout)
             if sys.stdout is not self._stdout:
@@ -220,33 +220,33 @@ class LineHandler(logging.Handler):
             self.open()
             self._write(lines)
         except OSError as error:
-            self._complain(error)
+            self._report(error)
 
     def _write(self, line: bytes) -> None:
-        left = memoryview(b"\n" + line if self._is_torn else line)
+        left = memoryview(b"\n" + line if self._has_partial_line else line)
         while left:
             written = stdio.write_some(self._fd, left)
             left = left[written:]
-            self._is_torn = bool(left)
+            self._has_partial_line = bool(left)
 
-    def _complain(self, error: OSError) -> None:
-        if self._has_complained or isinstance(error, BrokenPipeError):  # nobody reads it any more
+    def _report(self, error: OSError) -> None:
+        if self._has_reported or isinstance(error, BrokenPipeError):  # the reader has exited
             return
-        self._has_complained = True
+        self._has_reported = True
         text = f"deepaas: the log cannot be written: {error.strerror}: {self._path or 'stdout'}\n"
         try:
             os.write(2, text.encode("utf-8", "backslashreplace"))
-        except OSError:  # there is nowhere left to say it
+        except OSError:  # there is no other place to report it
             pass
 
 
 def formatter_of(options: LogOptions) -> logging.Formatter:
-    """What makes the lines of a log."""
+    """Return the formatter for these options."""
     return JSONFormatter() if options.json else LineFormatter()
 
 
 class Tail:
-    """The newest `size` bytes of what was written to it."""
+    """Keeps the newest `size` bytes that were written to it."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -272,14 +272,14 @@ class TailHandler(logging.Handler):
         self._tail.write(self.format(record).encode(errors="backslashreplace") + b"\n")
 
     def pass_on(self, lines: bytes) -> None:
-        """Write whole lines that another process has made of its records."""
+        """Write complete lines that another process formatted."""
         self._tail.write(lines)
 
 
 class Logger(logging.Logger):
-    """A logger whose records do not depend on what a model has set in `logging`."""
+    """A logger whose records do not depend on the model's configuration of `logging`."""
 
-    callHandlers = logging.Logger.callHandlers  # `model_log` replaces that of the others
+    callHandlers = logging.Logger.callHandlers  # `model_log` replaces it in logging.Logger
 
     def makeRecord(
         self,
@@ -308,31 +308,32 @@ _top.manager = _loggers
 
 
 def get_logger(name: str) -> logging.Logger:
-    """A logger for modules that run beside a model; `name` begins with "deepaas.".
+    """Return a logger for a module that runs in the process of a model; `name` begins with
+    "deepaas.".
 
-    `logging` does not know it, so `logging.config` and `logging.disable` do not change it.
+    `logging` does not know the logger, so `logging.config` and `logging.disable` do not change it.
     """
     return _loggers.getLogger(name)
 
 
 def handle(record: logging.LogRecord) -> None:
-    """Write a record to where those of this package go, whatever its level and logger."""
+    """Write a record to the handlers of this package, whatever its level and logger."""
     for handler in _top.handlers:
         handler.handle(record)
 
 
 def pass_on(lines: bytes) -> None:
-    """Write whole lines, which another process has made of its records, to the same places."""
+    """Write complete lines that another process formatted to the handlers of this package."""
     for handler in _top.handlers:
         if isinstance(handler, LineHandler | TailHandler):
             handler.pass_on(lines)
 
 
 def setup(options: LogOptions, tail: Tail | None = None, *, must_open: bool = True) -> None:
-    """Send this package's records to where `options` says, and to `tail`.
+    """Send the records of this package to the destination in `options`, and to `tail`.
 
-    Raises OSError if the log file cannot be opened, unless that is only because the disk is full.
-    With `must_open` false it never does. Then it is tried again for each record.
+    Raises OSError if the log file cannot be opened, except because the disk is full. If `must_open`
+    is false, no error is raised. If the file is not open, each record tries to open it again.
     """
     handler = LineHandler(options.file)
     try:

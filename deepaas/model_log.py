@@ -1,12 +1,12 @@
-"""What a model logs with `logging`, in the log of the server.
+"""Write the records that a model logs with `logging` to the log of the server.
 
-A model may configure nothing: then its records of the server's level and above are logged. It may
-also call `logging.basicConfig`, or set handlers of its own: then those records are logged that its
-handlers would write to the console. These handlers themselves write nothing, as each line would be
-there twice. Handlers that write to other places, such as a file, are called as ever.
+If the model configures nothing, its records of the server's level and above are logged. If it calls
+`logging.basicConfig`, or adds handlers, the records that its handlers would write to the console
+are logged. These handlers do not write anything themselves, because each line would appear twice.
+Handlers that write elsewhere, such as to a file, are called as usual.
 
-All records pass through `logging.Logger.callHandlers`, whatever a model configures. So that method
-is replaced, in the processes of models alone. The loggers of `deepaas.log` keep the original.
+All records pass through `logging.Logger.callHandlers`, whatever a model configures, so this method
+is replaced in the processes of models. The loggers of `deepaas.log` keep the original.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ Write = Callable[[logging.LogRecord], object]
 _STREAMS = [
     operator.attrgetter(place) for place in ("stream", "console.file", "python_handler.stream")
 ]
-"""Where handlers have their streams: those of logging, and of the libraries rich and absl."""
+"""The attributes that hold a handler's stream: in logging, rich and absl."""
 
 
 class ModelLog:
-    """Takes what the model in this process logs, and passes it on to `to_server`.
+    """Passes the records of the model in this process to `to_server`.
 
-    `names` tell which process of which model it is. In a training the console is its output, which
-    is kept. So there the model's handlers are called as ever, and `to_output` gets the records that
-    none of them has written to the console.
+    `names` identify the model and the process. In a training, console output is stored as its
+    output. There the model's handlers are called as usual, and `to_output` receives the records
+    that none of them has written to the console.
     """
 
     def __init__(
@@ -44,11 +44,12 @@ class ModelLog:
         self._to_server = to_server
         self._to_output = to_output
         self._level = logging.NOTSET
-        # As they are now: a model may lead the descriptors to another place.
+        # The model may redirect these descriptors later.
         self._console = [os.fstat(fd) for fd in stdio.OUTPUTS.values()]
 
     def begin(self, level: str) -> None:
-        """Take all records from now on, those of `level` and above unless the model says else."""
+        """Start to process all records: those of `level` and above, unless the model sets another
+        level."""
         self._level = getattr(logging, level)
         logging.getLogger().setLevel(level)
 
@@ -58,7 +59,7 @@ class ModelLog:
         logging.Logger.callHandlers = call_handlers  # type: ignore[method-assign,assignment]
 
     def call_handlers(self, logger: logging.Logger, record: logging.LogRecord) -> None:
-        """Call the handlers of a logger, and those of the loggers above it, with a record."""
+        """Call the handlers of a logger and of its parents with a record."""
         handlers, reaches_root = _handlers_of(logger)
         has_console = False
         shown: logging.LogRecord | None = None
@@ -80,7 +81,7 @@ class ModelLog:
             self._pass_on(record, None)
 
     def _show(self, handler: logging.Handler, record: logging.LogRecord) -> object:
-        """Whether a handler wants to write a record to the console; in a training it does."""
+        """Return whether a handler accepts a record for the console; in a training, write it."""
         return handler.filter(record) if self._to_output is None else handler.handle(record)
 
     def _writes_to_console(self, handler: logging.Handler) -> bool:
@@ -92,7 +93,7 @@ class ModelLog:
 
     def _pass_on(self, record: logging.LogRecord, shown_by: logging.Handler | None) -> None:
         named = copy.copy(record)
-        named.process = os.getpid()  # which a model can have left out
+        named.process = os.getpid()  # a model may have set logging.logProcesses to False
         setattr(named, NAMES, self._names)
         if not isinstance(record.msg, str) and shown_by is not None:
             _set_text(named, shown_by)
@@ -102,7 +103,7 @@ class ModelLog:
 
 
 def _handlers_of(logger: logging.Logger) -> tuple[list[logging.Handler], bool]:
-    """The handlers that get the records of a logger; whether those of the root are among them."""
+    """Return the handlers for the records of a logger, and whether the root's are among them."""
     handlers = list(logger.handlers)
     while logger.propagate and logger.parent is not None:
         logger = logger.parent
@@ -111,8 +112,11 @@ def _handlers_of(logger: logging.Logger) -> tuple[list[logging.Handler], bool]:
 
 
 def _set_text(record: logging.LogRecord, handler: logging.Handler) -> None:
-    """Let a record have the text that a handler makes of it, as only that may know how to show a
-    message that is no text: for the library structlog that is a dictionary."""
+    """Replace the message of a record by the text that a handler makes of it.
+
+    Only the handler may know how to format a message that is not text: in structlog it is a
+    dictionary.
+    """
     with contextlib.suppress(Exception):  # the formatter is the model's
         record.msg, record.args = handler.format(record), ()
         record.exc_info = record.exc_text = record.stack_info = None

@@ -1,6 +1,6 @@
-"""Other processes: those with a mark in their environment, parents, and what a signal is called.
+"""Functions for other processes: kill marked processes, read their state, name signals.
 
-The guard of a server imports this without any installed package, and is to stay small.
+The guard process imports this module without any installed package, so it must stay small.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ import os
 import signal
 
 ROUNDS = 3
-"""One that was forking when it was killed may have left a child, which is found the next time."""
+"""A process that was forking when it was killed may leave a child; the next round finds it."""
 
 PR_SET_PDEATHSIG = 1
 
 own_children: set[int] = set()
-"""The children of this process that it reaps itself."""
+"""The children of this process that it reaps itself; the general reaper skips them."""
 
 
 def end_with_parent(parent: int) -> None:
     """Have the kernel kill this process when its parent ends; `parent` is the parent's pid.
 
-    The kernel does so when the *thread* that has started this process ends. If the parent has ended
-    already, this process ends at once.
+    The kernel does so when the *thread* that started this process ends. If the parent has already
+    ended, this process exits immediately.
     """
     import ctypes
 
@@ -32,10 +32,10 @@ def end_with_parent(parent: int) -> None:
 
 
 def kill_marked(mark: str) -> set[int]:
-    """Kill the processes that have a variable in their environment whose `NAME=value` begins so.
+    """Kill the processes with an environment variable whose `NAME=value` starts with `mark`.
 
-    With "\\0" at its end the mark is the whole value. The result has the pids of these processes,
-    some of which may take a moment to end.
+    If `mark` ends with "\\0", the whole value must match. Return the pids of the killed processes;
+    some of them may still run for a moment.
     """
     wanted = f"\0{mark}".encode()
     killed: set[int] = set()
@@ -55,7 +55,7 @@ def _environment(pid: int) -> bytes:
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
             return b"\0" + file.read()
-    except OSError:  # it has ended, or is someone else's
+    except OSError:  # it has ended, or belongs to another user
         return b""
 
 
@@ -67,14 +67,14 @@ def signal_name(number: int) -> str:
 
 
 def how_it_ended(returncode: int) -> str:
-    """How a process ended, for people."""
+    """Return a text that says how a process ended."""
     if returncode >= 0:
         return f"exited with code {returncode}"
     return f"was ended by signal {-returncode} ({signal_name(-returncode)})"
 
 
 def zombies() -> dict[int, int]:
-    """The children of this process that have ended, but have not been reaped; their sessions."""
+    """Return the children that have ended but have not been reaped: pid -> session id."""
     parent = str(os.getpid())
     found = {}
     for entry in os.listdir("/proc"):
@@ -86,15 +86,15 @@ def zombies() -> dict[int, int]:
 
 
 def runs(pid: int) -> bool:
-    """Whether there is such a process, and it has not ended."""
+    """Return whether the process exists and has not ended."""
     fields = stat_of(pid)
     return bool(fields) and fields[0] not in "ZX"
 
 
 def stat_of(pid: int) -> list[str]:
-    """The fields of /proc/<pid>/stat from the state on; empty if there is no such process."""
+    """Return the fields of /proc/<pid>/stat from the state on; [] if there is no such process."""
     try:
-        with open(f"/proc/{pid}/stat", errors="replace") as file:  # a name may be no text
+        with open(f"/proc/{pid}/stat", errors="replace") as file:  # names may not be UTF-8
             return file.read().rpartition(")")[2].split()
     except OSError:
         return []

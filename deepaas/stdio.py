@@ -1,7 +1,7 @@
-"""Standard input, output and error of a process: they are open, and no reason for a failure.
+"""Keep standard input, output and error open, and prevent failures because of them.
 
-A server may be started while some of them are closed, or while they lead to a full device. A model
-may close or replace them. No request fails because of that: what cannot be written is lost, and no
+A server may be started while some of them are closed or refer to a full device. A model may close
+or replace them. No request fails because of that: output that cannot be written is lost, and no
 error is raised.
 """
 
@@ -17,25 +17,25 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 OUTPUTS = {"stdout": 1, "stderr": 2}
-"""The names in `sys` of the streams for output, and their descriptors."""
+"""The names in `sys` of the output streams, and their descriptors."""
 
 
 def open_missing() -> None:
-    """Open /dev/null as each of the descriptors 0, 1 and 2 that is closed.
+    """Open /dev/null for each of the descriptors 0, 1 and 2 that is closed.
 
-    Otherwise the next file or socket that this process opens would get that number, and what is
-    printed would be written into it. To be called before this process opens anything.
+    Otherwise the next file or socket that this process opens would get that number, and printed
+    text would be written to it. Call this before the process opens anything.
     """
     for fd in (0, 1, 2):
         if not _is_open(fd):
-            os.open(os.devnull, os.O_RDWR)  # which takes the lowest number that is free
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is fd
             os.set_inheritable(fd, True)
 
 
 def forgive(*, line_buffering: bool = False) -> None:
     """Replace sys.stdout and sys.stderr by streams that raise no error when they cannot write.
 
-    With `line_buffering` each line is written at once. Otherwise they are buffered as before.
+    With `line_buffering`, each line is written at once. Otherwise the buffering does not change.
     """
     for name, fd in OUTPUTS.items():
         before: Any = getattr(sys, name)  # None if the descriptor was closed at the start
@@ -50,7 +50,7 @@ def forgive(*, line_buffering: bool = False) -> None:
 
 
 def flush(stream: Any) -> None:
-    """Write what is buffered in a stream, if it can be written. The stream may be anything."""
+    """Flush a stream, and ignore errors. The stream may be any object."""
     try:
         stream.flush()
     except Exception:  # noqa: S110  # a model may have closed it, or replaced it by something else
@@ -58,7 +58,7 @@ def flush(stream: Any) -> None:
 
 
 def write_all(fd: int, data: ReadableBuffer) -> None:
-    """Write all of `data`, and wait while a descriptor that does not block has no room for it.
+    """Write all of `data`; wait while a non-blocking descriptor cannot accept more.
 
     Raises OSError if it cannot be written.
     """
@@ -68,10 +68,10 @@ def write_all(fd: int, data: ReadableBuffer) -> None:
 
 
 def write_some(fd: int, data: memoryview) -> int:
-    """Write the beginning of `data`, as `write_all` does; how many bytes that was."""
+    """Write the beginning of `data`, as `write_all` does; return the number of bytes written."""
     try:
         return os.write(fd, data)
-    except BlockingIOError:  # another process has set O_NONBLOCK for what they share
+    except BlockingIOError:  # another process has set O_NONBLOCK on the shared file
         room = select.poll()
         room.register(fd, select.POLLOUT)
         room.poll()
@@ -79,15 +79,15 @@ def write_some(fd: int, data: memoryview) -> int:
 
 
 class StandardStreams:
-    """stdout and stderr as they are when this is made, for a model that closes them later."""
+    """A copy of stdout and stderr, used to restore them after a model has closed them."""
 
     def __init__(self) -> None:
         self._saved = {fd: os.dup(fd) for fd in OUTPUTS.values()}
         self._streams: dict[str, TextIO] = {name: getattr(sys, name) for name in OUTPUTS}
 
     def restore(self) -> None:
-        """Open again what a model has closed. Another stream that it has set stays in place."""
-        if self._are_open():  # as after nearly every call
+        """Reopen the streams that a model has closed. Streams that it has replaced stay."""
+        if self._are_open():  # the usual case
             return
         self._reopen()
         for name in OUTPUTS:
@@ -96,10 +96,10 @@ class StandardStreams:
                 _replace(name, self._stream(name))
 
     def end(self) -> None:
-        """Write what is buffered, and set the streams that this process ends with.
+        """Flush buffered output, and restore the streams before the interpreter exits.
 
-        The interpreter flushes sys.stdout and sys.stderr when it ends, and an error in a stream
-        that a model has set would become the exit code.
+        The interpreter flushes sys.stdout and sys.stderr at exit, and an error in a stream that a
+        model has set would change the exit code.
         """
         self._reopen()
         for name in OUTPUTS:
@@ -122,17 +122,17 @@ class StandardStreams:
                 os.dup2(saved, fd)
 
     def _stream(self, name: str) -> TextIO:
-        """The stream as it was, or a new one if the model has closed that."""
+        """Return the original stream, or a new one if the model has closed it."""
         if not _is_usable(self._streams[name]):
             self._streams[name] = _open_stream(OUTPUTS[name], line_buffering=True)
         return self._streams[name]
 
 
 class ForgivingFile(io.FileIO):
-    """A file that reports everything as written. What cannot be written is lost."""
+    """A file that reports all data as written. Data that cannot be written is lost."""
 
     def write(self, data: ReadableBuffer, /) -> int:
-        fd = self.fileno()  # raises ValueError if this is closed, as any file does
+        fd = self.fileno()  # raises ValueError if this is closed, like any file
         try:
             write_all(fd, data)
         except OSError:
@@ -143,7 +143,7 @@ class ForgivingFile(io.FileIO):
 def _open_stream(
     fd: int, *, encoding: str = "utf-8", line_buffering: bool, write_through: bool = False
 ) -> TextIO:
-    """A text stream as the interpreter makes it for a standard stream, over a ForgivingFile."""
+    """Return a text stream like the interpreter's standard streams, over a ForgivingFile."""
     raw = ForgivingFile(fd, "wb", closefd=False)
     raw.name = next(f"<{name}>" for name, number in OUTPUTS.items() if number == fd)
     stream = io.TextIOWrapper(
@@ -159,7 +159,7 @@ def _open_stream(
 
 def _replace(name: str, stream: TextIO) -> None:
     setattr(sys, name, stream)
-    setattr(sys, f"__{name}__", stream)  # by which some code undoes its own replacement
+    setattr(sys, f"__{name}__", stream)  # some code restores sys.stdout from sys.__stdout__
 
 
 def _is_open(fd: int) -> bool:
@@ -171,10 +171,10 @@ def _is_open(fd: int) -> bool:
 
 
 def _is_usable(stream: Any) -> bool:
-    """Whether a stream is neither closed nor detached from its buffer."""
+    """Return whether a stream is neither closed nor detached from its buffer."""
     try:
         return not stream.closed
-    except ValueError:  # what a detached stream raises
+    except ValueError:  # the stream is detached
         return False
     except Exception:  # a model may set anything that has a method `write`
         return True

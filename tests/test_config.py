@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import subprocess
@@ -14,7 +15,7 @@ from oslo_config import types
 
 import deepaas
 from deepaas import config
-from deepaas.config import describing
+from deepaas.config import describing, settings
 from deepaas.exceptions import ConfigurationError
 from tests.support import environment
 
@@ -386,3 +387,32 @@ def test_environment_names_the_model(
         text=True,
     )
     assert (done.stdout, done.stderr) == (f"{name}\n", "")
+
+
+# --- the typed settings
+
+
+def test_settings_have_each_option_once() -> None:
+    groups = [
+        field.type for field in dataclasses.fields(settings.Settings) if field.name != "model"
+    ]
+    names = [
+        field.name
+        for group in groups
+        for field in dataclasses.fields(getattr(settings, str(group)))
+    ]
+    assert names == [option.dest for option in config.ALL]
+
+
+def test_settings_have_the_values_and_types_of_the_options() -> None:
+    made = settings.settings_of(load("--listen-port", "5001", "--allow-origins", "a", "model.py"))
+    assert (made.server.listen_port, made.server.allow_origins) == (5001, ["a"])
+    assert made.model == ["model.py"]
+    for group in dataclasses.fields(made):
+        if group.name == "model":
+            continue
+        values = getattr(made, group.name)
+        for field in dataclasses.fields(values):
+            value = getattr(values, field.name)
+            expected = {"float": "float int", "list[str]": "list"}.get(str(field.type))
+            assert type(value).__name__ in (expected or str(field.type)), field.name

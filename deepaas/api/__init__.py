@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from deepaas.api import openapi, ui
-from deepaas.api.app import App, Settings
+from deepaas.api.app import ApiSettings, App
 from deepaas.api.routing import Route, Router
 from deepaas.api.v2 import (
     admin,
@@ -25,10 +25,10 @@ from deepaas.api.v2 import (
 from deepaas.log import Tail
 from deepaas.serving.pool import Pool
 
-__all__ = ["App", "Settings", "create_app"]
+__all__ = ["ApiSettings", "App", "create_app"]
 
 
-def create_app(pools: list[Pool], settings: Settings, debug_output: Tail | None = None) -> App:
+def create_app(pools: list[Pool], settings: ApiSettings, debug_output: Tail | None = None) -> App:
     """Return the application for the given models.
 
     `/v2/debug/` shows `debug_output`; it is None if that endpoint is switched off.
@@ -37,7 +37,7 @@ def create_app(pools: list[Pool], settings: Settings, debug_output: Tail | None 
     return App(pools, settings, router, debug_output)
 
 
-def routes_of(pools: Iterable[Pool], settings: Settings) -> list[Route]:
+def routes_of(pools: Iterable[Pool], settings: ApiSettings) -> list[Route]:
     """Return all routes. `openapi` describes those that clients use."""
     routes = [
         Route("GET", "/", versions.list_versions),
@@ -59,7 +59,7 @@ def routes_of(pools: Iterable[Pool], settings: Settings) -> list[Route]:
     return routes
 
 
-def _routes_of_model(pool: Pool, settings: Settings) -> list[Route]:
+def _routes_of_model(pool: Pool, settings: ApiSettings) -> list[Route]:
     path = f"/v2/models/{quote(pool.name, safe='')}"
     here: dict[str, Any] = {"pool": pool}
     routes = [

@@ -36,7 +36,7 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 @dataclass(frozen=True)
-class Settings:
+class ApiSettings:
     """The settings of the HTTP interface.
 
     `base_path` is empty, or begins with a slash and does not end with one.
@@ -63,7 +63,7 @@ class App:
     """
 
     def __init__(
-        self, pools: list[Pool], settings: Settings, router: Router, debug_output: Tail | None
+        self, pools: list[Pool], settings: ApiSettings, router: Router, debug_output: Tail | None
     ) -> None:
         self.pools = {pool.name: pool for pool in pools}
         self.settings = settings

@@ -199,7 +199,7 @@ async def calling_back(app: App, options: CallbackOptions) -> AsyncIterator[None
             await asyncio.gather(sending, return_exceptions=True)
 
 
-class Calls:
+class CallbackLimiter:
     """The counts of callbacks in progress. Limits keep one receiver from delaying the others."""
 
     def __init__(self, at_once: int, per_receiver: int) -> None:
@@ -241,7 +241,7 @@ class _Sender:
         self._session = session
         self._under_way: dict[str, asyncio.Task[None]] = {}  # by record: one callback at a time
         self._secret = options.secret
-        self._calls = Calls(options.at_once, options.per_receiver)
+        self._calls = CallbackLimiter(options.at_once, options.per_receiver)
         self._due: dict[int, float] = {}  # when a notice is sent again, in monotonic time
         self._settled: set[int] = set()  # numbers of notices that are still to be dropped
         self._last_error = ""  # of the store

@@ -49,7 +49,7 @@ class Loading:
         for pool, start in zip(pools, self._starts, strict=True):
             self._others.append(asyncio.create_task(self._wait_for(pool, start)))
 
-    def check(self) -> None:
+    def raise_if_failed(self) -> None:
         """Raise NoModelError if none of the models can be served."""
         if self._starting.done():
             self._starting.result()

@@ -21,23 +21,19 @@ from deepaas import config, log, stdio
 from deepaas.cmd import descriptors
 from deepaas.cmd.loading import Loading, banner
 from deepaas.cmd.memory import keep_free_memory
+from deepaas.cmd.options import api_settings, callback_options, pool_options
 from deepaas.cmd.orphans import sweep_beside, upload_directory
 from deepaas.cmd.reaper import reaping_orphans
 from deepaas.cmd.reload import Reloads, watching
 from deepaas.cmd.start import STOPPING
-from deepaas.cmd.state import weights_variables
-from deepaas.cmd.trainings import callback_options, open_trainings
-from deepaas.cmd.turns import ask_for_short_turns
+from deepaas.cmd.trainings import open_trainings
+from deepaas.config.settings import ServerSettings, Settings, settings_of
 from deepaas.exceptions import ConfigurationError
 from deepaas.model import loading
-from deepaas.protocol.messages import CallOptions
 from deepaas.serving.guard import Guard
-from deepaas.serving.options import PoolOptions, WorkerOptions
 from deepaas.serving.pool import Pool
 
 if TYPE_CHECKING:
-    from oslo_config.cfg import ConfigOpts
-
     from deepaas.api import App
     from deepaas.api.callbacks import CallbackOptions
     from deepaas.jobs.service import JobService
@@ -67,32 +63,33 @@ def main() -> None:
 def run(argv: Sequence[str]) -> int:
     """Run the server with these arguments; returns the program's exit code."""
     try:
-        conf = config.load(argv)
+        given = config.load(argv)
     except ConfigurationError as error:
         return _refuse(str(error))
-    tail = log.Tail(conf.debug_size) if conf.debug_endpoint else None
+    settings = settings_of(given)
+    tail = log.Tail(settings.server.debug_size) if settings.server.debug_endpoint else None
     options = log.LogOptions(
-        level="DEBUG" if conf.debug else conf.log_level.upper(),
-        file=os.path.abspath(conf.log_file) if conf.log_file else "",
-        json=conf.use_json,
+        level="DEBUG" if settings.log.debug else settings.log.log_level.upper(),
+        file=os.path.abspath(settings.log.log_file) if settings.log.log_file else "",
+        json=settings.log.use_json,
     )
     try:
         _open_log(options, tail)
-        _report_sources(conf)
+        _report_sources(given)
         open_files = descriptors.raise_limit()
-        ask_for_short_turns()
         keep_free_memory()
-        sources = loading.find(conf.model, conf.model_name)
+        sources = loading.find(settings.model, settings.models.model_name)
         with contextlib.ExitStack() as resources:
-            listener = resources.enter_context(_bind(conf.listen_ip, conf.listen_port))
+            server = settings.server
+            listener = resources.enter_context(_bind(server.listen_ip, server.listen_port))
             # Until there are handlers: what is made from now on has to be removed.
             signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
-            upload_dir = resources.enter_context(upload_directory(conf.upload_dir))
+            upload_dir = resources.enter_context(upload_directory(settings.server.upload_dir))
             guard = resources.enter_context(contextlib.closing(Guard(upload_dir)))
-            server = Server(conf, options, tail, guard, open_files)
-            return uvloop.run(server.live(sources, listener, upload_dir))
+            process = Server(settings, options, tail, guard, open_files)
+            return uvloop.run(process.live(sources, listener, upload_dir))
     except (ConfigurationError, OSError) as error:
-        return _refuse(config.with_places(str(error), conf))
+        return _refuse(config.with_places(str(error), given))
 
 
 def _open_log(options: log.LogOptions, tail: log.Tail | None) -> None:
@@ -105,11 +102,11 @@ def _open_log(options: log.LogOptions, tail: log.Tail | None) -> None:
         ) from None
 
 
-def _report_sources(conf: config.Options) -> None:
+def _report_sources(given: config.Options) -> None:
     """Log which configuration files have been read, and what in them has no effect."""
-    if conf.files:
-        logger.info("Options are read from %s", ", ".join(conf.files))
-    for remark in conf.remarks:
+    if given.files:
+        logger.info("Options are read from %s", ", ".join(given.files))
+    for remark in given.remarks:
         logger.warning("%s", remark)
 
 
@@ -142,13 +139,13 @@ class Server:
 
     def __init__(
         self,
-        conf: ConfigOpts,
+        settings: Settings,
         log_options: log.LogOptions,
         tail: log.Tail | None,
         guard: Guard,
         open_files: int,
     ) -> None:
-        self._conf = conf
+        self._settings = settings
         self._open_files = open_files
         self._log_options = log_options
         self._tail = tail
@@ -173,11 +170,13 @@ class Server:
         """Serve the models on `listener` until a signal says to stop; the exit code."""
         pools = [self._pool(source, upload_dir) for source in sources]
         self._listen_to_signals(pools)
-        conf = self._conf
-        adopting = open_trainings(conf, sources, pools, self._log_options, self._open_files)
+        settings = self._settings
+        adopting = open_trainings(settings, sources, pools, self._log_options, self._open_files)
         self._trainings, self._no_trainings = await adopting
         wanted = [] if self._stop.is_set() else pools
-        loading = Loading(wanted, grace=conf.start_grace, early=conf.listen_early)
+        loading = Loading(
+            wanted, grace=settings.models.start_grace, early=settings.models.listen_early
+        )
         opening = asyncio.create_task(loading.may_open.wait())
         stopping = asyncio.create_task(self._stop.wait())
         keep: bool | None = True  # trainings are not to end because this server cannot begin
@@ -185,11 +184,11 @@ class Server:
             await asyncio.sleep(0.001)  # so that the workers start before this imports the rest
             from deepaas.api.callbacks import calling_back
 
-            callbacks = callback_options(conf)
+            callbacks = callback_options(settings)
             app = self._app(pools, upload_dir, callbacks, listener)
             await asyncio.wait((opening, stopping), return_when=asyncio.FIRST_COMPLETED)
             if not self._stop.is_set():
-                loading.check()
+                loading.raise_if_failed()
                 async with calling_back(app, callbacks):
                     await self._serve(app, pools, listener, loading)
             keep = None
@@ -230,32 +229,8 @@ class Server:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
 
     def _pool(self, source: loading.ModelSource, upload_dir: str) -> Pool:
-        conf = self._conf
-        worker_options = WorkerOptions(
-            workers=conf.workers,
-            warm=conf.warm,
-            max_requests=conf.worker_max_requests,
-            max_memory=conf.worker_max_memory,
-            start_timeout=conf.start_timeout,
-            restart_delay_max=conf.restart_delay_max,
-            stop_timeout=conf.stop_timeout,
-            calls=CallOptions(
-                max_batch_size=conf.max_batch_size,
-                max_batch_wait_ms=conf.max_batch_wait_ms,
-                max_concurrency=conf.max_concurrency,
-                stream_buffer=conf.stream_buffer,
-            ),
-            log=self._log_options.as_dict(),
-            open_files=self._open_files,
-            result_dir=upload_dir,
-            variables=weights_variables(conf, source),
-        )
-        options = PoolOptions(
-            queue_size=conf.queue_size,
-            predict_timeout=conf.predict_timeout,
-            cancel_running=conf.cancel_running,
-            spill_dir=upload_dir,
-            worker_options=worker_options,
+        options = pool_options(
+            self._settings, source, self._log_options.as_dict(), self._open_files, upload_dir
         )
         on_output = None if self._tail is None else self._on_output
         return Pool(source, options, self._guard, on_output)
@@ -274,39 +249,10 @@ class Server:
         callbacks: CallbackOptions,
         listener: socket.socket,
     ) -> App:
-        from deepaas.api import Settings, create_app
-        from deepaas.api.body import BodyLimits
-        from deepaas.api.cross_site import SiteRules
+        from deepaas.api import create_app
 
-        conf = self._conf
         address = listener.getsockname()[0]
-        sites = SiteRules.of(conf.allow_origins, conf.allow_hosts, conf.listen_ip, address)
-        base_path = "/" + conf.base_path.strip("/")
-        settings = Settings(
-            base_path="" if base_path == "/" else base_path,
-            predict=conf.predict_endpoint,
-            train=conf.train_endpoint,
-            doc=conf.doc_endpoint,
-            admin=conf.admin_endpoint,
-            send_timeout=conf.send_timeout,
-            max_unsent=conf.max_unsent,
-            log_unknown_arguments=conf.log_unknown_arguments,
-            limits=BodyLimits(
-                head=conf.client_max_head,
-                heads_memory=conf.max_heads_memory,
-                size=conf.client_max_size,
-                decompressed=conf.client_max_decompressed,
-                parts=conf.client_max_parts,
-                text=conf.client_max_text,
-                json=conf.client_max_json,
-                rate=conf.client_min_rate,
-                rate_window=conf.client_rate_window,
-                receive_timeout=conf.receive_timeout,
-                directory=upload_dir,
-            ),
-            callback_hosts=callbacks.hosts,
-            sites=sites,
-        )
+        settings = api_settings(self._settings, upload_dir, callbacks, address)
         app = create_app(pools, settings, self._tail)
         app.trainings = self._trainings
         app.no_trainings = self._no_trainings
@@ -322,10 +268,10 @@ class Server:
         from deepaas.api.listener import Listener
 
         access_logger = logging.getLogger("deepaas.access")
-        wanted = self._conf.access_log and access_logger.isEnabledFor(logging.INFO)
+        wanted = self._settings.log.access_log and access_logger.isEnabledFor(logging.INFO)
         access_log = AccessLog(access_logger)
         protocol_log = logging.getLogger("deepaas.http")
-        if not self._conf.debug:
+        if not self._settings.log.debug:
             protocol_log.setLevel(logging.CRITICAL)  # what clients do wrong is no error here
         http = Server(
             app,
@@ -334,16 +280,19 @@ class Server:
             logger=protocol_log,
             handler_cancellation=True,  # nobody works for a client that has gone
             read_bufsize=READ_BUFFER,
-            max_line_size=self._conf.client_max_line,
-            max_field_size=self._conf.client_max_line,
+            max_line_size=self._settings.limits.client_max_line,
+            max_field_size=self._settings.limits.client_max_line,
         )
         runner = web.ServerRunner(http, shutdown_timeout=SENDING_SECONDS)
         await runner.setup()
         gc.collect()
         gc.freeze()
-        conf = self._conf
+        settings = self._settings
         most = descriptors.most_connections(
-            conf.max_connections, conf.workers, len(pools), conf.queue_size
+            settings.limits.max_connections,
+            settings.models.workers,
+            len(pools),
+            settings.predictions.queue_size,
         )
         listener = Listener(sock, http, most)
         try:
@@ -354,14 +303,14 @@ class Server:
             if sock.family == socket.AF_INET6:
                 host = f"[{host}]"
             url = f"http://{host}:{port}{app.settings.base_path}"
-            if not self._conf.use_json:
+            if not self._settings.log.use_json:
                 print(banner(pools, url), flush=True)
             logger.info("Listening on %s", url)
             loading.opened()
-            _warn_of_strangers(self._conf, sock)
+            _warn_of_strangers(self._settings.server, sock)
             if self._trainings is not None:
                 self._trainings.begin()
-            async with watching(pools if self._conf.reload else []):
+            async with watching(pools if self._settings.models.reload else []):
                 await self._until_stopped(loading)
             listener.close()
             await self._drain(app, pools)
@@ -381,7 +330,7 @@ class Server:
             for task in waiting:
                 task.cancel()
         if not self._stop.is_set():
-            loading.check()
+            loading.raise_if_failed()
 
     async def _drain(self, app: App, pools: list[Pool]) -> None:
         """Let the requests that have come finish, in the time there is for it; say how it goes."""
@@ -389,7 +338,7 @@ class Server:
         for pool in pools:
             pool.drain()
         loop = asyncio.get_running_loop()
-        timeout = self._conf.drain_timeout
+        timeout = self._settings.server.drain_timeout
         began = loop.time()
         told = 0.0
         logger.info("Stopping")
@@ -405,17 +354,17 @@ class Server:
             await asyncio.sleep(0.02)
 
 
-def _warn_of_strangers(conf: ConfigOpts, listener: socket.socket) -> None:
+def _warn_of_strangers(server: ServerSettings, listener: socket.socket) -> None:
     """Say what everybody may do, if others than the users of this machine can connect."""
     from deepaas.api.cross_site import is_loopback
 
     if is_loopback(listener.getsockname()[0]):
         return
     offered = {
-        "predict": conf.predict_endpoint,
-        "train": conf.train_endpoint,
-        "reload models": conf.admin_endpoint,
-        "read what models print": conf.debug_endpoint,
+        "predict": server.predict_endpoint,
+        "train": server.train_endpoint,
+        "reload models": server.admin_endpoint,
+        "read what models print": server.debug_endpoint,
     }
     actions = ", ".join(action for action, is_offered in offered.items() if is_offered)
     logger.warning(

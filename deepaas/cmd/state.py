@@ -8,22 +8,20 @@ import os
 import pwd
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from deepaas.config.settings import TrainingSettings
 from deepaas.exceptions import StorageError
 from deepaas.model.loading import ModelSource
 from deepaas.training.weights import WEIGHTS
-
-if TYPE_CHECKING:
-    from oslo_config.cfg import ConfigOpts
 
 MAX_NAME = 100
 """Characters of the name of a directory, before the digest."""
 
 
-def state_dir(conf: ConfigOpts) -> Path:
+def state_dir(settings: TrainingSettings) -> Path:
     """The state directory. Raises StorageError if none is given and this user has no home."""
-    return Path(conf.state_dir).absolute() if conf.state_dir else _user_state_dir() / "deepaas"
+    given = settings.state_dir
+    return Path(given).absolute() if given else _user_state_dir() / "deepaas"
 
 
 def _user_state_dir() -> Path:
@@ -43,16 +41,15 @@ def _user_state_dir() -> Path:
     return Path(home, ".local", "state")
 
 
-def weights_variables(conf: ConfigOpts, source: ModelSource) -> dict[str, str]:
+def weights_variables(settings: TrainingSettings, source: ModelSource) -> dict[str, str]:
     """The environment variable by which the processes of a model know the directory.
 
     If there is no such directory, the value is empty: the processes must not inherit the directory
     of another model.
     """
     try:
-        base = (
-            Path(conf.weights_dir).absolute() if conf.weights_dir else state_dir(conf) / "weights"
-        )
+        given = settings.weights_dir
+        base = Path(given).absolute() if given else state_dir(settings) / "weights"
     except StorageError:
         return {WEIGHTS: ""}
     return {WEIGHTS: str(base / directory_name(source))}

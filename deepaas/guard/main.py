@@ -1,11 +1,12 @@
-"""Ends what workers leave behind: their children, and all of it when the server was killed.
+"""The guard process: it kills the processes that workers leave behind when the server was killed.
 
-The server tells this process, through a pipe, of every worker that starts and ends. When the pipe
-closes it kills the workers that are left, whatever they are doing, with all they have started, and
-removes the uploads. A worker could not see to that itself: one that is stuck in native code does
-nothing else.
+The server writes a line to the stdin of this process when a worker starts and when it ends. When
+the pipe closes, the guard kills the remaining workers, whatever they are doing, with all the
+processes that they have started, and removes the uploads. A worker cannot do that: one that is
+stuck in native code does nothing else.
 
-It is imported without any installed package, and little of the standard library, to be small.
+To keep the process small, this module imports no installed package and little of the standard
+library.
 """
 
 from __future__ import annotations
@@ -18,17 +19,18 @@ import sys
 from deepaas.processes import kill_marked
 
 MARK = "DEEPAAS_WORKER"
-"""The variable by which the processes that a worker has started are known, in any session."""
+"""The environment variable that marks the processes started by a worker, in any session."""
 
 
 def kill_session(session: int) -> None:
-    """Kill a worker and those of its children that are in its session still."""
+    """Kill a worker and those of its children that are still in its session."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(session, signal.SIGKILL)
 
 
 def watch(directory: str) -> None:
-    """The process itself: read until the server has gone, then clean up."""
+    """Read stdin until the server has exited, then kill the remaining workers and remove
+    `directory`."""
     import shutil
 
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -1,6 +1,6 @@
-"""The files that a training has left: which there are, and how one is opened.
+"""The files that a training has left: list them and open one.
 
-A training may put anything there, links to other places too. Nothing is reached through a link.
+A training may put anything there, including links to other places. Links are never followed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from urllib.parse import quote_from_bytes
 from deepaas.jobs.times import utc_text
 
 MAX_DEPTH = 64
-"""Directories in directories that are looked into."""
+"""The deepest level of nested directories that is listed."""
 
 _LATEST = 253402300799  # the last second of the year 9999
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -35,10 +35,10 @@ _NOT_THERE = (
 
 @dataclass(frozen=True)
 class Artifact:
-    """A file: its path below the directory, its bytes, when it was last written (UTC, ISO 8601).
+    """A file: its path below the directory, its size in bytes, its last change (UTC, ISO 8601).
 
-    In `path` a byte that is no UTF-8 is shown as \\xff; `quoted` is the path for a URL,
-    percent-encoded, and stands for exactly this file.
+    In `path`, a byte that is not UTF-8 is shown as \\xff. `quoted` is the percent-encoded path for
+    a URL; it identifies exactly this file.
     """
 
     path: str
@@ -48,11 +48,11 @@ class Artifact:
 
 
 def list_files(directory: Path, most: int) -> tuple[list[Artifact], bool]:
-    """The first `most` regular files in `directory` and below it, and whether there are more.
+    """Return the first `most` regular files in and below `directory`, and whether there are more.
 
-    They are in the order of the parts of their paths. Links are left out, and what this user may
-    not look into. There are none if there is no such directory. Raises OSError if it cannot be
-    read.
+    The files are sorted by the parts of their paths. Links, and directories that this user may not
+    read, are left out. The list is empty if the directory does not exist. Raises OSError if it
+    cannot be read.
     """
     listing = _Listing(most)
     with contextlib.suppress(FileNotFoundError), _opened(_open_directory(directory)) as fd:
@@ -61,9 +61,10 @@ def list_files(directory: Path, most: int) -> tuple[list[Artifact], bool]:
 
 
 def open_file(directory: Path, parts: Sequence[str]) -> int:
-    """A descriptor to read the regular file at `directory`/part/part/…, for the caller to close.
+    """Open the regular file at `directory`/part/part/… and return its descriptor.
 
-    Raises FileNotFoundError if there is none, or only through a link, or `parts` are no such path.
+    The caller closes it. Raises FileNotFoundError if there is no such file, if the path leads
+    through a link, or if `parts` are not a valid path.
     """
     try:
         names = [part.encode("utf-8", "surrogateescape") for part in parts]
@@ -80,7 +81,7 @@ def open_file(directory: Path, parts: Sequence[str]) -> int:
 
 
 class _Listing:
-    """What was found so far; `is_cut` if there is more than there is room for."""
+    """The files found so far. `is_cut` is true if some were left out."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -89,9 +90,9 @@ class _Listing:
         self.is_cut = False
 
     def add_from(self, fd: int, prefix: bytes, depth: int) -> None:
-        """Add the files of a directory, and of those in it."""
+        """Add the files in a directory and below it."""
         self._directories += 1
-        room = 2 * self._most + 1  # there may be millions, and nothing in those that come first
+        room = 2 * self._most + 1  # there may be millions, and the first may contain no files
         with os.scandir(fd) as entries:
             names = heapq.nsmallest(room, (os.fsencode(one.name) for one in entries))
         self.is_cut |= len(names) == room
@@ -99,7 +100,7 @@ class _Listing:
             if len(self.files) > self._most or self._directories > self._most:
                 self.is_cut = True
                 return
-            with contextlib.suppress(FileNotFoundError, PermissionError):  # gone, or forbidden
+            with contextlib.suppress(FileNotFoundError, PermissionError):  # removed, or forbidden
                 self._add(name, fd, prefix, depth)
 
     def _add(self, name: bytes, fd: int, prefix: bytes, depth: int) -> None:
@@ -135,7 +136,7 @@ def _open_directory(path: Path | bytes, within: int | None = None) -> int:
 
 
 def _open_regular(name: bytes, within: int) -> int:
-    """Open a file that is none but a regular one: to open others may have consequences."""
+    """Open only regular files: opening a FIFO or a device can block."""
     try:
         mode = os.stat(name, dir_fd=within, follow_symlinks=False).st_mode
         fd = os.open(name, _OPEN_FILE, dir_fd=within) if stat.S_ISREG(mode) else -1
@@ -143,7 +144,7 @@ def _open_regular(name: bytes, within: int) -> int:
         raise _translated(error) from None
     if fd < 0:
         raise _not_there()
-    if not stat.S_ISREG(os.fstat(fd).st_mode):  # it is another meanwhile
+    if not stat.S_ISREG(os.fstat(fd).st_mode):  # it was replaced meanwhile
         os.close(fd)
         raise _not_there()
     return fd

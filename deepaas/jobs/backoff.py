@@ -1,4 +1,4 @@
-"""When something that has failed is tried again."""
+"""The delays between attempts at something that fails."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The SQLite file that the servers and the keepers of a state directory share.
+"""The SQLite file that the servers and the supervisor processes of a state directory share.
 
-How it is opened, which tables it has, and what becomes of a change for which the disk has no room.
+This module opens it, creates its tables, and retries changes for which the disk has no room.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from deepaas.exceptions import DiskFullError, StorageError
 from deepaas.jobs.reserve import FULL, Reserve
 
 BUSY_SECONDS = 30.0
-"""How long another process's write is waited for."""
+"""How long to wait for the write of another process."""
 
 CHECKPOINT_PAGES = 100
-"""When the write-ahead log has so many pages, they are moved to the database. The log must stay
-much smaller than the reserve: what is moved needs room for the second time."""
+"""When the write-ahead log has this many pages, SQLite moves them to the database. The log must
+stay much smaller than the reserve: pages that are moved need their room twice."""
 
 _RECORDS = """
 CREATE TABLE records (
@@ -60,8 +60,8 @@ CREATE TABLE notices (
 );
 """
 
-# Tables of their own, not columns of records: a keeper of the version before may be running, and
-# it expects the columns that it knows.
+# Separate tables, not columns of `records`: a supervisor process of the previous version may still
+# run, and it expects the columns that it knows.
 _CLOCKS = """
 CREATE TABLE measured (
     uuid TEXT PRIMARY KEY,
@@ -87,11 +87,11 @@ CREATE TABLE details (
 """
 
 COLUMNS = {"supervisor": "keeper", "has_leftover_processes": "lingering"}
-"""The columns of `records` whose names differ from the fields of a Record. They keep their names,
-because a supervisor of an earlier version may still run, and it writes to them."""
+"""The columns of `records` whose names differ from the fields of a Record. They keep their names
+because a supervisor process of an earlier version may still run, and it writes to them."""
 
 FORMS = (_RECORDS, _CLOCKS, _DETAILS)
-"""What each form of the database has more than the one before it."""
+"""The statements that lead to each version of the schema from the one before."""
 
 VERSION = len(FORMS)
 
@@ -103,14 +103,14 @@ D = TypeVar("D", bound="Database")
 class Database:
     """The file `directory`/trainings.db. For one thread at a time.
 
-    Every method raises StorageError if the file or its disk cannot do what is asked, and
-    DiskFullError if the disk has no room for it.
+    Every method raises StorageError if the file or its disk cannot be used, and DiskFullError if
+    the disk has no room.
     """
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / "trainings.db"
         self._reserve = Reserve(directory)
-        with self._explained():
+        with self._translated_errors():
             _make_private(self._path)
             self._db = sqlite3.connect(
                 self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
@@ -128,10 +128,10 @@ class Database:
         self._db.close()
 
     def insist(self, change: Callable[[], T]) -> T:
-        """Make a change; where the disk is full, make room for it and try again.
+        """Make a change and return its result. If the disk is full, make room and try again.
 
-        A training that fills the disk takes that room at once: an end is worth it, nothing that can
-        wait is.
+        A training that fills the disk takes that room at once. So use this for the end of a job,
+        not for changes that can wait.
         """
         for make_room in (self._reserve.release, self._reuse_log):
             try:
@@ -141,7 +141,7 @@ class Database:
         return change()
 
     def _reuse_log(self) -> None:
-        """Have the next change written where older ones lie in the write-ahead log."""
+        """Let the next change overwrite older ones in the write-ahead log."""
         with contextlib.suppress(sqlite3.Error):
             self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
@@ -151,8 +151,8 @@ class Database:
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
             if version > VERSION:
                 raise StorageError(
-                    f"{self._path} was written by a newer version of deepaas (form {version}, this "
-                    f"one knows {VERSION}): give another --state-dir"
+                    f"{self._path} was written by a newer version of deepaas (schema version "
+                    f"{version}, this one knows {VERSION}): give another --state-dir"
                 )
             for form in FORMS[version:]:
                 for statement in form.split(";"):
@@ -161,7 +161,7 @@ class Database:
                 self._db.execute(f"PRAGMA user_version={VERSION}")
 
     def _open_log(self) -> None:
-        with self._explained():
+        with self._translated_errors():
             self._db.execute("PRAGMA temp_store=MEMORY")  # the temporary directory may be full
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
@@ -169,33 +169,33 @@ class Database:
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        with self._explained():
+        with self._translated_errors():
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
                 self._db.execute("COMMIT")
             except BaseException:
-                with contextlib.suppress(sqlite3.Error):  # a full disk has rolled back by itself
+                with contextlib.suppress(sqlite3.Error):  # on a full disk SQLite rolls back itself
                     self._db.execute("ROLLBACK")
                 raise
 
     @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _translated_errors(self) -> Iterator[None]:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
             why = f"the record of trainings, {self._path}, cannot be used: {error}"
-            if self._is_for_want_of_room(error):
+            if self._means_full_disk(error):
                 raise DiskFullError(why) from error
             raise StorageError(why) from error
 
-    def _is_for_want_of_room(self, error: sqlite3.Error | OSError) -> bool:
+    def _means_full_disk(self, error: sqlite3.Error | OSError) -> bool:
         if isinstance(error, OSError):
             return error.errno in FULL
         text = str(error)
         if "disk is full" in text:
             return True
-        # What SQLite says when it has no room for a file that lies beside the database.
+        # SQLite's errors when it has no room for a file beside the database.
         vague = "disk I/O error" in text or "unable to open" in text
         return vague and self._reserve.disk_is_full()
 
@@ -203,7 +203,7 @@ class Database:
 def on_full_disk_too(
     method: Callable[Concatenate[D, P], T],
 ) -> Callable[Concatenate[D, P], T]:
-    """Let a method of a database make room, and be tried again, where the disk is full."""
+    """Let a method of a Database make room and try again if the disk is full."""
 
     @functools.wraps(method)
     def insist(database: D, /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -213,9 +213,9 @@ def on_full_disk_too(
 
 
 def _make_private(path: Path) -> None:
-    """Make a file, if there is none, that only this user can read. Raises OSError.
+    """Create a file that only this user can read, unless it exists. Raises OSError.
 
-    One that is there is not opened: to close it would end the locks that SQLite has on it.
+    An existing file is not opened: closing it would release the locks that SQLite has on it.
     """
     with contextlib.suppress(FileExistsError):
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC

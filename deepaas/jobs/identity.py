@@ -1,4 +1,4 @@
-"""Which process is meant: pids are used again, a pid with its start time is not."""
+"""Identities of processes: a pid can be reused, a pid with its start time cannot."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from pathlib import Path
 from deepaas.processes import stat_of
 
 LOCK_SECONDS = 2.0
-"""How long a lock is tried for: whoever looks whether it is held has it for a moment."""
+"""Retry this long to get a lock: a prober holds it briefly."""
 
 
 def identity(pid: int) -> str:
-    """The process that has this pid now, as text; empty if there is none."""
+    """Return the identity of the process with this pid; empty if there is no such process."""
     fields = stat_of(pid)
     return f"{pid}:{fields[19]}" if fields else ""
 
 
 def is_alive(process: str) -> bool:
-    """Whether the process runs; a zombie does not."""
+    """Return whether the process runs; a zombie does not."""
     pid, _, started = process.partition(":")
     fields = stat_of(int(pid or 0))
     return bool(fields) and fields[19] == started and fields[0] != "Z"
 
 
 def pid_of(process: str) -> int:
-    """The pid in an identity; 0 if that is empty."""
+    """Return the pid in an identity; 0 if that is empty."""
     return int(process.partition(":")[0] or 0)
 
 
 def send_signal(process: str, signum: signal.Signals) -> bool:
-    """Send a signal to exactly this process; False if it has ended."""
+    """Send a signal to exactly this process; return False if it has ended."""
     try:
         pidfd = os.pidfd_open(pid_of(process))
     except (OSError, ValueError):
@@ -52,7 +52,8 @@ def send_signal(process: str, signum: signal.Signals) -> bool:
 
 
 def descendants(pid: int) -> list[int]:
-    """The processes that a process has started, and those that these have, without zombies."""
+    """Return the pids of the children of a process, of their children and so on, without
+    zombies."""
     children: dict[int, list[int]] = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit() and (fields := stat_of(int(entry))) and fields[0] != "Z":
@@ -67,7 +68,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def boot_id() -> str:
-    """A name for the time since the machine was started; empty if there is none."""
+    """Return the kernel's id of the current boot; empty if it cannot be read."""
     with contextlib.suppress(OSError), open("/proc/sys/kernel/random/boot_id") as file:
         return file.read().strip()
     return ""
@@ -75,12 +76,12 @@ def boot_id() -> str:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[bool]:
-    """Hold the lock of a file while the block runs; False if another process has it."""
+    """Hold the lock of a file while the block runs; yield False if another process holds it."""
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             is_mine = _lock(fd)
-            if is_mine and not _is_in_place(fd, path):
+            if is_mine and not _is_same_file(fd, path):
                 continue  # it was removed before it was locked
             yield is_mine
             return
@@ -88,8 +89,7 @@ def locked(path: Path) -> Iterator[bool]:
             os.close(fd)
 
 
-def _is_in_place(fd: int, path: Path) -> bool:
-    """Whether a path leads to this very file."""
+def _is_same_file(fd: int, path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(fd), os.stat(path))
     except FileNotFoundError:
@@ -109,9 +109,9 @@ def _lock(fd: int) -> bool:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a living process holds the lock of a file, in whatever container it runs.
+    """Return whether a living process, in any container, holds the lock of a file.
 
-    True also if that cannot be found out now, as when too many files are open.
+    Also return True if that cannot be checked now, for example if too many files are open.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -126,3 +126,8 @@ def is_locked(path: Path) -> bool:
     finally:
         os.close(fd)
     return False
+
+
+def server_lives(state: Path, server: str) -> bool:
+    """Whether the server of this name is running on a state directory."""
+    return is_locked(state / "servers" / server)

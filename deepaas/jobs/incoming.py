@@ -1,9 +1,9 @@
-"""The requests for trainings and asynchronous predictions that are being taken in.
+"""The requests for trainings and asynchronous predictions that are being received.
 
-There are only so many places for them, as each has a record and a directory. A request has a place
-from before its body is received until it is queued or refused. When all places are taken, the next
-request waits for one, and bodies that come slowly are refused: so a client that sends next to
-nothing keeps nobody else from being served.
+The number of places is limited, as each request has a record and a directory. A request holds a
+place from before its body is received until it is queued or refused. When all places are taken, the
+next request waits for one, and slow bodies are refused. So a client that sends next to nothing
+blocks no other client.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from deepaas.exceptions import QueueFullError, RequestError, StoppingError
 from deepaas.jobs.spec import JobDirectory
 
 SLOW = 16 * 1024
-"""Bytes in a second: a body that comes more slowly is refused if its place is needed."""
+"""Bytes per second: a slower body is refused if its place is needed."""
 
 HEAD_START = 64 * 1024
-"""Bytes that are added to what has come of a body, so that it gets some seconds to begin."""
+"""Bytes added to the received size of a body, so that it has some seconds to begin."""
 
 LOOK_SECONDS = 0.25
-"""How often a request that waits for a place looks for a body that comes slowly."""
+"""How often a request that waits for a place looks for a slow body."""
 
 RETRY_AFTER = 60
 
@@ -35,19 +35,19 @@ class Body(Protocol):
 
     @property
     def is_complete(self) -> bool:
-        """Whether all of it has come."""
+        """Whether all of it has been received."""
 
     @property
     def received(self) -> int:
-        """How many bytes of it have come."""
+        """How many bytes have been received."""
 
     def refuse(self, error: RequestError) -> None:
-        """Have the request end with this error instead of what is still to come of the body."""
+        """End the request with this error instead of receiving the rest of the body."""
 
 
 @dataclass(eq=False)
 class Incoming:
-    """A request that is being received into `place`, and that may turn out to be invalid."""
+    """A request that is being received into `place`. It may turn out to be invalid."""
 
     uuid: str
     kind: str
@@ -59,12 +59,12 @@ class Incoming:
 
     @property
     def speed(self) -> float:
-        """Bytes in a second, on average."""
+        """Bytes per second, on average."""
         return (HEAD_START + self.body.received) / (1 + time.monotonic() - self.began)
 
 
 class Places:
-    """The places for the requests of one kind. `option` is the option that says how many."""
+    """The places for the requests of one kind. `option` names the option that sets their number."""
 
     def __init__(self, most: int, option: str) -> None:
         self._most = most
@@ -81,7 +81,7 @@ class Places:
 
     @contextlib.asynccontextmanager
     async def take(self, incoming: Incoming) -> AsyncIterator[None]:
-        """A place for a request while the block runs; it is waited for.
+        """Wait for a place and hold it while the block runs.
 
         Raises StoppingError if the places are closed meanwhile.
         """
@@ -91,7 +91,7 @@ class Places:
         finally:
             self._waiting.pop(incoming, None)
             self._taken.discard(incoming)
-            self._give()
+            self._pass_on_place()
 
     def close(self) -> None:
         """Refuse the requests that wait."""
@@ -109,8 +109,8 @@ class Places:
             await asyncio.wait((turn,), timeout=LOOK_SECONDS)
         turn.result()
 
-    def _give(self) -> None:
-        """Give a free place to the next request that waits; those go first that have all come."""
+    def _pass_on_place(self) -> None:
+        """Give a free place to the next waiting request; complete requests go first."""
         if not self._waiting or len(self._taken) >= self._most:
             return
         complete = (one for one in self._waiting if one.body.is_complete)

@@ -1,4 +1,4 @@
-"""When the weights of a training answer: once every worker that predicts was loaded after it."""
+"""Note when a training's weights are in use: every worker that predicts was loaded after it."""
 
 from __future__ import annotations
 
@@ -14,20 +14,23 @@ logger = logging.getLogger("deepaas.training")
 
 
 class Stage(Protocol):
-    """The workers of the models, which trainings have an effect on."""
+    """The workers of the models, which trainings stop, start and replace."""
 
     async def clear(self, model: str) -> None:
         """End the workers of a model; return when they have ended."""
 
     async def set(self, model: str) -> None:
-        """Start them again."""
+        """Start the workers of a model again."""
 
     async def renew(self, model: str) -> None:
-        """Replace them by newly loaded ones. Raises ReloadFailedError if that is not possible."""
+        """Replace the workers of a model by newly loaded ones. Raises ReloadFailedError if that
+        fails."""
 
     def oldest(self, model: str) -> float | None:
-        """When the oldest of those that predict was started, by the clock of `time.monotonic`; None
-        if no worker predicts."""
+        """Return when the oldest worker that predicts was started, by `time.monotonic`.
+
+        Return None if no worker predicts.
+        """
 
 
 class Weights:
@@ -36,15 +39,15 @@ class Weights:
     def __init__(self, state: State, stage: Stage) -> None:
         self._state = state
         self._stage = stage
-        self._expected: dict[str, dict[str, float]] = {}  # by model and uuid: since when they exist
-        self._oldest: dict[str, float] = {}  # the oldest workers at the last look
+        self._expected: dict[str, dict[str, float]] = {}  # by model and uuid: since when
+        self._oldest: dict[str, float] = {}  # by model: the oldest worker's start
 
     def expect(self, record: Record) -> None:
-        """Note from now on when workers have loaded the weights of a training that has ended."""
+        """Watch for workers that have loaded the weights of a training that has ended."""
         self._expected.setdefault(record.model, {})[record.uuid] = time.monotonic()
 
     async def renew(self, record: Record) -> None:
-        """Have the workers load the weights of a training."""
+        """Replace the workers so that they load the weights of a training."""
         try:
             await self._stage.renew(record.model)
         except ReloadFailedError as error:
@@ -52,12 +55,12 @@ class Weights:
             await self.note_problem(record, str(error))
 
     async def note_problem(self, record: Record, problem: str) -> None:
-        """Note why the weights were not loaded. A later worker may load them all the same."""
+        """Note why the weights were not loaded. A later worker may still load them."""
         store = self._state.store
         await self._state.do(store.insist, lambda: store.note_weights(record.uuid, None, problem))
 
     async def look(self) -> None:
-        """Note which weights all workers have loaded that take calls."""
+        """Note which weights all workers that take calls have loaded."""
         for model in list(self._expected):
             oldest = self._stage.oldest(model)
             if oldest is not None and oldest != self._oldest.get(model):

@@ -1,7 +1,7 @@
-"""The output of a training: a log in segments, of which the oldest go when it becomes too large.
+"""The output of a training: a log in segments. The oldest ones are removed when it grows too large.
 
-A place in the log is told by its absolute offset: how many bytes had been written before it, also
-when the oldest of them are gone. A segment is a file named by the offset of its first byte.
+A position in the log is an absolute offset: the number of bytes written before it, including
+removed ones. A segment is a file named by the offset of its first byte.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 MAX_LINE = 64 * 1024
-"""Bytes; a longer line is given in pieces."""
+"""Bytes; a longer line is split."""
 
 SEGMENTS = 4
-"""How many segments there are in a log that has reached its size."""
+"""How many segments a log of the maximum size has."""
 
 _TRIES = 100
 _DIGITS = 20
@@ -29,7 +29,7 @@ def _name(start: int) -> str:
 
 
 def _segments(directory: Path) -> list[int]:
-    """The offsets at which the segments begin, in order."""
+    """Return the offsets of the segments, sorted."""
     try:
         names = os.listdir(directory)
     except (FileNotFoundError, NotADirectoryError):
@@ -38,7 +38,7 @@ def _segments(directory: Path) -> list[int]:
 
 
 def _length(directory: Path, start: int) -> int | None:
-    """The bytes that a segment has; None if it is not there."""
+    """Return the size of a segment in bytes; None if it does not exist."""
     try:
         return os.stat(directory / _name(start)).st_size
     except FileNotFoundError:
@@ -46,11 +46,11 @@ def _length(directory: Path, start: int) -> int | None:
 
 
 class LogWriter:
-    """Appends to the log in `directory`, which it makes. There must be no other writer.
+    """Appends to the log in `directory`, which it creates. There must be no other writer.
 
-    The log never has more than `size` bytes; 0 is no limit. What was there is continued. No
-    method raises OSError: what cannot be written is counted, and a line says so in its place as
-    soon as writing works again.
+    The log never has more than `size` bytes; 0 means no limit. An existing log is continued. No
+    method raises OSError: bytes that cannot be written are counted, and a line in the log reports
+    them as soon as writing works again.
     """
 
     def __init__(self, directory: Path, size: int) -> None:
@@ -65,44 +65,43 @@ class LogWriter:
         self._ends_line = True
         self._lost = 0
         self._reason = ""
-        self._notice = b""  # what is still to be written of it
+        self._notice = b""  # the unwritten rest of the line about lost bytes
 
     def write(self, data: bytes) -> None:
-        """Append `data`."""
-        written = self._append(data) if self._tell() else 0
+        written = self._append(data) if self._report_loss() else 0
         self._lost += len(data) - written
 
     def close(self) -> None:
-        """Nothing more will be written."""
-        self._tell()
+        """Close the log. Nothing may be written afterwards."""
+        self._report_loss()
         self._close_segment()
 
-    def _tell(self) -> bool:
-        """Write how much was lost; whether that could be written."""
+    def _report_loss(self) -> bool:
+        """Write how many bytes were lost; return whether all of that was written."""
         while self._lost or self._notice:
             lost = 0
             if not self._notice:
-                self._notice, lost, self._lost = self._line(), self._lost, 0
+                self._notice, lost, self._lost = self._loss_line(), self._lost, 0
             written = self._append(self._notice)
             if lost and not written:
-                self._notice, self._lost = b"", lost  # to be told with what is lost from now on
+                self._notice, self._lost = b"", lost  # counted again with the next loss
                 return False
             self._notice = self._notice[written:]
             if self._notice:
                 return False
         return True
 
-    def _line(self) -> bytes:
+    def _loss_line(self) -> bytes:
         line = f"[{self._lost} bytes of output were lost: {self._reason}]\n".encode()
         return line if self._ends_line else b"\n" + line
 
     def _append(self, data: bytes) -> int:
-        """Write as much of `data` as can be; how many bytes that is."""
+        """Write as much of `data` as possible and return the number of bytes."""
         view = memoryview(data)
         written = 0
         try:
             if self._fd < 0:
-                self._continue()
+                self._open_last()
             while written < len(data):
                 written += self._write_piece(view[written:])
         except OSError as error:
@@ -112,7 +111,7 @@ class LogWriter:
         return written
 
     def _write_piece(self, view: memoryview) -> int:
-        """Write what has room in the last segment, or in a new one if it is full."""
+        """Write as much as fits into the last segment, or into a new one if that is full."""
         count = len(view)
         if self._size:
             if self._length >= self._most:
@@ -132,8 +131,8 @@ class LogWriter:
             del self._older[0]
             self._total -= length
 
-    def _continue(self) -> None:
-        """Open the last segment, or the first."""
+    def _open_last(self) -> None:
+        """Open the last segment, or create the first."""
         self._directory.mkdir(mode=0o700, exist_ok=True)
         starts = _segments(self._directory) or [0]
         fd = self._open(starts[-1])
@@ -146,7 +145,7 @@ class LogWriter:
             self._ends_line = os.pread(fd, 1, self._length - 1) == b"\n"
 
     def _open_next(self) -> None:
-        # Before the oldest goes, so that the end of the log can always be seen.
+        # Before the oldest is removed: readers must always find the end of the log.
         fd = self._open(self._start + self._length)
         self._close_segment()
         self._older.append((self._start, self._length))
@@ -159,53 +158,51 @@ class LogWriter:
     def _close_segment(self) -> None:
         fd, self._fd = self._fd, -1
         if fd >= 0:
-            with contextlib.suppress(OSError):  # such as of a file system over the network
+            with contextlib.suppress(OSError):  # for example, on a network file system
                 os.close(fd)
 
 
 class LogReader:
-    """Reads the log in `directory` while it is written. It has nothing open between the calls."""
+    """Reads the log in `directory` while it is written. No file stays open between calls."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
     @property
     def first(self) -> int:
-        """The offset of the oldest byte that there is."""
+        """The offset of the oldest byte in the log."""
         return next(iter(_segments(self._directory)), 0)
 
     @property
     def end(self) -> int:
-        """The offset after the newest byte that there is."""
+        """The offset after the newest byte in the log."""
         for _ in range(_TRIES):
             starts = _segments(self._directory)
             length = _length(self._directory, starts[-1]) if starts else 0
-            if length is not None:  # else it has gone meanwhile, so there is a newer one, or none
+            if length is not None:  # else it was removed meanwhile: list the segments again
                 return starts[-1] + length if starts else 0
         return starts[-1]
 
     def read(self, offset: int, most: int) -> tuple[int, bytes]:
-        """At most `most` bytes from `offset` on, or from the oldest after it that there is.
+        """Return an offset and up to `most` bytes there: at `offset`, or the oldest bytes after it.
 
-        Returns the offset at which they begin, too. There are none only at the end of the log, or
-        beyond it. Raises OSError if the log is there and cannot be read.
+        There are no bytes only at the end of the log, or beyond it. Raises OSError if the log
+        exists and cannot be read.
         """
         target = -1
         for _ in range(_TRIES):
             starts = _segments(self._directory)
             found = self._read(starts, offset, most)
-            # A list of files that was made while some came and went may lack one between two
-            # others: so what lies beyond a gap has to be seen twice.
+            # A listing made while files are created and removed may miss one in the middle:
+            # accept data behind a gap only if it is found twice.
             if found is not None and found[0] in (offset, target):
                 return found
             target = found[0] if found is not None else target
         return offset, b""
 
     def _read(self, starts: Sequence[int], offset: int, most: int) -> tuple[int, bytes] | None:
-        """What the segments that begin at `starts` have at `offset`, or next after it.
-
-        None if one of them has gone meanwhile.
-        """
+        """Return the same from the segments that begin at `starts`; None if one was removed
+        meanwhile."""
         index = max(0, bisect.bisect_right(starts, offset) - 1)
         for number in range(index, len(starts)):
             start = starts[number]
@@ -231,20 +228,21 @@ class LogReader:
 
 
 class Lines:
-    r"""Makes lines of bytes that come in pieces. A line ends with \n, \r\n or \r.
+    r"""Splits bytes that come in pieces into lines. A line ends with \n, \r\n or \r.
 
-    The line before a \r that came last is given when more has come: an \n would belong to it. So
-    who begins anew at an offset that was given, gets the lines after it, and no other.
+    If the last byte so far is a \r, its line is returned only with the next bytes, as a \n would
+    belong to it. So a reader that starts again at a returned offset gets exactly the lines after
+    it.
     """
 
     def __init__(self) -> None:
-        self._held = b""  # the beginning of the next line, maybe with a \r at its end
+        self._held = b""  # the beginning of the next line; may end with \r
         self._end = 0  # the offset after it
 
     def feed(self, offset: int, data: bytes) -> list[tuple[int, str]]:
-        """The lines that `data`, which stands at `offset`, ends; each after the offset behind it.
+        """Return the lines that `data`, at `offset`, completes, each after the offset behind it.
 
-        What was left of a line when bytes are missing before `offset` is a line.
+        If bytes before `offset` are missing, the unfinished line before them counts as a line.
         """
         if not data:
             return []
@@ -266,13 +264,13 @@ class Lines:
         return lines
 
     def rest(self) -> tuple[int, str] | None:
-        """The unfinished last line, with the offset after it; None if there is none."""
+        """Return the unfinished last line with the offset after it, or None, and forget it."""
         held, self._held = self._held, b""
         return (self._end, _text(held)) if held else None
 
 
 def _add(lines: list[tuple[int, str]], position: int, line: bytes) -> int:
-    """Add a whole line, which stands at `position`; the offset after it."""
+    """Append the complete line at `position` to `lines`; return the offset after it."""
     text = line.rstrip(b"\r\n")
     while len(text) > MAX_LINE:
         size = _cut(text)
@@ -289,7 +287,7 @@ def _is_ended(line: bytes) -> bool:
 
 
 def _cut(line: bytes) -> int:
-    """The size of the first piece of a line that is too long: no character is divided."""
+    """Return the size of the first piece of a line that is too long; no character is split."""
     for size in range(MAX_LINE, MAX_LINE - 4, -1):
         if line[size] & 0xC0 != 0x80:  # a character begins here
             return size

@@ -1,8 +1,8 @@
-"""Room that is kept free in the state directory, for what must be possible on a full disk.
+"""Disk space that is reserved in the state directory for changes that must work on a full disk.
 
-Files take the room. They are removed when the disk is too full for the record of trainings to be
-written, so that an end can be written and a record can be removed. A server makes them again when
-the disk has room. There are several files because a disk can run out of inodes, too.
+Files take the space. They are removed when the disk is too full to write the record of trainings,
+so that an end can be written and a record can be removed. A server creates them again when the disk
+has room. There are several files because a disk can also run out of inodes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PROBE = "probe"
 
 
 class Reserve:
-    """The reserve of a state directory. `size` is in bytes, 0 is no reserve."""
+    """The reserve of a state directory. `size` is in bytes; 0 means no reserve."""
 
     def __init__(self, state: Path, size: int = 0) -> None:
         self._state = state
@@ -39,13 +39,13 @@ class Reserve:
 
     @property
     def is_there(self) -> bool:
-        """Whether the room is taken, or none is wanted."""
+        """Whether the reserve is complete, or its size is 0."""
         return all(_size(path) >= self._share for path in self._paths() if self._size)
 
     def make(self) -> bool:
-        """Take the room unless it is taken; False if the disk is too full for that.
+        """Create the reserve unless it exists; return False if the disk is too full for it.
 
-        A disk on which the reserve is impossible for another reason does without one.
+        If it cannot be created for another reason, log that, go without it and return True.
         """
         if self._size == 0 or self.is_there:
             return True
@@ -61,11 +61,11 @@ class Reserve:
                 return False
             if str(error) != self._complaint:
                 self._complaint = str(error)
-                logger.warning("There can be no reserve in %s: %s", self._state, error)
+                logger.warning("Cannot create the reserve in %s: %s", self._state, error)
         return True
 
     def release(self) -> bool:
-        """Give the room back to the disk; False if none was taken."""
+        """Remove the reserve; return False if there was none."""
         released = False
         for path in self._paths():
             with contextlib.suppress(OSError):
@@ -74,7 +74,7 @@ class Reserve:
         return released
 
     def disk_is_full(self) -> bool:
-        """Whether the disk has no room for a small file."""
+        """Return whether the disk has no room for a small file."""
         path = self._directory / _PROBE
         try:
             self._directory.mkdir(mode=0o700, exist_ok=True)
@@ -94,7 +94,7 @@ class Reserve:
         return [self._directory / f"{number}" for number in range(FILES)]
 
     def _is_short(self) -> bool:
-        """Whether the reserve would take more than half of the room that there is.
+        """Return whether the reserve would take more than half of the free space.
 
         Then the next write would release it again.
         """
@@ -107,7 +107,7 @@ class Reserve:
 
 
 def _size(path: Path) -> int:
-    """The size of a file; -1 if there is none."""
+    """Return the size of a file; -1 if it cannot be read."""
     try:
         return path.stat().st_size
     except OSError:
@@ -115,7 +115,7 @@ def _size(path: Path) -> int:
 
 
 def _allocate(path: Path, size: int) -> None:
-    """Make a file that takes as many bytes on the disk. Raises OSError."""
+    """Create a file that takes this many bytes on the disk. Raises OSError."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         os.posix_fallocate(fd, 0, size)

@@ -1,4 +1,4 @@
-"""What runs and what waits, of the trainings that one server sees to."""
+"""The trainings and asynchronous predictions of one server: which wait and which run."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from typing import Any
 from deepaas.exceptions import DiskFullError, NotStoppableError, RequestError, StorageError
 from deepaas.jobs import identity
 from deepaas.jobs.backoff import Backoff
+from deepaas.jobs.commands import CANCEL_SIGNAL
+from deepaas.jobs.identity import server_lives
 from deepaas.jobs.loaded_weights import Stage, Weights
 from deepaas.jobs.model_logs import ModelLogs
-from deepaas.jobs.spec import JobSpec, Limits
+from deepaas.jobs.spec import JobLimits, JobSpec
 from deepaas.jobs.state import State
 from deepaas.jobs.store import Ending, Record
-from deepaas.jobs.supervisor.main import CANCEL_SIGNAL, server_lives
 from deepaas.jobs.supervisor_handle import SupervisorHandle, reap
 from deepaas.model.loading import ModelSource
 
@@ -30,18 +31,18 @@ UNSEEN = "it ended while no server and no keeper was there to see how"
 NOT_RENEWED = "this server does not reload models after trainings (--noreload-after-train)"
 
 WRITE_SECONDS = 1.0
-"""How long a keeper may take to write how its training ended."""
+"""How long a supervisor process may take to write how its training ended."""
 
 SUPERVISOR_SECONDS = 1.5
-"""How long a keeper that was told to stop may take beyond the time that its training has."""
+"""How much longer than its training a supervisor process may take to stop."""
 
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """How trainings, and asynchronous predictions, are run. Times in seconds; 0 is no limit.
+    """How trainings and asynchronous predictions are run. Times in seconds; 0 means no limit.
 
-    By kind, "train" and "predict": how many run at once, may wait, and may be coming in (0 is as
-    many as may run and wait); whether the model is warmed before; for how long a record is kept.
+    By kind ("train" and "predict"): how many may run at once, wait, and be received at once (0: as
+    many as may run and wait); whether the model is warmed first; how long a record is kept.
     `reserve` is in bytes.
     """
 
@@ -57,14 +58,14 @@ class TrainingOptions:
     renew: bool = True
     log: Mapping[str, object] = field(default_factory=dict)
     open_files: int = 0
-    limits: Limits = field(default_factory=Limits)
+    limits: JobLimits = field(default_factory=JobLimits)
     variables: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # by model
 
 
 class JobScheduler:
-    """Starts what waits, in order, follows what runs, and sees to what comes of its end.
+    """Starts waiting jobs in order, follows running jobs and handles their ends.
 
-    `records` are those that have not ended, or have processes that run.
+    `records` holds the jobs that have not ended or that have leftover processes.
     """
 
     def __init__(
@@ -82,25 +83,26 @@ class JobScheduler:
         self._stage = stage
         self._supervisors: dict[str, SupervisorHandle] = {}
         self._launching: set[str] = set()
-        self._backoffs: dict[str, Backoff] = {}  # of the records that cannot be written
-        self._exited: set[str] = set()  # whose work is over, though something is left running
-        self._cleared: set[str] = set()  # the models that trainings have for themselves
+        self._backoffs: dict[str, Backoff] = {}  # of records that cannot be written
+        self._exited: set[str] = set()  # their end has been handled; leftovers may run
+        self._cleared: set[str] = set()  # models without workers, for exclusive trainings
         self._weights = Weights(state, stage)
         self._model_logs = ModelLogs(state.place)
         self._version = -1
         self._tasks: set[asyncio.Task[None]] = set()
 
-    # --- what others ask of it
+    # --- the interface
 
     def take(self, record: Record, supervisor: SupervisorHandle | None = None) -> None:
-        """See to a record from now on; its keeper is given if it has one already."""
+        """Schedule a record from now on. `supervisor` is given if it has a supervisor process
+        already."""
         self.records[record.uuid] = record
         if supervisor is not None:
             self._supervisors[record.uuid] = supervisor
             self._model_logs.follow(record.uuid, from_end=True)
 
     def drop(self, uuid: str) -> None:
-        """Nothing is to be done for a record any more."""
+        """Forget a record."""
         self._model_logs.end(uuid)
         for known in (self.records, self._supervisors):
             known.pop(uuid, None)
@@ -108,29 +110,30 @@ class JobScheduler:
         self._exited.discard(uuid)
 
     def serves(self, record: Record) -> bool:
-        """Whether a record is of one of the models here, not of another one of the same name."""
+        """Return whether a record is of a model served here, not of another of the same name."""
         source = self._sources.get(record.model)
         return source is not None and record.origin in ("", source.origin)
 
-    def _model_of(self, record: Record) -> tuple[str, str]:
-        """The name of the model of a record, and its origin unless it is one of those here."""
+    def _model_id(self, record: Record) -> tuple[str, str]:
+        """Return the model's name and its origin; the origin is empty for a model served here."""
         return record.model, "" if self.serves(record) else record.origin
 
     def has_room(self, kind: str, accepted: int) -> bool:
-        """Whether one more may wait, besides so many that were accepted and are not known yet."""
+        """Return whether one more may wait. `accepted` counts accepted ones that `take` has not got
+        yet."""
         waiting = sum(
-            r.kind == kind and r.status == "queued" and not self._runs(r)  # nor is being started
+            r.kind == kind and r.status == "queued" and not self._runs(r)  # not being started
             for r in self.records.values()
         )
-        free = max(0, self._options.at_once[kind] - self._busy(kind))
+        free = max(0, self._options.at_once[kind] - self._running(kind))
         return waiting + accepted < self._options.max_queued[kind] + free
 
     async def look_for_weights(self) -> None:
-        """Note which trainings the workers have loaded the weights of."""
+        """Note the trainings whose weights the workers have loaded."""
         await self._weights.look()
 
     async def expect_weights(self) -> None:
-        """Expect the weights of the trainings that ended with a server that has gone."""
+        """Watch for the weights of trainings that ended with a server that has exited."""
         for record in await self._state.do(self._state.store.without_weights):
             has_gone = record.owner == self._state.id or not server_lives(
                 self._state.directory, record.owner
@@ -139,14 +142,16 @@ class JobScheduler:
                 self._weights.expect(record)
 
     async def clear_for_running(self) -> None:
-        """Make room for the exclusive trainings that run already."""
+        """End the workers of models whose exclusive trainings already run."""
         for record in list(self.records.values()):
             if record.uuid in self._supervisors and self._is_exclusive(record):
                 await self._clear_for(record)
 
     async def step(self) -> None:
-        """Do what is due for the records that there are. Raises StorageError in the end if that
-        could not be done for all of them."""
+        """Handle the changes of all records and start waiting jobs.
+
+        Raises the first StorageError after all records were handled.
+        """
         self._model_logs.pass_on()
         await self._refresh()
         failures = []
@@ -156,7 +161,7 @@ class JobScheduler:
             if record is None or (backoff and not backoff.is_due):
                 continue
             try:
-                await self._look_after(record)
+                await self._follow(record)
             except StorageError as error:
                 failures.append(error)
                 self._backoffs.setdefault(uuid, Backoff()).fail()
@@ -164,15 +169,15 @@ class JobScheduler:
             await self.dispatch()
         except StorageError as error:
             failures.append(error)
-        self._give_back()  # last, as a training that has just been started keeps its device
+        self._restore_models()  # last: a training that has just started keeps its device
         if failures:
             raise failures[0]
 
     async def stop_all(self, keep: bool, hurry: Callable[[], bool]) -> None:
-        """End what runs, unless it is to be kept; what waits is there for the next server.
+        """Stop running jobs unless `keep`; waiting jobs stay for the next server.
 
-        What has ended and left processes running is ended in any case. When `hurry` says so their
-        ends are not waited for.
+        The leftover processes of ended jobs are stopped in any case. Do not wait for the ends once
+        `hurry` returns true.
         """
         for task in list(self._tasks):
             task.cancel()
@@ -185,7 +190,7 @@ class JobScheduler:
                 continue
             if not record.has_ended:
                 record = await self._stop_with_server(record)
-            # Also if it has ended and its process has not: that may leave others running.
+            # Signal it also if the job has ended: its process may leave others running.
             supervisor.tell(record.supervisor, signal.SIGTERM)
             ending.append(supervisor)
         deadline = time.monotonic() + self._options.limits.cancel_timeout + SUPERVISOR_SECONDS
@@ -196,15 +201,15 @@ class JobScheduler:
             await asyncio.sleep(0.02)
 
     def let_go(self) -> None:
-        """Let what runs go on when this process ends."""
+        """Let running jobs continue when this process exits."""
         self._model_logs.end_all()
         for supervisor in self._supervisors.values():
             supervisor.disown()
 
     async def stop_supervisor(self, record: Record) -> None:
-        """Have a training's processes ended; return when they have.
+        """Stop the processes of a training; return when they have ended.
 
-        Raises NotStoppableError if they are out of reach, and do not end by themselves.
+        Raises NotStoppableError if they run in another container and do not end.
         """
         supervisor = self._supervisors.get(record.uuid) or SupervisorHandle(
             self._state.place(record.uuid)
@@ -213,19 +218,19 @@ class JobScheduler:
         deadline = time.monotonic() + self._options.limits.cancel_timeout + SUPERVISOR_SECONDS
         while supervisor.lives:
             if time.monotonic() > deadline:
-                logger.error("The keeper of %s does not end and is killed", record.uuid)
+                logger.error("The supervisor of %s does not exit and is killed", record.uuid)
                 if not supervisor.tell(record.supervisor, signal.SIGKILL):
                     raise NotStoppableError(
-                        f"{record.uuid} runs in another container than this server, and has been "
-                        "told to end, but has not done so"
+                        f"{record.uuid} runs in another container than this server and did not end "
+                        "when it was asked to"
                     )
-                await self.find_dead(record, "its keeper did not end")
+                await self.find_dead(record, "its supervisor process did not exit")
             await asyncio.sleep(0.02)
 
     async def end_work(self, record: Record) -> None:
-        """Have the processes of one end that is cancelled while its record cannot be written.
+        """Stop the processes of a cancelled job whose record cannot be written.
 
-        Its keeper writes that down as soon as that is possible.
+        Its supervisor process writes the end as soon as that is possible.
         """
         identity.send_signal(record.supervisor, CANCEL_SIGNAL)
         deadline = time.monotonic() + self._options.limits.cancel_timeout + SUPERVISOR_SECONDS
@@ -238,14 +243,15 @@ class JobScheduler:
             await asyncio.sleep(0.05)
 
     async def works(self, record: Record) -> bool:
-        """Whether a process runs for a record, besides its keeper, or may run out of sight."""
+        """Return whether processes of a job run besides its supervisor process, or may run
+        elsewhere."""
         if not identity.is_alive(record.supervisor):
             return identity.is_locked(self._state.place(record.uuid).lock)
         supervisor = identity.pid_of(record.supervisor)
         return bool(await asyncio.to_thread(identity.descendants, supervisor))
 
     async def find_dead(self, record: Record, why: str) -> None:
-        """Record the end of one whose keeper is there no more, and end what it has left."""
+        """Record the end of a job whose supervisor process has died, and kill its processes."""
         supervisor = self._supervisors.get(record.uuid)
         age = supervisor.age if supervisor else None
         await asyncio.to_thread(reap, record.uuid)
@@ -263,19 +269,19 @@ class JobScheduler:
         await self._state.do(finish)
 
     def begin(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do something beside all else."""
-        task = asyncio.create_task(_guarded(work))
+        """Run a coroutine in the background and log its errors."""
+        task = asyncio.create_task(_run_logged(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     def note(self, record: Record) -> None:
-        """Know what has become of a record, and log its end."""
+        """Store the new state of a record, and log its end."""
         before = self.records.get(record.uuid)
         if before is None:
             return
         self.records[record.uuid] = record
         if record.status == "running" and record.uuid not in self._supervisors:
-            # A server before this one had started it, and was killed before it could be seen.
+            # An earlier server started it and was killed before the record showed that.
             self._supervisors[record.uuid] = SupervisorHandle(self._state.place(record.uuid))
             self._model_logs.follow(record.uuid, from_end=True)
         if record.has_ended and not before.has_ended:
@@ -285,7 +291,7 @@ class JobScheduler:
     # --- following
 
     async def _refresh(self) -> None:
-        """Read what other processes have changed in the store."""
+        """Read the records that other processes have changed."""
 
         def read() -> dict[str, Record | None]:
             store = self._state.store
@@ -302,7 +308,7 @@ class JobScheduler:
             elif uuid not in self._supervisors and uuid not in self._launching:
                 self.drop(uuid)  # cancelled and removed by another server
 
-    async def _look_after(self, record: Record) -> None:
+    async def _follow(self, record: Record) -> None:
         supervisor = self._supervisors.get(record.uuid)
         if supervisor is None:
             if not record.has_ended or record.uuid in self._launching:
@@ -317,20 +323,20 @@ class JobScheduler:
 
     async def _supervisor_ended(self, record: Record, supervisor: SupervisorHandle) -> None:
         record = await self._state.now(record)
-        if record.status == "queued":  # the server that had started it took it back
+        if record.status == "queued":  # the server that had started it requeued it
             self._supervisors.pop(record.uuid, None)
             self.note(record)
             return
         if not record.has_ended or record.has_leftover_processes:
             why = supervisor.last_words()
-            await self.find_dead(record, f"its keeper failed{why and ': '}{why}")
+            await self.find_dead(record, f"its supervisor process failed{why and ': '}{why}")
             record = await self._state.now(record)
         self.note(record)
         self._on_exit(record)
         self.drop(record.uuid)
 
     def _on_exit(self, record: Record) -> None:
-        """The process of a training has ended, well or not."""
+        """Handle the exit of a training's process, once."""
         if record.uuid in self._exited:
             return
         self._exited.add(record.uuid)
@@ -338,7 +344,7 @@ class JobScheduler:
             return
         self._weights.expect(record)
         if record.model in self._cleared:
-            return  # its workers are started anew when it is given back
+            return  # its workers start anew after the training
         if self._options.renew:
             self.begin(self._weights.renew(record))
         else:
@@ -348,9 +354,9 @@ class JobScheduler:
         logger.info("%s of model %s is stopped", record.uuid, record.model)
         store = self._state.store
         try:
-            waits = await self._state.do(store.requeue, record.uuid)  # its keeper has not begun
+            waits = await self._state.do(store.requeue, record.uuid)  # not claimed yet
             stopped = waits or await self._state.do(store.stop, record.uuid, STOPPED)
-        except StorageError as error:  # its keeper is told all the same
+        except StorageError as error:  # its supervisor process gets a signal nevertheless
             logger.error("%s", error)
             return record
         return stopped or record
@@ -358,21 +364,22 @@ class JobScheduler:
     # --- starting
 
     def _runs(self, record: Record) -> bool:
-        """Whether its work is being done, or about to be."""
+        """Return whether the job runs or is being started."""
         uuid = record.uuid
         return uuid in self._launching or (
             uuid in self._supervisors and not record.has_leftover_processes
         )
 
-    def _busy(self, kind: str, model: tuple[str, str] | None = None) -> int:
-        """How many of a kind run: of all models, or of the one of this name and origin."""
+    def _running(self, kind: str, model: tuple[str, str] | None = None) -> int:
+        """Return how many jobs of a kind run: of all models, or of one, given by name and
+        origin."""
         return sum(
-            record.kind == kind and model in (None, self._model_of(record)) and self._runs(record)
+            record.kind == kind and model in (None, self._model_id(record)) and self._runs(record)
             for record in self.records.values()
         )
 
     async def dispatch(self) -> None:
-        """Start what waits, in order, as far as that is allowed and the disk has room."""
+        """Start waiting jobs in order, as far as the limits and the disk allow."""
         if self.stopping or not self._state.has_room:
             return
         waiting = [
@@ -380,26 +387,27 @@ class JobScheduler:
             for record in self.records.values()
             if record.status in ("queued", "starting") and not self._runs(record)
         ]
-        # The models whose predictions wait, since a training of the same model waits.
+        # Predictions of these models wait, because an exclusive training of the model waits.
         held: set[tuple[str, str]] = set()
         trains = True
         for record in sorted(waiting, key=lambda record: record.number):
             if record.kind == "train":
-                trains = trains and self._has_turn(record)
+                trains = trains and self._may_run(record)
                 may_start = trains
                 if not trains and self._options.exclusive:
-                    held.add(self._model_of(record))
+                    held.add(self._model_id(record))
             else:
-                may_start = self._model_of(record) not in held and self._has_turn(record)
+                may_start = self._model_id(record) not in held and self._may_run(record)
             if may_start and not self._runs(record):  # it may have been started meanwhile
                 await self._start(record)
 
-    def _has_turn(self, record: Record) -> bool:
-        """Whether there is room for it; what is exclusive takes turns with predictions."""
-        if self._busy(record.kind) >= self._options.at_once[record.kind]:
+    def _may_run(self, record: Record) -> bool:
+        """Return whether a job may run now. With `exclusive`, trainings and predictions never
+        overlap."""
+        if self._running(record.kind) >= self._options.at_once[record.kind]:
             return False
         other = "predict" if record.kind == "train" else "train"
-        return not (self._options.exclusive and self._busy(other, self._model_of(record)))
+        return not (self._options.exclusive and self._running(other, self._model_id(record)))
 
     async def _start(self, record: Record) -> None:
         self._launching.add(record.uuid)
@@ -434,7 +442,7 @@ class JobScheduler:
             self._model_logs.follow(record.uuid)
             logger.info("%s of model %s is started", record.uuid, record.model)
         except DiskFullError:
-            self._state.has_room = False  # until that is looked for again
+            self._state.has_room = False  # until the next check
             await self._state.do(store.requeue, record.uuid)
             self.note(await self._state.now(record))
         except StorageError as error:
@@ -459,12 +467,12 @@ class JobScheduler:
         )
 
     async def _end_leftovers(self, next_one: Record) -> None:
-        """End what earlier trainings of the model have left running, such as a TensorBoard."""
+        """Stop the leftover processes of earlier trainings of the model, such as a TensorBoard."""
         for record in list(self.records.values()):
-            if self._model_of(record) == self._model_of(next_one) and record.has_leftover_processes:
+            if self._model_id(record) == self._model_id(next_one) and record.has_leftover_processes:
                 await self.stop_supervisor(record)
 
-    # --- making room
+    # --- exclusive trainings
 
     def _is_exclusive(self, record: Record) -> bool:
         return self._options.exclusive and record.kind == "train" and self.serves(record)
@@ -473,18 +481,18 @@ class JobScheduler:
         self._cleared.add(record.model)
         await self._stage.clear(record.model)
 
-    def _give_back(self) -> None:
-        """Let the models predict again that no training has for itself any more."""
+    def _restore_models(self) -> None:
+        """Start the workers of models again that have no more exclusive trainings."""
         for model in list(self._cleared):
-            if not self._busy("train", (model, "")):
+            if not self._running("train", (model, "")):
                 self._cleared.discard(model)
                 self.begin(self._stage.set(model))
 
 
-async def _guarded(work: Coroutine[Any, Any, None]) -> None:
+async def _run_logged(work: Coroutine[Any, Any, None]) -> None:
     try:
         await work
     except (RequestError, OSError) as error:
         logger.error("%s", error)
     except Exception:
-        logger.exception("Something went wrong beside a training")
+        logger.exception("A background task of the trainings failed")

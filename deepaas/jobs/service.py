@@ -1,4 +1,4 @@
-"""The trainings of a server, as its interface sees them: asked for, found, cancelled, forgotten."""
+"""The trainings of a server for its HTTP interface: request, find, cancel and remove them."""
 
 from __future__ import annotations
 
@@ -19,14 +19,13 @@ from deepaas.exceptions import (
     StoppingError,
     StorageError,
 )
-from deepaas.jobs.identity import boot_id
+from deepaas.jobs.identity import boot_id, server_lives
 from deepaas.jobs.incoming import RETRY_AFTER, Body, Incoming, Places
 from deepaas.jobs.loaded_weights import Stage
 from deepaas.jobs.scheduler import UNSEEN, JobScheduler, TrainingOptions
 from deepaas.jobs.spec import JobDirectory
 from deepaas.jobs.state import State
 from deepaas.jobs.store import CANCELLED, STATUSES, Notice, Record
-from deepaas.jobs.supervisor.main import server_lives
 from deepaas.jobs.supervisor_handle import SupervisorHandle
 from deepaas.model.loading import ModelSource
 from deepaas.model.v2.exchange import Call
@@ -37,10 +36,10 @@ T = TypeVar("T")
 logger = logging.getLogger("deepaas.training")
 
 LOOK_SECONDS = 0.2
-"""How often the store is looked at while something is under way."""
+"""How often the store is checked for changes."""
 
 ORPHANS_SECONDS = 5.0
-"""How often it is looked whether another server has left something behind."""
+"""How often to look for records of servers that have exited."""
 
 COMPLAIN_SECONDS = 60.0
 """How often the same failure is logged."""
@@ -49,9 +48,9 @@ INCOMING_OPTIONS = {"train": "--max-incoming-trainings", "predict": "--max-incom
 
 
 class JobService:
-    """Sees to the trainings, and asynchronous predictions, of the models at `sources`.
+    """Manages the trainings and asynchronous predictions of the models at `sources`.
 
-    What it has to remember is in the directory `directory`. Every method may raise StorageError.
+    Their state is in `directory`. Every method may raise StorageError.
     """
 
     def __init__(
@@ -65,7 +64,7 @@ class JobService:
         self._options = options
         self._sources = {source.name: source for source in sources}
         self._scheduler = JobScheduler(self._state, options, self._sources, stage)
-        self._accepted = dict.fromkeys(options.at_once, 0)  # those the runner does not know yet
+        self._accepted = dict.fromkeys(options.at_once, 0)  # not yet known to the scheduler
         self._places = {
             kind: Places(
                 options.max_incoming[kind] or options.max_queued[kind] + options.at_once[kind],
@@ -74,36 +73,36 @@ class JobService:
             for kind in options.at_once
         }
         self._watching: asyncio.Task[None] | None = None
-        self._complaints: dict[str, tuple[str, float]] = {}  # by kind of work: the last, and when
+        self._logged_failures: dict[str, tuple[str, float]] = {}  # with times, by work
 
     def __repr__(self) -> str:
-        return f"<Manager {self._state.directory}: {len(self._scheduler.records)} under way>"
+        return f"<JobService {self._state.directory}: {len(self._scheduler.records)} jobs>"
 
-    # --- its life
+    # --- start and stop
 
     async def open(self) -> None:
-        """Open the state directory, and adopt what a server has left that is there no more.
+        """Open the state directory and adopt the jobs of servers that have exited.
 
-        If the disk is too full for that, it is done when there is room.
+        If the disk is too full for that, it is done later, when there is room.
         """
         try:
             await self._state.open()
-            await self._take_up()
+            await self._resume_jobs()
         except DiskFullError as error:
-            logger.warning("There can be no new trainings until there is room: %s", error)
+            logger.warning("No new trainings are possible until there is room: %s", error)
         except BaseException:
             await self._state.close()
             raise
         await self._scheduler.clear_for_running()
 
     def begin(self) -> None:
-        """Start what waits, from now on."""
+        """Start waiting jobs from now on."""
         self._watching = asyncio.create_task(self._watch())
 
     async def close(
         self, keep: bool | None = None, hurry: Callable[[], bool] = lambda: False
     ) -> None:
-        """End what runs, unless it is to be kept; what waits is there for the next server."""
+        """Stop running jobs unless `keep`; waiting jobs stay for the next server."""
         self._scheduler.stopping = True
         if self._watching is not None:
             self._watching.cancel()
@@ -119,21 +118,21 @@ class JobService:
         self._scheduler.let_go()
         await self._state.close()
 
-    # --- what is asked of it
+    # --- requests
 
     @contextlib.asynccontextmanager
     async def receive(
         self, kind: str, model: str, body: Body, callback: str = ""
     ) -> AsyncIterator[Incoming]:
-        """Take in a request; unless it is accepted within the block, nothing is left of it.
+        """Receive a request. If the block does not accept it, its record and files are removed.
 
-        Raises QueueFullError if as many wait as may, and StoppingError.
+        Raises QueueFullError if the queue is full, and StoppingError.
         """
-        self._need_turn(kind)
+        self._check_queue(kind)
         uuid = uuids.uuid4().hex
         incoming = Incoming(uuid, kind, self._state.place(uuid), body)
         async with self._places[kind].take(incoming):
-            self._need_turn(kind)  # there may have been a wait for the place
+            self._check_queue(kind)  # the wait for a place may have been long
             try:
                 await self._state.do(self._prepare, incoming, model, callback)
                 yield incoming
@@ -141,13 +140,13 @@ class JobService:
                 if not incoming.accepted:
                     self._scheduler.begin(self._forget(uuid))
 
-    def _need_turn(self, kind: str) -> None:
+    def _check_queue(self, kind: str) -> None:
         """Raise the error of a request that cannot be queued now."""
         if self._scheduler.stopping:
             raise StoppingError("The server is about to stop")
         if not self._scheduler.has_room(kind, self._accepted[kind]):
             most = self._options.max_queued[kind]
-            raise QueueFullError(f"{most} wait for their turn, and no more may", RETRY_AFTER)
+            raise QueueFullError(f"The queue is full: {most} requests wait", RETRY_AFTER)
 
     def _prepare(self, incoming: Incoming, model: str, callback: str) -> None:
         store = self._state.store
@@ -157,19 +156,22 @@ class JobService:
         try:
             incoming.place.make()
         except OSError as error:
-            raise StorageError(f"There can be no directory for it: {error}") from error
+            raise StorageError(f"The job's directory cannot be created: {error}") from error
 
     async def accept(self, incoming: Incoming, call: Call, args: str, arguments: bytes) -> Record:
-        """Queue a valid request: `args` is what is shown of its arguments, as JSON, `arguments`
-        what the function gets, pickled, or nothing. Raises QueueFullError as `receive` does."""
-        self._need_turn(incoming.kind)
+        """Queue a valid request and return its record.
+
+        `args` are the arguments to show, as JSON. `arguments` are the pickled arguments of the
+        function, or empty. Raises QueueFullError as `receive` does.
+        """
+        self._check_queue(incoming.kind)
 
         def accept() -> Record | None:
             try:
                 write_call(incoming.place.call, call)
                 write_private(incoming.place.arguments, arguments)
             except OSError as error:
-                raise StorageError(f"The request cannot be kept: {error}") from error
+                raise StorageError(f"The request cannot be stored: {error}") from error
             return self._state.store.accept(incoming.uuid, args)
 
         async def take() -> Record:
@@ -184,18 +186,18 @@ class JobService:
             await self._attempt("starting", self._scheduler.dispatch)
             return self._scheduler.records.get(record.uuid, record)
 
-        # Once it is in the store it is to be seen to, also if the client has gone.
+        # Shielded: once the record is in the store, it must be scheduled even if the client leaves.
         self._accepted[incoming.kind] += 1
         taking = asyncio.ensure_future(take())
         taking.add_done_callback(lambda done: done.cancelled() or done.exception())
         return await asyncio.shield(taking)
 
     async def get(self, model: str, kind: str, uuid: str) -> Record:
-        """A record; NotFoundError if there is none."""
+        """Return a record. Raises NotFoundError if there is none of this model and kind."""
         record = await self._state.do(self._state.store.get, uuid)
         if record is None or (record.model, record.kind) != (model, kind):
             raise NotFoundError(f"There is no {uuid}")
-        if not self._scheduler.serves(record):  # it is of another model of this name
+        if not self._scheduler.serves(record):  # of another model of this name
             raise NotFoundError(f"There is no {uuid}")
         if record.status == "incoming":
             raise NotFoundError(f"There is no {uuid}")
@@ -204,24 +206,24 @@ class JobService:
     async def find(
         self, model: str, kind: str, statuses: Sequence[str] = STATUSES, limit: int = -1
     ) -> list[Record]:
-        """The newest `limit` records of a model, oldest first; -1 is all."""
+        """Return the newest `limit` records of a model, oldest first; -1 means all."""
         origin = self._sources[model].origin
         return await self._state.do(self._state.store.find, kind, model, statuses, limit, origin)
 
     def place(self, uuid: str) -> JobDirectory:
-        """Where the files of a record lie."""
+        """Return the directory of a record."""
         return self._state.place(uuid)
 
     async def cancel(self, record: Record) -> Record:
-        """End one that has not ended, or remove the record of one that has; the record then."""
+        """Cancel a job, or remove its record if it has ended; return the record."""
         try:
             stopped = await self._state.do(self._state.store.stop, record.uuid, CANCELLED)
-        except StorageError as error:  # it may be this very training that has filled the disk
+        except StorageError as error:  # this training itself may have filled the disk
             return await self._cancel_unwritten(record, error)
         if stopped is None:
             if record.has_ended:
                 return await self._remove(record)
-            return await self._state.now(record)  # it has ended meanwhile, and is still to be seen
+            return await self._state.now(record)  # it ended meanwhile: keep the record
         self._scheduler.note(stopped)
         if not stopped.has_ended:
             stopped = await self._end_running(stopped)
@@ -230,9 +232,9 @@ class JobService:
         return stopped
 
     async def _end_running(self, record: Record) -> Record:
-        """End all processes of one that runs; the record then.
+        """Stop all processes of a running job and return its record.
 
-        Its keeper writes down how it ended, unless the keeper was killed.
+        Its supervisor process writes how it ended, unless that was killed.
         """
         await self._scheduler.stop_supervisor(record)
         now = await self._state.now(record)
@@ -242,10 +244,10 @@ class JobService:
         return now
 
     async def _cancel_unwritten(self, record: Record, error: StorageError) -> Record:
-        """Cancel one whose record cannot be changed now.
+        """Cancel a job whose record cannot be changed now.
 
-        First its processes are ended: its keeper may then be able to write that down. If not, it is
-        removed as soon as it is cancelled once more, as its files make room for that.
+        First, stop its processes: its supervisor process may then be able to write the end. If not,
+        a second cancel removes its files, which makes room, and then the record.
         """
         had_ended = not await self._scheduler.works(record)
         await self._scheduler.end_work(record)
@@ -256,8 +258,8 @@ class JobService:
             return now
         if not (had_ended and isinstance(error, DiskFullError)):
             raise type(error)(
-                f"{error}; its processes have been ended: delete it once more, and it is removed "
-                "with its files"
+                f"{error}; its processes have been ended: delete it once more to remove it with "
+                "its files"
             ) from error
         await asyncio.to_thread(self.place(record.uuid).clear)
         stopped = await self._state.do(self._state.store.stop, record.uuid, CANCELLED)
@@ -275,21 +277,19 @@ class JobService:
         return record
 
     async def _forget(self, uuid: str) -> None:
-        """Remove a record, and its files."""
-
         def forget() -> None:
             record = self._state.store.get(uuid)
             if record is None or record.has_ended or record.status == "incoming":
-                # First the files: without them a full disk may have room to write.
+                # The files first: that may make room on a full disk for the write.
                 shutil.rmtree(self.place(uuid).directory, ignore_errors=True)
                 self._state.store.remove(uuid)
 
         await self._state.do(forget)
 
-    # --- notices, for who sends them
+    # --- notices, for callbacks
 
     async def notices(self) -> list[Notice]:
-        """What is to be sent now of the changes that somebody wants to be told of."""
+        """Return the notices to send now, including those of servers that have exited."""
 
         def due() -> list[Notice]:
             store = self._state.store
@@ -301,18 +301,18 @@ class JobService:
         return await self._state.do(due)
 
     async def noticed(self, notice: Notice) -> Record | None:
-        """The record as it was when it changed; None if it has been removed."""
+        """Return the record as it was when it changed; None if it has been removed."""
         return await self._state.do(self._state.store.noticed, notice)
 
     async def count_attempt(self, notice: Notice) -> None:
-        """Sending has failed."""
+        """Note that sending a notice has failed."""
         await self._state.do(self._state.store.count_attempt, notice.number)
 
     async def drop_notice(self, notice: Notice) -> None:
-        """It has been sent, or is given up."""
+        """Remove a notice that was sent or given up."""
         await self._state.do(self._state.store.drop_notice, notice.number)
 
-    # --- beside all that
+    # --- background work
 
     async def _watch(self) -> None:
         orphans = sweep = time.monotonic()
@@ -334,34 +334,34 @@ class JobService:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _attempt(self, what: str, work: Callable[[], Awaitable[None]]) -> None:
-        """Do some work that is done again soon. The same failure is logged once a minute."""
+        """Do work that is repeated soon. The same failure is logged once a minute."""
         try:
             await work()
         except StorageError as error:
-            self._complain(what, str(error))
-        except OSError as error:  # such as of too many open files
-            self._complain(what, f"Looking after trainings failed ({what}): {error}")
+            self._log_failure(what, str(error))
+        except OSError as error:  # for example, too many open files
+            self._log_failure(what, f"Background work of the trainings failed ({what}): {error}")
             await asyncio.sleep(1)
         except Exception:
-            logger.exception("Looking after trainings failed (%s)", what)
+            logger.exception("Background work of the trainings failed (%s)", what)
             await asyncio.sleep(1)
 
-    def _complain(self, what: str, text: str) -> None:
+    def _log_failure(self, what: str, text: str) -> None:
         now = time.monotonic()
-        before, at = self._complaints.get(what, ("", 0.0))
+        before, at = self._logged_failures.get(what, ("", 0.0))
         if text != before or now > at + COMPLAIN_SECONDS:
-            self._complaints[what] = (text, now)
+            self._logged_failures[what] = (text, now)
             logger.error("%s", text)
 
     async def _open_late(self) -> None:
         """Open a state directory for which there was no room before."""
         await self._state.open()
         logger.info("There is room for trainings now, in %s", self._state.directory)
-        await self._take_up()
+        await self._resume_jobs()
         await self._scheduler.clear_for_running()
 
-    async def _take_up(self) -> None:
-        """See to what is in the state directory from now on."""
+    async def _resume_jobs(self) -> None:
+        """Adopt the jobs in the state directory, and report records of other models."""
         for source in self._sources.values():
             find_others = self._state.store.other_origins
             others = await self._state.do(find_others, source.name, source.origin)
@@ -374,21 +374,21 @@ class JobService:
         await self._adopt()
 
     async def _adopt(self) -> None:
-        """Take over what belongs to servers that are there no more."""
+        """Take over the jobs of servers that have exited."""
         store = self._state.store
 
         def look() -> list[Record]:
             unfinished = [r for r in store.unfinished() if r.owner != self._state.id]
             return [r for r in unfinished if not server_lives(self._state.directory, r.owner)]
 
-        await _each(await self._state.do(look), self._adopt_one)
+        await _for_each(await self._state.do(look), self._adopt_one)
 
     async def _adopt_one(self, record: Record) -> None:
         supervisor = SupervisorHandle(self.place(record.uuid))
         lives = supervisor.lives
         if record.status in ("queued", "starting") and not self._scheduler.serves(record):
             return  # another server may have that model
-        if record.has_ended and lives:  # its keeper sees that its server has gone
+        if record.has_ended and lives:  # its supervisor process notices that the server has exited
             return
         store = self._state.store
         if not await self._state.do(store.adopt, record.uuid, record.owner, self._state.id):
@@ -402,14 +402,14 @@ class JobService:
             await self._scheduler.find_dead(record, UNSEEN)
 
     async def _sweep(self) -> None:
-        """Remove old records, and what nothing is known of."""
-        await _each(await self._state.do(self._expired), self._expire)
-        await _each(await self._state.do(self._abandoned), self._forget)
-        for path in await self._state.do(self._strays):
+        """Remove old records, refused requests, and directories without a record."""
+        await _for_each(await self._state.do(self._expired), self._expire)
+        await _for_each(await self._state.do(self._refused), self._forget)
+        for path in await self._state.do(self._unknown_directories):
             await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
 
     async def _expire(self, uuid: str) -> None:
-        logger.info("The record of %s is removed, it is old", uuid)
+        logger.info("The record of %s has expired and is removed", uuid)
         await self._forget(uuid)
 
     def _expired(self) -> list[str]:
@@ -421,8 +421,8 @@ class JobService:
                 found += store.ended_for(kind, seconds, now)
         return [record.uuid for record in found if self._scheduler.serves(record)]
 
-    def _abandoned(self) -> list[str]:
-        """Requests of this server that were refused, and could not be removed then."""
+    def _refused(self) -> list[str]:
+        """Return requests of this server that were refused but could not be removed then."""
         return [
             record.uuid
             for record in self._state.store.unfinished()
@@ -431,14 +431,14 @@ class JobService:
             and not any(record.uuid in places for places in self._places.values())
         ]
 
-    def _strays(self) -> list[Path]:
-        # Listed before the records are read: what is new has a record.
+    def _unknown_directories(self) -> list[Path]:
+        # List them before reading the records: a new directory has a record already.
         directories = list((self._state.directory / "work").iterdir())
         return [path for path in directories if self._state.store.get(path.name) is None]
 
 
-async def _each(things: Iterable[T], work: Callable[[T], Awaitable[None]]) -> None:
-    """Do some work for all of these; then raise the first StorageError that there was."""
+async def _for_each(things: Iterable[T], work: Callable[[T], Awaitable[None]]) -> None:
+    """Await `work` for each thing; then raise the first StorageError."""
     failures = []
     for thing in things:
         try:

@@ -1,4 +1,4 @@
-"""How a training is to be run: what the server tells the keeper, and the keeper the process."""
+"""The parameters of a job, passed from the server to the supervisor process and on to the child."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 ID = "DEEPAAS_TRAINING_ID"
-"""The variable by which the processes of a training are known; its value is the uuid."""
+"""The environment variable that marks the processes of a job; its value is the uuid."""
 
 
 @dataclass(frozen=True)
-class Limits:
+class JobLimits:
     """Bounds for one training or prediction; sizes in bytes, times in seconds."""
 
     cancel_timeout: float = 3  # between SIGTERM and SIGKILL
@@ -22,13 +22,13 @@ class Limits:
     log_size: int = 100 * 1024 * 1024  # 0: no limit
     reports_size: int = 1024 * 1024
     result_size: int = 1024 * 1024
-    max_batch_size: int = 0  # 0: as the model says
+    max_batch_size: int = 0  # 0: the model's value
     nice: int = 0
 
 
 @dataclass(frozen=True)
 class JobSpec:
-    """What to run: the function `kind` of the model at `target`, see `loading.ModelSource`."""
+    """A job: it calls the function `kind` of the model at `target`, see `loading.ModelSource`."""
 
     uuid: str
     kind: str
@@ -37,8 +37,8 @@ class JobSpec:
     folder: str
     warm: bool = True
     log: Mapping[str, object] = field(default_factory=dict)
-    open_files: int = 0  # what the process is limited to; 0: as it is
-    limits: Limits = field(default_factory=Limits)
+    open_files: int = 0  # limit of open files of the process; 0: unchanged
+    limits: JobLimits = field(default_factory=JobLimits)
     variables: Mapping[str, str] = field(default_factory=dict)  # added to the environment
 
     def to_json(self) -> str:
@@ -47,11 +47,11 @@ class JobSpec:
     @classmethod
     def from_json(cls, text: str) -> JobSpec:
         values = json.loads(text)
-        return cls(**{**values, "limits": Limits(**values["limits"])})
+        return cls(**{**values, "limits": JobLimits(**values["limits"])})
 
 
 class JobDirectory:
-    """Where the files of one training lie."""
+    """The paths of the files of one job."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -68,17 +68,17 @@ class JobDirectory:
 
     @classmethod
     def of(cls, state: Path, uuid: str) -> JobDirectory:
-        """The one of a record in a state directory."""
+        """Return the directory of a record in a state directory."""
         return cls(state / "work" / uuid)
 
     def make(self) -> None:
-        """Make the directories, private to the user. Raises OSError."""
+        """Create the directories, private to the user. Raises OSError."""
         self.directory.mkdir(mode=0o700, parents=True)
         for directory in (self.uploads, self.artifacts, self.log):
             directory.mkdir(mode=0o700)
 
     def clear(self) -> None:
-        """Remove all files but those of the keeper, which may still be running."""
+        """Remove all files except those of the supervisor process, which may still run."""
         for directory in (self.artifacts, self.uploads, self.log, self.model_log):
             shutil.rmtree(directory, ignore_errors=True)
         for path in (self.result, self.reports, self.call, self.arguments):

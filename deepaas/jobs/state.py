@@ -1,4 +1,4 @@
-"""The state directory, as one of the servers has it that share it."""
+"""The state directory, as seen by one of the servers that share it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 def _reason(error: OSError, directory: Path) -> str:
-    """Why a directory cannot be used, and the file in it that the trouble is with."""
+    """Return why a directory cannot be used, with the file in it that caused the error."""
     if error.filename in (None, str(directory), directory):
         is_file = isinstance(error, FileExistsError | NotADirectoryError)
         return "it is not a directory" if is_file else str(error.strerror)
@@ -34,15 +34,16 @@ def _reason(error: OSError, directory: Path) -> str:
 class State:
     """A directory with the records and the files of trainings, private to the user.
 
-    `id` is this server's name there; it holds the lock of that name for as long as the directory is
-    open. `reserve` is how many bytes are kept free for what must be possible on a full disk.
+    `id` is the name of this server in the directory; it holds the lock of that name while the
+    directory is open. `reserve` is how many bytes are reserved for changes that must work on a full
+    disk.
     """
 
     def __init__(self, directory: Path, reserve: int = 0) -> None:
         self.directory = directory
         self.id = f"{identity.identity(os.getpid())}-{uuids.uuid4().hex[:8]}".replace(":", "-")
         self.has_room = True
-        """Whether the disk had room for something new when that was looked for."""
+        """Whether the disk had room for new jobs at the last check."""
         self._wants_reserve = reserve > 0
         self._reserve = Reserve(directory, reserve)
         self._store: Store | None = None
@@ -59,15 +60,15 @@ class State:
 
     @property
     def store(self) -> Store:
-        """The records. Raises StorageError, which says why, if they could not be opened yet."""
+        """The records. Raises StorageError with the reason if they are not open."""
         if self._store is None:
-            raise type(self._problem)(*self._problem.args)  # a new one, as it gets a traceback
+            raise type(self._problem)(*self._problem.args)  # a copy: raising adds a traceback
         return self._store
 
     async def open(self) -> None:
-        """Make the directory, if need be, and open the records.
+        """Create the directory if necessary, and open the records.
 
-        Raises DiskFullError if there is no room for that; it can be tried again. Raises
+        Raises DiskFullError if there is no room for that; the caller may try again. Raises
         StorageError if the directory cannot be used.
         """
         try:
@@ -78,15 +79,15 @@ class State:
 
     def _open(self) -> None:
         try:
-            self._store = self._opened()
+            self._store = self._open_store()
         except DiskFullError:
             self._reserve.release()
-            self._store = self._opened()
+            self._store = self._open_store()
         if not self._wants_reserve:
             self._reserve.release()
         self._look_for_room()
 
-    def _opened(self) -> Store:
+    def _open_store(self) -> Store:
         with contextlib.ExitStack() as resources:
             try:
                 for name in ("", "servers", "work"):
@@ -111,43 +112,47 @@ class State:
         self._thread.shutdown()
 
     async def look_for_room(self) -> None:
-        """See whether the disk has room for something new, and keep the reserve."""
+        """Check whether the disk has room for new jobs, and keep the reserve."""
         await self.do(self._look_for_room)
 
     def _look_for_room(self) -> None:
         had_room = self.has_room
         self.has_room = self._reserve.make() and not self._reserve.disk_is_full()
         if had_room and not self.has_room:
-            logger.warning("%s: nothing new is begun until there is room", self._full())
+            logger.warning("%s: no new jobs start until there is room", self._full_message())
         elif self.has_room and not had_room:
             logger.info("The disk of the state directory %s has room again", self.directory)
 
     def need_room(self) -> None:
-        """Raise DiskFullError unless the disk has room for something new."""
+        """Raise DiskFullError unless the disk has room for new jobs."""
         self._look_for_room()
         if not self.has_room:
-            raise DiskFullError(self._full())
+            raise DiskFullError(self._full_message())
 
-    def _full(self) -> str:
+    def _full_message(self) -> str:
         return f"The disk of the state directory {self.directory} is full"
 
     async def do(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Use the store, or the disk, in the one thread for that; it is done in any case."""
+        """Call a function in the thread that uses the store and the disk, and return its result.
+
+        The function runs to its end even if the caller is cancelled.
+        """
         loop = asyncio.get_running_loop()
         return await asyncio.shield(loop.run_in_executor(self._thread, function, *arguments))
 
     async def now(self, record: Record) -> Record:
-        """A record as it is now; as it was, if it has been removed."""
+        """Return the current record; the given one if it has been removed."""
         found = await self.do(self.store.get, record.uuid)
         return found or record
 
     def place(self, uuid: str) -> JobDirectory:
-        """Where the files of a record lie."""
+        """Return the directory of a record."""
         return JobDirectory.of(self.directory, uuid)
 
 
 def _make_private(directory: Path) -> None:
-    """Make a directory that only this user can enter. Raises OSError."""
+    """Create a directory that only this user can enter, or restrict an existing one. Raises
+    OSError."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = directory.stat()
     if status.st_uid == os.getuid() and status.st_mode & 0o077:

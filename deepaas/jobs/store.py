@@ -1,12 +1,12 @@
-"""The record of every training: an SQLite database that several processes share.
+"""The records of trainings and asynchronous predictions: an SQLite database that processes share.
 
-A record's `status` goes one way only:
+A record's `status` changes in one direction only:
 
     incoming → queued → starting → running → done, error or cancelled
                   └─────────┴──→ cancelled
 
-Each step is one UPDATE that names the status it starts from. So whoever else tries the same step
-finds that it has been made: a training is claimed by one keeper, and ends once.
+Each step is one UPDATE that names the status before it, so a second process that tries the same
+step changes nothing. A training is claimed by one supervisor process and ends once.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ _MARKS = ", ".join("?" * len(ENDED))
 
 @dataclass(frozen=True)
 class Record:
-    """What is known of a training (`kind` "train") or an asynchronous prediction ("predict").
+    """A training (`kind` "train") or an asynchronous prediction (`kind` "predict").
 
-    Times are seconds since 1970, `date` is when it was asked for, as text. `args`, `output` and
-    `answer` (the head of a prediction's answer) are JSON. `owner` is the server that sees to it,
-    `keeper` the identity of the process that keeps it, `pid` that of the work itself. `stop` is the
-    reason for which it is to end. `lingering` says that it has ended and left processes running.
-    `load_seconds` is how long it took to load and warm the model, and `duration` how long its
-    function ran after that. Both were measured, so they do not depend on the clock that can be set.
-    Trainings that an older version has run have no `load_seconds`: their `duration` includes it.
+    Times are seconds since 1970; `date` is the time of the request, as text. `args`, `output` and
+    `answer` (the head of a prediction's response) are JSON. `owner` is the server responsible for
+    it, `supervisor` the identity of its supervisor process, `pid` that of the process that does the
+    work. `stop` is the reason why it must end. `has_leftover_processes` says that it has ended but
+    processes that it started still run. `load_seconds` is how long it took to load and warm the
+    model, and `duration` how long its function ran after that. Both are measured with a monotonic
+    clock. Trainings run by an older version have no `load_seconds`: their `duration` includes it.
 
     `asked` is the time of `date`, and `origin` where the model comes from (`ModelSource.origin`);
-    an older version has noted neither. `weights_loaded` is when all predictions began to come from
-    workers that were loaded after the training; `weights_problem` is why that has not happened.
+    older versions wrote neither. `weights_loaded` is since when every worker that predicts was
+    loaded after the training; `weights_problem` is why that has not happened.
     """
 
     number: int
@@ -81,7 +81,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Notice:
-    """That the record `uuid` has changed, which is to be told at the address `callback`."""
+    """A change of the record `uuid` that must be reported to the address `callback`."""
 
     number: int
     attempts: int
@@ -100,22 +100,22 @@ class Ending:
 
     @classmethod
     def because(cls, reason: str) -> Ending:
-        """The end of what was stopped for a reason."""
+        """Return the end of a job that was stopped for a reason."""
         return cls(CANCELLED) if reason == CANCELLED else cls("error", reason)
 
 
 class Store(Database):
     """The records of trainings and of asynchronous predictions.
 
-    On a full disk what is new is refused; the end of what there is, and its removal, may use the
-    reserve.
+    On a full disk, new records are refused. The end of a job, and the removal of a record, may use
+    the reserve.
     """
 
     # --- reading
 
     def version(self) -> int:
-        """A number that is another one when some other process has written."""
-        with self._explained():
+        """Return a number that changes when another process writes."""
+        with self._translated_errors():
             return int(self._db.execute("PRAGMA data_version").fetchone()[0])
 
     def get(self, uuid: str) -> Record | None:
@@ -130,9 +130,9 @@ class Store(Database):
         limit: int = -1,
         origin: str = "",
     ) -> list[Record]:
-        """The newest `limit` records of a model that have one of `statuses`, oldest first.
+        """Return the newest `limit` records of a model that have one of `statuses`, oldest first.
 
-        With an `origin` those of other models of this name are left out.
+        With an `origin`, records of other models of the same name are left out.
         """
         marks = ", ".join("?" * len(statuses))
         found = self._select(
@@ -143,8 +143,8 @@ class Store(Database):
         return found[::-1]
 
     def other_origins(self, model: str, origin: str) -> dict[str, int]:
-        """How many records there are of other models of this name, by their origins."""
-        with self._explained():
+        """Return the number of records of other models of the same name, by origin."""
+        with self._translated_errors():
             rows = self._db.execute(
                 "SELECT origin, count(*) FROM records JOIN details USING (uuid) "
                 "WHERE model = ? AND origin NOT IN ('', ?) GROUP BY origin ORDER BY origin",
@@ -153,25 +153,27 @@ class Store(Database):
         return dict(rows)
 
     def without_weights(self) -> list[Record]:
-        """The trainings that are done, and whose weights no worker is known to have loaded."""
+        """Return the trainings that are done and whose weights are not known to be loaded."""
         return self._select(
             "WHERE kind = 'train' AND status = 'done' AND details.uuid IS NOT NULL "
             "AND weights_loaded IS NULL ORDER BY number"
         )
 
     def unfinished(self) -> list[Record]:
-        """All that have not ended, or have left processes running, oldest first."""
+        """Return the records that have not ended or have leftover processes, oldest first."""
         return self._select(f"WHERE status NOT IN ({_MARKS}) OR lingering ORDER BY number", *ENDED)
 
     def ended_for(self, kind: str, seconds: float, now: float) -> list[Record]:
-        """Those that ended so many seconds before `now`, a time of `note_ages`, or longer ago, and
-        have left nothing running."""
+        """Return records that ended at least `seconds` before `now` and have no leftover processes.
+
+        `now` is a time that `note_ages` returned.
+        """
         return self._select(
             "WHERE kind = ? AND ended <= ? AND NOT lingering ORDER BY number", kind, now - seconds
         )
 
     def _select(self, condition: str, *values: object) -> list[Record]:
-        with self._explained():
+        with self._translated_errors():
             cursor = self._db.execute(
                 "SELECT records.*, duration, asked, coalesce(origin, ''), load_seconds, "
                 "weights_loaded, coalesce(weights_problem, '') FROM records "
@@ -180,12 +182,12 @@ class Store(Database):
             )
             return [Record(*row) for row in cursor]
 
-    # --- a record's way
+    # --- steps of a record
 
     def add(
         self, uuid: str, kind: str, model: str, owner: str, callback: str = "", origin: str = ""
     ) -> None:
-        """A request has come, and is not yet known to be valid."""
+        """Add a record for a request that is not validated yet."""
         now = time.time()
         with self._writing():
             self._db.execute(
@@ -199,16 +201,19 @@ class Store(Database):
             )
 
     def accept(self, uuid: str, args: str) -> Record | None:
-        """The request is valid: it waits for its turn from now on."""
+        """Queue a request that is valid."""
         return self._step(uuid, ("incoming",), status="queued", args=args)
 
     def start(self, uuid: str) -> Record | None:
-        """Its turn has come; a keeper is about to be started."""
+        """Note that a supervisor process is about to be started."""
         return self._step(uuid, ("queued",), status="starting")
 
     @on_full_disk_too
     def claim(self, uuid: str, supervisor: str) -> Record | None:
-        """Let this keeper have it; None if another has, or it is not wanted any more."""
+        """Give the record to this supervisor process.
+
+        Return None if another has claimed it, or if it was cancelled or removed.
+        """
         record = self.get(uuid)
         attempt = record.attempt + 1 if record else 1
         return self._step(
@@ -221,16 +226,16 @@ class Store(Database):
         )
 
     def working(self, uuid: str, pid: int) -> Record | None:
-        """The process that does the work has been started.
+        """Note the pid of the process that does the work.
 
-        The reserve is not released for it, as this process may be filling the disk.
+        The reserve is not released for this, as that process may be filling the disk.
         """
         return self._step(uuid, ("running",), pid=pid)
 
     def loaded(self, uuid: str, seconds: float) -> None:
-        """The model was loaded and warmed in so many seconds, and its function is called now.
+        """Note that the model was loaded and warmed in so many seconds and its function is called.
 
-        The reserve is not released for it, as that function may be filling the disk.
+        The reserve is not released for this, as that function may be filling the disk.
         """
         with self._writing():
             self._db.execute(
@@ -241,8 +246,10 @@ class Store(Database):
             )
 
     def note_weights(self, uuid: str, loaded: float | None, problem: str = "") -> None:
-        """The weights of a training were loaded at the time `loaded`, or were not because of a
-        problem. Once they were loaded, nothing changes that. It can wait for room."""
+        """Note when the weights of a training were loaded, or why they were not.
+
+        Once they are loaded, later calls change nothing. On a full disk this fails, as it can wait.
+        """
         with self._writing():
             self._db.execute(
                 "UPDATE details SET weights_loaded = ?, weights_problem = ? "
@@ -259,8 +266,10 @@ class Store(Database):
         at: float | None = None,
         duration: float | None = None,
     ) -> Record | None:
-        """The work has ended, now if not `at` a time before, after so many seconds as were
-        measured; None if that is known already."""
+        """Note how the work ended, and when: at the time `at`, or now.
+
+        `duration` is the measured number of seconds. Return None if an end was noted before.
+        """
         return self._step(
             uuid,
             ("starting", "running"),
@@ -272,23 +281,23 @@ class Store(Database):
 
     @on_full_disk_too
     def exited(self, uuid: str, exit_code: int | None, signal: int | None) -> None:
-        """The process that did the work has ended, with this code or by this signal."""
+        """Note the exit code or the signal with which the process of the work ended."""
         self._update(uuid, exit_code=exit_code, signal=signal)
 
     @on_full_disk_too
     def note_leftover_processes(self, uuid: str, has_leftover_processes: bool) -> None:
-        """Processes that it has started are running still, or not any more."""
+        """Note whether processes that the job started still run after its end."""
         self._update(uuid, has_leftover_processes=int(has_leftover_processes))
 
     def stop(self, uuid: str, reason: str) -> Record | None:
-        """Note why one that runs is to end: its keeper has to be told. One that waits and is
-        CANCELLED ends at once.
+        """Note why a running job must end; the caller then signals its supervisor process.
 
-        The reserve is not released for one that runs, as that may be filling the disk.
+        A waiting job ends at once if the reason is CANCELLED. The reserve is not released for a
+        running job, as that may be filling the disk.
         """
         waits = self._cancel_waiting(uuid) if reason == CANCELLED else None
         record = self.get(uuid)
-        before = record.stop if record else ""  # the first reason is the one that counts
+        before = record.stop if record else ""  # the first reason counts
         return waits or self._step(uuid, ("running",), stop=before or reason)
 
     @on_full_disk_too
@@ -297,12 +306,13 @@ class Store(Database):
 
     @on_full_disk_too
     def requeue(self, uuid: str) -> Record | None:
-        """Its turn had come, but no keeper is going to have it."""
+        """Queue a record again whose supervisor process has not begun."""
         return self._step(uuid, ("starting",), status="queued")
 
     @on_full_disk_too
     def adopt(self, uuid: str, owner: str, by: str) -> bool:
-        """Take over what another server, which has gone, has seen to; False if that was done."""
+        """Take over a record of a server that has exited; return False if another server has done
+        so."""
         with self._writing():
             changed = self._db.execute(
                 "UPDATE records SET owner = ? WHERE uuid = ? AND owner = ?", (by, uuid, owner)
@@ -311,7 +321,7 @@ class Store(Database):
 
     @on_full_disk_too
     def remove(self, uuid: str) -> bool:
-        """Forget a record that has ended, or never was a valid request; False if it is neither."""
+        """Remove a record that has ended or was never accepted; return False if it is neither."""
         with self._writing():
             self._db.execute(
                 f"DELETE FROM records WHERE uuid = ? AND status IN ('incoming', {_MARKS})",
@@ -327,7 +337,7 @@ class Store(Database):
     def _step(
         self, uuid: str, statuses: Sequence[str], duration: float | None = None, **values: Any
     ) -> Record | None:
-        """Change a record that has one of these statuses; None if it has another."""
+        """Change a record that has one of these statuses; return None if it has another."""
         marks = ", ".join("?" * len(statuses))
         settings = _settings(values)
         with self._writing():
@@ -359,17 +369,17 @@ class Store(Database):
     # --- ages
 
     def note_ages(self, boot: str, up: float) -> float:
-        """Note which records have ended since the last look; the time now, for `ended_for`.
+        """Note which records have ended since the last call; return the time for `ended_for`.
 
-        It is the time of a clock that nobody can set: it counts the seconds for which the machine
-        is up, of which there are `up` since the boot `boot`. It stands still while the machine is
-        off, as nothing but the settable clock could say for how long that was.
+        This clock cannot be set. It counts the seconds for which the machine is up; `up` of them
+        have passed since the boot `boot`. It stands still while the machine is off, because only
+        the settable clock could tell how long that was.
         """
-        with contextlib.suppress(DiskFullError):  # records are removed all the same
+        with contextlib.suppress(DiskFullError):  # old records can be removed nevertheless
             try:
                 return self._note_ages(boot, up)
             except DiskFullError:
-                if self._some_ended_unnoted():  # the removal of their files makes room one day
+                if self._some_ended_unnoted():  # their removal will make room
                     return self.insist(lambda: self._note_ages(boot, up))
         return self._clock_base(boot, up) + up
 
@@ -393,18 +403,18 @@ class Store(Database):
         return now
 
     def _clock_base(self, boot: str, up: float) -> float:
-        """What is to be added to `up`."""
-        with self._explained():
+        """Return the number of seconds to add to `up`."""
+        with self._translated_errors():
             row = self._db.execute("SELECT boot, base, seen FROM clock").fetchone()
         known, base, seen = row or ("", 0.0, 0.0)
-        goes_on = known == boot and base + up >= seen
-        return float(base if goes_on else seen - up)
+        clock_continues = known == boot and base + up >= seen
+        return float(base if clock_continues else seen - up)
 
     # --- notices
 
     def notices(self, owner: str) -> list[Notice]:
-        """For each record the oldest of the notices that have not been sent."""
-        with self._explained():
+        """Return the oldest unsent notice of each record."""
+        with self._translated_errors():
             rows = self._db.execute(
                 "SELECT min(notices.number), attempts, uuid, callback FROM notices "
                 "JOIN records USING (uuid) WHERE notices.owner = ? GROUP BY uuid ORDER BY 1",
@@ -413,28 +423,28 @@ class Store(Database):
         return [Notice(*row) for row in rows]
 
     def noticed(self, notice: Notice) -> Record | None:
-        """The record as it was when it changed; None if it has been removed meanwhile."""
-        with self._explained():
+        """Return the record as it was when it changed; None if it has been removed meanwhile."""
+        with self._translated_errors():
             row = self._db.execute(
                 "SELECT record FROM notices WHERE number = ?", (notice.number,)
             ).fetchone()
         return _from_json(row[0]) if row else None
 
     def notice_owners(self) -> list[str]:
-        """The servers that have notices to send."""
-        with self._explained():
+        """Return the servers that have notices to send."""
+        with self._translated_errors():
             rows = self._db.execute("SELECT DISTINCT owner FROM notices").fetchall()
         return [owner for (owner,) in rows]
 
     @on_full_disk_too
     def adopt_notices(self, owner: str, by: str) -> None:
-        """Take over the notices of a server that has gone."""
+        """Take over the notices of a server that has exited."""
         with self._writing():
             self._db.execute("UPDATE notices SET owner = ? WHERE owner = ?", (by, owner))
 
     @on_full_disk_too
     def count_attempt(self, number: int) -> None:
-        """Sending a notice has failed."""
+        """Note that sending a notice has failed."""
         with self._writing():
             self._db.execute(
                 "UPDATE notices SET attempts = attempts + 1 WHERE number = ?", (number,)
@@ -442,18 +452,18 @@ class Store(Database):
 
     @on_full_disk_too
     def drop_notice(self, number: int) -> None:
-        """It has been sent, or is given up."""
+        """Remove a notice that was sent or given up."""
         with self._writing():
             self._db.execute("DELETE FROM notices WHERE number = ?", (number,))
 
 
 def _settings(values: Iterable[str]) -> str:
-    """The assignments of an UPDATE that sets these fields of a record."""
+    """Return the assignments of an UPDATE that sets these fields of a record."""
     return ", ".join(f"{COLUMNS.get(name, name)} = ?" for name in values)
 
 
 def _to_json(record: Record) -> str:
-    """A record as text, with the names of the columns, which every version can read."""
+    """Return a record as JSON with the column names, which every version can read."""
     return json.dumps({COLUMNS.get(name, name): value for name, value in asdict(record).items()})
 
 
@@ -463,5 +473,6 @@ def _from_json(text: str) -> Record:
 
 
 def _storable(value: Any) -> Any:
-    """A value without what is no text in a text, such as in the name of a file."""
+    """Replace the surrogates in a text, which can come from file names: SQLite does not store
+    them."""
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value

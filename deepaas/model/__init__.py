@@ -1,1 +1,1 @@
-"""What a model is: how it is found, called, and how its arguments and results are treated."""
+"""Find, load and call models, and process their arguments and results."""

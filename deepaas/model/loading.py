@@ -1,6 +1,6 @@
-"""Finds models: entry points, importable objects, and files.
+"""Find models: entry points, importable objects, and files.
 
-The server only lists them (`find`); a worker loads one (`load`).
+The server only lists models (`find`). A worker loads one (`load`).
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ NAMESPACE = "deepaas.v2.model"
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A model's name and where it is: `module[:attribute]` or `path/to/file.py[:attribute]`.
+    """The name and the location of a model: `module[:attribute]` or `path/to/file.py[:attribute]`.
 
-    `folder` is looked in for a module that is not installed.
+    `folder` is also searched for a module that is not installed.
     """
 
     name: str
@@ -39,8 +39,8 @@ class ModelSource:
 
     @functools.cached_property
     def origin(self) -> str:
-        """The target as text that means the same model in whatever directory a server is started:
-        with a full path, unless it names an installed module."""
+        """The target in a form that does not depend on the working directory: with an absolute
+        path, unless it names an installed module."""
         path, attribute = _split(self.target)
         if path.endswith(".py") or not _is_installed(path):
             path = os.path.abspath(os.path.join(self.folder, path))
@@ -48,10 +48,13 @@ class ModelSource:
 
 
 def installed() -> list[ModelSource]:
-    """The models of the installed packages, in the order in which they are found."""
+    """Return the models of the installed packages, in the order in which they are found.
+
+    Raises ConfigurationError if two packages use the same name for different models.
+    """
     from stevedore import NamedExtensionManager
 
-    # No name is asked for, so that nothing is imported.
+    # With names=[], stevedore imports nothing.
     entry_points = NamedExtensionManager(NAMESPACE, names=[]).list_entry_points()
     found: dict[str, ModelSource] = {}
     for entry_point in entry_points:
@@ -59,21 +62,21 @@ def installed() -> list[ModelSource]:
         other = found.setdefault(source.name, source)
         if other != source:
             raise ConfigurationError(
-                f"two installed packages call a model {source.name!r}: "
+                f"two installed packages have a model named {source.name!r}: "
                 f"{other.target} and {source.target}; uninstall one of them"
             )
     return list(found.values())
 
 
 def find(targets: Sequence[str], model_name: str = "") -> list[ModelSource]:
-    """The models to serve: `targets` if there are any, else the installed ones.
+    """Return the models to serve: `targets` if any are given, otherwise the installed models.
 
-    `model_name` picks one of the installed models, or names a single target.
-    Raises a ConfigurationError that says what to do when there is none.
+    `model_name` selects one of the installed models, or renames a single target. Raises
+    ConfigurationError, with advice, if no model can be served.
     """
     if targets:
         if model_name and len(targets) > 1:
-            raise ConfigurationError("--model-name goes with one model, not with several")
+            raise ConfigurationError("--model-name cannot be used with several models")
         folder = os.getcwd()
         sources = [ModelSource(_name_of(target), target, folder) for target in targets]
         if model_name:
@@ -97,9 +100,10 @@ def find(targets: Sequence[str], model_name: str = "") -> list[ModelSource]:
 
 
 def load(target: str, folder: str = "") -> object:
-    """Import the model at `target`; a class is instantiated. Whatever its code raises comes out.
+    """Import the model at `target`, and instantiate it if it is a class.
 
-    A module is looked for in `folder` too, after all other places.
+    A module is also searched for in `folder`, after all other places. Raises every exception that
+    the model's code raises.
     """
     if folder:
         sys.path.append(folder)
@@ -109,7 +113,7 @@ def load(target: str, folder: str = "") -> object:
     for name in filter(None, attribute.split(".")):
         found = _attribute(found, name, path)
     if inspect.isclass(found):
-        _check_can_be_made(found, target)
+        _check_is_instantiable(found, target)
         found = found()
     return found
 
@@ -124,8 +128,7 @@ def _attribute(owner: object, name: str, path: str) -> object:
         raise ModelMistakeError(("", f"{path} has no attribute {name!r}{hint}")) from None
 
 
-def _check_can_be_made(cls: type, target: str) -> None:
-    """Raise ModelMistakeError if a class that is a model needs arguments to be made."""
+def _check_is_instantiable(cls: type, target: str) -> None:
     try:
         parameters = inspect.signature(cls).parameters.values()
     except (TypeError, ValueError):  # not written in Python
@@ -135,14 +138,15 @@ def _check_can_be_made(cls: type, target: str) -> None:
     if needed:
         path, _ = _split(target)
         text = (
-            f"the class {cls.__name__} cannot be made without {', '.join(map(repr, needed))}; "
-            f"give defaults in __init__, or make an object of it and serve {path}:<its name>"
+            f"the class {cls.__name__} cannot be instantiated without "
+            f"{', '.join(map(repr, needed))}; give defaults in __init__, "
+            f"or create an instance and serve {path}:<its name>"
         )
         raise ModelMistakeError(("", text))
 
 
 def package_of(target: str) -> str:
-    """The name of the package or module, at the top, that a model is in."""
+    """Return the name of the top-level package or module that contains a model."""
     path, _ = _split(target)
     if path.endswith(".py"):
         return os.path.basename(path)[: -len(".py")]
@@ -150,8 +154,11 @@ def package_of(target: str) -> str:
 
 
 def sources(model: object, imported: Iterable[str]) -> list[str]:
-    """The files of Python code that make a model: those of its own package, and whatever else is
-    not installed. `imported` are the modules that came with it."""
+    """Return the Python source files of a model: those of its package and those that are not
+    installed.
+
+    `imported` are the names of the modules that were imported together with the model.
+    """
     own = model.__name__ if inspect.ismodule(model) else type(model).__module__
     library = os.path.dirname(os.__file__)
     found = []
@@ -166,10 +173,10 @@ def sources(model: object, imported: Iterable[str]) -> list[str]:
 
 
 def _is_installed(module: str) -> bool:
-    """Whether a module is found without the folder of the server. Nothing is imported for that."""
+    """Return whether a module can be found without the server's folder. Imports nothing."""
     try:
         return importlib.util.find_spec(module.partition(".")[0]) is not None
-    except (ImportError, ValueError):  # ValueError: for a module that was loaded without a spec
+    except (ImportError, ValueError):  # ValueError: the loaded module has no spec
         return False
 
 
@@ -181,7 +188,7 @@ def _split(target: str) -> tuple[str, str]:
 
 
 def _name_of(target: str) -> str:
-    """A model's name: the file's, or the last part of the module's."""
+    """Return the name of a model: that of the file, or the last part of the module name."""
     path, _ = _split(target)
     if path.endswith(".py"):
         if not os.path.isfile(path):
@@ -189,7 +196,7 @@ def _name_of(target: str) -> str:
         return os.path.basename(path)[: -len(".py")]
     if os.sep in path or not all(part.isidentifier() for part in path.split(".")):
         raise ConfigurationError(
-            f"{target!r} is no model: expected module:attribute or path/to/file.py[:attribute]"
+            f"{target!r} is not a model: expected module:attribute or path/to/file.py[:attribute]"
         )
     return path.rpartition(".")[2]
 
@@ -197,7 +204,7 @@ def _name_of(target: str) -> str:
 def _load_file(path: str) -> ModuleType:
     path = os.path.abspath(path)
     name = os.path.basename(path)[: -len(".py")]
-    sys.path.insert(0, os.path.dirname(path))  # for its neighbours
+    sys.path.insert(0, os.path.dirname(path))  # so that the file can import its neighbours
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"cannot import {path}")

@@ -1,4 +1,4 @@
-"""Calls in files: what a job keeps of the request that has begun it."""
+"""Calls in files: a job stores the request that started it."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ def write_private(path: Path, data: bytes) -> None:
 
 
 def write_call(path: Path, call: Call) -> None:
-    """Write a call: its meta data in a line of JSON, then its body. Raises OSError."""
+    """Write a call: its meta data as a line of JSON, then its body. Raises OSError."""
     write_private(path, encode_meta(call) + b"\n" + call.body)
 
 
 def read_call(path: Path) -> Call:
-    """Read what `write_call` has written. Raises OSError."""
+    """Return the call that `write_call` has written. Raises OSError."""
     line, _, body = path.read_bytes().partition(b"\n")
     return _old_call(line, body) if line.startswith(b"{") else decode_meta(line, body)
 
 
 def _old_call(line: bytes, body: bytes) -> Call:
-    """The call of a file that a version before this one has written for a job that waits."""
+    """Return the call of a queued job from a file that an older version has written."""
     meta = json.loads(line)
     form = meta.pop("form")
+    validate = meta.pop("check", "")
     if form is not None:
         form = [(n, FilePart(**v) if isinstance(v, dict) else v) for n, v in form]
-    return Call(**meta, form=form, body=body)
+    return Call(**meta, form=form, body=body, validate=validate)

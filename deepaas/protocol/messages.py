@@ -1,18 +1,18 @@
-"""Every message between the server and a worker, and its form on the wire.
+"""The messages between the server and a worker, and their encoding.
 
-Three sockets join them:
+Three sockets connect the two processes:
 
-    requests  server -> worker   SOCK_SEQPACKET   `Call`, one packet each
-    replies   worker -> server   SOCK_STREAM      `Reply`; or `Opened`, `Part`s and `Closed` for one
-                                                  that streams; each after a fixed header
-    control   both ways          SOCK_STREAM      JSON lines: `Start` to the worker; `Phase`, then
+    requests  server -> worker   SOCK_SEQPACKET   one packet for each `Call`
+    replies   worker -> server   SOCK_STREAM      `Reply`; or `Opened`, `Part`s and `Closed` for a
+                                                  stream; each after a header of fixed size
+    control   both directions    SOCK_STREAM      JSON lines: `Start` to the worker; `Phase`, then
                                                   `Ready` or `Failed` from it; then `Taken` and
                                                   `Cancel` to it
 
-A packet that the worker has not read yet can be read back by the server, which keeps the worker's
-end of `requests` open too: so it always knows which calls had begun when a worker died.
-A packet is at most `MAX_PACKET` bytes; a larger `Call` lies in a file that the packet names.
-A reply whose body is large or a file carries a descriptor of that file instead.
+The server also keeps the worker's end of `requests` open, and can read back packets that the worker
+has not read. So it knows which calls the worker had started when it died. A packet has at most
+`MAX_PACKET` bytes; a larger `Call` is stored in a file that the packet names. A reply with a large
+body or a file sends a descriptor of that file instead.
 """
 
 from __future__ import annotations
@@ -33,27 +33,27 @@ from deepaas.model.v2.exchange import Call, FilePart, Reply, Unknown
 
 MAX_PACKET = 128 * 1024
 MAX_INLINE = 1024 * 1024
-"""Bytes of the body of a reply; a larger one is handed over as a file."""
+"""Maximum bytes of a body in a reply; a larger body is sent as a file."""
 
-MAX_REPLY = 16 * 1024 * 1024  # far above what a worker ever sends: large bodies are in files
+MAX_REPLY = 16 * 1024 * 1024  # a worker sends far less: large bodies are in files
 MAX_LINE = 16 * 1024 * 1024
-"""Bytes of a line on the control connection; the longest is the description of a model."""
+"""Maximum bytes of a control line; the longest is the description of a model."""
 
-_CALL = struct.Struct("<IIH")  # id, length of the meta data, company
+_CALL = struct.Struct("<IIH")  # id, length of the meta data, concurrency
 _CONCURRENCY = struct.Struct("<H")
 _CONCURRENCY_AT = 8
 _REPLY = struct.Struct("<IIHI")  # length of what follows, id, status, length of the meta data
 _IN_FILE = 0xFFFFFFFF
 CALL_HEADER = _CALL.size
-_PART, _CLOSED = 1, 2  # in place of a status
+_PART, _CLOSED = 1, 2  # instead of a status
 
 ALONE = 0
-"""The company of a call that must share its batch with no other."""
+"""The concurrency of a call that must not share its batch with another call."""
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The head of a streamed reply: 200, and these headers."""
+    """The start of a streamed reply, with status 200 and these headers."""
 
     headers: Mapping[str, str]
     unknown: Unknown | None = None
@@ -68,7 +68,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """The end of a streamed reply; with a `code` it has failed midway, `reason` says why."""
+    """The end of a streamed reply. If `code` is set, it has failed, and `reason` says why."""
 
     reason: str = ""
     code: str = ""
@@ -78,20 +78,20 @@ ReplyMessage = Reply | Opened | Part | Closed
 
 
 def encode_meta(call: Call) -> bytes:
-    """All of a call but its body, as JSON in one line."""
+    """Return all of a call except its body, as one line of JSON."""
     meta: list[object] = [call.query, call.content_type]
-    if call.headers or call.form is not None or call.body_path or call.check:
+    if call.headers or call.form is not None or call.body_path or call.validate:
         meta += [call.headers, call.form, call.body_path]
-    if call.check:
-        meta.append(call.check)
+    if call.validate:
+        meta.append(call.validate)
     try:
         return orjson.dumps(meta)
-    except TypeError:  # a text with half a surrogate pair, such as a path that is not UTF-8
+    except TypeError:  # a lone surrogate, such as in a path that is not UTF-8
         return json.dumps(meta, default=asdict).encode()
 
 
 def decode_meta(data: bytes | memoryview, body: bytes) -> Call:
-    """The call whose `encode_meta` is `data`, with this body."""
+    """Return the call with this body; `data` is the result of `encode_meta`. Raises ValueError."""
     try:
         meta = orjson.loads(data)
     except orjson.JSONDecodeError:
@@ -101,26 +101,26 @@ def decode_meta(data: bytes | memoryview, body: bytes) -> Call:
             raise ValueError(f"the meta data of a call are not JSON: {error}") from None
     if len(meta) == 2:
         return Call(meta[0], meta[1], body=body)
-    query, content_type, headers, form, body_path, *check = meta
+    query, content_type, headers, form, body_path, *validate = meta
     if form is not None:
         form = [(n, FilePart(**v) if isinstance(v, dict) else v) for n, v in form]
-    return Call(query, content_type, headers, form, body_path, body, *check)
+    return Call(query, content_type, headers, form, body_path, body, *validate)
 
 
 def encode_call(call_id: int, meta: bytes, body: bytes) -> bytes:
-    """The packet of a call; its company is 1 until `with_company`."""
+    """Return the packet of a call; its concurrency is 1 until `with_concurrency`."""
     return b"".join((_CALL.pack(call_id, len(meta), 1), meta, body))
 
 
 def call_in_file(call_id: int, path: str) -> bytes:
-    """The packet that names the file with the real one."""
+    """Return a packet that refers to a file with the real packet."""
     return _CALL.pack(call_id, _IN_FILE, 1) + path.encode()
 
 
 def spill(call_id: int, packet: bytes, folder: str) -> tuple[bytes, str]:
-    """Write the packet of a call to a file in `folder`; the packet that names it, and its path.
+    """Write a packet to a file in `folder`; return a packet that refers to it, and its path.
 
-    An empty `folder` is the system's directory for temporary files.
+    If `folder` is empty, the system's directory for temporary files is used. Raises OSError.
     """
     fd, path = tempfile.mkstemp(dir=folder or None)
     try:
@@ -133,7 +133,10 @@ def spill(call_id: int, packet: bytes, folder: str) -> tuple[bytes, str]:
 
 
 def with_concurrency(packet: bytes, concurrency: int) -> bytes:
-    """The packet of a call, saying how many may come together, itself included; or ALONE."""
+    """Return the packet with the number of calls that are likely to arrive together, or ALONE.
+
+    The number includes this call.
+    """
     at = _CONCURRENCY_AT
     return (
         packet[:at] + _CONCURRENCY.pack(min(concurrency, 0xFFFF)) + packet[at + _CONCURRENCY.size :]
@@ -149,7 +152,7 @@ def call_id_of(packet: bytes) -> int:
 
 
 def decode_call(packet: memoryview) -> tuple[int, Call]:
-    """The call and its id. Raises OSError if its file cannot be read."""
+    """Return the id of the call and the call. Raises OSError if its file cannot be read."""
     call_id, length, _ = _CALL.unpack_from(packet)
     if length == _IN_FILE:
         with open(bytes(packet[CALL_HEADER:]), "rb") as file:
@@ -159,7 +162,7 @@ def decode_call(packet: memoryview) -> tuple[int, Call]:
 
 
 def encode_reply(call_id: int, reply: Reply) -> bytes:
-    """The bytes of a reply; its descriptor, if it has one, must go along with them."""
+    """Return the bytes of a reply. The caller must send its descriptor, if any, with them."""
     if reply.headers is None and not reply.code and reply.fd < 0 and reply.unknown is None:
         meta = b""
     else:
@@ -170,7 +173,7 @@ def encode_reply(call_id: int, reply: Reply) -> bytes:
 
 
 def encode_stream(call_id: int, message: Opened | Part | Closed) -> bytes:
-    """The bytes of what a streamed reply consists of."""
+    """Return the bytes of one message of a streamed reply."""
     match message:
         case Part(data):
             return _REPLY.pack(len(data), call_id, _PART, 0) + data
@@ -192,27 +195,28 @@ def _are_headers(headers: object) -> bool:
 
 
 def _unknown(parts: list[Any]) -> Unknown | None:
-    """What the last of the meta data says, if it is there. Raises ValueError."""
+    """Return the ignored arguments from the end of the meta data, or None. Raises ValueError."""
     if not parts:
         return None
     match parts:
         case [[list(names), int(others), bool(is_json)]] if all(type(n) is str for n in names):
             return Unknown(names, others, is_json)
-    raise ValueError("a reply whose ignored arguments are of a wrong kind")
+    raise ValueError("a reply has ignored arguments of a wrong type")
 
 
 class ReplyReader:
-    """Cuts the stream of replies into replies."""
+    """Splits the stream of replies into messages."""
 
     def __init__(self) -> None:
         self._buffer = b""
         self._fds: list[int] = []
 
     def feed(self, data: bytes, fds: list[int]) -> Iterator[tuple[int, ReplyMessage]]:
-        """Yield each whole message and its call's id. Descriptors are the caller's to close.
+        """Yield each complete message with the id of its call. The caller must close the
+        descriptors.
 
-        Raises ValueError for what no worker sends. A descriptor that belongs to no reply is such a
-        thing: the next reply would take it for its own.
+        Raises ValueError for data that no worker sends. That includes a descriptor that belongs to
+        no reply: otherwise the next reply would use it.
         """
         if fds:
             self._fds += fds
@@ -222,7 +226,9 @@ class ReplyReader:
         while end - position >= header:
             length, call_id, status, meta_length = _REPLY.unpack_from(data, position)
             if length > MAX_REPLY or meta_length > length:
-                raise ValueError(f"no reply has {length} bytes, {meta_length} of them meta data")
+                raise ValueError(
+                    f"a reply cannot have {length} bytes and {meta_length} of meta data"
+                )
             start = position + header
             if end - start < length:
                 break
@@ -234,7 +240,7 @@ class ReplyReader:
                 elif 200 <= status <= 599:
                     yield call_id, Reply(status, body_bytes)
                 else:
-                    raise ValueError(f"no reply has the status {status}")
+                    raise ValueError(f"a reply cannot have the status {status}")
                 continue
             body = start + meta_length
             yield call_id, self._with_meta(status, data[start:body], data[body:position])
@@ -243,7 +249,7 @@ class ReplyReader:
             raise ValueError("a descriptor that belongs to no reply")
 
     def _with_meta(self, status: int, data: bytes, body: bytes) -> ReplyMessage:
-        """The message with these meta data. Not by patterns of `match`, which take three times as
+        """Return the message with these meta data. Patterns of `match` would take three times as
         long."""
         meta = orjson.loads(data)
         if type(meta) is list:
@@ -265,47 +271,47 @@ class ReplyReader:
                 return Opened(meta[0], _unknown(meta[1:]))
             elif size == 2 and status == _CLOSED and type(meta[0]) is type(meta[1]) is str:
                 return Closed(*meta)
-        raise ValueError("a reply whose meta data are of a wrong kind, or whose file is missing")
+        raise ValueError("a reply has meta data of a wrong type, or its descriptor is missing")
 
     def take_fds(self) -> list[int]:
-        """Descriptors that came without their reply, when the worker has died in between."""
+        """Return the descriptors that arrived without their reply because the worker died."""
         fds, self._fds = self._fds, []
         return fds
 
 
 @dataclass(frozen=True)
 class CallOptions:
-    """What the options say of how a worker works; the model's own attributes hold otherwise."""
+    """Options for calling the model; if one is not set, the attribute of the model applies."""
 
-    max_batch_size: int = 0  # 0: as the model says
-    max_batch_wait_ms: int = -1  # -1: as the model says
-    max_concurrency: int = 0  # 0: as the model says
-    stream_buffer: int = 64 * 1024  # bytes of a stream that nobody has taken yet
+    max_batch_size: int = 0  # 0: not set
+    max_batch_wait_ms: int = -1  # -1: not set
+    max_concurrency: int = 0  # 0: not set
+    stream_buffer: int = 64 * 1024  # bytes of a stream that the client has not yet received
 
 
 @dataclass(frozen=True)
 class Start:
-    """The first word to a worker: what it is to serve, and how."""
+    """The first message to a worker: which model to serve, and how."""
 
     name: str
     target: str  # module, module:attribute or path/to/file.py[:attribute]
-    folder: str  # where a module that is not installed is looked for
+    folder: str  # searched for a module that is not installed
     index: int
     warm: bool
     log: dict[str, object]
     calls: dict[str, int] = field(default_factory=dict)  # the fields of `CallOptions`
-    open_files: int = 0  # what the process is limited to; 0: as it is
+    open_files: int = 0  # limit of open files; 0: unchanged
     result_dir: str = ""  # for large results; empty: the system's directory for temporary files
     variables: dict[str, str] = field(default_factory=dict)  # added to its environment
 
     @property
     def worker(self) -> str:
-        """What the worker is called."""
-        return f"{self.name}[{'clerk' if self.index < 0 else self.index}]"
+        """The name of the worker."""
+        return f"{self.name}[{'validation' if self.index < 0 else self.index}]"
 
 
 class WorkerPhase(TextEnum):
-    """The life of a worker. It tells the second to the fifth itself."""
+    """The phases of a worker. The worker itself reports IMPORTING to READING_METADATA."""
 
     STARTING = "starting"
     IMPORTING = "importing"
@@ -320,23 +326,23 @@ class WorkerPhase(TextEnum):
 
 @dataclass(frozen=True)
 class Phase:
-    """The worker has come to this WorkerPhase."""
+    """The worker has entered this WorkerPhase."""
 
     phase: str
 
 
 @dataclass(frozen=True)
 class Ready:
-    """The worker takes calls from now on."""
+    """The worker accepts calls from now on."""
 
     description: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Failed:
-    """The worker ends: `phase` went wrong because of `cause`, one line.
+    """The worker exits: `phase` failed because of `cause`, one line.
 
-    The `lines`, for the log, have each cause and its place; `calls` are those that have led to it.
+    `lines`, for the log, contain each cause and its place; `calls` is the traceback.
     """
 
     phase: str
@@ -347,7 +353,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Taken:
-    """`size` bytes of the stream that answers call `id` have gone out to its reader."""
+    """`size` bytes of the stream that answers call `id` have been sent to the client."""
 
     id: int
     size: int
@@ -355,7 +361,7 @@ class Taken:
 
 @dataclass(frozen=True)
 class Cancel:
-    """Nobody waits for the answer to call `id` any more: end its stream, or its task."""
+    """No client waits for the response to call `id` any more: end its stream, or its task."""
 
     id: int
 
@@ -367,7 +373,7 @@ _FIELDS = {
     kind: [(one.name, _JSON_TYPES.get(str(one.type), dict)) for one in fields(kind)]
     for kind in _KINDS.values()
 }
-"""The types of the fields of each kind, as JSON gives them."""
+"""The JSON types of the fields of each kind of message."""
 
 
 def encode_control(message: ControlMessage) -> bytes:
@@ -375,26 +381,27 @@ def encode_control(message: ControlMessage) -> bytes:
 
 
 def decode_control(line: bytes) -> ControlMessage:
-    """The message of a line. Raises ValueError if the line is not a message."""
+    """Return the message in a line. Raises ValueError if the line is not a message."""
     value = exact_json.loads(line)
     if type(value) is not list or len(value) != 2 or type(value[0]) is not str:
-        raise ValueError("this is no message of the control connection")
+        raise ValueError("not a control message")
     name, values = value
     if name not in _KINDS or type(values) is not dict:
-        raise ValueError("this is no message of the control connection")
+        raise ValueError("not a control message")
     kind = _KINDS[name]
     try:
         message: ControlMessage = kind(**values)
     except TypeError:
-        raise ValueError(f"a message {name} with fields that are not its own") from None
+        raise ValueError(f"a {name} message has missing or unknown fields") from None
     for field_name, type_ in _FIELDS[kind]:
         if type(getattr(message, field_name)) is not type_:
-            raise ValueError(f"a message {name} whose {field_name} is of a wrong type")
+            raise ValueError(f"{field_name} of a {name} message has a wrong type")
     return message
 
 
 def cut_lines(data: bytes) -> tuple[list[bytes], bytes]:
-    """The whole lines, and what has come of the next. Raises ValueError if that is too long."""
+    """Return the complete lines, and the incomplete rest. Raises ValueError if the rest is too
+    long."""
     *lines, rest = data.split(b"\n")
     if len(rest) > MAX_LINE:
         raise ValueError(f"a line of more than {MAX_LINE} bytes")

@@ -1,1 +1,1 @@
-"""How calls reach a model: workers, and pools of them. Knows nothing of HTTP."""
+"""Worker processes and pools of them, which answer the calls of a model. Independent of HTTP."""

@@ -1,4 +1,4 @@
-"""How many calls a worker has at once: how long a batch waits for others depends on it."""
+"""Estimates how many calls a worker has at once; a batch waits for that many."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ class ConcurrencyEstimator:
         self._before = 0
 
     def with_one_more(self, calls: int, now: float, progress: float = 0.0) -> int:
-        """Note that there are `calls` now; the most there were in this period and the one before.
+        """Count `calls` calls now, and return the maximum of this period and the one before.
 
-        `progress` is when the worker last answered: a period without calls or answers is forgotten.
+        `progress` is when the worker last answered: after a period without calls or answers, the
+        counts start anew.
         """
         period = int(now / CONCURRENCY_SECONDS)
         if period != self._period:

@@ -1,4 +1,4 @@
-"""The time that a call may take, once a worker has begun it."""
+"""Enforces the time limit of calls that a worker has begun."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from deepaas.serving.worker_supervisor import WorkerSupervisor
 logger = logging.getLogger("deepaas.serving")
 
 GRACE = 1.0
-"""Seconds that a cancelled call of an async model gets to end, before its worker is replaced."""
+"""Seconds that a cancelled call of an async model has to end before its worker is replaced."""
 
 
 class DeadlineMonitor:
-    """Ends what takes longer than `limit` seconds."""
+    """Ends calls that take longer than `limit` seconds."""
 
     def __init__(self, limit: float, supervisor: WorkerSupervisor) -> None:
         self._limit = limit
@@ -25,11 +25,12 @@ class DeadlineMonitor:
         self._loop = asyncio.get_running_loop()
 
     def error(self) -> PredictTimeoutError:
-        """What the caller is told."""
+        """Return the error for the caller."""
         return PredictTimeoutError(f"The prediction took longer than {self._limit:g} s")
 
     def watch(self, worker: WorkerHandle) -> None:
-        """End a worker that takes too long for a call; look again when the next could be due."""
+        """Kill a worker that takes too long for a call; check again when the next call can be
+        due."""
         if worker.exited.done():
             return
         limit = self._limit
@@ -45,10 +46,10 @@ class DeadlineMonitor:
         self._loop.call_at(max(due, now + 0.01), self.watch, worker)
 
     def _check_each(self, worker: WorkerHandle, now: float, limit: float) -> float:
-        """Cancel the calls of an async worker that take too long; when the next could be due.
+        """Cancel the overdue calls of an async worker; return when the next call can be due.
 
-        If they do not end when they are cancelled the worker is replaced, and is killed when it
-        has nothing else to do.
+        If cancelled calls do not end, the worker is replaced. It is killed when it has no other
+        calls.
         """
         first = now
         overdue = 0
@@ -61,7 +62,7 @@ class DeadlineMonitor:
             prediction.fail(self.error())
             worker.cancel(prediction)
             if begun + limit + GRACE <= now and not worker.end_reason:
-                logger.error("Worker %s does not end what takes more than %g s", worker.name, limit)
+                logger.error("Worker %s does not end a call after %g s", worker.name, limit)
                 self._supervisor.retire(worker, EndReason.TOO_SLOW)
         if worker.end_reason and overdue and overdue == len(worker.calls):
             worker.kill()
@@ -69,7 +70,10 @@ class DeadlineMonitor:
 
 
 def _begun_at(worker: WorkerHandle, now: float) -> float:
-    """When a worker began what it works on; now if that is nothing, or not its fault."""
+    """Return when a worker began its current call.
+
+    Return `now` if it has none, or if the call waits for a slow reader.
+    """
     for first in worker.calls.values():
         return now if first.reader_is_slow else max(first.since, worker.progress)
     return now

@@ -1,4 +1,4 @@
-"""The calls of one model: taken in, handed to workers, taken back, answered."""
+"""The calls of one model: accepts them, gives them to workers, and handles their ends."""
 
 from __future__ import annotations
 
@@ -47,47 +47,47 @@ class Dispatcher:
         self._ids = itertools.count(1)
         self._loop = asyncio.get_running_loop()
         self._queue: deque[Prediction] = deque()
-        self._taken_in = 0  # calls that have not ended
-        self._note_end = self._on_end  # bound once, and not for each call
+        self._open_calls = 0  # calls that have not ended
+        self._note_end = self._on_end  # bound once, not for each call
         self._last_answer = 0.0
-        self._seconds_a_call = 0.0  # between two answers while others wait, on average
+        self._seconds_a_call = 0.0  # between two replies while others wait, on average
         self._calling = Calling(CallingKind.SEQUENTIAL)
 
     def __repr__(self) -> str:
-        return f"<Dispatcher {self._name}: {self._taken_in} calls>"
+        return f"<Dispatcher {self._name}: {self._open_calls} calls>"
 
     @property
     def calls(self) -> int:
-        """How many calls have been taken in and have not ended."""
-        return self._taken_in
+        """The number of accepted calls that have not ended."""
+        return self._open_calls
 
-    def check(self) -> None:
+    def raise_if_unavailable(self) -> None:
         """Raise the RequestError with which a call would be refused now."""
         if self._status.is_draining:
             raise StoppingError("The server is about to stop")
-        self._check_room()
+        self._raise_if_full()
 
-    def _check_room(self) -> None:
+    def _raise_if_full(self) -> None:
         if not self._ready and not (self._status.was_ready.is_set() and self._supervisor.promising):
             raise self._status.not_ready()
-        if self._taken_in < self._options.queue_size:  # as nearly always
+        if self._open_calls < self._options.queue_size:  # nearly always
             return
         room = (
             self._options.queue_size + self._options.worker_options.workers * self._calling.at_once
         )
-        if self._taken_in >= room:
-            # What a retired worker is about to finish is in nobody's way.
+        if self._open_calls >= room:
+            # Calls that a retired worker is finishing do not count.
             room += sum(
                 len(worker.calls) for worker in self._supervisor.workers if worker.end_reason
             )
-        if self._taken_in >= room:
-            waiting = self._taken_in - room + self._options.queue_size
-            wait = min(MAX_RETRY_AFTER, math.ceil(self._taken_in * self._seconds_a_call))
-            message = f"{waiting} calls wait for model {self._name}, and no more may"
+        if self._open_calls >= room:
+            waiting = self._open_calls - room + self._options.queue_size
+            wait = min(MAX_RETRY_AFTER, math.ceil(self._open_calls * self._seconds_a_call))
+            message = f"{waiting} calls wait for model {self._name}; its queue is full"
             raise QueueFullError(message, wait)
 
     def predict(self, call: Call, deadline_seconds: float = 0) -> Awaited:
-        """Take a call in, whose reply is to be awaited. Otherwise as `submit`."""
+        """Submit a call and return its prediction, whose reply can be awaited. See `submit`."""
         prediction = Awaited()
         self.submit(prediction, messages.encode_meta(call), call.body, deadline_seconds)
         return prediction
@@ -95,15 +95,15 @@ class Dispatcher:
     def submit(
         self, prediction: Prediction, meta: bytes, body: bytes, deadline_seconds: float = 0
     ) -> None:
-        """Take a call in; its caller waits for `patience` seconds in all, without end if that is 0.
+        """Accept a call. Its caller waits for `deadline_seconds` in all; 0 means no limit.
 
-        Raises NotReadyError if no worker is there or about to be, QueueFullError if too many wait.
-        The prediction may fail with PredictTimeoutError, with WorkerDiedError if the worker ended
-        while it worked on it, or with NotReadyError if it could not be begun.
+        Raises NotReadyError if no worker runs or is being started, and QueueFullError if too many
+        calls wait. The prediction may fail with PredictTimeoutError, with WorkerDiedError if the
+        worker ended during the call, or with NotReadyError if the call could not be begun.
         """
         if self._status.has_stopped:
             raise StoppingError("The server has stopped")
-        self._check_room()
+        self._raise_if_full()
         call_id = next(self._ids) & 0xFFFFFFFF
         packet = messages.encode_call(call_id, meta, body)
         spilled = ""
@@ -115,20 +115,21 @@ class Dispatcher:
         prediction.on_end.append(self._note_end)
         if spilled:
             prediction.on_end.append(lambda: _unlink(spilled))
-        self._taken_in += 1
+        self._open_calls += 1
         if deadline_seconds:
             prediction.deadline = self._loop.time() + deadline_seconds
         if deadline_seconds or self._options.predict_timeout:
             wait = min(filter(None, (deadline_seconds, self._options.predict_timeout)))
-            prediction.timer = self._loop.call_later(wait, self._time_is_over, prediction)
+            prediction.timer = self._loop.call_later(wait, self._on_timeout, prediction)
         if self._queue or not self._hand_over(prediction):
             self._queue.append(prediction)
 
     def _on_end(self) -> None:
-        self._taken_in -= 1
+        self._open_calls -= 1
 
     def _hand_over(self, prediction: Prediction) -> bool:
-        """Give a call to the worker with the least to do; False if none can take it now."""
+        """Give a call to the worker with the fewest calls; return False if no worker can take it
+        now."""
         if len(self._ready) == 1:
             worker = self._ready[0]
         elif self._ready:
@@ -138,7 +139,8 @@ class Dispatcher:
         return len(worker.calls) < worker.depth and worker.hand_over(prediction)
 
     def on_room(self, worker: WorkerHandle) -> None:
-        """See to it that a worker has work, after it has answered, or has room again."""
+        """Give work to a worker that has answered or has room again; recycle or end it if that is
+        due."""
         if worker.end_reason:
             self._supervisor.end_if_idle(worker)
             return
@@ -146,13 +148,14 @@ class Dispatcher:
             self._learn_pace(worker)
             self._pump()
         if not worker.calls and len(self._ready) > 1:
-            self._relieve_for(worker)
+            self._rebalance_to(worker)
         most = self._options.worker_options.max_requests
         if most and worker.answered >= most:
             self._supervisor.recycle(worker, f"has answered {worker.answered} requests")
 
     def _learn_pace(self, worker: WorkerHandle) -> None:
-        """Note how long calls take while others wait, for those that have to be refused."""
+        """Update the average time per call, from which the retry delay of refused calls is
+        computed."""
         now = worker.progress
         since, self._last_answer = self._last_answer, now
         self._seconds_a_call += 0.2 * (min(now - since, 60.0) - self._seconds_a_call)
@@ -161,8 +164,8 @@ class Dispatcher:
         while self._queue and self._hand_over(self._queue[0]):
             self._queue.popleft()
 
-    def _relieve_for(self, idle: WorkerHandle) -> None:
-        """Give an idle worker half of what the busiest one has not begun."""
+    def _rebalance_to(self, idle: WorkerHandle) -> None:
+        """Give an idle worker half of the calls that the busiest one has not begun."""
         busiest = max(self._ready, key=_load)
         waiting = len(busiest.calls) - 1
         if waiting < 1 or busiest is idle:
@@ -170,16 +173,16 @@ class Dispatcher:
         self._hand_back(idle, busiest.reclaim((waiting + 1) // 2))
 
     def _hand_back(self, worker: WorkerHandle, predictions: list[Prediction]) -> None:
-        """Give calls to a worker, and what it has no room for to the head of the queue."""
+        """Give calls to a worker; those that it has no room for go to the head of the queue."""
         for number, prediction in enumerate(predictions):
             if not worker.hand_over(prediction):
                 self._queue.extendleft(reversed(predictions[number:]))
                 return
 
-    # --- the end of waiting
+    # --- abandoned and overdue calls
 
     def _leave(self, prediction: Prediction) -> None:
-        """Nobody waits for this call any more: it leaves the queue, or is let finish."""
+        """Abandon a call: remove it from the queue, or let its worker finish it."""
         if prediction.abandoned:
             return
         prediction.abandoned = True
@@ -189,7 +192,8 @@ class Dispatcher:
         self._pump()
 
     def _withdraw(self, prediction: Prediction) -> bool:
-        """Take a call out of where it waits; False if a worker has begun it."""
+        """Remove a call from the queue or from its worker's socket; return False if it has
+        begun."""
         worker = prediction.worker
         if worker is None:
             self._queue.remove(prediction)
@@ -206,8 +210,9 @@ class Dispatcher:
         return False
 
     def _cancel(self, worker: WorkerHandle, prediction: Prediction) -> bool:
-        """End the work on an abandoned call, if that may be; True if its worker ends with it."""
-        if not prediction.abandoned or prediction.is_check:
+        """Cancel an abandoned call if that is allowed; return True if its worker is killed for
+        that."""
+        if not prediction.abandoned or prediction.is_validation:
             return False
         if prediction.stream is not None:
             worker.cancel(prediction)
@@ -222,52 +227,52 @@ class Dispatcher:
         self._supervisor.kill(worker, EndReason.CANCELLED)
         return True
 
-    def _time_is_over(self, prediction: Prediction) -> None:
-        """A call has waited as long as it may, for its caller or for a worker."""
+    def _on_timeout(self, prediction: Prediction) -> None:
+        """Fail a call that has reached its deadline or has waited too long for a worker."""
         prediction.timer = None
         now = self._loop.time()
         ends = prediction.deadline
         if ends and now >= ends:
-            prediction.fail(PredictTimeoutError("No answer within the time that the request gives"))
+            prediction.fail(PredictTimeoutError("No result within the time limit of the request"))
             self._leave(prediction)
             return
         limit = self._options.predict_timeout
-        idle = self._idler(prediction, now - limit)
+        stuck = self._stuck_worker(prediction, now - limit)
         if limit and not prediction.alone and self._withdraw(prediction):
-            if idle is not None:
-                logger.error("Worker %s does not begin its calls and is killed", idle.name)
-                self._supervisor.kill(idle, EndReason.TOO_SLOW)
+            if stuck is not None:
+                logger.error("Worker %s does not begin its calls and is killed", stuck.name)
+                self._supervisor.kill(stuck, EndReason.TOO_SLOW)
             prediction.fail(PredictTimeoutError(f"No worker was free for {limit:g} s"))
             prediction.end()
             self._pump()
         elif ends:
-            prediction.timer = self._loop.call_at(ends, self._time_is_over, prediction)
+            prediction.timer = self._loop.call_at(ends, self._on_timeout, prediction)
 
-    def _idler(self, prediction: Prediction, since: float) -> WorkerHandle | None:
-        """The worker that a call has waited for since then, and has done nothing else."""
+    def _stuck_worker(self, prediction: Prediction, since: float) -> WorkerHandle | None:
+        """Return the worker whose first call this is, if it has done nothing since then."""
         worker = prediction.worker
         if worker is None or next(iter(worker.calls.values())) is not prediction:
             return None
         return worker if max(prediction.since, worker.progress) <= since + 0.01 else None
 
-    # --- workers that come and go
+    # --- workers that join and leave
 
     def worker_joined(self, worker: WorkerHandle) -> None:
-        """Give a worker that is ready calls."""
+        """Give calls to a worker that has become ready."""
         self._calling = worker.calling
         if self._options.predict_timeout:
             self._deadlines.watch(worker)
         self._pump()
         if not worker.calls:
-            self._relieve_for(worker)
+            self._rebalance_to(worker)
 
     def worker_left(self, worker: WorkerHandle) -> None:
-        """Take the calls from a worker that it has not begun."""
+        """Take back the calls that a worker has not begun."""
         self._queue.extendleft(reversed(worker.reclaim(len(worker.calls))))
-        self._go_on()
+        self._dispatch_queue()
 
     def worker_ended(self, worker: WorkerHandle, ending: str) -> None:
-        """Fail the calls that died with a worker; calls that it had not begun go to another."""
+        """Fail the calls that a dead worker had begun; the others go to another worker."""
         not_begun = worker.reclaim(len(worker.calls))
         begun = list(worker.calls.values())
         worker.calls.clear()
@@ -278,19 +283,19 @@ class Dispatcher:
                 f"The worker of model {self._name} {ending} during this prediction"
             )
         self._queue.extendleft(reversed([*self._reap(worker, begun, error), *not_begun]))
-        self._go_on()
+        self._dispatch_queue()
 
-    def _go_on(self) -> None:
-        """Give what waits to the workers that there are, or refuse it if there are to be none."""
+    def _dispatch_queue(self) -> None:
+        """Give waiting calls to the workers, or refuse them if the model is suspended."""
         if self._status.suspended:
-            self._give_up(self._queue, self._status.not_ready())
+            self._fail_all(self._queue, self._status.not_ready())
         self._pump()
 
     def _reap(
         self, worker: WorkerHandle, begun: Sequence[Prediction], error: RequestError
     ) -> list[Prediction]:
-        """End the calls with which a worker died, save those that were not alone in their batch:
-        these are returned, to be tried by themselves."""
+        """Fail the calls that a dead worker had begun. Return those from a batch, to retry them
+        alone."""
         in_batch = (
             worker.calling.kind is CallingKind.BATCH
             and len(begun) > 1
@@ -299,7 +304,7 @@ class Dispatcher:
         again = []
         for prediction in begun:
             worker.died_alone = worker.died_alone or prediction.alone
-            wanted = not prediction.abandoned and not prediction.is_check
+            wanted = not prediction.abandoned and not prediction.is_validation
             if in_batch and wanted and not self._status.suspended and not self._status.has_stopped:
                 prediction.alone = True
                 prediction.worker = None
@@ -310,8 +315,11 @@ class Dispatcher:
         return again
 
     def refuse_waiting(self, why: str) -> None:
-        """Refuse what waits, as it could be for long. What has been begun in a batch, and is to be
-        tried alone, waits: to be told to come again could make it the end of another batch."""
+        """Refuse waiting calls if no worker will soon be ready.
+
+        Calls from the batch of a dead worker, which are to be retried alone, keep waiting. If their
+        clients were asked to retry, the calls could kill another batch.
+        """
         if self._ready or self._status.suspended:
             return
         if self._supervisor.promising:
@@ -319,25 +327,25 @@ class Dispatcher:
         waiting = [prediction for prediction in self._queue if not prediction.alone]
         retried = [prediction for prediction in self._queue if prediction.alone]
         self._queue.clear()
-        self._give_up(waiting, self._status.not_ready())
+        self._fail_all(waiting, self._status.not_ready())
         if why:
             error = f"The worker of model {self._name} died during this prediction; the next {why}"
-            self._give_up(retried, WorkerDiedError(error))
+            self._fail_all(retried, WorkerDiedError(error))
         self._queue.extend(retried)
 
     def close(self, error: RequestError) -> None:
-        """Refuse all calls that have not been answered."""
+        """Fail all calls that have not been answered."""
         for worker in self._supervisor.workers:
-            self._give_up(worker.reclaim(len(worker.calls)), error)
+            self._fail_all(worker.reclaim(len(worker.calls)), error)
             for prediction in worker.calls.values():
                 prediction.fail(error)
         self.refuse_all(error)
 
     def refuse_all(self, error: RequestError) -> None:
-        """Refuse all calls that wait for a worker."""
-        self._give_up(self._queue, error)
+        """Fail all calls that wait for a worker."""
+        self._fail_all(self._queue, error)
 
-    def _give_up(self, predictions: MutableSequence[Prediction], error: RequestError) -> None:
+    def _fail_all(self, predictions: MutableSequence[Prediction], error: RequestError) -> None:
         for prediction in predictions:
             prediction.fail(error)
             prediction.end()

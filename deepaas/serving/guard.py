@@ -1,8 +1,7 @@
-"""The guard, as the server sees it: a small process that cleans up when the server was killed.
+"""The server's handle of the guard, a small process that cleans up when the server was killed.
 
-See `deepaas.guard.main` for what it does. A guard that has ended is replaced by another
-one. In the meantime the kernel would end the workers with their server, but not what they have
-started.
+See `deepaas.guard.main` for its work. A guard that has ended is replaced. Until then, the kernel
+would end the workers with their server, but not the processes that they have started.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ logger = logging.getLogger("deepaas.serving")
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-# Without any installed package, so that it is small.
+# Imports no installed package, to keep the process small.
 _BOOTSTRAP = """\
 import sys
 sys.path.append(sys.argv[1])
@@ -37,66 +36,65 @@ watch(sys.argv[2])
 
 
 CLOSE_SECONDS = 5.0
-"""How long a guard may take to end when it is told to; then it is killed."""
+"""How long a guard may take to end before it is killed."""
 
 FIRST_DELAY = 0.5
 MAX_DELAY = 60.0
-"""Seconds before a new guard is started, when the last ones have ended in a row."""
+"""Seconds before a new guard is started after several have ended in a row."""
 
 STEADY_SECONDS = 10.0
-"""After so long it was not the start that failed: the next guard is started at once."""
+"""A guard that ran this long did not fail at its start: the next one is started at once."""
 
 
 class Guard:
-    """The server's side: say `add` and `remove`, and `close` at an orderly end.
+    """The guard process: call `add` and `remove` for workers, and `close` at a normal end.
 
-    `token` begins the marks of all workers of this server.
+    `token` is the beginning of the marks of all workers of this server.
     """
 
     def __init__(self, directory: str) -> None:
-        """Start the process; it will remove `directory`, whose name is the token."""
+        """Start the process. It will remove `directory`, whose name is the token."""
         self.token = os.path.basename(directory)
         self._directory = directory
         self._sessions: set[int] = set()
-        self._loop: asyncio.AbstractEventLoop | None = None  # which sees when the process ends
+        self._loop: asyncio.AbstractEventLoop | None = None  # watches for the process's end
         self._started_at = 0.0
         self._delay = 0.0
         self._retry: asyncio.TimerHandle | None = None
         self._start()
 
     def _start(self) -> None:
-        """Start a process. Raises OSError if the system has no process or descriptor for it."""
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", _BOOTSTRAP, _ROOT, self._directory],
             stdin=subprocess.PIPE,
             bufsize=0,
-            start_new_session=True,  # out of reach of what kills the server's group
+            start_new_session=True,  # signals to the server's process group must not reach it
         )
         assert process.stdin is not None
         try:
             self._pidfd = os.pidfd_open(process.pid)
         except OSError:
-            process.kill()  # before its pipe is closed: it would kill all workers then
+            process.kill()  # before its pipe is closed, or it would kill all workers
             process.wait()
             raise
         own_children.add(process.pid)
-        os.set_blocking(process.stdin.fileno(), False)  # a guard that is stopped reads nothing
+        os.set_blocking(process.stdin.fileno(), False)  # a suspended guard does not read
         self._process = process
 
     def add(self, session: int) -> None:
-        """A worker has started, the leader of its session."""
+        """Add a worker that has started; it is the leader of its session."""
         self._sessions.add(session)
-        self._say(f"+{session}\n")
+        self._write_line(f"+{session}\n")
 
     def remove(self, session: int) -> None:
-        """A worker and its session have ended."""
+        """Remove a worker that has ended with its session."""
         self._sessions.discard(session)
-        self._say(f"-{session}\n")
+        self._write_line(f"-{session}\n")
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
-        """Replace the process whenever it ends, as long as the block runs."""
-        import asyncio  # which the process itself does not need
+        """Replace the process whenever it ends, while the block runs."""
+        import asyncio  # not at the top: some importers do not need it
 
         self._loop = asyncio.get_running_loop()
         self._watch()
@@ -114,12 +112,12 @@ class Guard:
         self._loop.add_reader(self._pidfd, self._has_ended)
 
     def close(self) -> None:
-        """Let the process end; what is left of workers ends with it."""
+        """Let the process end; it kills the remaining processes of the workers."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
             self._process.wait(CLOSE_SECONDS)
-        except subprocess.TimeoutExpired:  # it is stopped, or waits for a disk
+        except subprocess.TimeoutExpired:  # it is suspended, or waits for a disk
             self._process.kill()
             self._process.wait()
         own_children.discard(self._process.pid)
@@ -151,7 +149,7 @@ class Guard:
         self._retry = self._loop.call_later(self._delay, self._restart)
 
     def _restart(self) -> None:
-        """Start a new process, and tell it of all workers."""
+        """Start a new process and send it all workers."""
         assert self._loop is not None
         try:
             self._start()
@@ -161,15 +159,15 @@ class Guard:
             return
         self._watch()
         for session in self._sessions:
-            self._say(f"+{session}\n")
+            self._write_line(f"+{session}\n")
 
-    def _say(self, line: str) -> None:
+    def _write_line(self, line: str) -> None:
         assert self._process.stdin is not None
         if self._process.stdin.closed:
-            return  # the next guard is told of all workers
+            return  # the next guard gets all workers
         try:
             os.write(self._process.stdin.fileno(), line.encode())
         except BrokenPipeError:  # it has ended
             pass
-        except BlockingIOError:  # it reads no more: another one is started when it has ended
+        except BlockingIOError:  # it does not read: kill it, and another one is started
             self._process.kill()

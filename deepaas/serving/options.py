@@ -1,4 +1,4 @@
-"""How the server runs the workers of a model, and the limits of its calls."""
+"""Options of a model's workers and limits of its calls."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from deepaas.protocol.messages import CallOptions
 
 @dataclass(frozen=True)
 class WorkerOptions:
-    """How the workers of a model are started and ended. Times in seconds; 0 is no limit."""
+    """How the workers of a model are started and ended. Times in seconds; 0 means no limit."""
 
     workers: int = 1
     warm: bool = True
@@ -21,13 +21,13 @@ class WorkerOptions:
     calls: CallOptions = field(default_factory=CallOptions)
     log: dict[str, object] = field(default_factory=dict)
     result_dir: str = ""  # for large results; empty: the system's directory for temporary files
-    open_files: int = 0  # most files that the process may have open; 0: as many as the server
+    open_files: int = 0  # limit of open files of the process; 0: that of the server
     variables: dict[str, str] = field(default_factory=dict)  # added to the environment
 
 
 @dataclass(frozen=True)
 class PoolOptions:
-    """The limits of the calls of a model. A time-out of 0 seconds means that there is none."""
+    """The limits of the calls of a model. A timeout of 0 seconds means no limit."""
 
     queue_size: int = 1000
     predict_timeout: float = 0

@@ -1,4 +1,4 @@
-"""A model as the server has it: its calls, its workers, its life."""
+"""One served model: its calls, its workers, and its start, reload and stop."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from deepaas.protocol import messages
 from deepaas.serving.dispatcher import Dispatcher
 from deepaas.serving.guard import Guard
 from deepaas.serving.options import PoolOptions
-from deepaas.serving.prediction import Check
+from deepaas.serving.prediction import Validation
 from deepaas.serving.status import ModelStatus
 from deepaas.serving.validation_worker import ValidationWorker
 from deepaas.serving.worker_handle import EndReason, StartError, WorkerHandle
@@ -30,15 +30,15 @@ from deepaas.serving.worker_supervisor import WorkerSupervisor
 logger = logging.getLogger("deepaas.serving")
 
 VALIDATE_SECONDS = 1.0
-"""Seconds that the workers have to validate arguments, before that is done by a clerk."""
+"""Seconds that the workers have to validate arguments; then the validation worker does it."""
 
 
 class Pool:
-    """A model that is served.
+    """A served model.
 
-    `description` is what the model says of itself, once a worker has been ready. `reload_problem`
-    is why the last reload failed, or empty. While `is_quiet`, the log does not say what is tried
-    again, as the server may yet end.
+    `description` is the model's description, once a worker has been ready. `reload_problem` is why
+    the last reload failed, or empty. While `is_quiet`, restarts are not logged, as the server may
+    yet exit.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Pool:
         self.source = source
         self.options = options
         self.description: dict[str, Any] = {}
-        self.headers: list[str] = []  # those that the arguments of predict come from
+        self.headers: list[str] = []  # those that arguments of predict come from
         self.train_headers: list[str] = []
         self.is_quiet = False
         self.seconds_to_ready = 0.0
@@ -70,8 +70,8 @@ class Pool:
         )
         self._loop = asyncio.get_running_loop()
         self._logged: list[str] = []  # the last reason why a worker could not be started
-        self._is_repeated = False  # whether that was the reason once more
-        self._mistakes: list[str] = []  # those of the model's author that the log has
+        self._is_repeated = False  # whether the last failure had the same reason as before
+        self._mistakes: list[str] = []  # the mistakes in the model's code that were logged
         self._reloading = False
 
     def __repr__(self) -> str:
@@ -79,18 +79,18 @@ class Pool:
 
     @property
     def pids(self) -> list[int]:
-        """The processes of the workers that are ready."""
+        """The pids of the workers that are ready."""
         return [worker.pid for worker in self._ready]
 
     @property
     def oldest(self) -> float | None:
-        """When the oldest of the workers that are ready was started, by the clock of
-        `time.monotonic`; None if no worker predicts."""
+        """When the oldest of the ready workers was started (`time.monotonic`); None if none is
+        ready."""
         return min((worker.began for worker in self._ready), default=None)
 
     @property
     def calls(self) -> int:
-        """How many calls have been taken in and have not ended."""
+        """The number of accepted calls that have not ended."""
         return self.dispatcher.calls
 
     @property
@@ -98,12 +98,12 @@ class Pool:
         """The files of the model's code."""
         return list(self.description.get("sources", []))
 
-    # --- its life
+    # --- start and stop
 
     async def start(self) -> None:
-        """Start the workers; return when each is ready, or has failed once.
+        """Start the workers; return when each is ready or has failed once.
 
-        Of a model that is suspended, none is started; a clerk is asked for the description.
+        A suspended model gets no workers; a validation worker is asked for the description.
         """
         self.status.began = self._loop.time()
         await self._supervisor.start()
@@ -119,12 +119,13 @@ class Pool:
             self._describe(description)
 
     def drain(self) -> None:
-        """Say that no more calls are taken in; those whose requests have come already still are."""
+        """Mark the model as draining: calls of new requests are refused, those received before are
+        not."""
         self.status.is_draining = True
         self.status.reason = "is being stopped"
 
     async def stop(self) -> None:
-        """End the workers. Calls that they have not answered are refused."""
+        """End the workers and fail the calls that they have not answered."""
         self.drain()
         self.status.has_stopped = True
         self.dispatcher.close(
@@ -134,16 +135,16 @@ class Pool:
         await self._supervisor.stop()
 
     def kill(self) -> None:
-        """End all workers at once."""
+        """Kill all workers at once."""
         self._validation.kill()
         self._supervisor.kill_all()
 
     async def suspend(self, why: str, timeout: float) -> None:
-        """Have no workers until `resume`; return when their processes have ended.
+        """Run no workers until `resume`; return when their processes have ended.
 
-        Calls are refused with NotReadyError meanwhile, in which `why` follows the model's name; so
-        are those that wait, and those that have begun and are not through in `timeout` seconds.
-        Arguments are validated as ever. Does no harm when it is suspended already, or stopped.
+        Waiting and new calls fail with NotReadyError, in which `why` follows the model's name. So
+        do calls that have begun and do not end in `timeout` seconds. Arguments are still validated.
+        May be called on a suspended or stopped model.
         """
         self.status.suspended = why or "is suspended"
         if not self.status.is_draining:
@@ -152,7 +153,7 @@ class Pool:
         error = self.status.not_ready()
         self.dispatcher.refuse_all(error)
         if timeout > 0:
-            # Not to depend on who waits: whatever becomes of that, the workers end.
+            # The timer kills the workers even if the caller is cancelled.
             timer = self._loop.call_later(timeout, self._cut_short, leaving, error)
         else:
             self._cut_short(leaving, error)
@@ -161,7 +162,7 @@ class Pool:
             timer.cancel()
 
     def _cut_short(self, workers: Iterable[WorkerHandle], error: NotReadyError) -> None:
-        """End workers that are suspended, whatever they are doing."""
+        """Kill the suspended workers and fail their calls."""
         for worker in workers:
             if not worker.exited.done():
                 for prediction in worker.calls.values():
@@ -169,9 +170,9 @@ class Pool:
                 self._supervisor.kill(worker, EndReason.CUT_SHORT)
 
     async def resume(self) -> None:
-        """Start the workers after `suspend`; return when each is ready, or has failed once.
+        """Start the workers after `suspend`; return when each is ready or has failed once.
 
-        Does nothing if it is not suspended, or is about to stop.
+        Does nothing if the model is not suspended or is about to stop.
         """
         if self.status.is_draining:
             return
@@ -179,14 +180,14 @@ class Pool:
             self.status.suspended = ""
             self.status.reason = "is starting"
             self.status.began = self._loop.time()
-            self._validation.renew()  # what it has loaded may be older than what the workers will
+            self._validation.renew()  # its model may be older than the one the workers load
         await self._supervisor.resume()
 
     async def reload(self) -> float:
-        """Replace the workers one after another by newly loaded ones; the seconds it took.
+        """Replace the workers one by one by newly loaded ones; return how many seconds it took.
 
-        Raises ReloadInProgressError while that is being done, and ReloadFailedError when a new one
-        does not become ready: then the old one goes on. Raises NotReadyError if it is suspended.
+        Raises ReloadInProgressError during another reload. Raises ReloadFailedError if a new worker
+        does not become ready; the old one stays. Raises NotReadyError if the model is suspended.
         """
         if self.status.is_draining:
             raise StoppingError("The server is about to stop")
@@ -195,7 +196,7 @@ class Pool:
         if self._reloading:
             raise ReloadInProgressError(f"Model {self.name} is being reloaded already")
         self._reloading = True
-        self._mistakes = []  # those that are left are told again
+        self._mistakes = []  # log the remaining ones again
         began = self._loop.time()
         try:
             await self._supervisor.replace_all()
@@ -214,7 +215,7 @@ class Pool:
         logger.info("Model %s was reloaded in %.2f s", self.name, seconds)
         return seconds
 
-    # --- the events of the workers
+    # --- events of the workers
 
     def on_joined(self, worker: WorkerHandle) -> None:
         self._describe(worker.description)
@@ -257,7 +258,7 @@ class Pool:
 
     def on_waiting(self, name: str, delay: float) -> None:
         """Log when a worker is started again, and refuse the calls that wait for it."""
-        if not self.is_quiet and not self.status.is_draining:  # else none is started again
+        if not self.is_quiet and not self.status.is_draining:  # when draining, none is restarted
             before = "fails as before, and " if self._is_repeated else ""
             logger.warning("Worker %s %sis started again in %g s", name, before, delay)
         self.dispatcher.refuse_waiting("")
@@ -265,31 +266,31 @@ class Pool:
     # --- arguments
 
     async def validate(self, call: Call) -> Reply:
-        """The reply to a call with `check`, by a worker that is free at once, or else by a clerk.
+        """Return the reply to a call with `validate`, from a free worker or the validation worker.
 
-        If the arguments are valid its body is what `deepaas.model.v2.checking.check` says, never a
+        If the arguments are valid, it has the body of `deepaas.model.v2.validation`, never a
         descriptor. Raises NotReadyError if no process can be started for it, PredictTimeoutError,
-        WorkerDiedError if a clerk has ended while it did that, StoppingError.
+        WorkerDiedError if the validation worker ended during the validation, and StoppingError.
         """
         if self.status.is_draining:
             raise StoppingError("The server is about to stop")
         self.status.refuse_while_loading()
-        reply = await self._ask_worker(call) or await self._validation.check(call)
+        reply = await self._ask_worker(call) or await self._validation.validate(call)
         if reply.status == 200 and reply.fd >= 0:
             with _from_start(reply.fd) as file:
                 return Reply(body=await asyncio.to_thread(file.read))
         return reply
 
     async def _ask_worker(self, call: Call) -> Reply | None:
-        """The reply to a check; None if no worker is free for it, or has survived it."""
+        """Return a worker's reply to a validation; None if no worker is free or the worker died."""
         if not self._ready:
             return None
-        check = Check()
+        validation = Validation()
         try:
             meta = messages.encode_meta(call)
-            self.dispatcher.submit(check, meta, call.body, VALIDATE_SECONDS)
-            with check:
-                return await check.reply()
+            self.dispatcher.submit(validation, meta, call.body, VALIDATE_SECONDS)
+            with validation:
+                return await validation.reply()
         except StoppingError:
             raise
         except (NotReadyError, PredictTimeoutError, WorkerDiedError):
@@ -297,7 +298,7 @@ class Pool:
 
 
 def _from_start(fd: int) -> BinaryIO:
-    """A file that a worker has written, and whose descriptor stands at its end."""
+    """Open a file that a worker has written, and rewind it: its descriptor is at the end."""
     file = open(fd, "rb")  # noqa: SIM115
     file.seek(0)
     return file

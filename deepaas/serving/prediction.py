@@ -1,4 +1,4 @@
-"""A call on its way: from when it is taken in until a worker is through with it."""
+"""A call, from when it is accepted until its worker has finished it."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 
 class StreamFailedError(RequestError):
-    """A streamed reply that has failed midway; its `code` says how."""
+    """A streamed reply that has failed midway; `code` is the kind of failure."""
 
     def __init__(self, message: str, code: str) -> None:
         super().__init__(message)
-        self.code = code  # type: ignore[misc]  # each has its own
+        self.code = code  # type: ignore[misc]  # a class variable in the base
 
 
 class ReplyStream:
     """The parts of a streamed reply, for one reader: an asynchronous iterator of bytes.
 
-    `on_taken` is told how many bytes the reader is through with: it comes back for the next when
-    the last ones have gone out. It is told so a few times for each `limit` bytes.
+    `on_taken` is called with the number of bytes that the reader has sent: when it asks for the
+    next part, it has sent the last one. It is called a few times per `limit` bytes.
     """
 
     def __init__(self, on_taken: Callable[[int], None], limit: int = 1) -> None:
@@ -42,7 +42,7 @@ class ReplyStream:
 
     @property
     def unread(self) -> bool:
-        """Whether there is something that the reader has not taken yet."""
+        """Whether there is data that the reader has not taken or not sent yet."""
         return bool(self._parts or self._given)
 
     def feed(self, data: bytes) -> None:
@@ -62,7 +62,7 @@ class ReplyStream:
         return self
 
     async def __anext__(self) -> bytes:
-        """What has come since the last time. Raises StreamFailedError at an end that is none."""
+        """Return the data since the last call. Raises StreamFailedError if the stream failed."""
         if self._given:
             self._untold += self._given
             self._given = 0
@@ -83,7 +83,7 @@ class ReplyStream:
 
 
 class Prediction:
-    """A call on its way. What becomes of it is told to `answer` or `fail`, of a subclass."""
+    """A call. Its subclass handles the result in `answer` and `fail`."""
 
     __slots__ = (
         "abandoned",
@@ -103,23 +103,23 @@ class Prediction:
 
     id: int
     packet: bytes
-    leave: Callable[[Prediction], None]  # to be called when nobody waits for it any more
-    is_check: ClassVar[bool] = False  # only its arguments are looked at
+    leave: Callable[[Prediction], None]  # to be called when no caller waits any more
+    is_validation: ClassVar[bool] = False  # only its arguments are checked
 
     def __init__(self) -> None:
         self.worker: WorkerHandle | None = None  # the one it was handed to
         self.since = 0.0  # when that was, or when its stream last moved
         self.stream: ReplyStream | None = None
-        self.alone = False  # to be worked on by itself: its batch has ended badly
-        self.abandoned = False  # nobody waits for it
-        self.cancelled = False  # its worker has been told so
-        self.ended = False  # no worker has it any more, or will
+        self.alone = False  # to be retried alone: its batch killed a worker
+        self.abandoned = False  # no caller waits for it
+        self.cancelled = False  # its worker got a Cancel message
+        self.ended = False  # no worker has it or will get it
         self.on_end: list[Callable[[], None]] = []
         self.timer: asyncio.TimerHandle | None = None
-        self.deadline = 0.0  # when its caller will wait no longer; 0: never
+        self.deadline = 0.0  # until when its caller waits; 0: no limit
 
     def __enter__(self) -> Prediction:
-        """Wait for the reply in the block; to leave it before the end is to wait no more."""
+        """Wait for the reply in the block; leaving it before the end abandons the call."""
         return self
 
     def __exit__(
@@ -138,28 +138,28 @@ class Prediction:
         return self.stream is not None and self.stream.unread and not self.abandoned
 
     async def reply(self) -> Reply:
-        """The reply, once. Raises the RequestError that there is instead."""
+        """Return the reply, once. Raises the RequestError of a failed call."""
         raise NotImplementedError
 
     def answer(self, reply: Reply) -> None:
-        """There is a reply."""
+        """Set the reply."""
         raise NotImplementedError
 
     def fail(self, error: RequestError) -> None:
-        """There will be no reply, or no more of one that streams; may be said more than once."""
+        """Fail the call, or the stream of its reply; may be called more than once."""
         raise NotImplementedError
 
     def release(self) -> None:
-        """Let go of a reply that nobody has asked for."""
+        """Discard a reply that was never fetched."""
         raise NotImplementedError
 
     def fail_stream(self, error: RequestError) -> None:
-        """End the stream, if there is one, with an error."""
+        """End the stream, if the reply is one, with an error."""
         if self.stream is not None:
             self.stream.close(messages.Closed(str(error), error.code))
 
     def end(self) -> None:
-        """No worker has it any more, nor will one."""
+        """Mark the call as ended: no worker has it any more or will get it."""
         self.ended = True
         self.worker = None
         if self.timer is not None:
@@ -195,7 +195,7 @@ class Awaited(Prediction):
         self.fail_stream(error)
         if not self._future.done():
             self._future.set_exception(error)
-            self._future.exception()  # who waited for it may have gone
+            self._future.exception()  # mark it as seen: the caller may have left
 
     def release(self) -> None:
         if self._unclaimed is not None:
@@ -203,11 +203,11 @@ class Awaited(Prediction):
             self._unclaimed = None
 
 
-class Check(Awaited):
-    """The same for a call that only has its arguments validated.
+class Validation(Awaited):
+    """A call that only validates its arguments.
 
-    No worker is ended for it, and it is not tried again when one has ended with it.
+    Its worker is never ended for it, and it is not retried when a worker has died with it.
     """
 
     __slots__ = ()
-    is_check = True
+    is_validation = True

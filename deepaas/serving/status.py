@@ -12,12 +12,11 @@ STARTING_RETRY_AFTER = 30
 
 
 class ModelStatus:
-    """The state of a model, which its pool changes and its dispatcher looks at.
+    """The state of a model; its pool changes it and its dispatcher reads it.
 
-    `was_ready` is set once a worker has been ready. `suspended` says why the model has no workers
-    on purpose; it is empty otherwise. `is_draining` is set when the server is about to stop, and
-    `has_stopped` when it has stopped. `reason` says why there is no worker, in words that follow
-    the model's name; it is empty if there is one.
+    `was_ready` is set once a worker has been ready. `suspended` is why the model is suspended, or
+    empty. `is_draining` is set when the server is about to stop, and `has_stopped` when it has
+    stopped. `reason` is why no worker is ready, in words that follow the model's name, or empty.
     """
 
     def __init__(self, name: str, supervisor: WorkerSupervisor) -> None:
@@ -26,7 +25,7 @@ class ModelStatus:
         self.is_draining = False
         self.has_stopped = False
         self.reason = "is starting"
-        self.began = 0.0  # when the workers were first started, by the loop's clock
+        self.began = 0.0  # when the workers were first started, on the loop's clock
         self._name = name
         self._supervisor = supervisor
         self._loop = asyncio.get_running_loop()
@@ -41,23 +40,23 @@ class ModelStatus:
 
     @property
     def is_suspended(self) -> bool:
-        """Whether it has no workers on purpose."""
+        """Whether it is suspended, and so has no workers."""
         return bool(self.suspended)
 
     @property
     def phase(self) -> str:
-        """The phase of a model that is loaded for the first time; empty for any other."""
+        """The phase of a model that is loading for the first time; empty for any other."""
         has_begun = self.was_ready.is_set() or self.suspended or self.is_draining
         return "" if has_begun or self._supervisor.has_settled else str(self._supervisor.phase)
 
     @property
     def seconds_so_far(self) -> float:
-        """How long the model has been loading."""
+        """How long the model has been loading, in seconds."""
         return self._loop.time() - self.began if self.began else 0.0
 
     @property
     def retries_in(self) -> float:
-        """Seconds until a worker is started again, if it is known that one will be."""
+        """Seconds until a worker is started again; 0 if that is not known."""
         return max(0.0, self._supervisor.retry_at - self._loop.time())
 
     @property
@@ -68,15 +67,15 @@ class ModelStatus:
         return self.reason
 
     def not_ready(self) -> NotReadyError:
-        """The error for a call that no worker can take."""
+        """Return the error for a call that no worker can take."""
         message = f"Model {self._name} {self.problem or 'has no worker'}"
         phase = self.phase
-        if phase:  # loading that has taken long will take some time yet
+        if phase:  # the longer loading has taken, the longer it may still take
             wait = min(self.seconds_so_far, STARTING_RETRY_AFTER)
             return StartingError(message, phase, wait)
         return NotReadyError(message, SUSPENDED_RETRY_AFTER if self.suspended else self.retries_in)
 
     def refuse_while_loading(self) -> None:
-        """Raise StartingError if the model is loaded for the first time."""
+        """Raise StartingError if the model is loading for the first time."""
         if self.phase:
             raise self.not_ready()

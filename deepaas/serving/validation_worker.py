@@ -1,4 +1,4 @@
-"""A worker process that takes no predictions: it validates arguments when no other is free to."""
+"""A worker process that only validates arguments, when no other worker is free."""
 
 from __future__ import annotations
 
@@ -23,121 +23,129 @@ from deepaas.model.v2.exchange import Call, Reply
 from deepaas.protocol import messages
 from deepaas.protocol.messages import WorkerPhase
 from deepaas.serving.options import WorkerOptions
-from deepaas.serving.prediction import Check, Prediction
+from deepaas.serving.prediction import Prediction, Validation
 from deepaas.serving.worker_handle import EndReason, StartError, WorkerHandle
 from deepaas.serving.worker_slot import launch
 
 logger = logging.getLogger("deepaas.serving")
 
 IDLE_SECONDS = 10.0
-"""How long the process stays when it has nothing to do."""
+"""How long the process lives when it has nothing to do."""
 
-CHECK_SECONDS = 3600.0
-"""How long a check may take where the start of a worker has no limit."""
+MAX_VALIDATE_SECONDS = 3600.0
+"""How long a validation may take if the start of a worker has no time limit."""
 
 MAX_CHECKS = 1000
 LEAVE_SECONDS = 1.0
-"""How long a check goes on that nobody waits for any more."""
+"""How long a validation continues after its caller has left."""
 
 
 class ValidationWorker:
-    """Checks calls one after another, in a process that is there as long as there are any.
+    """Checks calls one after another, in a process that runs while there are any.
 
-    `hire` starts it; it is given what is to be told when the process has ended, and how.
+    `start_worker` starts the process. Its argument is called with the worker and a description of
+    the end when the process has ended.
     """
 
     def __init__(
         self,
         name: str,
-        hire: Callable[[Callable[[WorkerHandle, str], None]], WorkerHandle],
+        start_worker: Callable[[Callable[[WorkerHandle, str], None]], WorkerHandle],
         options: WorkerOptions,
         spill_dir: str,
     ) -> None:
         self._name = name
-        self._hire = hire
+        self._start_worker = start_worker
         self._options = options
         self._spill_dir = spill_dir
         self._loop = asyncio.get_running_loop()
         self._ids = itertools.count(1)
-        self._queue: deque[Check] = deque()
-        self._curious: list[asyncio.Future[dict[str, Any]]] = []  # who waits for the description
-        self._worker: WorkerHandle | None = None  # as long as its process lives; it may be starting
-        self._tried: Check | None = None  # the one whose worker ended before it was begun
+        self._queue: deque[Validation] = deque()
+        self._description_waiters: list[asyncio.Future[dict[str, Any]]] = []
+        self._worker: WorkerHandle | None = None  # while its process lives; it may be starting
+        self._retried: Validation | None = None  # one whose worker ended before it began
         self._outdated = False
         self._closed = False
-        self._news = asyncio.Event()
+        self._wake = asyncio.Event()
         self._is_free = asyncio.Event()
-        self._working: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
-        return f"<ValidationWorker of {self._name}: {self._worker}, {len(self._queue)} checks wait>"
+        waiting = f"{len(self._queue)} validations wait"
+        return f"<ValidationWorker of {self._name}: {self._worker}, {waiting}>"
 
-    async def check(self, call: Call) -> Reply:
-        """The reply to a call whose arguments are to be validated.
+    async def validate(self, call: Call) -> Reply:
+        """Return the reply to a call whose arguments are to be validated.
 
-        Raises NotReadyError if the process cannot be started or too many checks wait,
-        PredictTimeoutError if it takes too long, WorkerDiedError if the process ends meanwhile,
-        StoppingError once the clerk is closed.
+        Raises NotReadyError if the process cannot be started or too many validations wait,
+        PredictTimeoutError if it takes too long, WorkerDiedError if the process ends during the
+        validation, and StoppingError after `close`.
         """
         self._refuse_if_closed()
         if len(self._queue) >= MAX_CHECKS:
             raise QueueFullError(f"{MAX_CHECKS} requests wait for model {self._name} to be checked")
-        check = self._new_check(call)
-        self._queue.append(check)
-        self._attend()
-        with check:
-            return await check.reply()
+        validation = self._new_validation(call)
+        self._queue.append(validation)
+        self._ensure_task()
+        with validation:
+            return await validation.reply()
 
     async def describe(self) -> dict[str, Any]:
-        """What the model says of itself. Raises NotReadyError and StoppingError."""
+        """Return the model's description. Raises NotReadyError and StoppingError."""
         self._refuse_if_closed()
-        told = self._loop.create_future()
-        self._curious.append(told)
-        self._attend()
-        description: dict[str, Any] = await told
+        waiter = self._loop.create_future()
+        self._description_waiters.append(waiter)
+        self._ensure_task()
+        description: dict[str, Any] = await waiter
         return description
 
     def renew(self) -> None:
-        """Use a newly loaded model from the next check on."""
+        """Load the model anew for the next validation."""
         self._outdated = self._worker is not None
-        self._news.set()
+        self._wake.set()
 
     def kill(self) -> None:
-        """End the process at once, and take no more checks."""
+        """Kill the process and refuse all validations."""
         self._closed = True
         self._refuse(StoppingError(f"The server stopped before model {self._name} had answered"))
         if self._worker is not None:
             self._end(self._worker, EndReason.STOPPED)
 
     async def close(self) -> None:
-        """The same, and wait until the process has ended."""
+        """Do the same and wait until the process has ended."""
         self.kill()
-        if self._working is not None:
-            self._working.cancel()
-            await asyncio.wait([self._working])
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
 
-    # --- checks
+    # --- validations
 
     def _refuse_if_closed(self) -> None:
         if self._closed:
             raise StoppingError("The server is about to stop")
 
-    def _new_check(self, call: Call) -> Check:
-        check = Check()
-        check.id = next(self._ids) & 0xFFFFFFFF
-        check.packet = messages.encode_call(check.id, messages.encode_meta(call), call.body)
-        check.leave = self._leave
-        if len(check.packet) > messages.MAX_PACKET:
-            check.packet, path = messages.spill(check.id, check.packet, self._spill_dir)
-            check.on_end.append(lambda: _unlink(path))
-        return check
+    def _new_validation(self, call: Call) -> Validation:
+        validation = Validation()
+        validation.id = next(self._ids) & 0xFFFFFFFF
+        validation.packet = messages.encode_call(
+            validation.id, messages.encode_meta(call), call.body
+        )
+        validation.leave = self._leave
+        if len(validation.packet) > messages.MAX_PACKET:
+            validation.packet, path = messages.spill(
+                validation.id, validation.packet, self._spill_dir
+            )
+            validation.on_end.append(lambda: _unlink(path))
+        return validation
 
     def _leave(self, prediction: Prediction) -> None:
-        """Nobody waits for this check any more."""
+        """Remove a validation from the queue, or kill its worker after LEAVE_SECONDS."""
         prediction.abandoned = True
         worker = prediction.worker
         if worker is None:
-            self._queue = deque(check for check in self._queue if check is not prediction)
+            self._queue = deque(
+                validation for validation in self._queue if validation is not prediction
+            )
             prediction.end()
         else:
             if prediction.timer is not None:
@@ -147,85 +155,89 @@ class ValidationWorker:
             )
 
     def _refuse(self, error: RequestError) -> None:
-        """Refuse all that waits, and what is being checked."""
+        """Fail all waiting validations and the one in progress."""
         under_way = list(self._worker.calls.values()) if self._worker is not None else []
-        for check in [*self._queue, *under_way]:
-            check.fail(error)
-        for check in self._queue:
-            check.end()
+        for validation in [*self._queue, *under_way]:
+            validation.fail(error)
+        for validation in self._queue:
+            validation.end()
         self._queue.clear()
-        for told in self._curious:
-            if not told.done():
-                told.set_exception(error)
-        self._curious.clear()
+        for waiter in self._description_waiters:
+            if not waiter.done():
+                waiter.set_exception(error)
+        self._description_waiters.clear()
 
     # --- the process
 
-    def _attend(self) -> None:
-        """See to it that somebody looks at what waits."""
-        if self._working is None or self._working.done():
-            self._working = asyncio.create_task(self._work(), name=f"{self._name}[clerk]")
-        self._news.set()
+    def _ensure_task(self) -> None:
+        """Start or wake the task that handles the queue."""
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._work(), name=f"{self._name}[validation]")
+        self._wake.set()
 
     async def _work(self) -> None:
         try:
-            while self._queue or self._curious:
+            while self._queue or self._description_waiters:
                 await self._work_until_idle()
-                await self._dismiss()
+                await self._end_process()
         finally:
-            await self._dismiss(0)
-            self._refuse(NotReadyError(f"Model {self._name} validates no arguments now"))
+            await self._end_process(0)
+            self._refuse(NotReadyError(f"Model {self._name} cannot validate arguments now"))
 
     async def _work_until_idle(self) -> None:
         while True:
-            self._news.clear()
+            self._wake.clear()
             if self._outdated:
-                await self._dismiss()
-            elif self._queue or self._curious:
+                await self._end_process()
+            elif self._queue or self._description_waiters:
                 await self._work_on_next()
-            elif not await self._hears_within(IDLE_SECONDS):
+            elif not await self._has_work_within(IDLE_SECONDS):
                 return
 
-    async def _hears_within(self, seconds: float) -> bool:
-        """Whether there is something to do before that time is over."""
-        timer = self._loop.call_later(seconds, self._news.set)
+    async def _has_work_within(self, seconds: float) -> bool:
+        """Return whether there is work before that time is over."""
+        timer = self._loop.call_later(seconds, self._wake.set)
         try:
-            await self._news.wait()
+            await self._wake.wait()
         finally:
             timer.cancel()
-        return bool(self._queue or self._curious or self._outdated)
+        return bool(self._queue or self._description_waiters or self._outdated)
 
     async def _work_on_next(self) -> None:
         try:
-            worker = await self._present()
+            worker = await self._ready_worker()
         except StartError as error:
             if self._closed:
                 return
-            error.log(f"Worker {self._name}[clerk]")
+            error.log(f"Worker {self._name}[validation]")
             self._refuse(NotReadyError(f"Model {self._name} {error}"))
             return
-        for told in self._curious:
-            if not told.done():
-                told.set_result(worker.description)
-        self._curious.clear()
+        for waiter in self._description_waiters:
+            if not waiter.done():
+                waiter.set_result(worker.description)
+        self._description_waiters.clear()
         if self._outdated or not self._queue:
             return
-        check = self._queue.popleft()
+        validation = self._queue.popleft()
         self._is_free.clear()
-        check.on_end.append(self._is_free.set)
-        limit = self._options.start_timeout or CHECK_SECONDS
-        check.timer = self._loop.call_later(limit, self._takes_too_long, worker, check, limit)
-        if not worker.hand_over(check):  # its socket is empty, as it has one check at a time
-            check.fail(WorkerDiedError(f"A worker of model {self._name} takes no more checks"))
-            check.end()
+        validation.on_end.append(self._is_free.set)
+        limit = self._options.start_timeout or MAX_VALIDATE_SECONDS
+        validation.timer = self._loop.call_later(
+            limit, self._takes_too_long, worker, validation, limit
+        )
+        if not worker.hand_over(validation):  # unexpected: it has one validation at a time
+            validation.fail(
+                WorkerDiedError(f"A worker of model {self._name} takes no more validations")
+            )
+            validation.end()
             self._end(worker, EndReason.FULL)
         await self._is_free.wait()
 
-    async def _present(self) -> WorkerHandle:
-        """The worker, when it is ready. Raises StartError."""
+    async def _ready_worker(self) -> WorkerHandle:
+        """Return the worker when it is ready. Raises StartError."""
         worker = self._worker
         if worker is None or worker.exited.done() or worker.phase is not WorkerPhase.READY:
-            await self._dismiss(0)
+            await self._end_process(0)
             worker = await launch(self._start, self._options.start_timeout)
         return worker
 
@@ -233,19 +245,19 @@ class ValidationWorker:
         if self._closed:
             raise StartError("was not started, as its model is being stopped")
         self._outdated = False
-        self._worker = self._hire(self._on_ended)
+        self._worker = self._start_worker(self._on_ended)
         return self._worker
 
-    def _takes_too_long(self, worker: WorkerHandle, check: Check, limit: float) -> None:
-        check.fail(PredictTimeoutError(f"The arguments were not validated in {limit:g} s"))
+    def _takes_too_long(self, worker: WorkerHandle, validation: Validation, limit: float) -> None:
+        validation.fail(PredictTimeoutError(f"The arguments were not validated in {limit:g} s"))
         self._end(worker, EndReason.TOO_SLOW)
 
     def _end(self, worker: WorkerHandle, reason: EndReason) -> None:
         worker.end_reason = reason
         worker.kill()
 
-    async def _dismiss(self, timeout: float | None = None) -> None:
-        """Let the process end, within that many seconds; return when it has."""
+    async def _end_process(self, timeout: float | None = None) -> None:
+        """Let the process end within that many seconds; return when it has ended."""
         worker = self._worker
         self._outdated = False
         if worker is None:
@@ -260,30 +272,30 @@ class ValidationWorker:
             await asyncio.shield(worker.exited)
 
     def _on_ended(self, worker: WorkerHandle, ending: str) -> None:
-        """The process has ended, and with it what it was checking."""
+        """Fail the validation that ended with the process, or retry it."""
         if worker is self._worker:
             self._worker = None
         ended: list[Prediction] = []
-        for check in worker.reclaim(len(worker.calls)):
-            if check is self._tried or check.abandoned or self._closed:
-                ended.append(check)
+        for validation in worker.reclaim(len(worker.calls)):
+            if validation is self._retried or validation.abandoned or self._closed:
+                ended.append(validation)
             else:
-                self._try_again(check)
+                self._retry(validation)
         ended += worker.calls.values()
         worker.calls.clear()
         error = f"The worker of model {self._name} {ending} while it validated these arguments"
-        for check in ended:
-            check.fail(WorkerDiedError(error))
-            check.end()
+        for validation in ended:
+            validation.fail(WorkerDiedError(error))
+            validation.end()
 
-    def _try_again(self, check: Prediction) -> None:
-        """Give a check that has not been begun to the next worker, once."""
-        assert isinstance(check, Check)
-        self._tried = check
-        if check.timer is not None:
-            check.timer.cancel()
-        check.on_end.remove(self._is_free.set)
-        self._queue.appendleft(check)
+    def _retry(self, validation: Prediction) -> None:
+        """Give a validation that has not begun to the next worker, once."""
+        assert isinstance(validation, Validation)
+        self._retried = validation
+        if validation.timer is not None:
+            validation.timer.cancel()
+        validation.on_end.remove(self._is_free.set)
+        self._queue.appendleft(validation)
         self._is_free.set()
 
 

@@ -1,4 +1,4 @@
-"""The server's side of the three sockets between it and a worker."""
+"""The server's ends of the three sockets between it and a worker."""
 
 from __future__ import annotations
 
@@ -22,39 +22,41 @@ ANCILLARY = socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
 
 
 class LostDescriptorsError(DeepaasError):
-    """A worker has sent a file, and the kernel could not hand it over."""
+    """A worker has sent a file that the kernel could not pass to the server."""
 
 
 class ChannelEvents(Protocol):
     """The handler of a channel."""
 
     def on_replies(self, replies: Iterator[tuple[int, messages.ReplyMessage]]) -> None:
-        """The worker has sent these replies, each with the id of its call. May raise ValueError for
-        a reply that no worker sends."""
+        """Handle replies of the worker, each with the id of its call.
+
+        May raise ValueError for a reply that no worker sends.
+        """
 
     def on_control(self, message: messages.ControlMessage) -> None:
-        """The worker has sent a control message."""
+        """Handle a control message of the worker."""
 
     def on_writable(self) -> None:
-        """The socket of the requests, which was full, has room again."""
+        """Handle that the socket of the requests was full and has room again."""
 
     def on_disconnected(self) -> None:
-        """The worker has closed a socket."""
+        """Handle a socket that the worker has closed."""
 
     def on_garbage(self) -> None:
-        """The worker has sent something that is no message. Nothing more is read from it."""
+        """Handle an invalid message of the worker. Nothing more is read from it."""
 
 
 class WorkerChannel:
-    """The sockets: `requests` and `control` to the worker, `replies` and `control` from it.
+    """The sockets of a worker: `requests` and `control` to it, `replies` and `control` from it.
 
-    `worker_ends` are the worker's ends, in the order of its arguments. Making one raises OSError if
-    the system has no descriptors left.
+    `worker_ends` are the worker's ends, in the order of its arguments. The constructor raises
+    OSError if the system has no descriptors left.
     """
 
     def __init__(self, name: str, events: ChannelEvents) -> None:
         self.is_broken = False
-        """Whether the worker has sent something that is no message."""
+        """Whether the worker has sent an invalid message."""
         self._name = name
         self._events = events
         self._loop = asyncio.get_running_loop()
@@ -82,17 +84,17 @@ class WorkerChannel:
         self.worker_ends = [self._unread, replies, control]
 
     def open(self, start: messages.Start) -> None:
-        """Send the first message, and read from now on. The worker has its ends."""
+        """Send the first message and start reading. The worker has its ends."""
         for end in self.worker_ends[1:]:
             end.close()
-        self._loop.add_reader(self._replies, self._guarded, self._read_replies)
-        self._loop.add_reader(self._control, self._guarded, self._read_control)
+        self._loop.add_reader(self._replies, self._read_checked, self._read_replies)
+        self._loop.add_reader(self._control, self._read_checked, self._read_control)
         self._control.send(messages.encode_control(start))
 
     # --- to the worker
 
     def send_call(self, packet: bytes) -> bool:
-        """Send the packet of a call. False if the socket is full; `on_writable` is called later."""
+        """Send a call; return False if the socket is full. Then `on_writable` is called later."""
         try:
             self._requests.send(packet)
         except BlockingIOError:
@@ -112,7 +114,7 @@ class WorkerChannel:
             self._loop.remove_writer(self._requests)
 
     def read_back(self) -> int | None:
-        """Read back the oldest call that the worker has not read: its id, or None."""
+        """Read back the oldest call that the worker has not read; return its id, or None."""
         try:
             packet = self._unread.recv(messages.CALL_HEADER, socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -120,12 +122,12 @@ class WorkerChannel:
         return messages.call_id_of(packet) if packet else None  # no packet: the server has closed
 
     def close_requests(self) -> None:
-        """Tell the worker that no more calls come. It ends when it has answered all."""
+        """Send no more calls. The worker ends when it has answered all calls."""
         self._stop_waiting_for_room()
         self._requests.close()
 
     def tell(self, message: messages.ControlMessage) -> None:
-        """Send a control message; the rest of it later, if the socket is full."""
+        """Send a control message; if the socket is full, the rest is sent later."""
         if not self._unsent:
             self._loop.add_writer(self._control, self._send_unsent)
         self._unsent += messages.encode_control(message)
@@ -134,7 +136,7 @@ class WorkerChannel:
     def _send_unsent(self) -> None:
         try:
             del self._unsent[: self._control.send(self._unsent)]
-        except BlockingIOError:  # the worker has not read its messages for long
+        except BlockingIOError:  # the worker is not reading its messages
             return
         except OSError:  # the worker has ended
             self._unsent.clear()
@@ -143,8 +145,8 @@ class WorkerChannel:
 
     # --- from the worker
 
-    def _guarded(self, read: Callable[[], None]) -> bool:
-        """Read; False if the worker has sent something that is no message.
+    def _read_checked(self, read: Callable[[], None]) -> bool:
+        """Read; return False if the worker has sent an invalid message.
 
         That happens if its model writes to its sockets.
         """
@@ -156,7 +158,7 @@ class WorkerChannel:
         except LostDescriptorsError as error:
             logger.error("Worker %s is killed: %s (ulimit -n)", self._name, error)
         except Exception:
-            logger.exception("Worker %s sends what cannot be read and is killed", self._name)
+            logger.exception("Worker %s sends invalid messages and is killed", self._name)
         self.is_broken = True
         self._events.on_garbage()
         return False
@@ -186,16 +188,16 @@ class WorkerChannel:
             self._events.on_control(messages.decode_control(line))
 
     def drain(self) -> None:
-        """Read all that the worker sent before it ended."""
+        """Read all data that the worker sent before it ended."""
         for sock, read in (
             (self._replies, self._read_replies),
             (self._control, self._read_control),
         ):
-            while _has_data(sock) and self._guarded(read):
+            while _has_data(sock) and self._read_checked(read):
                 pass
 
     def close(self) -> None:
-        """Release all descriptors."""
+        """Close all descriptors."""
         for sock in (self._replies, self._control):
             self._loop.remove_reader(sock)
         self._stop_waiting_for_room()
@@ -206,17 +208,17 @@ class WorkerChannel:
             os.close(fd)
 
 
-_CUT = int(socket.MSG_CTRUNC)  # an operation on the enum takes as long as receiving
-_buffer = bytearray(READ_SIZE)  # for all workers: nothing else runs while it is used
+_CUT = int(socket.MSG_CTRUNC)  # an int: an operation on the enum takes as long as receiving
+_buffer = bytearray(READ_SIZE)  # shared by all workers: no other code runs while it is used
 _view = memoryview(_buffer)
 
 
 def _receive(sock: socket.socket) -> tuple[bytes, list[int]]:
-    """Receive bytes, and the descriptors that came with them.
+    """Receive bytes and the descriptors that came with them.
 
     This is faster than socket.recv_fds, which allocates room for the maximum each time. Raises
-    LostDescriptorsError if some of the descriptors could not be received: then nothing tells which
-    reply the others belong to.
+    LostDescriptorsError if some descriptors could not be received: then it is unknown to which
+    replies the others belong.
     """
     size, extra, flags, _ = sock.recvmsg_into([_buffer], ANCILLARY, socket.MSG_CMSG_CLOEXEC)
     if not extra and not flags & _CUT:  # most replies have no descriptor

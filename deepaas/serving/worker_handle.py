@@ -1,4 +1,4 @@
-"""One worker, as the server sees it: its process, its sockets and the calls that it has."""
+"""The server's handle of one worker: its process, its sockets and its calls."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from deepaas.serving.worker_process import WorkerProcess, spawn
 logger = logging.getLogger("deepaas.serving")
 
 DEPTH = 16
-"""Calls in the socket of a worker that takes one at a time."""
+"""Calls in the socket of a worker that takes one call at a time."""
 
 DISCONNECTED_SECONDS = 0.1
 """How long a worker that has closed its sockets may take to end."""
@@ -42,14 +42,14 @@ class EndReason(TextEnum):
     STOPPED = "was stopped"
     NOT_READY = "did not become ready"
     ABANDONED = "was left"
-    FULL = "takes no more checks"
+    FULL = "takes no more validations"
     IDLE = "has nothing to do"
 
 
 class StartError(DeepaasError):
-    """A worker could not become ready; the text says what went wrong.
+    """A worker could not become ready; the text says why.
 
-    `lines` are the same, one for each cause; `calls` are those that have led to it, for the log.
+    `lines` are the causes, one per line; `calls` are the calls that led to the error, for the log.
     """
 
     def __init__(self, text: str, lines: Sequence[str] = (), calls: str = "") -> None:
@@ -58,7 +58,7 @@ class StartError(DeepaasError):
         self.calls = calls
 
     def log(self, subject: str) -> None:
-        """Log the causes, the subject of whose sentences is given, and the calls once."""
+        """Log each cause after `subject`; the last line includes the calls."""
         for line in self.lines[:-1]:
             logger.error("%s %s", subject, line)
         logger.error("%s %s", subject, self.lines[-1], extra=log.calls(self.calls))
@@ -71,12 +71,12 @@ def _failure(message: messages.Failed) -> StartError:
 
 
 class WorkerHandle:
-    """A worker: started when made, ended when `exited` is done.
+    """A worker. The constructor starts it; `exited` is done when it has ended.
 
-    It takes calls when `ready` is done; that is a StartError if the worker ends before. `calls`
-    holds the calls that it has and has not answered, oldest first. `on_room` is called when it may
-    have room for more, `on_disconnected` when it can get no more. Making one raises OSError if the
-    system has no process or descriptor left.
+    It takes calls when `ready` is done; that holds a StartError if the worker ends before. `calls`
+    are its unanswered calls, oldest first. `on_room` is called when it may have room for more,
+    `on_disconnected` when it can get no more. The constructor raises OSError if the system has no
+    process or descriptor left.
     """
 
     def __init__(
@@ -93,13 +93,13 @@ class WorkerHandle:
         self.mark = mark
         self.calls: dict[int, Prediction] = {}
         self.answered = 0
-        self.progress = 0.0  # when it last sent something, by the loop's clock
+        self.progress = 0.0  # when it last sent a reply, on the loop's clock
         self.calling = Calling(CallingKind.SEQUENTIAL)
         self.depth = 1  # the most calls in its socket
         self.description: dict[str, Any] = {}
         self.end_reason: EndReason | None = None  # set when the server decides to end it
         self.replacement_pending = False  # a successor is being started
-        self.died_alone = False  # of a call whose batch had been the end of another worker
+        self.died_alone = False  # with a call whose batch had killed another worker
         self.size_at_start = 0
         self.phase = WorkerPhase.STARTING
         self.seconds_to_ready = 0.0
@@ -130,7 +130,7 @@ class WorkerHandle:
     # --- to the worker
 
     def hand_over(self, prediction: Prediction) -> bool:
-        """Put a call into the worker's socket; False if that is full."""
+        """Write a call to the worker's socket; return False if that is full."""
         packet = prediction.packet
         now = self._loop.time()
         if self.calling.kind is CallingKind.BATCH:
@@ -156,7 +156,8 @@ class WorkerHandle:
         return taken
 
     def cancel(self, prediction: Prediction) -> None:
-        """Tell the worker, once, that the caller of a call that it has begun has gone."""
+        """Send the worker, once, a Cancel message for a call that has begun and whose caller has
+        left."""
         if not prediction.cancelled:
             prediction.cancelled = True
             self._channel.tell(messages.Cancel(prediction.id))
@@ -172,11 +173,12 @@ class WorkerHandle:
             await asyncio.shield(self.exited)
 
     def close(self) -> None:
-        """Release all descriptors. The process must have ended, and `reclaim` been called."""
+        """Close all descriptors. The process must have ended, and `reclaim` must have been
+        called."""
         self._channel.close()
         self._process.close()
 
-    # --- from the worker: the events of its channel and of its process
+    # --- events of its channel and its process
 
     def on_replies(self, replies: Iterator[tuple[int, messages.ReplyMessage]]) -> None:
         self.progress = self._loop.time()
@@ -221,7 +223,7 @@ class WorkerHandle:
         self._channel.tell(messages.Taken(prediction.id, size))
 
     def on_control(self, message: messages.ControlMessage) -> None:
-        if self.ready.done():  # no later message has a meaning
+        if self.ready.done():  # later messages have no meaning
             return
         match message:
             case messages.Phase(phase):
@@ -240,7 +242,7 @@ class WorkerHandle:
         self._on_room(self)
 
     def on_disconnected(self) -> None:
-        """The worker has ended, as `_on_exit` will tell; or its model has closed the sockets."""
+        """Handle a closed socket: the worker has ended (see `_on_exit`), or its model closed it."""
         if self.phase is WorkerPhase.READY:
             self.phase = WorkerPhase.DISCONNECTED
             self._loop.call_later(DISCONNECTED_SECONDS, self.kill)
@@ -259,17 +261,18 @@ class WorkerHandle:
 
 
 def _calling(described: dict[str, Any]) -> Calling:
-    """How the model is called, as its worker says. Raises an exception if that makes no sense."""
+    """Return how the model is called, as its worker reports. Raises an exception if that is
+    invalid."""
     calling = Calling(**described)
     if type(calling.at_once) is not int or calling.at_once < 1:
-        raise ValueError(f"no model takes so many calls at once: {calling}")
+        raise ValueError(f"not a valid number of calls at once: {calling}")
     return Calling(CallingKind(calling.kind), calling.at_once, float(calling.wait))
 
 
 def _depth(calling: Calling) -> int:
-    """How many calls a worker is handed: what it works on, and what it would wait for otherwise.
+    """Return how many calls a worker gets: those it works on, and those it would have to wait for.
 
-    Those that it has not begun can be taken back at any time.
+    Calls that it has not begun can be taken back at any time.
     """
     match calling.kind:
         case CallingKind.CONCURRENT:

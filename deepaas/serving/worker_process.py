@@ -17,8 +17,7 @@ from deepaas.serving.guard import MARK, kill_session
 READ_SIZE = 256 * 1024
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
-# The program of a worker. Unlike -m, it keeps the working directory from shadowing what is
-# installed.
+# The program of a worker. Unlike with -m, the working directory does not shadow installed packages.
 _BOOTSTRAP = """\
 import sys
 if not getattr(sys.flags, "safe_path", False): del sys.path[0]
@@ -32,7 +31,7 @@ main.main(*fds_and_server)
 def spawn(
     name: str, ends: Sequence[socket.socket], output: int | None, variables: Mapping[str, str]
 ) -> subprocess.Popen[bytes]:
-    """Start a worker process on its ends of the sockets. Raises OSError."""
+    """Start a worker process with its ends of the sockets. Raises OSError."""
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("only the main thread may start workers: they end with their thread")
     return subprocess.Popen(
@@ -52,10 +51,10 @@ def spawn(
 
 
 class WorkerProcess:
-    """A worker process, started when made.
+    """A worker process. The constructor starts it.
 
-    `on_exit` is called with a description of its end, `on_output` with what it prints. It and all
-    processes that it starts carry `mark` in their environment. Making one raises OSError if the
+    `on_exit` is called with a description of its end, `on_output` with its output. It and all
+    processes that it starts have `mark` in their environment. The constructor raises OSError if the
     system has no process or descriptor left.
     """
 
@@ -96,12 +95,12 @@ class WorkerProcess:
         self._loop.add_reader(self._pidfd, self._ended)
 
     def kill(self) -> None:
-        """End the process and all that it has started, at once."""
+        """Kill the process and all that it has started."""
         if not self.has_ended:
             kill_session(self.pid)
 
     def size(self) -> int:
-        """The resident memory of the process in bytes; 0 if it has ended."""
+        """Return the resident memory of the process in bytes; 0 if it has ended."""
         try:
             with open(f"/proc/{self.pid}/statm") as file:
                 return int(file.read().split()[1]) * PAGE
@@ -120,14 +119,14 @@ class WorkerProcess:
 
     def _ended(self) -> None:
         self._loop.remove_reader(self._pidfd)
-        kill_session(self.pid)  # all that it has started; before its id can be reused
+        kill_session(self.pid)  # its children, before the session id can be reused
         ending = how_it_ended(self._process.wait())
         own_children.discard(self.pid)
         self.has_ended = True
         self._on_exit(ending)
 
     def close(self) -> None:
-        """Release all descriptors. The process must have ended."""
+        """Close all descriptors. The process must have ended."""
         self._loop.remove_reader(self._pidfd)
         os.close(self._pidfd)
         if self._output < 0:

@@ -1,4 +1,4 @@
-"""The place of one worker in a pool: kept filled, and refilled with a newer one on demand."""
+"""One worker slot of a pool: keeps a worker running, and replaces it by a newer one on demand."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ logger = logging.getLogger("deepaas.serving")
 
 
 class WorkerSlot:
-    """Starts a worker when it has none. `settled` is set once it has been ready, or has failed.
+    """Starts a worker when it has none. `settled` is set once one has been ready or has failed.
 
-    `start` makes a worker; `seated` is called when one is ready, `vacated` when it has been
-    replaced by a newer one, `failed` with the reason when one could not be started, and `waiting`
-    with the seconds until the next one is started.
+    `start` makes a worker. `seated` is called when one is ready, `vacated` when a newer one has
+    replaced it, `failed` with the reason when one could not be started, and `waiting` with the
+    seconds until the next start.
     """
 
     def __init__(
@@ -43,21 +43,18 @@ class WorkerSlot:
         self._waiting = waiting
         self._start_timeout = start_timeout
         self._restart_delay_max = restart_delay_max
-        self._failures = 0  # deaths in a row without an answer in between
+        self._failures = 0  # deaths in a row without a reply between them
         self._backing_off = False
         self._filling: asyncio.Task[None] | None = None
-        self._stopped: set[asyncio.Task[None]] = set()  # and have not ended yet
+        self._stopped: set[asyncio.Task[None]] = set()  # cancelled tasks that have not ended
 
     @property
     def promising(self) -> bool:
-        """Whether a worker is there, or being started."""
+        """Whether a worker runs or is being started."""
         return not self._backing_off
 
     def empty(self) -> None:
-        """Have no worker, and start none until `refill`. The present one is not this one's to end.
-
-        Nobody who waits for it to be `settled` waits on.
-        """
+        """Forget the worker, without ending it, and start none until `refill`. Set `settled`."""
         self._stop_filling()
         self.worker = None
         self.retry_at = 0.0
@@ -65,22 +62,22 @@ class WorkerSlot:
         self.settled.set()
 
     def refill(self) -> None:
-        """Start a worker after `empty`, as if there never had been one."""
+        """Start a worker after `empty`, and clear `settled`."""
         self.settled.clear()
         self.fill()
 
     def fill(self) -> None:
-        """Start a worker; after two failures in a row, not before some time has passed."""
+        """Start a worker; after two failures in a row, only after a delay."""
         self._filling = asyncio.create_task(self._fill(), name=self.name)
 
     def release(self, worker: WorkerHandle) -> None:
-        """Fill the slot anew if `worker`, which is to be ended, is in it."""
+        """Start another worker if `worker`, which is about to end, is in this slot."""
         if worker is self.worker:
             self.worker = None
             self.fill()
 
     def lost(self, worker: WorkerHandle) -> None:
-        """Hear that a worker has ended; if it was the one in this slot, start its successor."""
+        """Handle the end of a worker: start its successor if it was in this slot."""
         if worker is not self.worker:
             return
         self.worker = None
@@ -91,9 +88,9 @@ class WorkerSlot:
         self.fill()
 
     async def replace(self) -> None:
-        """Put a newly started worker in place of the present one.
+        """Replace the worker by a newly started one.
 
-        Raises StartError if it does not become ready; then the present one stays.
+        Raises StartError if the new one does not become ready; then the old one stays.
         """
         new = await self._launch()
         self._stop_filling()
@@ -103,7 +100,7 @@ class WorkerSlot:
             self._vacated(old)
 
     async def close(self) -> None:
-        """Start nothing any more. Who waits for it to be `settled` waits no longer."""
+        """Start no more workers, and set `settled`."""
         self._stop_filling()
         self.settled.set()
         if self._stopped:
@@ -126,9 +123,9 @@ class WorkerSlot:
                     worker = await self._launch()
                     break
                 except StartError as error:
-                    if not self._is_wanted:  # it was cancelled while it cleaned up after that
+                    if not self._is_wanted:  # the task was cancelled during the failed start
                         return
-                    self._failures = max(1, self._failures) + 1  # it will hardly get better at once
+                    self._failures = max(1, self._failures) + 1  # delay the next try
                     self._failed(error)
                     self.settled.set()
             self._seat(worker)
@@ -162,16 +159,16 @@ class WorkerSlot:
 
 
 async def launch(start: Callable[[], WorkerHandle], timeout: float) -> WorkerHandle:
-    """Start a worker and wait until it is ready, for `timeout` seconds at the most if not 0.
+    """Start a worker and wait until it is ready, at most `timeout` seconds; 0 means no limit.
 
-    Raises StartError; then none is left.
+    Raises StartError after the worker has ended.
     """
     try:
         worker = start()
     except OSError as error:
         raise StartError(f"could not be started: {error}") from None
     try:
-        # Not wait_for, which may take no notice of being cancelled.
+        # Not wait_for, which may ignore a cancellation.
         done, _ = await asyncio.wait([worker.ready], timeout=timeout or None)
         if not done:
             phase = f"it was still {worker.phase}"
@@ -180,7 +177,7 @@ async def launch(start: Callable[[], WorkerHandle], timeout: float) -> WorkerHan
         if worker.exited.done():
             raise StartError(f"{worker.exited.result()} as soon as it was ready")
         if worker.end_reason:
-            raise StartError(f"was to end as soon as it was ready: it {worker.end_reason}")
+            raise StartError(f"had to end as soon as it was ready: it {worker.end_reason}")
     except BaseException:
         worker.end_reason = worker.end_reason or EndReason.NOT_READY
         worker.kill()

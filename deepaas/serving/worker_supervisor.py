@@ -1,4 +1,4 @@
-"""The workers of one model as processes: started, replaced, recycled, ended."""
+"""The worker processes of one model: starts, replaces, recycles and ends them."""
 
 from __future__ import annotations
 
@@ -27,25 +27,26 @@ MEGABYTE = 1024 * 1024
 
 
 class SupervisorEvents(Protocol):
-    """What happens to the workers, for the pool that they belong to."""
+    """Callbacks about the workers, for the pool that they belong to."""
 
     def on_joined(self, worker: WorkerHandle) -> None:
-        """A worker is ready."""
+        """Handle a worker that has become ready."""
 
     def on_left(self, worker: WorkerHandle, why: str) -> None:
-        """A worker gets no more calls; it may still be working."""
+        """Handle a worker that gets no more calls; it may still be working."""
 
     def on_ended(self, worker: WorkerHandle, ending: str) -> None:
-        """The process of a worker has ended; its sockets can still be read."""
+        """Handle the end of a worker's process; its sockets can still be read."""
 
     def on_room(self, worker: WorkerHandle) -> None:
-        """A worker may have room for more calls."""
+        """Handle a worker that may have room for more calls."""
 
     def on_not_started(self, error: StartError) -> None:
-        """A worker could not be started."""
+        """Handle a worker that could not be started."""
 
     def on_waiting(self, name: str, delay: float) -> None:
-        """The place of the worker with this name is empty; one is started after `delay` seconds."""
+        """Handle the empty slot of the worker with this name; a new one starts after `delay`
+        seconds."""
 
 
 class WorkerSupervisor:
@@ -60,7 +61,7 @@ class WorkerSupervisor:
         on_output: Callable[[bytes], None] | None = None,
     ) -> None:
         self.ready: list[WorkerHandle] = []
-        self.workers: set[WorkerHandle] = set()  # all whose process has not ended
+        self.workers: set[WorkerHandle] = set()  # those whose process has not ended
         self._source = source
         self._options = options
         self._guard = guard
@@ -77,14 +78,14 @@ class WorkerSupervisor:
 
     @property
     def promising(self) -> bool:
-        """Whether a worker is there, or being started."""
+        """Whether a worker is ready or is being started."""
         if self.ready:
             return True
         return not self._suspended and any(slot.promising for slot in self._slots)
 
     @property
     def has_settled(self) -> bool:
-        """Whether each worker has been ready, or has failed, since it was first started."""
+        """Whether each worker has been ready or has failed since its first start."""
         return self._started and all(slot.settled.is_set() for slot in self._slots)
 
     @property
@@ -95,15 +96,15 @@ class WorkerSupervisor:
 
     @property
     def retry_at(self) -> float:
-        """When the next worker is started, by the loop's clock."""
+        """When the next worker is started, on the loop's clock."""
         return min(slot.retry_at for slot in self._slots)
 
-    # --- its life
+    # --- start and stop
 
     async def start(self) -> None:
-        """Start the workers; return when each is ready, or has failed once.
+        """Start the workers; return when each is ready or has failed once.
 
-        While they are suspended, none is started, and this returns at once.
+        If they are suspended, return at once and start none.
         """
         self._started = True
         if self._options.max_memory:
@@ -120,7 +121,8 @@ class WorkerSupervisor:
         await asyncio.gather(*(slot.settled.wait() for slot in self._slots))
 
     async def stop(self) -> None:
-        """End the workers: at once those that work on something, the others in their own time."""
+        """End the workers. Busy and loading ones are killed at once; idle ones get
+        `stop_timeout`."""
         self._stopping = True
         for task in self._watching:
             task.cancel()
@@ -133,9 +135,9 @@ class WorkerSupervisor:
         await asyncio.gather(*self._watching, *self._tasks, return_exceptions=True)
 
     def suspend(self, why: str) -> set[WorkerHandle]:
-        """Start no worker until `resume`, and let those that there are finish and end: these.
+        """Start no workers until `resume`, let the present ones finish and end, and return them.
 
-        One that is not ready is ended at once. To be called again does no harm.
+        Workers that are not ready are killed at once. May be called repeatedly.
         """
         self._suspended = True
         for slot in self._slots:
@@ -149,7 +151,7 @@ class WorkerSupervisor:
         return leaving
 
     async def until_gone(self, workers: Iterable[WorkerHandle]) -> None:
-        """Wait until these have ended, with what they have started."""
+        """Wait until these workers have ended, with the processes that they have started."""
         exits = [worker.exited for worker in workers]
         if exits:
             await asyncio.wait(exits)
@@ -157,7 +159,7 @@ class WorkerSupervisor:
             await asyncio.wait(set(self._tasks))
 
     async def resume(self) -> None:
-        """Start the workers anew after `suspend`; return when each is ready, or has failed once."""
+        """Start new workers after `suspend`; return when each is ready or has failed once."""
         begins = self._suspended and not self._stopping
         if begins:
             self._suspended = False
@@ -167,14 +169,14 @@ class WorkerSupervisor:
     async def replace_all(self) -> None:
         """Replace the workers one after another by new ones.
 
-        Raises StartError when a new one does not become ready; the one it was for goes on.
+        Raises StartError if a new one does not become ready; the one it was to replace stays.
         """
         async with self._replacing:
             for slot in self._slots:
                 await slot.replace()
 
     def recycle(self, worker: WorkerHandle, why: str) -> None:
-        """Replace a worker that has had its time by a new one, once that is ready."""
+        """Replace a worker that has reached a limit, once the new one is ready."""
         if worker.replacement_pending or self._stopping:
             return
         worker.replacement_pending = True
@@ -198,9 +200,9 @@ class WorkerSupervisor:
         worker.replacement_pending = False
 
     def retire(self, worker: WorkerHandle, reason: EndReason, why: str = "") -> None:
-        """Let a worker finish what it has begun, and then end it; another takes its place.
+        """Let a worker finish the calls that it has begun, then end it; another takes its slot.
 
-        `why` is the reason in other words than those of `reason`.
+        `why` is a more specific reason for the events than `reason`.
         """
         worker.end_reason = reason
         self._take_out(worker, why or str(reason))
@@ -209,18 +211,18 @@ class WorkerSupervisor:
             slot.release(worker)
 
     def end_if_idle(self, worker: WorkerHandle) -> None:
-        """End a retired worker when it has nothing to do any more."""
+        """End a retired worker if it has no more calls."""
         if not worker.calls and worker.phase is WorkerPhase.READY:
-            self._do(worker.stop(self._options.stop_timeout))
+            self._run_in_background(worker.stop(self._options.stop_timeout))
 
     def kill(self, worker: WorkerHandle, reason: EndReason) -> None:
-        """End a worker at once, on purpose; another takes its place."""
+        """Kill a worker on purpose; another takes its slot."""
         worker.end_reason = reason
         self._take_out(worker, str(reason))
         worker.kill()
 
     def kill_all(self) -> None:
-        """End all workers at once."""
+        """Kill all workers."""
         for worker in list(self.workers):
             self.kill(worker, EndReason.STOPPED)
 
@@ -229,7 +231,7 @@ class WorkerSupervisor:
             self.ready.remove(worker)
             self._events.on_left(worker, why)
 
-    # --- the life of one worker
+    # --- one worker
 
     def _new_slot(self, index: int) -> WorkerSlot:
         return WorkerSlot(
@@ -259,9 +261,10 @@ class WorkerSupervisor:
         return worker
 
     def new_validation_worker(self, on_ended: Callable[[WorkerHandle, str], None]) -> WorkerHandle:
-        """Start a worker that is none of these, and not warmed: for checks alone.
+        """Start an extra worker, in no slot and not warmed, for checks only.
 
-        When its process has ended `on_ended` is told how; then its sockets can still be read.
+        When its process has ended, `on_ended` is called with the worker and a description of the
+        end; its sockets can still be read then.
         """
         worker = self._spawn(OUTSIDE_SLOTS, False, lambda _: None, lambda _: None)
 
@@ -319,15 +322,15 @@ class WorkerSupervisor:
                 slot.lost(worker)
 
     def _reap(self, worker: WorkerHandle) -> None:
-        """Release what there was for a worker, and say how it ended if that was not on purpose."""
+        """Close a worker's descriptors, and log its end unless that was on purpose."""
         if not worker.end_reason and worker.seconds_to_ready:
             ending = worker.exited.result()
             logger.error("Worker %s (pid %d) %s", worker.name, worker.pid, ending)
         worker.close()
-        self._do(self._clean_up_after(worker))
+        self._run_in_background(self._clean_up_after(worker))
 
     async def _clean_up_after(self, worker: WorkerHandle) -> None:
-        """End what a worker has left running."""
+        """Kill the processes that a worker has left running."""
         await asyncio.to_thread(kill_marked, f"{MARK}={worker.mark}")
         self._guard.remove(worker.pid)
 
@@ -340,7 +343,7 @@ class WorkerSupervisor:
                 if size > limit >= worker.size_at_start:
                     self.recycle(worker, f"has {size // MEGABYTE} MB of memory")
 
-    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+    def _run_in_background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -1,4 +1,4 @@
-"""For models that train: report how it goes, and where to put files that are to be kept.
+"""For models that train: report progress, and get the directories for files to keep.
 
     from deepaas import training
 
@@ -7,9 +7,9 @@
             loss = ...
             training.report(progress=(epoch + 1) / epochs, epoch=epoch, loss=loss)
         plot.save(training.directory() / "loss.png")  # an artefact of this training
-        model.save(training.weights_directory() / "model.bin")  # what warm() loads from now on
+        model.save(training.weights_directory() / "model.bin")  # warm() loads it from now on
 
-`report` and `directory` work outside of a training, too, so that the same code runs in a script.
+`report` and `directory` also work outside of a training, so that the same code runs in a script.
 """
 
 from deepaas.training.reports import directory, report

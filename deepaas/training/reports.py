@@ -1,4 +1,4 @@
-"""What a training says of itself: a line of JSON a report, in a file that never grows large."""
+"""The reports of a training: one line of JSON each, in a file of limited size."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from pathlib import Path
 from typing import Any
 
 REPORTS = "DEEPAAS_TRAINING_REPORTS"
-"""The variable that names the file."""
+"""The environment variable with the path of the file."""
 
 REPORTS_SIZE = "DEEPAAS_TRAINING_REPORTS_SIZE"
-"""The variable that tells how many bytes the file may have."""
+"""The environment variable with the maximum size of the file in bytes."""
 
 DIRECTORY = "DEEPAAS_TRAINING_DIR"
-"""The variable that names the directory for files that are to be kept."""
+"""The environment variable with the directory for files to keep."""
 
 DEFAULT_SIZE = 1024 * 1024
-MAX_METRICS = 100  # of a report
+MAX_METRICS = 100  # per report
 MAX_TEXT = 200  # characters
 MAX_READ = 64 * 1024 * 1024
-"""Bytes of a file that are read at the most: the newest."""
+"""Maximum bytes of a file that are read: the newest ones."""
 
 MAX_SEARCHED = 64 * 1024
-"""Bytes of a file in which the latest progress is looked for."""
+"""Bytes at the end of a file in which the latest progress is searched first."""
 
 LOCK_SECONDS = 2.0
-"""How long a report waits for others. Nobody needs so long: who does has been stopped, or is
-the very thread that reports, from a signal handler."""
+"""Maximum time that a report waits for the lock. A longer wait means that the holder is suspended,
+or is the reporting thread itself: a signal handler interrupted a report."""
 
 _MAX_OPENED = 100
 _MAX_EXCESS = 256 * 1024
-_MAX_BITS = 1024  # of an integer, as for a float; a larger one is null
+_MAX_BITS = 1024  # of an integer, like a float's range; a larger integer becomes null
 _PLAIN = (float, int, str, bool, type(None))
 _CONTAINERS = (list, tuple, dict, set, frozenset, bytes, bytearray)
 _short = reprlib.Repr()
@@ -46,42 +46,46 @@ _short.maxother = _short.maxstring = MAX_TEXT
 
 
 def report(progress: float | None = None, **metrics: float | int | str) -> None:
-    """Say how the training goes; outside of a training this does nothing.
+    """Report the progress of the training; outside of a training, do nothing.
 
-    `progress` is between 0 and 1. The metrics are numbers, or short texts, of any names but
-    "time": `report(progress=0.4, epoch=3, loss=0.12)`. May be called from any thread and any child
-    process. Takes some microseconds, and never raises; of too many reports older ones are dropped.
+    `progress` is between 0 and 1. The metrics are numbers or short texts, with any names except
+    "time": `report(progress=0.4, epoch=3, loss=0.12)`. Can be called from any thread and any child
+    process. Takes some microseconds, and never raises. If there are too many reports, older ones
+    are dropped.
     """
     path = os.environ.get(REPORTS)
     if not path:
         return
     try:
         _append(path, _line(progress, metrics))
-    except Exception:  # noqa: S110  # a training must not fail because nobody hears of it
+    except Exception:  # noqa: S110  # a training must not fail because a report fails
         pass
 
 
 def directory() -> Path:
-    """Where to write files that are to be kept and offered; outside of a training, here."""
+    """Return the directory for files to keep and to offer for download.
+
+    Outside of a training, this is the working directory.
+    """
     path = os.environ.get(DIRECTORY)
     return Path(path) if path else Path.cwd()
 
 
 def read_reports(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """All reports in a file, oldest first; none if there is no such file.
+    """Return all reports in a file, oldest first; [] if the file does not exist.
 
-    Each has "time" (seconds since 1970), maybe "progress", and its metrics. Raises OSError if the
-    file cannot be read.
+    Each report has "time" (seconds since 1970), its metrics, and optionally "progress". Raises
+    OSError if the file cannot be read.
     """
     return [parsed for line in _tail(path, MAX_READ) if (parsed := _parse(line)) is not None]
 
 
 def last_report(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The newest report in a file, with the latest progress that was told; empty if there is none.
+    """Return the newest report in a file, with the latest reported progress; {} without reports.
 
-    Reads little of the file. Raises OSError if that cannot be read.
+    Reads only the end of the file, if possible. Raises OSError if the file cannot be read.
     """
-    for most in (MAX_SEARCHED, MAX_READ):  # the newest may be long, or follow what is no report
+    for most in (MAX_SEARCHED, MAX_READ):  # the newest may not be within MAX_SEARCHED
         lines = reversed(_tail(path, most))
         reports = (parsed for line in lines if (parsed := _parse(line)) is not None)
         if (last := next(reports, None)) is not None:
@@ -110,7 +114,7 @@ def _line(progress: Any, metrics: Mapping[str, Any]) -> bytes:
 
 
 def _plain(value: Any) -> float | int | str | None:
-    """A value as a number or a text that JSON has, or None."""
+    """Return a value as a number or a text that JSON can represent, or None."""
     plain: float | int | str | None = value if type(value) in _PLAIN else _simpler(value)
     if type(plain) is str:
         return plain[:MAX_TEXT]
@@ -122,7 +126,7 @@ def _plain(value: Any) -> float | int | str | None:
 
 
 def _simpler(value: Any) -> float | int | str:
-    """A number or text for a value of any other kind, such as a scalar of numpy or a tensor."""
+    """Return a number or text for a value of another type, such as a numpy scalar or a tensor."""
     with contextlib.suppress(Exception):
         if isinstance(value, int):
             return int.__int__(value)
@@ -140,7 +144,7 @@ def _simpler(value: Any) -> float | int | str:
 
 
 def _number(value: Any) -> float | None:
-    """A finite number for this, if that can be had."""
+    """Return the value as a finite float, or None."""
     number = _float(value)
     return number if number is not None and math.isfinite(number) else None
 
@@ -154,7 +158,7 @@ def _float(value: Any) -> float | None:
 def _describe(value: Any) -> str:
     with contextlib.suppress(Exception):
         if isinstance(value, _CONTAINERS):
-            return _short.repr(value)  # which does not look at all of a large one
+            return _short.repr(value)  # visits only the first items of a large one
         return str.__str__(str(value))
     return f"<{type(value).__name__}>"
 
@@ -170,9 +174,10 @@ def _append(path: str, line: bytes) -> None:
             size = _size_in_place(fd)
             if size < 0:
                 continue
-            most = _most()
-            if size <= 2 * most + _MAX_EXCESS:  # else it cannot be thinned, and has to be left
-                # By a full disk, for instance, or by another that writes now: then a line is blank.
+            most = _max_size()
+            if size <= 2 * most + _MAX_EXCESS:  # a larger file could not be thinned
+                # A full disk, or a process that is writing now, leaves an incomplete line. In the
+                # second case, the extra newline results in a blank line.
                 is_torn = size > 0 and os.pread(fd, 1, size - 1) != b"\n"
                 os.write(fd, b"\n" + line if is_torn else line)
             if size + len(line) > most:
@@ -188,15 +193,15 @@ def _opened(path: str) -> Iterator[int]:
     try:
         yield fd
     finally:
-        # Closing would not do if the process has been forked meanwhile.
+        # Closing does not unlock if the process has forked meanwhile.
         fcntl.flock(fd, fcntl.LOCK_UN)
         os.close(fd)
 
 
 def _lock(fd: int, how: int) -> None:
-    """Get a lock. Raises BlockingIOError if others have it for too long."""
+    """Acquire the lock. Raises BlockingIOError after LOCK_SECONDS."""
     ends = 0.0
-    while not _can_lock(fd, how):
+    while not _try_lock(fd, how):
         now = time.monotonic()
         ends = ends or now + LOCK_SECONDS
         if now > ends:
@@ -204,7 +209,7 @@ def _lock(fd: int, how: int) -> None:
         time.sleep(0.001)
 
 
-def _can_lock(fd: int, how: int) -> bool:
+def _try_lock(fd: int, how: int) -> bool:
     try:
         fcntl.flock(fd, how | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -213,12 +218,12 @@ def _can_lock(fd: int, how: int) -> bool:
 
 
 def _size_in_place(fd: int) -> int:
-    """The size of the file, in bytes; -1 if another has taken its place."""
+    """Return the size of the file in bytes; -1 if another file has replaced it."""
     status = os.fstat(fd)
     return status.st_size if status.st_nlink else -1
 
 
-def _most() -> int:
+def _max_size() -> int:
     try:
         return max(0, int(os.environ[REPORTS_SIZE]))
     except (KeyError, ValueError):
@@ -226,12 +231,12 @@ def _most() -> int:
 
 
 def _thin(path: str, fd: int, most: int) -> None:
-    """Put half of the lines in the place of all."""
+    """Drop half of the lines, repeatedly, until the file has at most `most` bytes."""
     data = os.pread(fd, os.fstat(fd).st_size, 0)
     lines = [line + b"\n" for line in data.split(b"\n") if line]
     while len(lines) > 1 and sum(map(len, lines)) > most:
         lines = _half(lines)
-    fresh = f"{path}.new"  # nobody else has the lock on what it will replace
+    fresh = f"{path}.new"  # no other process uses it: this one holds the exclusive lock on `path`
     try:
         with open(fresh, "wb", opener=_private) as file:
             file.writelines(lines)
@@ -247,9 +252,9 @@ def _private(path: str, flags: int) -> int:
 
 
 def _half(lines: Sequence[bytes]) -> list[bytes]:
-    """Every second line of each kind, and the newest of each.
+    """Return every second line of each kind, and the newest of each.
 
-    Of reports that take turns, such as those of training and of validation, both remain.
+    If different kinds of reports alternate, such as training and validation, both kinds remain.
     """
     counts: dict[object, int] = {}
     kept = []
@@ -258,13 +263,13 @@ def _half(lines: Sequence[bytes]) -> list[bytes]:
         counts[kind] = counts.get(kind, 0) + 1
         if counts[kind] % 2:
             kept.append(line)
-    if len(kept) > len(lines) * 3 // 4:  # there are as many kinds as lines, almost
+    if len(kept) > len(lines) * 3 // 4:  # almost every line is of a different kind
         kept = list(lines[::-2])
     return kept[::-1]
 
 
 def _kind(line: bytes) -> object:
-    """The names in a report, and its texts."""
+    """Return the names in a report, and its texts."""
     values = _parse(line) or {}
     return tuple((name, isinstance(item, str) and item) for name, item in values.items())
 
@@ -278,7 +283,7 @@ def _parse(line: bytes) -> dict[str, Any] | None:
 
 
 def _tail(path: str | os.PathLike[str], most: int) -> list[bytes]:
-    """The whole lines in the last `most` bytes of a file."""
+    """Return the complete lines in the last `most` bytes of a file."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Where trained weights belong, so that `warm` finds in every worker what `train` has written."""
+"""The directory for trained weights: `train` writes them, and `warm` reads them in every worker."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from pathlib import Path
 from deepaas.training.reports import DIRECTORY
 
 WEIGHTS = "DEEPAAS_MODEL_WEIGHTS"
-"""The variable that names the directory for the weights of the model in this process."""
+"""The environment variable with the directory for the weights of the model in this process."""
 
 
 def weights_directory() -> Path:
-    """The directory for the trained weights of this model, which is private to the user.
+    """Return the directory for the trained weights of this model, which is private to the user.
 
     It is the same in every worker and every training of the model. It survives restarts of the
     server and a reinstallation of the package. `deepaas-run` chooses it (`--weights-dir`) and sets
     the variable `DEEPAAS_MODEL_WEIGHTS`; a script can set that variable itself.
 
-    The directory is made if it is missing. If that fails, a training or an asynchronous prediction
-    gets an OSError. A worker gets a path at which there is nothing, since it only wants to read.
+    A missing directory is created. If that fails, a training or an asynchronous prediction raises
+    OSError. A worker only reads, so it returns the path of the missing directory.
 
-    Raises RuntimeError if no directory is known: in a script without the variable, and if the user
-    of the server has no home directory and has given neither `--weights-dir` nor `--state-dir`.
+    Raises RuntimeError if the directory is unknown: in a script without the variable, and if the
+    user of the server has no home directory and neither `--weights-dir` nor `--state-dir` is given.
     """
     path = os.environ.get(WEIGHTS)
     if not path:

@@ -1,4 +1,4 @@
-"""Answers calls in batches: the manner of models with `predict_batch`."""
+"""Process calls in batches, for models with `predict_batch`."""
 
 from __future__ import annotations
 
@@ -16,15 +16,6 @@ from deepaas.worker.reply_sender import ReplySender
 
 logger = get_logger("deepaas.worker")
 
-HAND_OVER_SECONDS = 10e-6
-"""What a server needs to hand over a call, at the least."""
-
-NAP_SECONDS = 50e-6
-SOON_SECONDS = 2e-3
-"""Who has been answered in a batch may ask again within this time."""
-
-FEW = 3
-
 
 @dataclass(slots=True)
 class _Received:
@@ -35,7 +26,7 @@ class _Received:
 
 @dataclass(slots=True)
 class _Member:
-    """A valid call of a batch."""
+    """A call in a batch, with valid arguments."""
 
     received: _Received
     arguments: dict[str, Any]
@@ -50,22 +41,21 @@ class BatchingLoop:
         self._buffer = bytearray(messages.MAX_PACKET)
         self._arrivals = select.poll()
         self._arrivals.register(requests, select.POLLIN)
-        self._size = 0  # of the last batch
-        self._held: _Received | None = None  # a call that must be alone, and has to wait for it
+        self._size = 0  # size of the last batch
+        self._held: _Received | None = None  # the call for the next batch, which it must not share
 
     def serve(self) -> None:
         while (batch := self._gather()) is not None:
-            self._size = len(batch)
             if batch:
                 self._answer(batch)
 
     def _gather(self) -> list[_Member] | None:
-        """The next batch: what has come, and a little later; None when nothing can come any more.
+        """Return the next batch: waiting calls and those that arrive a little later.
 
-        It waits while it is smaller than the number of calls that can be expected, which is what
-        the newest call says of the recent past.
+        Wait while the batch is smaller than the expected number of calls, which the newest call
+        contains. Return None after the server has closed the connection.
         """
-        received = self._held or self._receive_soon() or self._receive()
+        received = self._held or self._receive()
         self._held = None
         if received is None:
             return None
@@ -81,7 +71,7 @@ class BatchingLoop:
             if received.concurrency == messages.ALONE or len(batch) >= self._host.calling.at_once:
                 return batch
             missing = min(received.concurrency, self._host.calling.at_once) - len(batch)
-            more = self._receive_until(until, missing) if missing > 0 else self._receive_now()
+            more = self._receive_until(until) if missing > 0 else self._receive_now()
             if more is None:
                 return batch
             received = more
@@ -95,36 +85,27 @@ class BatchingLoop:
         return _Received(call_id, messages.concurrency_of(packet), call)
 
     def _receive_now(self) -> _Received | None:
-        """A further call if one is there."""
         try:
             return self._receive(socket.MSG_DONTWAIT)
-        except BlockingIOError:  # nothing there, or taken back by the server
+        except BlockingIOError:  # no call, or the server has reclaimed it
             return None
 
-    def _receive_soon(self) -> _Received | None:
-        """The first call after a batch of many, whose callers are about to ask again. A processor
-        that has nothing at all to do meanwhile would need longer to begin with it."""
-        if self._size <= FEW:
-            return None
-        return self._receive_until(time.monotonic() + SOON_SECONDS, self._size)
-
-    def _receive_until(self, until: float, missing: int) -> _Received | None:
-        """A further call: one that is there, or comes until then."""
+    def _receive_until(self, until: float) -> _Received | None:
+        """Return the next call: one that is waiting or arrives before `until`."""
         while (received := self._receive_now()) is None:
             left = until - time.monotonic()
-            if left <= 0:
-                return None
-            if missing > FEW:  # to be woken for each would keep the server from sending them
-                time.sleep(min(left, missing * HAND_OVER_SECONDS, NAP_SECONDS))
-            elif not self._arrivals.poll(left * 1000):
+            if left <= 0 or not self._arrivals.poll(left * 1000):
                 return None
         return received
 
     def _load(self, received: _Received) -> _Member | None:
-        """The call, validated; None if it is not valid, which is then its answer, or if to check
-        that was all it asked for."""
-        if received.call.check:
-            self._send(received, self._host.check(received.call))
+        """Return the call with validated arguments.
+
+        Return None if the reply has been sent: the arguments are not valid, or were only to be
+        checked.
+        """
+        if received.call.validate:
+            self._send(received, self._host.validate(received.call))
             return None
         try:
             arguments, media_type = self._host.invocation.arguments.load(received.call)
@@ -141,7 +122,7 @@ class BatchingLoop:
             if len(batch) == 1:
                 self._fail(batch[0].received, error)
                 return
-            logger.warning("A batch of %d has failed; each of them is tried alone", len(batch))
+            logger.warning("A batch of %d calls has failed; each call is retried alone", len(batch))
             for member in batch:
                 again = self._load(member.received)  # the model may have changed its arguments
                 if again is not None:

@@ -1,4 +1,4 @@
-"""Answers many calls at a time on an event loop: the manner of models with `async def predict`."""
+"""Process calls concurrently on an event loop, for models with `async def predict`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ConcurrentLoop:
         self._loop = host.runtime.loop
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._streams: dict[int, _Stream] = {}
-        self._cancelled: set[int] = set()  # the calls that nobody waits for
+        self._cancelled: set[int] = set()  # calls that no client waits for
         self._reading = False
         self._closed = False
         self._ended = self._loop.create_future()
@@ -46,7 +46,7 @@ class ConcurrentLoop:
         self._reading = True
 
     def _read_calls(self) -> None:
-        """Begin what has come, as far as that is allowed."""
+        """Start the waiting calls, up to the maximum concurrency."""
         while len(self._tasks) < self._host.calling.at_once:
             try:
                 size = self._requests.recv_into(self._buffer, 0, socket.MSG_DONTWAIT)
@@ -70,12 +70,12 @@ class ConcurrentLoop:
             self._replies.send(call_id, reply)
 
     def _done(self, call_id: int, task: asyncio.Task[None]) -> None:
-        """A call has been answered; or it was cancelled before its task had begun."""
+        """Handle a finished call, or one that was cancelled before its task started."""
         del self._tasks[call_id]
         self._cancelled.discard(call_id)
         if task.cancelled():
             self._replies.send(call_id, _cancelled())
-        elif error := task.exception():  # the connection is broken: nothing can be answered
+        elif error := task.exception():  # the connection is broken: no reply can be sent
             self._closed = True
             if not self._ended.done():
                 self._ended.set_exception(error)
@@ -88,10 +88,10 @@ class ConcurrentLoop:
             self._ended.set_result(None)
 
     async def _reply(self, call_id: int, call: Call) -> Reply | None:
-        """The reply to a call; None if it was streamed."""
+        """Return the reply to a call, or None if it was streamed."""
         invocation = self._host.invocation
-        if call.check:
-            return self._host.check(call)
+        if call.validate:
+            return self._host.validate(call)
         try:
             arguments, media_type = invocation.arguments.load(call)
             value = invocation.function("predict")(**arguments)
@@ -120,7 +120,7 @@ class ConcurrentLoop:
     async def _stream(
         self, call_id: int, stream: _Stream, items: AsyncGeneratorType[Any, None]
     ) -> Reply | None:
-        """Send what is yielded; a reply is returned if it fails before the first item."""
+        """Send the items. Return None, or a reply if it fails before the first item."""
         self._streams[call_id] = stream
         try:
             async with contextlib.aclosing(items):
@@ -148,7 +148,7 @@ class ConcurrentLoop:
                         if id in self._streams:
                             self._streams[id].cancel()
         except EOFError:
-            self._loop.remove_reader(self._control.fileno())  # told by the other connection too
+            self._loop.remove_reader(self._control.fileno())  # `_read_calls` detects the end, too
 
 
 def _cancelled() -> Reply:
@@ -156,7 +156,7 @@ def _cancelled() -> Reply:
 
 
 class _Stream:
-    """The way out of what one call yields."""
+    """Sends the stream that answers one call."""
 
     def __init__(
         self,
@@ -173,12 +173,12 @@ class _Stream:
         self._unknown = unknown
         self._flow = Flow(host.options.stream_buffer)
         self._room = asyncio.Event()
-        self._gave_way = host.runtime.loop.time()
+        self._last_pause = host.runtime.loop.time()
         self._is_cancelled = False
         self.opened = False
 
     async def send(self, item: object) -> None:
-        """Send an item when there is room for it; nothing more once nobody waits for it."""
+        """Send an item when there is room for it. Raises CancelledError after a cancellation."""
         data = self._host.invocation.encode_item(item, self._media_type)
         self._host.runtime.recover()
         self._open()
@@ -186,18 +186,18 @@ class _Stream:
             while not self._is_cancelled and not self._flow.is_open:
                 self._room.clear()
                 await self._room.wait()
-            if self._is_cancelled:  # which the model has not taken to heart
+            if self._is_cancelled:  # the model has suppressed the CancelledError
                 raise asyncio.CancelledError
             self._replies.send_stream(self._id, messages.Part(piece))
             self._flow.sent(len(piece))
         await self._let_others_run()
 
     async def _let_others_run(self) -> None:
-        """Give way now and then, for a model that yields without ever waiting for anything."""
+        """Yield to other tasks regularly, in case the model never awaits anything that suspends."""
         now = self._host.runtime.loop.time()
-        if now - self._gave_way > GIVE_WAY_SECONDS:
+        if now - self._last_pause > GIVE_WAY_SECONDS:
             await asyncio.sleep(0)
-            self._gave_way = self._host.runtime.loop.time()
+            self._last_pause = self._host.runtime.loop.time()
 
     def _open(self) -> None:
         if not self.opened:

@@ -1,4 +1,4 @@
-"""A model in a worker process: loaded, warmed, described, and then called."""
+"""A model in a worker process: load it, warm it, describe it, and call it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from deepaas.exceptions import ModelMistakeError
 from deepaas.log import get_logger
 from deepaas.model import loading
-from deepaas.model.v2 import checking
+from deepaas.model.v2 import validation
 from deepaas.model.v2.arguments import Arguments
 from deepaas.model.v2.calling import calling_of, yields
 from deepaas.model.v2.declarations import (
@@ -34,12 +34,12 @@ logger = get_logger("deepaas.worker")
 
 
 class Host:
-    """The model, ready to answer calls."""
+    """The loaded model, ready to process calls."""
 
     def __init__(
         self, start: messages.Start, streams: StandardStreams, on_phase: Callable[[str], None]
     ) -> None:
-        """Import the model, read its arguments and warm it. Raises what its code raises."""
+        """Import the model, read its arguments and warm it. Raises the exceptions of its code."""
         self.options = messages.CallOptions(**start.calls)
         self.runtime = Runtime(start.name, "worker", streams.restore)
         on_phase(WorkerPhase.IMPORTING)
@@ -73,7 +73,7 @@ class Host:
         on_phase(WorkerPhase.READING_METADATA)
 
     def _read_train_arguments(self) -> None:
-        """Read the arguments of train. If that fails, it is trainings alone that are refused."""
+        """Read the arguments of train. If that fails, only trainings are rejected."""
         try:
             arguments = Arguments(declared_fields(self.model, "train", self._mistakes))
             description = describe_function(arguments, None)
@@ -93,10 +93,12 @@ class Host:
             self.runtime.log_failure(error, function)
 
     def description(self) -> dict[str, Any]:
-        """What the server needs to know of the model, in plain data."""
+        """Return the data about the model that the server needs, as plain data."""
         metadata, problem = self._read_metadata()
         return {
-            "mistakes": list(dict.fromkeys(map(one_line, [*self._mistakes, *self._look()]))),
+            "mistakes": list(
+                dict.fromkeys(map(one_line, [*self._mistakes, *self._find_mistakes()]))
+            ),
             "metadata": metadata,
             "metadata_problem": problem,
             "predict": describe_function(self.invocation.arguments, self.invocation.schema),
@@ -107,18 +109,19 @@ class Host:
             "sources": loading.sources(self.model.model, self._imported),
         }
 
-    def _look(self) -> list[str]:
-        """The mistakes that can be seen in the model. To look for them harms no model."""
+    def _find_mistakes(self) -> list[str]:
         try:
             arguments = self.invocation.arguments
             return mistakes_of(self.model, self.calling.kind, arguments, self._train_arguments)
-        except Exception:  # the model's objects may behave in any way when they are looked at
+        except Exception:  # inspecting the model's objects may run its code
             logger.debug("Model %s was not checked", self.model.name, exc_info=True)
             return []
 
     def _read_metadata(self) -> tuple[dict[str, Any], str]:
-        """The metadata in plain data, and why the model could not give its own; that is empty if it
-        could. A model whose get_metadata fails is served all the same."""
+        """Return the metadata as plain data, and why get_metadata failed, or "".
+
+        If it fails, the model is served nevertheless, with default metadata.
+        """
         try:
             metadata = {to_plain(str(k)): to_plain(v) for k, v in metadata_of(self.model).items()}
             self.runtime.recover()
@@ -129,27 +132,26 @@ class Host:
             return to_plain(self.model.stock_metadata()), f"get_metadata failed: {describe(error)}"
 
     def _has(self, function: str) -> bool:
-        """Whether the model predicts, or trains."""
         if function == "predict":
             return self.model.has("predict") or self.model.has("predict_batch")
         return self.model.has(function)
 
     def answer(self, call: Call) -> Reply | Stream:
-        """The reply to a call. Errors of the model become replies."""
-        return self.check(call) if call.check else self.invocation.answer(call)
+        """Return the reply to a call. Errors of the model become replies."""
+        return self.validate(call) if call.validate else self.invocation.answer(call)
 
-    def check(self, call: Call) -> Reply:
-        """The reply to a call that only has its arguments validated, see `checking.check`."""
-        if not self._has(call.check):
+    def validate(self, call: Call) -> Reply:
+        """Return the reply to a call that only validates arguments, see `validation.validate`."""
+        if not self._has(call.validate):
             return Reply(501, reason=NOT_IMPLEMENTED, code="not_implemented")
-        arguments = self._train_arguments if call.check == "train" else self.invocation.arguments
+        arguments = self._train_arguments if call.validate == "train" else self.invocation.arguments
         if arguments is None:
             reason = f"get_train_args failed: {self._train_problem}"
             return Reply(500, reason=reason, code="train_failed")
         try:
-            reply = checking.check(arguments, call)
+            reply = validation.validate(arguments, call)
             self.runtime.recover()
             return reply
         except BaseException as error:
             self.runtime.recover(error)
-            return self.runtime.failed(error, f"Checking the arguments of {call.check}")
+            return self.runtime.failed(error, f"Checking the arguments of {call.validate}")

@@ -1,7 +1,7 @@
-"""The worker process: from its start to its end.
+"""The worker process.
 
-The main thread does all the work and there is no other, so a model finds what it would find in a
-script of its own, and may fork.
+The main thread does all the work, and there are no other threads. So a model finds the same
+environment as in a script, and may fork.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ logger = log.get_logger("deepaas.worker")
 
 
 def main(request_fd: int, reply_fd: int, control_fd: int, server: int) -> None:
-    """Run a worker on the three sockets that the server, whose pid is given, has passed on."""
+    """Run a worker on the three sockets that the server passes on; `server` is the server's pid."""
     end_with_parent(server)
     sockets = [socket.socket(fileno=fd) for fd in (request_fd, reply_fd, control_fd)]
     for sock in sockets:
@@ -41,7 +41,7 @@ def main(request_fd: int, reply_fd: int, control_fd: int, server: int) -> None:
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (start.open_files, hard))
     options = log.LogOptions(**start.log)  # type: ignore[arg-type]
-    log.setup(options, must_open=False)  # a log file that has gone must not stop the service
+    log.setup(options, must_open=False)  # a missing log file must not stop the worker
     names = {"model": start.name, "worker": start.worker}
     ModelLog(names, log.handle).begin(options.level)
     phase = ""
@@ -66,14 +66,14 @@ def main(request_fd: int, reply_fd: int, control_fd: int, server: int) -> None:
 
 
 def _failed(start: messages.Start, phase: str, error: BaseException) -> messages.Failed:
-    """The message that says why a model cannot be served; the server logs it, once."""
+    """Return the message that says why a model cannot be served; the server logs it once."""
     cause, lines = causes_of(error, package_of(start.target))
     calls = traceback_of(error, with_own_frames=logger.isEnabledFor(logging.DEBUG))
     return messages.Failed(phase, cause, lines, calls)
 
 
 def serve(host: Host, requests: socket.socket, replies: ReplySender, control: Control) -> None:
-    """Answer calls, in the manner the model wants them, until the server closes the connection."""
+    """Process calls, in the way that the model requires, until the server closes the connection."""
     match host.calling.kind:
         case CallingKind.CONCURRENT:
             from deepaas.worker.concurrent import ConcurrentLoop

@@ -1,4 +1,4 @@
-"""The worker's ends of the replies and of the control connection."""
+"""The worker's ends of the reply and control connections."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from deepaas.protocol import messages
 logger = get_logger("deepaas.worker")
 
 PIECE = 64 * 1024
-"""Bytes of one part of a stream at the most, and of replies that are sent together."""
+"""Maximum bytes of one part of a stream, and of replies that are sent together."""
 
 HOLD_SECONDS = 0.2e-3
-"""How long a reply may be kept for others that are sent with it."""
+"""Maximum time that a reply is delayed, to send it together with others."""
 
 
 class Control:
-    """The control connection: what the server says besides the calls."""
+    """The control connection: messages from the server other than calls."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
@@ -36,13 +36,16 @@ class Control:
         return self._socket.fileno()
 
     def receive(self) -> messages.ControlMessage:
-        """The next message. Raises EOFError if the server has gone."""
+        """Wait for the next message. Raises EOFError if the server has closed the connection."""
         while not self._received:
             self._read(0)
         return self._received.popleft()
 
     def poll(self) -> messages.ControlMessage | None:
-        """The next message if one has come. Raises EOFError if the server has gone."""
+        """Return the next message, or None if there is none yet.
+
+        Raises EOFError if the server has closed the connection.
+        """
         if not self._received:
             try:
                 self._read(socket.MSG_DONTWAIT)
@@ -62,15 +65,15 @@ class Control:
 
 
 class ReplySender:
-    """Sends what answers calls. The server always reads, so nothing here waits for long."""
+    """Sends replies. The server always reads, so no method blocks for long."""
 
     def __init__(self, sock: socket.socket, directory: str = "") -> None:
-        """Send on `sock`, with large bodies in files in `directory`."""
+        """Send on `sock`; store large bodies in files in `directory`."""
         self._socket = sock
         self._directory = directory or None
 
     def send(self, call_id: int, reply: Reply) -> None:
-        """Send a whole reply, and close its descriptor."""
+        """Send a complete reply, and close its descriptor."""
         if len(reply.body) > messages.MAX_INLINE:
             reply = self._with_body_in_file(reply)
         data = messages.encode_reply(call_id, reply)
@@ -84,8 +87,10 @@ class ReplySender:
         self._socket.sendall(data[sent:])
 
     def send_all(self, replies: Iterable[tuple[int, Reply]]) -> None:
-        """Send replies that are made one after the other, those that are made quickly together:
-        what is sent wakes the server, and may have to wait for it."""
+        """Send replies from an iterator; those that are produced quickly are sent together.
+
+        Each send wakes the server up, and may have to wait for it.
+        """
         made: list[bytes] = []
         size = 0
         began = time.monotonic()
@@ -106,7 +111,7 @@ class ReplySender:
             self._socket.sendall(b"".join(made))
 
     def _with_body_in_file(self, reply: Reply) -> Reply:
-        """The reply, or an error if there is no room for its body."""
+        """Return the reply with its body in a file, or an error reply if it cannot be stored."""
         size = len(reply.body)
         try:
             with tempfile.TemporaryFile(dir=self._directory) as file:
@@ -114,38 +119,38 @@ class ReplySender:
                 file.flush()
                 return replace(reply, body=b"", fd=os.dup(file.fileno()))
         except OSError as error:
-            reason = f"There is no room for the answer of {size} bytes: {error.strerror}"
+            reason = f"There is no room for the response of {size} bytes: {error.strerror}"
             logger.error("%s (in %s)", reason, self._directory or tempfile.gettempdir())
             return Reply(StorageError.status, reason=reason, code=StorageError.code)
 
     def send_stream(
         self, call_id: int, message: messages.Opened | messages.Part | messages.Closed
     ) -> None:
-        """Send the head, a part or the end of a streamed reply."""
+        """Send the start, a part or the end of a streamed reply."""
         self._socket.sendall(messages.encode_stream(call_id, message))
 
 
 class Flow:
-    """How much of a stream is under way: sent by the worker, and not yet taken by its reader."""
+    """Counts the bytes of a stream that the worker has sent and the client has not yet received."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._under_way = 0
+        self._in_flight = 0
 
     @property
     def is_open(self) -> bool:
-        """Whether another part may follow: it may be exceeded by one."""
-        return self._under_way < self._limit
+        """Whether another part may be sent; one part may exceed the limit."""
+        return self._in_flight < self._limit
 
     def sent(self, size: int) -> None:
-        self._under_way += size
+        self._in_flight += size
 
     def taken(self, size: int) -> None:
-        self._under_way -= size
+        self._in_flight -= size
 
 
 def pieces(data: bytes) -> Iterator[bytes]:
-    """`data`, cut into parts of a stream."""
+    """Yield `data` in parts of at most PIECE bytes."""
     if len(data) <= PIECE:
         if data:
             yield data

@@ -1,4 +1,4 @@
-"""Answers calls one after another: the manner of models with a plain `predict`."""
+"""Process calls one at a time, for models with a plain `predict`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class SequentialLoop:
                 self._send(call_id, reply, call.unknown)
 
     def _send(self, call_id: int, stream: Stream, unknown: Unknown | None) -> None:
-        """Send a stream to its end, unless its reader goes before."""
+        """Send a stream to its end, unless it is cancelled."""
         self._replies.send_stream(call_id, messages.Opened(stream.headers, unknown))
         end = messages.Closed()
         flow = Flow(self._host.options.stream_buffer)
@@ -42,7 +42,7 @@ class SequentialLoop:
                 if not self._send_item(call_id, flow, data):
                     break
         except EOFError:
-            raise  # the server has gone
+            raise  # the server has closed the connection
         except BaseException as error:
             reply = self._host.runtime.failed(error)
             end = messages.Closed(reply.reason, reply.code)
@@ -51,7 +51,7 @@ class SequentialLoop:
         self._replies.send_stream(call_id, end)
 
     def _send_item(self, call_id: int, flow: Flow, data: bytes) -> bool:
-        """Send an item when there is room for it; False if nobody waits for it any more."""
+        """Send an item when there is room for it. Return False if the call is cancelled."""
         for piece in pieces(data):
             while True:
                 message = self._control.poll() if flow.is_open else self._control.receive()

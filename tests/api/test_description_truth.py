@@ -11,7 +11,7 @@ import pytest
 from openapi_spec_validator import OpenAPIV2SpecValidator
 from openapi_spec_validator.schemas import openapi_v2_schema_validator
 
-from deepaas.api import Settings, create_app, routes_of
+from deepaas.api import ApiSettings, create_app, routes_of
 from deepaas.api.openapi import describe
 from deepaas.api.routing import Route
 from tests.api.described import Described
@@ -389,10 +389,10 @@ async def test_every_route_is_described_unless_it_is_switched_off() -> None:
     undescribed = {"/swagger.json", "/ui", "/api", "/static/swagger/{asset}"}
     async with House("zoo.leaves") as house:
         for settings in (
-            Settings(),
-            Settings(admin=True, base_path="/x", doc=False),
-            Settings(predict=False),
-            Settings(train=False),
+            ApiSettings(),
+            ApiSettings(admin=True, base_path="/x", doc=False),
+            ApiSettings(predict=False),
+            ApiSettings(train=False),
         ):
             app = create_app([house.pool], settings)
             paths = describe(app)["paths"]
@@ -409,7 +409,7 @@ async def test_every_route_is_described_unless_it_is_switched_off() -> None:
             assert described == {(method, path.rstrip("/") or "/") for method, path in routes}
 
 
-def is_switched_off(route: Route, settings: Settings) -> bool:
+def is_switched_off(route: Route, settings: ApiSettings) -> bool:
     segment = (route.path.split("/") + [""] * 5)[4]
     on = {"predict": settings.predict, "jobs": settings.predict, "train": settings.train}
     return not {**on, "reload": settings.admin}.get(segment, True)

@@ -242,7 +242,7 @@ async def test_draining_server_takes_nothing_more(house: House) -> None:
             seen = await client.long(call(text="late"))
     finally:
         house.app.draining = False
-        vars(house.pool).update(_draining=False, problem="")
+        vars(house.pool.status).update(is_draining=False, reason="")
     assert (seen.status, seen.code) == (503, "server_stopping")
     assert seen.header("Connection") == "close"
     assert seen.header("Retry-After") is not None

@@ -23,7 +23,7 @@ FAILING = {
     "ReturnsPairs": "get_metadata returns a list, and not a dictionary; "
     'write return {"name": "my model"}',
     "WantsArguments": "get_metadata is called without arguments, but needs 'name'; remove it",
-    "RaisesUnspeakable": "Unspeakable: (its text cannot be made: SystemExit)",
+    "RaisesUnspeakable": "Unspeakable: (str() raised SystemExit)",
     "HoldsUnprintable": "SystemExit: while the value was shown",
 }
 WORKING = {"Prints": "printed", "ClosesOutput": "closed", "Forks": "parent"}

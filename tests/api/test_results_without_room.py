@@ -25,7 +25,7 @@ def test_result_for_which_there_is_no_room_is_507(serve: Serve, disk: Disk) -> N
     answer = server.predict("sized", **LARGE)
     assert answer.status_code == 507
     assert answer.json()["code"] == "storage_failed"
-    assert answer.json()["message"].startswith("There is no room for the answer of ")
+    assert answer.json()["message"].startswith("There is no room for the response of ")
     assert str(disk.path) in server.log()
     assert _predicts(server)
 

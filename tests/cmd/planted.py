@@ -66,8 +66,9 @@ MISTAKES = {
     "needy_class": Planted(
         "a class that cannot be made without arguments",
         "class Needy:\n    def __init__(self, weights):\n        self.weights = weights\n",
-        "Model needy_class cannot be imported: the class Needy cannot be made without 'weights'; "
-        "give defaults in __init__, or make an object of it and serve needy_class.py:<its name>",
+        "Model needy_class cannot be imported: the class Needy cannot be instantiated without "
+        "'weights'; give defaults in __init__, "
+        "or create an instance and serve needy_class.py:<its name>",
         "Needy",
     ),
     "list_of_arguments": Planted(

@@ -126,7 +126,7 @@ async def test_port_opens_when_the_last_model_is_ready_within_the_grace() -> Non
     loading = load(Loaded("a", 7), Loaded("b", 16))
     with expected_at(16):
         await loading.may_open.wait()
-    loading.check()
+    loading.raise_if_failed()
     await loading.close()
 
 
@@ -135,7 +135,7 @@ async def test_port_opens_when_the_last_model_has_failed() -> None:
     loading = load(Loaded("a", 7), Loaded("b", 16, fails=True))
     with expected_at(16):
         await loading.may_open.wait()
-    loading.check()
+    loading.raise_if_failed()
     await loading.close()
 
 
@@ -171,5 +171,5 @@ async def test_server_has_failed_when_the_last_model_has_failed(early: bool) -> 
     with expected_at(16):
         await loading.has_failed.wait()
     with pytest.raises(NoModelError, match=r"none of the models can be served \(a, b\)"):
-        loading.check()
+        loading.raise_if_failed()
     await loading.close()

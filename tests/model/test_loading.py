@@ -127,8 +127,8 @@ def test_two_models_of_one_name_are_refused(tmp_path: Path) -> None:
     kind, text = in_environment(tmp_path, packages, "find([])")
     assert kind == "ConfigurationError"
     assert text in {
-        "two installed packages call a model 'a': absent.one and absent.two; uninstall one of them",
-        "two installed packages call a model 'a': absent.two and absent.one; uninstall one of them",
+        f"two installed packages have a model named 'a': {one} and {other}; uninstall one of them"
+        for one, other in (("absent.one", "absent.two"), ("absent.two", "absent.one"))
     }
 
 
@@ -203,7 +203,7 @@ def test_several_targets(folder: Path) -> None:
 def test_several_targets_take_no_name() -> None:
     with pytest.raises(ConfigurationError) as error:
         find(["a", "b"], "name")
-    assert str(error.value) == "--model-name goes with one model, not with several"
+    assert str(error.value) == "--model-name cannot be used with several models"
 
 
 def test_targets_of_one_name_are_refused() -> None:
@@ -233,7 +233,7 @@ def test_what_is_no_target_is_told(folder: Path, target: str) -> None:
     with pytest.raises(ConfigurationError) as error:
         find([target])
     assert str(error.value) == (
-        f"{target!r} is no model: expected module:attribute or path/to/file.py[:attribute]"
+        f"{target!r} is not a model: expected module:attribute or path/to/file.py[:attribute]"
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import uvloop
 from aiohttp import web
 
-from deepaas.api import App, Settings, create_app
+from deepaas.api import ApiSettings, App, create_app
 from deepaas.api.access import AccessLog, AccessLogger
 from deepaas.api.body import BodyLimits
 from deepaas.api.fast_path import Connection, Server
@@ -115,7 +115,7 @@ class House:
         limits = BodyLimits(
             directory=self.directory, receive_timeout=self.receive_timeout, **self.limits
         )
-        self.app = create_app([self.pool], Settings(limits=limits, **self.settings))
+        self.app = create_app([self.pool], ApiSettings(limits=limits, **self.settings))
         self._count(self.app)
         self.http = Server(
             self.app,

@@ -203,7 +203,7 @@ FAILURES = {
     "stop-iteration": (500, "predict_failed", "RuntimeError: coroutine raised StopIteration"),
     "timeout": (500, "predict_failed", "TimeoutError"),
     "task-raises": (500, "predict_failed", "ExceptionGroupLike: [ValueError('in a group')]"),
-    "object": (500, "result_not_encodable", "The model's result is no JSON: "),
+    "object": (500, "result_not_encodable", "The model's result is not JSON: "),
 }
 
 

@@ -144,7 +144,9 @@ def test_connection_is_fine_after_an_impossible_header(server: Server) -> None:
 
 
 def test_media_type_that_the_model_offers_must_be_one(server: Server) -> None:
-    refused(server, f"The model's accept offers {BROKEN!a}, which is no media type", accept=BROKEN)
+    refused(
+        server, f"The model's accept offers {BROKEN!a}, which is not a media type", accept=BROKEN
+    )
 
 
 @pytest.mark.parametrize("name", ["a\r\nX-Evil: 1", 'a"b', "größe\0", "a\\b;c", "x" * 1000])

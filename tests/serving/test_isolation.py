@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -119,26 +118,6 @@ def test_server_is_small(server: Server) -> None:
     for _ in range(200):
         predictions(server.predict("numpies", params={"kind": "array"}))
     assert psutil.Process(server.pid).memory_info().rss < 80 * MEGABYTE
-
-
-def test_server_has_short_turns_and_its_workers_have_usual_ones(server: Server) -> None:
-    """The kernel does not say how long they are before 6.12, but that workers do not inherit it."""
-    assert os.sched_getscheduler(server.pid) == os.SCHED_OTHER | os.SCHED_RESET_ON_FORK
-    for worker in pids(server, "numpies"):
-        assert os.sched_getscheduler(worker) == os.SCHED_OTHER
-
-
-ASK = """
-import os
-from deepaas.cmd.turns import ask_for_short_turns
-os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-print(ask_for_short_turns(), os.sched_getscheduler(0) == os.SCHED_BATCH)
-"""
-
-
-def test_policy_that_an_operator_has_chosen_stays() -> None:
-    asked = subprocess.run([sys.executable, "-c", ASK], capture_output=True, text=True, timeout=20)
-    assert (asked.stdout.strip(), asked.stderr) == ("False True", "")
 
 
 # --- models that cannot be loaded

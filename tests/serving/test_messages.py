@@ -61,7 +61,7 @@ calls = st.builds(
     form=forms,
     body_path=texts,
     body=st.binary(max_size=200),
-    check=st.sampled_from(["", "train", "predict"]),
+    validate=st.sampled_from(["", "train", "predict"]),
 )
 replies = st.builds(
     Reply,
@@ -108,9 +108,9 @@ def test_small_call_has_a_small_packet() -> None:
 
 
 def test_small_check_says_what_is_checked() -> None:
-    packet = packet_of(7, Call("a=1", "application/json", body=b"{}", check="train"))
+    packet = packet_of(7, Call("a=1", "application/json", body=b"{}", validate="train"))
     assert packet[CALL_HEADER:] == b'["a=1","application/json",{},null,"","train"]{}'
-    assert decode_call(memoryview(packet))[1].check == "train"
+    assert decode_call(memoryview(packet))[1].validate == "train"
 
 
 @settings(deadline=None)
@@ -138,7 +138,7 @@ def test_file_of_a_call_that_is_gone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("check", ["", "train"])
 def test_spilled_call_comes_back_as_it_was(tmp_path: Path, check: str) -> None:
-    call = Call("a=1", form=[("a", "x" * MAX_PACKET)], body=b"b", check=check)
+    call = Call("a=1", form=[("a", "x" * MAX_PACKET)], body=b"b", validate=check)
     packet, path = spill(9, packet_of(9, call), str(tmp_path))
     assert len(packet) <= MAX_PACKET
     assert [str(file) for file in tmp_path.iterdir()] == [path]
@@ -341,7 +341,7 @@ def test_length_that_no_reply_has_is_an_error() -> None:
     reader = ReplyReader()
     largest = encode_stream(1, Part(b"x" * MAX_REPLY))
     assert list(reader.feed(largest, [])) == [(1, Part(b"x" * MAX_REPLY))]
-    with pytest.raises(ValueError, match="no reply has"):
+    with pytest.raises(ValueError, match="a reply cannot have"):
         list(reader.feed(b"\xff" * 100, []))
 
 
@@ -427,7 +427,7 @@ def test_limits_come_back_as_they_were() -> None:
     assert CallOptions(**start.calls) == limits
 
 
-@pytest.mark.parametrize(("index", "name"), [(0, "a[0]"), (7, "a[7]"), (-1, "a[clerk]")])
+@pytest.mark.parametrize(("index", "name"), [(0, "a[0]"), (7, "a[7]"), (-1, "a[validation]")])
 def test_worker_is_called_by_its_place(index: int, name: str) -> None:
     start = decode_control(encode_control(Start("a", "b", "", index, True, {})))
     assert isinstance(start, Start)

@@ -208,7 +208,7 @@ def test_validation_is_logged_by_the_process_that_does_it(server: Server, tmp_pa
                 lambda: busy["token"] in server.log(), within=LOG_SECONDS, what="a busy worker"
             )
             trainings.begin(token="check 2", what="print")
-            said = "INFO zoo.logs plain[clerk]: checked check 2"
+            said = "INFO zoo.logs plain[validation]: checked check 2"
             assert said in lines_with(server.log(), "check 2")
         finally:
             place.open_gate()

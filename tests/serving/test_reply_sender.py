@@ -232,7 +232,7 @@ def test_large_body_for_which_there_is_no_room_is_507(ends: Ends, tmp_path: Path
     ((_, reply),) = received(ends[0])
     assert isinstance(reply, Reply)
     assert (reply.status, reply.code) == (507, "storage_failed")
-    assert reply.reason.startswith(f"There is no room for the answer of {MAX_INLINE + 1} bytes")
+    assert reply.reason.startswith(f"There is no room for the response of {MAX_INLINE + 1} bytes")
 
 
 def test_descriptor_is_closed_though_the_server_has_gone(ends: Ends, tmp_path: Path) -> None:

@@ -273,7 +273,7 @@ FIRST = {
     "raise": (500, "predict_failed", "ValueError: it went wrong"),
     "http": (409, "refused_by_model", "refused"),
     "system-exit": (500, "predict_failed", "The model called sys.exit('it leaves')"),
-    "object": (500, "result_not_encodable", "The model's result is no JSON: "),
+    "object": (500, "result_not_encodable", "The model's result is not JSON: "),
 }
 
 
@@ -297,7 +297,7 @@ MIDWAY = {
     "raise": ("predict_failed", "ValueError: it went wrong"),
     "http": ("refused_by_model", "refused"),
     "system-exit": ("predict_failed", "The model called sys.exit('it leaves')"),
-    "object": ("result_not_encodable", "The model's result is no JSON: "),
+    "object": ("result_not_encodable", "The model's result is not JSON: "),
 }
 
 

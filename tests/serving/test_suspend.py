@@ -182,7 +182,7 @@ async def test_calls_are_refused_with_the_reason(ward: Ward) -> None:
     await ward.pool.suspend(WHY, LONG)
     refused(await ward.visit().error())
     with pytest.raises(NotReadyError, match="Model gated is being trained"):
-        ward.pool.dispatcher.check()
+        ward.pool.dispatcher.raise_if_unavailable()
     assert ward.pool.calls == 0
 
 
@@ -604,7 +604,7 @@ async def test_model_that_drains_says_so(ward: Ward) -> None:
     await ward.pool.resume()
     assert not workers()
     with pytest.raises(StoppingError):
-        ward.pool.dispatcher.check()
+        ward.pool.dispatcher.raise_if_unavailable()
 
 
 async def test_model_that_is_killed_during_the_suspension_answers_all(ward: Ward) -> None:

@@ -1,4 +1,4 @@
-"""Arguments validated for what is done later: by a worker that is free, or else by a clerk."""
+"""Arguments of jobs are validated by a free worker, or else by a validation worker."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def shared(request: pytest.FixtureRequest) -> AsyncIterator[House]:
 
 @pytest.fixture
 def each(shared: House, monkeypatch: pytest.MonkeyPatch) -> House:
-    """A model of each manner, for tests that leave it as it was and need no clerk."""
+    """A model of each manner, for tests that leave it as it was and need no validation worker."""
     monkeypatch.setattr(pool_module, "VALIDATE_SECONDS", 30.0)
     return shared
 
@@ -77,7 +77,7 @@ async def house() -> AsyncIterator[House]:
     """A model for one test alone, which is free to do to it what it likes."""
     async with House("zoo.train_args:one") as house:
         yield house
-    assert not validation_workers(house), "a clerk was left running"
+    assert not validation_workers(house), "a validation worker was left running"
 
 
 @pytest.fixture
@@ -87,12 +87,12 @@ def place(house: House, tmp_path: Path) -> Place:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let clerks be asked soon, so that tests are quick."""
+    """Let validation workers be asked soon, so that tests are quick."""
     monkeypatch.setattr(pool_module, "VALIDATE_SECONDS", 0.05)
 
 
 def call(check: str = "train", **arguments: Any) -> Call:
-    return Call("", "application/json", body=orjson.dumps(arguments), check=check)
+    return Call("", "application/json", body=orjson.dumps(arguments), validate=check)
 
 
 def shown(reply: Reply) -> dict[str, Any]:
@@ -117,14 +117,14 @@ def checked_in(reply: Reply) -> int:
 
 
 def validation_workers(house: House) -> list[int]:
-    """The clerks that are running."""
+    """The validation workers that are running."""
     return [one.pid for one in psutil.Process().children() if _is_validation_worker(one, house)]
 
 
 def _is_validation_worker(process: psutil.Process, house: House) -> bool:
     with contextlib.suppress(psutil.Error):
         command = process.cmdline()  # empty if it has ended
-        if command and command[-1].endswith("[clerk]"):
+        if command and command[-1].endswith("[validation]"):
             mark = f"{Path(house.pool.options.spill_dir).name}/"
             return process.environ()[MARK].startswith(mark)
     return False
@@ -185,7 +185,7 @@ async def test_secret_is_masked_for_people_and_kept_for_the_function(each: House
 async def test_file_is_shown_by_its_names(each: House, tmp_path: Path) -> None:
     part = FilePart(str(tmp_path / "upload"), "text/csv", "points.csv")
     form: list[tuple[str, str | FilePart]] = [("data", part), ("epochs", "2")]
-    given = Call("", "multipart/form-data", form=form, check="train")
+    given = Call("", "multipart/form-data", form=form, validate="train")
     reply = await each.pool.validate(given)
     assert shown(reply)["data"] == ["data", "text/csv", "points.csv"]
     assert pickle.loads(pickled(reply))["data"].filename == part.path
@@ -208,7 +208,7 @@ async def test_invalid_arguments_are_told(each: House, arguments: Any, messages_
 
 
 async def test_unreadable_body_is_told(each: House) -> None:
-    given = Call("", "application/json", body=b"{", check="train")
+    given = Call("", "application/json", body=b"{", validate="train")
     reply = await each.pool.validate(given)
     assert (reply.status, orjson.loads(reply.body)) == (400, {"json": ["Invalid JSON body."]})
 
@@ -316,7 +316,7 @@ async def test_schema_that_makes_no_arguments_is_told() -> None:
     assert "Options" in reply.reason
 
 
-# --- by a clerk
+# --- by a validation worker
 
 
 @pytest.mark.usefixtures("impatient")
@@ -381,7 +381,7 @@ def spilled(house: House) -> list[str]:
 
 @pytest.mark.usefixtures("impatient")
 async def test_worker_that_dies_of_a_check_does_not_answer_for_it(house: House) -> None:
-    """The clerk tries, and dies of it too; the worker has a successor."""
+    """The validation worker tries, and dies of it too; the worker has a successor."""
     [pid] = house.pool.pids
     with pytest.raises(WorkerDiedError, match=r"exited with code 3 while it validated"):
         await house.pool.validate(call(does="die"))
@@ -449,7 +449,7 @@ async def test_validation_worker_whose_model_closes_its_sockets_is_replaced(hous
 
 @contextlib.asynccontextmanager
 async def suspended(house: House) -> AsyncIterator[None]:
-    """The model has no workers in this block: only a clerk can validate."""
+    """The model has no workers in this block: only a validation worker can validate."""
     await house.pool.suspend("is being trained", 5)
     yield
     await house.pool.resume()
@@ -499,7 +499,7 @@ async def test_validation_worker_ends_when_it_has_nothing_to_do(
     monkeypatch.setattr(validation_module, "IDLE_SECONDS", 0.05)
     async with suspended(house):
         first = checked_in(await house.pool.validate(call()))
-        await house.until(lambda: not validation_workers(house), "no clerk")
+        await house.until(lambda: not validation_workers(house), "no validation worker")
         second = checked_in(await house.pool.validate(call()))
         assert second != first
 
@@ -533,7 +533,7 @@ async def test_validation_worker_ends_with_the_pool_while_it_checks(
 async def test_validation_worker_ends_with_the_pool_while_it_starts(house: House) -> None:
     await house.pool.suspend("is being trained", 5)
     validating = asyncio.create_task(house.pool.validate(call()))
-    await house.until(lambda: validation_workers(house), "a clerk")
+    await house.until(lambda: validation_workers(house), "a validation worker")
     await house.pool.stop()
     assert not validation_workers(house)
     with pytest.raises(StoppingError):
@@ -549,7 +549,9 @@ async def test_pool_that_is_killed_ends_its_validation_worker_at_once(
     house.pool.kill()
     with pytest.raises(StoppingError):
         await validating
-    await house.until(lambda: pid not in validation_workers(house), "an end to the clerk")
+    await house.until(
+        lambda: pid not in validation_workers(house), "an end to the validation worker"
+    )
     with pytest.raises(StoppingError):
         await house.pool.validate(call())
     assert not validation_workers(house)
@@ -627,11 +629,11 @@ async def test_check_has_as_long_as_a_start(
 ) -> None:
     monkeypatch.setattr(validation_module, "IDLE_SECONDS", 60.0)
     await house.pool.suspend("is being trained", 5)
-    await house.pool.validate(call())  # the clerk itself may take longer to start
+    await house.pool.validate(call())  # the validation worker itself may take longer to start
     house.pool._validation._options = WorkerOptions(start_timeout=0.5, log={"level": "CRITICAL"})
     with pytest.raises(PredictTimeoutError, match=r"were not validated in 0\.5 s"):
         await house.pool.validate(begin(place))
-    await house.until(lambda: not validation_workers(house), "an end to the clerk")
+    await house.until(lambda: not validation_workers(house), "an end to the validation worker")
 
 
 async def test_no_more_than_a_thousand_checks_wait(house: House, place: Place) -> None:
@@ -692,15 +694,15 @@ async def test_model_that_has_become_unloadable_is_told(changing: House) -> None
 
 @pytest.mark.usefixtures("impatient")
 async def test_validation_worker_uses_what_was_loaded_last(changing: House) -> None:
-    """After a suspension too: it may have begun with the clerk, and brought new weights."""
+    """Also after a suspension, which may have brought new weights."""
     await changing.pool.suspend("is being trained", 5)
     assert shown(await changing.pool.validate(call())) == {"old": "version"}
     (changing.folder / "changing.py").write_text(CHANGING.replace("old", "newer"))
     await changing.pool.resume()
-    assert shown(await changing.pool._validation.check(call())) == {"newer": "version"}
+    assert shown(await changing.pool._validation.validate(call())) == {"newer": "version"}
     (changing.folder / "changing.py").write_text(CHANGING.replace("old", "newest"))
     await changing.pool.reload()
-    assert shown(await changing.pool._validation.check(call())) == {"newest": "version"}
+    assert shown(await changing.pool._validation.validate(call())) == {"newest": "version"}
 
 
 # --- a pool that begins without workers

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from deepaas.api.callbacks import Calls, read_secret, sign
+from deepaas.api.callbacks import CallbackLimiter, read_secret, sign
 from deepaas.exceptions import ConfigurationError
 from tests.conftest import Serve
 from tests.support import Server, wait_until
@@ -348,7 +348,7 @@ def test_a_host_on_which_every_port_hangs_does_not_delay_another_host(serve: Ser
 
 
 def test_calls_are_counted_for_a_host_and_for_each_of_its_ports() -> None:
-    calls = Calls(at_once=6, per_receiver=2)
+    calls = CallbackLimiter(at_once=6, per_receiver=2)
     assert None not in [calls.begin("http://a:1/x"), calls.begin("http://a:1/y")]
     assert calls.begin("http://a:1/") is None
     other = calls.begin("http://A:2/")

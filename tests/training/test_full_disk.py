@@ -137,7 +137,7 @@ def test_what_waits_for_its_turn_waits_for_room_too(
     disk.fill()
     places[0].open_gate()
     assert trainings.wait(uuids[0])["status"] == "done"
-    said = "nothing new is begun until there is room"
+    said = "no new jobs start until there is room"
     wait_until(lambda: said in trainings.server.log(), within=20, what="that the disk is full")
     assert trainings.get(uuids[1])["status"] == "queued"
     disk.make_room()
@@ -368,7 +368,7 @@ def test_without_a_reserve_the_log_says_once_what_is_wrong(
     supervisor_of(uuid).kill()  # its end cannot be written, again and again
     log = trainings.server.log
     wait_until(lambda: "cannot be used" in log(), within=20, what="that the record is not written")
-    wait_until(lambda: "nothing new is begun" in log(), within=20, what="that the disk is full")
+    wait_until(lambda: "no new jobs start" in log(), within=20, what="that the disk is full")
     assert log().count("database or disk is full") == 1
 
 

@@ -107,7 +107,7 @@ def test_of_very_many_lines_the_log_says_how_many_are_in_the_output_alone(server
     trainings = Trainings(server, "plain")
     uuid = trainings.begin(token="<many>", what="many")
     assert trainings.wait(uuid)["status"] == "done"
-    lost = re.compile(rf"(\d+) bytes that {uuid} logged are in its output alone")
+    lost = re.compile(rf"(\d+) bytes that {uuid} logged are only in its output")
     wait_until(
         lambda: "<many> 19999" in server.log() or lost.search(server.log()),
         within=END_SECONDS,

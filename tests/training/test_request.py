@@ -25,7 +25,7 @@ def _open_umask() -> Iterator[None]:
     "call",
     [
         Call(),
-        Call(query="a=1&b=%ff", content_type="text/plain", headers={"x-a": "ä"}, check="train"),
+        Call(query="a=1&b=%ff", content_type="text/plain", headers={"x-a": "ä"}, validate="train"),
         Call(body=b"", body_path="/tmp/body"),
         Call(body=b"\n\n{}\n\x00\xff"),
         Call(body=b"{" * 1_000_000),
@@ -54,7 +54,7 @@ def test_call_that_an_earlier_version_has_written_is_read(tmp_path: Path) -> Non
     write_private(tmp_path / "call", json.dumps(meta).encode() + b"\nbody")
     form: list[tuple[str, str | FilePart]] = [("t", "text"), ("f", FilePart("/p", "", "a"))]
     assert read_call(tmp_path / "call") == Call(
-        "a=1", "multipart/form-data", {"x-a": "1"}, form, body=b"body", check="train"
+        "a=1", "multipart/form-data", {"x-a": "1"}, form, body=b"body", validate="train"
     )
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from deepaas import config
 from deepaas.cmd.state import state_dir
+from deepaas.config.settings import settings_of
 from deepaas.jobs.database import FORMS
 from tests.conftest import Disk, Serve
 from tests.support import predictions, program, run_program
@@ -226,7 +227,7 @@ def test_what_is_no_absolute_path_is_not_where_the_state_directory_is(
     monkeypatch.setenv("HOME", home)
     monkeypatch.setenv("XDG_STATE_HOME", state)
     expected = Path("/s/deepaas") if state == "/s" else Path("/h/.local/state/deepaas")
-    assert state_dir(config.load([])) == expected
+    assert state_dir(settings_of(config.load([])).trainings) == expected
 
 
 @pytest.mark.parametrize("home", [None, "", "relative"])
@@ -239,7 +240,7 @@ def test_home_of_the_list_of_users_is_taken_where_the_environment_has_none(
     else:
         monkeypatch.setenv("HOME", home)
     mine = pwd.getpwuid(os.getuid()).pw_dir
-    assert state_dir(config.load([])) == Path(mine, ".local/state/deepaas")
+    assert state_dir(settings_of(config.load([])).trainings) == Path(mine, ".local/state/deepaas")
 
 
 def test_a_home_that_cannot_be_written_is_no_reason_not_to_predict(

@@ -86,7 +86,7 @@ def test_a_supervisor_that_is_killed_is_an_error_at_once(site: Site, place: Plac
     uuid = begin_with_children(trainings, place)
     supervisor_of(uuid).kill()
     record = trainings.wait(uuid)
-    assert_error(record, "its keeper failed")
+    assert_error(record, "its supervisor process failed")
     assert_gone(uuid, place)
     again = trainings.begin()
     assert trainings.wait(again)["status"] == "done"
@@ -98,7 +98,7 @@ def test_an_adopted_supervisor_that_is_killed_is_an_error_at_once(site: Site, pl
     trainings = site.serve()
     assert trainings.get(uuid)["status"] == "running"
     supervisor_of(uuid).kill()
-    assert_error(trainings.wait(uuid), "its keeper failed")
+    assert_error(trainings.wait(uuid), "its supervisor process failed")
     assert_gone(uuid, place)
 
 

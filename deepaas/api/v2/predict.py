@@ -36,7 +36,7 @@ async def predict(request: web.BaseRequest, app: App, pool: Pool) -> web.StreamR
         raise NotImplementedByModelError(f"{NOT_IMPLEMENTED} (loaded {pool.name!r})")
     if jobs.is_preferred(request):
         return await jobs.begin(request, app, pool)
-    pool.dispatcher.check()
+    pool.dispatcher.raise_if_unavailable()
     deadline_seconds = _deadline_seconds(request)
     ends = deadline_seconds and asyncio.get_running_loop().time() + deadline_seconds
     with RequestFiles(app.settings.limits.directory) as files:

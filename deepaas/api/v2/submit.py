@@ -55,7 +55,7 @@ async def submit(
     async with trainings.receive(kind, pool.name, _Body(request), callback) as incoming:
         with RequestFiles(str(incoming.place.uploads)) as files:
             call = await read_call(request, headers, app.settings.limits, files)
-            reply = await pool.validate(replace(call, check=kind))
+            reply = await pool.validate(replace(call, validate=kind))
             app.unknown.note(pool.name, kind, reply.unknown)
             if reply.status != 200:
                 return response_to_reply(reply)

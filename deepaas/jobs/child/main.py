@@ -1,4 +1,4 @@
-"""The process that trains: loads the model, warms it, calls `train`, and says how that ended."""
+"""The process of one job: it loads and warms the model, calls its function and reports the end."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ NAMES = {"train": "training", "predict": "job"}
 
 
 def main(argv: list[str]) -> None:
-    """Do the work of a plan; what becomes of it is written to a descriptor."""
+    """Run the job of a JobSpec, given as JSON, and write how it ends to a descriptor."""
     report, supervisor = int(argv[0]), int(argv[1])
     os.set_inheritable(report, False)
     place, spec = JobDirectory(Path(argv[2])), JobSpec.from_json(argv[3])
@@ -51,14 +51,14 @@ def main(argv: list[str]) -> None:
         ending = _failed(runtime, place, spec, error)
     runtime.end_if_forked()
     streams.end()
-    _tell(report, {"duration": times.duration, "ending": asdict(ending)})
+    _send_to_supervisor(report, {"duration": times.duration, "ending": asdict(ending)})
     os.close(report)
-    _let_children_live()
+    _keep_children_alive()
     sys.exit(0 if ending.status == "done" else 1)
 
 
 class _Times:
-    """When the function of the model was called, and how long it ran."""
+    """Measures when the function of the model was called and how long it ran."""
 
     def __init__(self, report: int) -> None:
         self._report = report
@@ -66,17 +66,16 @@ class _Times:
         self.duration: float | None = None
 
     def __enter__(self) -> None:
-        # The keeper has the same clock, as that is one of the whole machine.
+        # All processes share the monotonic clock, so the supervisor process can use this time.
         self._began = time.monotonic()
         with contextlib.suppress(OSError):  # a model may have closed all descriptors
-            _tell(self._report, {"called_at": self._began})
+            _send_to_supervisor(self._report, {"called_at": self._began})
 
     def __exit__(self, *_: object) -> None:
         self.duration = time.monotonic() - self._began
 
 
-def _tell(report: int, message: dict[str, Any]) -> None:
-    """Send a message to the keeper, as a line of JSON."""
+def _send_to_supervisor(report: int, message: dict[str, Any]) -> None:
     stdio.write_all(report, json.dumps(message).encode() + b"\n")
 
 
@@ -87,7 +86,10 @@ def work(
     streams: stdio.StandardStreams,
     times: _Times,
 ) -> Ending:
-    """Load and warm the model, and call its function. Raises what the model raises."""
+    """Load and warm the model, call its function and return how that ended.
+
+    Exceptions of the model propagate.
+    """
     model = ModelWrapper(spec.model, loading.load(spec.target, spec.folder))
     arguments = Arguments(declared_fields(model, spec.kind))
     if spec.warm:
@@ -99,7 +101,7 @@ def work(
     if pickled:
         values = pickle.loads(pickled)
         media_type = arguments.media_type(values)
-    else:  # they hold what cannot be passed from process to process
+    else:  # they cannot be pickled or are too large: load them from the request
         values, media_type = arguments.load(call)
     schema = model.schema if spec.kind == "predict" else None
     job = Work(Invocation(runtime, model, arguments, schema), place, spec.limits)
@@ -111,10 +113,10 @@ def work(
 
 
 def _prepare(spec: JobSpec, supervisor: int, place: JobDirectory) -> stdio.StandardStreams:
-    """Make this process as a worker would be, and have it end with its keeper."""
+    """Set this process up like a worker, and let it be killed when its supervisor process exits."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != supervisor:  # it has gone already
+    if os.getppid() != supervisor:  # it has already exited
         os._exit(1)
     if spec.open_files:
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -138,9 +140,8 @@ def _failed(runtime: Runtime, place: JobDirectory, spec: JobSpec, error: BaseExc
     return replace(ending, message=reply.reason or describe(error))
 
 
-def _let_children_live() -> None:
-    """Keep multiprocessing from ending the model's children, or waiting for them: a TensorBoard is
-    to stay up."""
+def _keep_children_alive() -> None:
+    """Stop multiprocessing from killing or joining the model's children: a TensorBoard stays up."""
     util: Any = sys.modules.get("multiprocessing.util")
     if util is not None:
         atexit.unregister(util._exit_function)

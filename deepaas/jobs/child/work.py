@@ -1,4 +1,4 @@
-"""Calls the model in the process of a training, and makes something of what it returns."""
+"""Calls the model in the process of a job and stores the result."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 from deepaas import exact_json
 from deepaas.exceptions import StorageError
-from deepaas.jobs.spec import JobDirectory, Limits
+from deepaas.jobs.spec import JobDirectory, JobLimits
 from deepaas.jobs.store import Ending
 from deepaas.log import get_logger
 from deepaas.model.v2.calling import calling_of
@@ -28,13 +28,13 @@ from deepaas.protocol.call_files import write_private
 logger = get_logger("deepaas.training")
 
 OUTPUT = "output.json"
-"""The artefact that has what train returned, if it is too large for the record."""
+"""The artefact that holds the return value of train if it is too large for the record."""
 
 
 class Work:
-    """The model of a job, its files, and how many bytes of a result its record may hold."""
+    """The model and the files of a job, and how many bytes of a result its record may hold."""
 
-    def __init__(self, invocation: Invocation, place: JobDirectory, limits: Limits) -> None:
+    def __init__(self, invocation: Invocation, place: JobDirectory, limits: JobLimits) -> None:
         self.invocation = invocation
         self.place = place
         self.result_size = limits.result_size
@@ -46,14 +46,14 @@ class Work:
 
 
 def train(work: Work, arguments: Mapping[str, Any]) -> Ending:
-    """Call `train`; what it yields, if it does, is a list in the record."""
+    """Call `train` and return how it ended. If it yields items, the record holds them as a list."""
     value = work.runtime.resolve(work.invocation.function("train")(**arguments))
     if type(value) is GeneratorType:
         value = list(value)
     message = ""
     try:
         output = to_json(value).decode()
-    except UnusableResultError as error:  # the work is done all the same
+    except UnusableResultError as error:  # the training itself has succeeded
         message = f"{error}; it is shown as text"
         logger.warning("%s", message)
         output = exact_json.dumps(to_plain(value)).decode()
@@ -65,17 +65,17 @@ def train(work: Work, arguments: Mapping[str, Any]) -> Ending:
 
 
 def _keep_output(work: Work, output: bytes) -> str:
-    """Make an artefact of what train returned; the message for its record."""
+    """Write the return value of train to an artefact, and return the message for the record."""
     size = len(output)
     try:
         write_private(work.place.artifacts / OUTPUT, output)
-    except OSError as error:  # the work is done all the same
+    except OSError as error:  # the training itself has succeeded
         return f"There is no room for the {size} bytes that train returned: {error.strerror}"
-    return f"What train returned has {size} bytes: see the artefact {OUTPUT}"
+    return f"The return value of train has {size} bytes: see the artefact {OUTPUT}"
 
 
 def predict(work: Work, arguments: Mapping[str, Any], call: Call, media_type: str) -> Ending:
-    """Call `predict`, and keep the answer that a client would get."""
+    """Call `predict` and store the response that a client would get."""
     value = _predicted(work, arguments)
     work.runtime.end_if_forked()
     if type(value) is GeneratorType:
@@ -84,7 +84,7 @@ def predict(work: Work, arguments: Mapping[str, Any], call: Call, media_type: st
 
 
 def _predicted(work: Work, arguments: Mapping[str, Any]) -> Any:
-    """What predict returned; for a model that predicts batches, the result of a batch of one."""
+    """Call predict; a model that predicts batches gets a batch of one."""
     invocation = work.invocation
     if calling_of(invocation.model, max_batch_size=work.max_batch_size).kind is CallingKind.BATCH:
         return invocation.predict_batch([dict(arguments)])[0]
@@ -92,7 +92,8 @@ def _predicted(work: Work, arguments: Mapping[str, Any]) -> Any:
 
 
 def _keep_stream(work: Work, items: Generator[Any, None, None], media_type: str) -> Ending:
-    """Keep the items of a stream. Raises what the generator raises before its first item."""
+    """Store the items of a stream. An error that the generator raises before its first item
+    propagates."""
     stream = Stream(work.invocation, items, media_type)
     reply = Reply(headers=stream.headers)
     try:
@@ -110,7 +111,7 @@ def _keep_stream(work: Work, items: Generator[Any, None, None], media_type: str)
 
 
 def failed(runtime: Runtime, error: BaseException, what: str) -> Reply:
-    """Log an error of a job, also one that is the client's, and return the reply for it."""
+    """Log an error of a job, even if it is the client's, and return the reply for it."""
     let_go(error)
     runtime.end_if_forked()
     runtime.log_failure(error, what)
@@ -118,8 +119,10 @@ def failed(runtime: Runtime, error: BaseException, what: str) -> Reply:
 
 
 def keep(place: JobDirectory, reply: Reply, result_size: int = 0) -> Ending:
-    """Keep the reply to an asynchronous prediction. If it is JSON of up to `result_size` bytes its
-    record has it too."""
+    """Store the reply to an asynchronous prediction and return how it ended.
+
+    If the reply is JSON of up to `result_size` bytes, the record holds it too.
+    """
     output = None
     try:
         with open(place.result, "wb", opener=_private) as file:
@@ -133,7 +136,7 @@ def keep(place: JobDirectory, reply: Reply, result_size: int = 0) -> Ending:
 
 
 class _NoRoomError(OSError):
-    """An item of a stream could not be written; its text says why."""
+    """An item of a stream could not be written; the text says why."""
 
 
 def _write_item(file: FileIO, data: bytes) -> None:
@@ -146,9 +149,9 @@ def _write_item(file: FileIO, data: bytes) -> None:
 
 
 def _without_room(place: JobDirectory, error: OSError) -> Ending:
-    """The end of a prediction whose result could not be written."""
+    """Log that the result could not be written, and return that as the end of the prediction."""
     with contextlib.suppress(OSError):
-        os.truncate(place.result, 0)  # the record of the end needs some room too
+        os.truncate(place.result, 0)  # the record of the end needs room too
     reason = f"There is no room for the result: {error.strerror}"
     logger.error("%s", reason)
     return _ending(Reply(StorageError.status, reason=reason, code=StorageError.code))

@@ -1,8 +1,8 @@
-"""The keeper of one training: starts it, writes down what it prints and how it ends.
+"""The supervisor process of one training: it starts the training, writes its output and its end.
 
-It is a process of its own, in a session of its own, so it outlives a server that is killed, and the
-model's code never runs in it. Orphans of the training become its children (it is their subreaper):
-none of them is lost.
+It runs in a separate session, so it outlives a server that is killed, and it never runs the model's
+code. As the subreaper of the training it becomes the parent of orphaned processes, so it finds all
+of them.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 from deepaas.exceptions import StorageError
 from deepaas.jobs import identity
 from deepaas.jobs.backoff import Backoff
+from deepaas.jobs.commands import CANCEL_SIGNAL, command
 from deepaas.jobs.logs import LogWriter
 from deepaas.jobs.spec import ID, JobDirectory, JobSpec
 from deepaas.jobs.store import CANCELLED, Ending, Store
@@ -30,29 +31,14 @@ from deepaas.training.reports import DIRECTORY, REPORTS, REPORTS_SIZE, last_repo
 
 READ_SIZE = 64 * 1024
 LOOK_SECONDS = 1.0
-"""How often it is looked whether the training is still wanted."""
+"""How often to check whether the training must stop."""
 
 KILL_SECONDS = 0.1
-CANCEL_SIGNAL = signal.SIGUSR1
-"""Says the same as `stop` in the record, where that could not be written. SIGTERM is: stop."""
 PR_SET_CHILD_SUBREAPER = 36
-
-# The working directory must not shadow what is installed, as it would with -m.
-_BOOTSTRAP = """\
-import sys
-if not getattr(sys.flags, "safe_path", False): del sys.path[0]
-from deepaas.jobs.{process} import main
-main.main(sys.argv[1:])
-"""
-
-
-def command(process: str, *arguments: str) -> list[str]:
-    """The command that starts a process: "supervisor" or "child"."""
-    return [sys.executable, "-c", _BOOTSTRAP.format(process=process), *arguments]
 
 
 def main(argv: list[str]) -> None:
-    """Keep the training of a plan, given as JSON, with its record in a state directory."""
+    """Supervise the job of a JobSpec, given as JSON, whose record is in a state directory."""
     state, spec = Path(argv[0]), JobSpec.from_json(argv[1])
     for signum in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(signum, signal.SIG_IGN)
@@ -61,7 +47,7 @@ def main(argv: list[str]) -> None:
         if alone:
             with contextlib.closing(Store(state)) as store:
                 JobSupervisor(state, store, place, spec).run()
-            os._exit(0)  # so that the lock is held for as long as the process is there
+            os._exit(0)  # holds the lock until the process has exited
 
 
 class JobSupervisor:
@@ -77,24 +63,24 @@ class JobSupervisor:
         self._report = -1
         self._received = b""
         self._ending: Ending | None = None  # once the work has ended
-        self._stopping = ""  # why everything is to end
+        self._stopping = ""  # why everything must end
         self._kill_at = 0.0
         self._exit_by = 0.0
         self._has_leftover_processes = False
         self._look_at = 0.0
-        self._unsaved: list[Callable[[], object]] = []  # what the store could not take
-        self._backoff = Backoff()  # there is no last attempt: an end must not get lost
+        self._unsaved: list[Callable[[], object]] = []  # changes not yet in the store
+        self._backoff = Backoff()  # retries never stop, so the end is not lost
         self._began = 0.0
         self._called_at = 0.0  # when the function of the model was called; 0 if it was not
-        self._complaint = ""  # the last of the store
-        self._told = ""  # by a signal, and not yet done
+        self._store_error = ""  # the last one that was printed
+        self._stop_signal = ""  # the reason that a signal gave, not yet handled
 
     def run(self) -> None:
-        """Claim the training, and keep it to its end."""
+        """Claim the training and supervise it to its end."""
         self._listen_to_signals()
         self._began = time.monotonic()
         record = self._store.claim(self._spec.uuid, identity.identity(os.getpid()))
-        if record is None:  # it has been cancelled, or another keeper has it
+        if record is None:  # cancelled, or claimed by another process
             return
         try:
             self._start()
@@ -104,14 +90,14 @@ class JobSupervisor:
             for key, _ in self._selector.select(self._pause()):
                 key.data()
             self._reap()
-            self._act()
-        self._reap()  # nothing is to be left for others, not even the dead
+            self._do_due_work()
+        self._reap()  # leave no zombies
         self._log.close()
 
-    # --- what happens
+    # --- events
 
     def _listen_to_signals(self) -> None:
-        """Have SIGCHLD and SIGTERM wake the loop."""
+        """Let SIGCHLD and SIGTERM wake the loop."""
         libc = ctypes.CDLL(None, use_errno=True)
         libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         reading, writing = os.pipe()
@@ -119,8 +105,8 @@ class JobSupervisor:
             os.set_blocking(end, False)
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.signal(signal.SIGTERM, lambda *_: self._be_told("was told to stop by SIGTERM"))
-        signal.signal(CANCEL_SIGNAL, lambda *_: self._be_told(CANCELLED))
+        signal.signal(signal.SIGTERM, lambda *_: self._request_stop("was told to stop by SIGTERM"))
+        signal.signal(CANCEL_SIGNAL, lambda *_: self._request_stop(CANCELLED))
 
         def empty() -> None:
             os.read(reading, READ_SIZE)
@@ -162,12 +148,12 @@ class JobSupervisor:
         }
 
     def _read_output(self) -> None:
-        for _ in range(64):  # then the other sources have their turn
+        for _ in range(64):  # limited, so that the other sources are read too
             try:
                 data = os.read(self._output, READ_SIZE)
             except BlockingIOError:
                 return
-            if not data:  # everybody has closed it
+            if not data:  # all writers have closed it
                 self._selector.unregister(self._output)
                 os.close(self._output)
                 self._output = -1
@@ -175,9 +161,9 @@ class JobSupervisor:
             self._log.write(data)
 
     def _read_report(self) -> None:
-        """Read what the process says of itself: lines of JSON, the last of them about its end.
+        """Read the reports of the process: lines of JSON, the last of them about its end.
 
-        A child that it has forked may keep the pipe open, so its end is not waited for.
+        A child that it has forked may keep the pipe open, so do not wait until it is closed.
         """
         try:
             data = os.read(self._report, READ_SIZE)
@@ -187,7 +173,7 @@ class JobSupervisor:
         reported = [json.loads(line) for line in lines]
         for one in reported:
             if "called_at" in one:
-                self._called(one["called_at"])
+                self._on_call(one["called_at"])
         ends = [one for one in reported if "ending" in one]
         if data and not ends:
             return
@@ -199,14 +185,16 @@ class JobSupervisor:
             self._exit_by = time.monotonic() + self._spec.limits.exit_timeout
             self._end(Ending(**ends[0]["ending"]), ends[0]["duration"])
 
-    def _called(self, at: float) -> None:
-        """The model is loaded and warmed, and its function was called at this time."""
+    def _on_call(self, at: float) -> None:
+        """Note that the model is loaded and warmed and that its function was called at this
+        time."""
         self._called_at = at
         seconds = max(0.0, at - self._began)
         self._save(lambda: self._store.loaded(self._spec.uuid, seconds))
 
     def _drain(self) -> None:
-        """Write down what has been printed until now, which is no more than a pipe can hold."""
+        """Write the output printed until now to the log; a pipe holds no more than one call
+        reads."""
         if self._output >= 0:
             self._read_output()
 
@@ -218,10 +206,10 @@ class JobSupervisor:
                     return
                 if self._process is not None and pid == self._process.pid:
                     self._process.returncode = os.waitstatus_to_exitcode(status)
-                    self._exited(self._process.returncode)
+                    self._on_exit(self._process.returncode)
 
-    def _exited(self, code: int) -> None:
-        """The process has ended; say how, if it has not done so itself."""
+    def _on_exit(self, code: int) -> None:
+        """Handle the exit of the process; note an end for it if it has not reported one."""
         while self._report >= 0 and _is_readable(self._report):
             self._read_report()
         self._drain()
@@ -238,7 +226,7 @@ class JobSupervisor:
             self._save(lambda: self._store.note_leftover_processes(self._spec.uuid, True))
 
     def _end(self, ending: Ending, duration: float | None = None) -> None:
-        """The work has ended; `duration` is how long the process says that it took."""
+        """Note the end of the work. `duration` is how long the process says that it took."""
         if self._stopping:
             ending = Ending.because(self._stopping)
         self._ending = ending
@@ -248,13 +236,13 @@ class JobSupervisor:
         if duration is None and self._called_at:
             duration = time.monotonic() - self._called_at
         now = time.time()
-        self._backoff.hurry()  # what had to wait for room, and for the work to end
+        self._backoff.hurry()  # changes that waited for room may use the reserve now
         self._save(lambda: self._store.finish(self._spec.uuid, ending, progress, now, duration))
 
-    # --- what is done
+    # --- actions
 
-    def _be_told(self, why: str) -> None:
-        self._told = self._told or why
+    def _request_stop(self, why: str) -> None:
+        self._stop_signal = self._stop_signal or why
 
     def _stop_all(self, reason: str) -> None:
         if self._stopping:
@@ -264,17 +252,17 @@ class JobSupervisor:
         for pid in self._leftover():
             _send(pid, signal.SIGTERM)
 
-    def _act(self) -> None:
-        """Do what is due."""
+    def _do_due_work(self) -> None:
+        """Do the work that is due."""
         now = time.monotonic()
-        if self._told:
+        if self._stop_signal:
             self._backoff.hurry()
-        if self._told or now >= self._look_at:
+        if self._stop_signal or now >= self._look_at:
             self._look_at = now + LOOK_SECONDS
-            self._look()
+            self._check_for_stop()
         if self._exit_by and now >= self._exit_by and self._process is not None:
             self._exit_by = 0.0
-            self._log.write(b"[the process did not end after train had returned, and is killed]\n")
+            self._log.write(b"[the process did not end after train had returned and is killed]\n")
             _send(self._process.pid, signal.SIGKILL)
         if self._kill_at and now >= self._kill_at:
             left = self._leftover()
@@ -284,9 +272,9 @@ class JobSupervisor:
         if self._unsaved and self._backoff.is_due:
             self._try_to_save()
 
-    def _look(self) -> None:
-        """End everything, if the record says so, or a signal did."""
-        told, self._told = self._told, ""
+    def _check_for_stop(self) -> None:
+        """Stop everything if a signal or the record says so."""
+        reason, self._stop_signal = self._stop_signal, ""
         if self._stopping:
             return
         try:
@@ -295,13 +283,15 @@ class JobSupervisor:
             record = None
         else:
             if record is None:
-                told = told or "its record has vanished"
+                reason = reason or "its record has vanished"
             elif record.stop:
-                told = record.stop
-            elif self._has_leftover_processes and not server_lives(self._state, record.owner):
-                told = told or "its server has gone"
-        if told:
-            self._stop_all(told)
+                reason = record.stop
+            elif self._has_leftover_processes and not identity.server_lives(
+                self._state, record.owner
+            ):
+                reason = reason or "its server has exited"
+        if reason:
+            self._stop_all(reason)
 
     def _leftover(self) -> list[int]:
         return identity.descendants(os.getpid())
@@ -312,7 +302,7 @@ class JobSupervisor:
         if self._unsaved:
             return False
         if self._leftover():
-            if self._stopping and not self._kill_at:  # it had been overlooked
+            if self._stopping and not self._kill_at:  # missed before
                 self._kill_at = time.monotonic()
             return False
         if self._has_leftover_processes:
@@ -323,7 +313,7 @@ class JobSupervisor:
         return True
 
     def _pause(self) -> float:
-        """How long nothing can be due."""
+        """Return how many seconds the loop may sleep."""
         due = [at for at in (self._exit_by, self._kill_at) if at]
         if self._unsaved:
             due.append(self._backoff.due)
@@ -332,7 +322,7 @@ class JobSupervisor:
         return max(0.0, min(due) - time.monotonic())
 
     def _waits_for_the_store(self) -> bool:
-        """Whether nothing runs any more, and only the end has to be written."""
+        """Return whether nothing runs any more and only the end has to be written."""
         has_exited = self._process is None or self._process.returncode is not None
         is_quiet = has_exited and not self._has_leftover_processes and not self._kill_at
         return bool(self._unsaved) and self._ending is not None and is_quiet
@@ -340,7 +330,7 @@ class JobSupervisor:
     # --- the store
 
     def _save(self, change: Callable[[], object]) -> None:
-        """Make a change of the record, as soon as the store can take it."""
+        """Change the record now, or as soon as the store can be written."""
         self._unsaved.append(change)
         if len(self._unsaved) == 1:
             self._try_to_save()
@@ -354,15 +344,10 @@ class JobSupervisor:
             self._backoff.reset()
         except StorageError as error:
             self._backoff.fail()
-            if str(error) != self._complaint:
-                self._complaint = str(error)
-                with contextlib.suppress(OSError):  # it goes to the same disk
+            if str(error) != self._store_error:
+                self._store_error = str(error)
+                with contextlib.suppress(OSError):  # stderr is a file on the same disk
                     print(error, file=sys.stderr, flush=True)
-
-
-def server_lives(state: Path, server: str) -> bool:
-    """Whether the server of this name in a state directory is there."""
-    return identity.is_locked(state / "servers" / server)
 
 
 def _is_readable(fd: int) -> bool:
@@ -377,7 +362,7 @@ def _send(pid: int, signum: signal.Signals) -> None:
 
 
 def _ending(code: int) -> str:
-    """How a process ended that has not said so itself, for people."""
+    """Describe the end of a process that has not reported one."""
     if code >= 0:
         return f"the process ended with exit code {code} before train had returned"
     hint = "; the system does that when memory runs out" if -code == signal.SIGKILL else ""

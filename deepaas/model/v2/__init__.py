@@ -1,1 +1,1 @@
-"""The second version of the contract between DEEPaaS and a model."""
+"""Version 2 of the interface between DEEPaaS and a model."""

@@ -1,6 +1,6 @@
-"""The arguments of a model's function: gather them from the request, validate, describe.
+"""The arguments of a model's function: collect them from a request, validate and describe them.
 
-Validation is marshmallow's own: the fields that the model gives are loaded in a schema of theirs.
+The fields of the model are loaded by a marshmallow schema, which validates them.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ _PINNED: dict[object, tuple[str, ...]] = {
 }
 
 LOCATIONS = tuple(str(name) for name in _PINNED)
-"""What the `location` of a field may be."""
+"""The allowed values of a field's `location`."""
 
 
 class InvalidArgumentsError(Exception):
-    """The request's arguments are not what the fields ask for.
+    """The arguments of a request are not valid.
 
-    `messages` maps each argument's name to its messages; `status` is 422, or 400 where the body
-    could not be read at all.
+    `messages` maps the name of each argument to its messages. `status` is 422, or 400 if the body
+    cannot be parsed.
     """
 
     def __init__(self, messages: Any, status: int = 422) -> None:
@@ -63,13 +63,13 @@ class InvalidArgumentsError(Exception):
 
 @dataclass(frozen=True)
 class Argument:
-    """One argument: where it is looked for, and how."""
+    """One argument: its name, its field, and the parts of a request that may hold it."""
 
-    name: str  # on the wire
+    name: str  # in the request
     field: FieldLike
     locations: tuple[str, ...]
-    multiple: bool  # a list is made of all its values
-    is_file: bool  # as it is declared
+    multiple: bool  # all values form a list
+    is_file: bool  # declared as a file
     takes_files: bool
 
     @classmethod
@@ -90,15 +90,15 @@ class Argument:
 
 
 class Arguments:
-    """The arguments of one function of a model, made from what its `get_*_args` returned."""
+    """The arguments of one function of a model, as its `get_*_args` declares them."""
 
     def __init__(self, declared: Any) -> None:
-        """Take a dictionary of fields, or a Schema, as class or instance.
+        """Accept a dictionary of fields, or a Schema class or instance.
 
         Raises TypeError for anything else.
         """
         self._schema = _as_schema(declared)
-        # The order is the author's, which marshmallow before 3.21 does not keep by itself.
+        # Keep the declared order: marshmallow before 3.21 does not.
         names = [str(name) for name in declared] if isinstance(declared, Mapping) else []
         names = names or list(self._schema.fields)
         self._arguments = [Argument.of(name, self._schema.fields[name]) for name in names]
@@ -122,26 +122,28 @@ class Arguments:
 
     @property
     def schema(self) -> Schema:
-        """The schema that loads them."""
+        """The schema that loads the arguments."""
         return self._schema
 
     @property
     def visible(self) -> list[Argument]:
-        """The arguments that a client can give."""
+        """The arguments that a client can send."""
         return [a for a in self._arguments if not a.field.dump_only]
 
     @property
     def passed(self) -> dict[str, FieldLike] | None:
-        """The keyword arguments that the function may get, and their fields; None if hooks of the
-        author's Schema may make something else of them."""
+        """The keyword arguments that the function may receive, with their fields.
+
+        None if the schema has hooks, because these can change the arguments.
+        """
         if any(self._schema._hooks.values()):
             return None
         return {field.attribute or name: field for name, field in self._schema.load_fields.items()}
 
     def load(self, call: Call) -> tuple[dict[str, Any], str]:
-        """The keyword arguments that `call` stands for, and the media type of its answer.
+        """Return the keyword arguments for `call` and the media type of the response.
 
-        Raises InvalidArgumentsError. Whatever else the model's own fields raise comes out as it is.
+        Raises InvalidArgumentsError, and every other exception that the model's fields raise.
         """
         unusable: dict[str, list[str]] = {}
         gathered = self._gather(call, unusable)
@@ -153,9 +155,9 @@ class Arguments:
         return loaded, self.media_type(loaded)
 
     def _gather(self, call: Call, unusable: dict[str, list[str]]) -> dict[str, Any]:
-        """The value of each argument that the call has one for.
+        """Return the raw value of each argument that the call contains.
 
-        If it has one that cannot be used, `unusable` gets the message that says why.
+        For a value that cannot be used, add the reason to `unusable`.
         """
         gathered = {}
         if (
@@ -163,7 +165,7 @@ class Arguments:
             and call.content_type == JSON
             and call.form is None
             and not call.query
-        ):  # as most are
+        ):  # the most frequent case
             values = _read_json(call, self._with_digits)
             for argument in self._arguments:
                 if argument.name in values:
@@ -196,7 +198,11 @@ class Arguments:
         return loaded
 
     def _load_simply(self, gathered: Values) -> dict[str, Any] | None:
-        """What the schema makes of valid values, several times faster; None if it has to say."""
+        """Return the same result as the schema, several times faster.
+
+        Return None if the schema must decide: it has features beyond its fields, or a value is not
+        valid.
+        """
         if self._simple is None:
             return None
         loaded = {}
@@ -208,12 +214,12 @@ class Arguments:
                     if value is missing:
                         continue
                 loaded[key] = value
-        except ValidationError:  # the schema finds all that is wrong, not only the first
+        except ValidationError:  # the schema reports all errors, not only the first
             return None
         return loaded
 
     def _choose_media_type(self, gathered: dict[str, Any], headers: Mapping[str, str]) -> None:
-        """Settle `accept`: what was asked for by name, else by header, else the first choice."""
+        """Set `accept`: to the given value, else by the Accept header, else to the first choice."""
         assert self._accept is not None
         if not self.media_types:
             if gathered.get("accept") == ANY:
@@ -225,8 +231,11 @@ class Arguments:
             gathered["accept"] = best_match(header, self.media_types) or self.media_types[0]
 
     def media_type(self, loaded: Mapping[str, Any]) -> str:
-        """The media type that the loaded arguments ask for. Raises InvalidArgumentsError, and
-        ImpossibleHeaderError if it is the model itself that offers no media type."""
+        """Return the media type that the loaded arguments request.
+
+        Raises InvalidArgumentsError, or ImpossibleHeaderError if the model offers an invalid media
+        type.
+        """
         if self._accept is None:
             return JSON
         value = loaded.get(self._accept.field.name or "accept", JSON)
@@ -235,19 +244,19 @@ class Arguments:
         if not is_media_type(value):
             if value in self.media_types:
                 raise ImpossibleHeaderError(
-                    f"The model's accept offers {value[:100]!a}, which is no media type"
+                    f"The model's accept offers {value[:100]!a}, which is not a media type"
                 )
             raise InvalidArgumentsError({self._accept.name: ["Not a valid media type."]})
         return value
 
 
 def _by_argument(error: ValidationError) -> Any:
-    """The messages by argument; those of the whole go under `_schema`."""
+    """Return the messages by argument; messages about the whole input are under `_schema`."""
     return error.messages if isinstance(error.messages, dict) else {"_schema": error.messages}
 
 
 class _Sources:
-    """The places in a request where an argument can be; each is read once, when first needed."""
+    """The parts of a request that can hold arguments. Each is parsed once, when first needed."""
 
     def __init__(self, call: Call, with_digits: Sequence[str]) -> None:
         self._call = call
@@ -256,7 +265,7 @@ class _Sources:
         self._parts = PartReader()
 
     def find(self, argument: Argument) -> Any:
-        """The first hit, or `missing`."""
+        """Return the first value found, or `missing`."""
         for location in argument.locations:
             values = self._read.get(location)
             if values is None:
@@ -273,7 +282,10 @@ class _Sources:
         return missing
 
     def places(self, known: Mapping[str, Set[str]]) -> list[Place]:
-        """The places with names that are not known. Those where none was looked for may be bad."""
+        """Return the places that contain unknown names.
+
+        A place that `find` did not need is skipped if it cannot be parsed.
+        """
         places = []
         for location, names in known.items():
             values = self._read.get(location)
@@ -328,7 +340,7 @@ def _read_form(call: Call) -> Values:
 
 
 def _read_json(call: Call, with_digits: Sequence[str]) -> Values:
-    """The JSON body, with exact integers in the arguments that are named."""
+    """Return the JSON body, with exact integers in the arguments that `with_digits` names."""
     if call.content_type != JSON:
         media_type = call.content_type.partition(";")[0].strip().lower()
         if media_type != JSON and not media_type.endswith("+json"):
@@ -354,7 +366,7 @@ _INVALID_JSON = {"json": ["Invalid JSON body."]}
 
 
 def _lenient_json(call: Call, body: bytes) -> Any:
-    """Read what the strict parser refuses and clients send all the same: NaN, huge integers."""
+    """Parse JSON that the strict parser rejects but clients send: NaN, huge integers."""
     try:
         return json.loads(body.decode(_charset(call)))
     except (ValueError, RecursionError):
@@ -422,11 +434,11 @@ def _as_schema(declared: Any) -> Schema:
 
 _is_finite: Callable[[Any], bool] = math.isfinite
 _PLAIN = {fields.Float: float, fields.Integer: int, fields.String: str}
-"""What these fields leave as it is, save NaN and the infinite."""
+"""The types that these fields return unchanged, except NaN and infinity."""
 
 
 def _plain_type(field: FieldLike) -> type | None:
-    """The type that the field has nothing to do for; None if there is none."""
+    """Return the type that the field returns unchanged, or None."""
     if field.validators:
         return None
     if type(field) is fields.Boolean:
@@ -438,10 +450,10 @@ def _plain_type(field: FieldLike) -> type | None:
 def _simple_fields(
     schema: Schema, declared: Any, names: set[str]
 ) -> list[tuple[str, str, FieldLike, type | None]] | None:
-    """The fields if there is no more to the schema: each with its names on the wire and in the
-    result, and its plain type.
+    """Return the fields if the schema consists of nothing else, otherwise None.
 
-    There may be more to it if it is the author's own: hooks, an order, a class for the result.
+    Each comes with its name in the request, its name in the result, and its plain type. A schema
+    that the author wrote can also have hooks, an order, or a class for the result.
     """
     if not isinstance(declared, Mapping):
         return None
@@ -460,14 +472,14 @@ def _simple_fields(
 
 
 def _keeps_digits(field: FieldLike) -> bool:
-    """Whether an integer above 64 bits would be more than a float to this field."""
+    """Return whether this field may need the exact digits of an integer above 64 bits."""
     while type(field) is fields.List:
         field = field.inner
     return type(field) not in (fields.Float, fields.String)
 
 
 def _choices(field: FieldLike) -> list[str]:
-    """The media types that the `OneOf` of an `accept` field allows, without `*/*`."""
+    """Return the media types that the `OneOf` of an `accept` field allows, without `*/*`."""
     for validator in field.validators:
         if isinstance(validator, validate.OneOf):
             choices = list(validator.choices)

@@ -1,4 +1,4 @@
-"""What a model may define. A module with functions of these names serves as well as a class."""
+"""The interface of a model. A module with functions of these names works as well as a class."""
 
 from __future__ import annotations
 
@@ -6,24 +6,26 @@ from typing import Any
 
 
 class BaseModel:
-    """A model. Every method is optional; override what your model can do.
+    """A model. Every method is optional; override the ones that your model supports.
 
-    An instance lives in a worker process of its own, and lives as long as the worker: what `warm`
-    puts on `self` is there when `predict` is called. Calls come one at a time, unless `predict` is
-    `async def`.
+    Each worker process has one instance, which exists as long as the worker: attributes that `warm`
+    sets on `self` are available in `predict`. Unless `predict` is `async def`, calls run one at a
+    time.
     """
 
     schema: Any = None
-    """The form of what `predict` returns: a dictionary of marshmallow fields or a Schema class.
+    """The schema of the value that `predict` returns: a dictionary of marshmallow fields or a
+    Schema class.
 
-    Without one, the answer is `{"status": "OK", "predictions": <what predict returned>}`; with one,
-    what `predict` returned is checked against it and is the answer itself.
+    Without a schema, the response is `{"status": "OK", "predictions": <returned value>}`. With a
+    schema, the returned value is validated against it and is itself the response.
     """
 
     def get_metadata(self) -> dict[str, Any]:
-        """Describe the model: `name`, `description`, `author`, `license`, `version` and any other.
+        """Describe the model: `name`, `description`, `author`, `license`, `version` and any other
+        keys.
 
-        Anything JSON can hold; shown at `/v2/models/<name>/`.
+        The values can be anything that JSON can represent. They are shown at `/v2/models/<name>/`.
         """
         raise NotImplementedError
 
@@ -32,10 +34,10 @@ class BaseModel:
         raise NotImplementedError
 
     def get_predict_args(self) -> dict[str, Any]:
-        """The arguments of `predict`: name -> webargs (marshmallow) field.
+        """Return the arguments of `predict`: a dictionary from name to webargs (marshmallow) field.
 
-        A field with `metadata={"type": "file", "location": "form"}` takes a file, which `predict`
-        gets as an `UploadedFile`. A `Str` named `accept` whose validator is `OneOf` names the
+        A field with `metadata={"type": "file", "location": "form"}` accepts a file, which `predict`
+        receives as an `UploadedFile`. A `Str` named `accept` with a `OneOf` validator lists the
         media types that `predict` can return.
         """
         raise NotImplementedError
@@ -43,40 +45,43 @@ class BaseModel:
     def predict(self, **kwargs: Any) -> Any:
         """Predict from the validated arguments.
 
-        Returns anything JSON can hold (numpy included); for another media type bytes, str, an open
-        file or BytesIO. What it yields, if it is a generator, is sent as it comes. As `async def`
-        it is called many times at once, see `max_concurrency`. To refuse the input raise
-        `aiohttp.web.HTTPBadRequest(reason="why")`; any other exception is answered 500 with its
-        text.
+        Returns anything that JSON can represent, including numpy values. For another media type,
+        returns bytes, str, an open file or BytesIO. If it is a generator, each item is sent when it
+        is yielded. If it is `async def`, calls run concurrently, see `max_concurrency`. To reject
+        the input, raise `aiohttp.web.HTTPBadRequest(reason="why")`; any other exception gives a
+        response with status 500 and the text of the exception.
         """
         raise NotImplementedError
 
     max_batch_size: int | None = None
-    """How many calls `predict_batch` takes at once at the most; 32 unless set."""
+    """Maximum number of calls in one batch of `predict_batch`; the default is 32."""
 
     max_batch_wait_ms: int | None = None
-    """Milliseconds that a batch waits for more calls while it is not full; 5 unless set."""
+    """Milliseconds that a batch that is not full waits for more calls; the default is 5."""
 
     max_concurrency: int | None = None
-    """How many calls of an `async def predict` run in a worker at once; 64 unless set."""
+    """Maximum number of concurrent calls of an `async def predict` in a worker; the default is
+    64."""
 
     def predict_batch(self, batch: list[dict[str, Any]]) -> list[Any]:
-        """Predict for several calls at once: the arguments of each, the result of each.
+        """Predict for several calls at once: receive the arguments of each, return the result of
+        each.
 
-        When this is defined it is used in place of `predict`. The results must be as many as the
-        arguments, in their order; one that is an exception fails its own call alone. If this
-        raises, it is called again for each call by itself, so that only the guilty one fails.
+        If it is defined, it is used instead of `predict`. It must return one result for each call,
+        in order. A result that is an exception fails only that call. If `predict_batch` raises, it
+        is called again for each call separately, so that only the faulty call fails.
         """
         raise NotImplementedError
 
     def get_train_args(self) -> dict[str, Any]:
-        """The arguments of `train`, as in `get_predict_args`."""
+        """Return the arguments of `train`, in the same form as `get_predict_args`."""
         raise NotImplementedError
 
     def train(self, **kwargs: Any) -> Any:
-        """Train with the validated arguments, in a process of its own, which was warmed.
+        """Train with the validated arguments, in a separate process in which `warm` has run.
 
-        What it returns is kept with its record; what it raises is the reason why that is an error.
-        `deepaas.training` has `report` for progress and metrics, and `directory` for files.
+        The returned value is stored in the record of the training. If `train` raises, the training
+        ends with status `error` and the exception as its message. In `deepaas.training`, `report`
+        records progress and metrics, and `directory` returns the directory for files.
         """
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""How a model wants to be called: one call at a time, many at a time, or in batches."""
+"""How a model is called: one call at a time, concurrently, or in batches."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_BATCH_WAIT_MS = 5
 MAX_CONCURRENCY = 64
 
 MOST = 10**9
-"""What any of the three may be at most, so that every timer and every message can hold it."""
+"""Upper limit of the three settings, so that every timer and every message can hold them."""
 
 
 def calling_of(
@@ -29,9 +29,9 @@ def calling_of(
     max_batch_wait_ms: int = -1,
     max_concurrency: int = 0,
 ) -> Calling:
-    """How `model` is called, by what it defines. The arguments overrule its attributes.
+    """Return how `model` is called. The arguments override the attributes of the model.
 
-    Raises ModelMistakeError for an attribute that is not a whole number in its range.
+    Raises ModelMistakeError for an attribute that is not an integer in its range.
     """
     if model.has("predict_batch"):
         size = max_batch_size or _number(model, "max_batch_size", MAX_BATCH_SIZE, least=1)
@@ -47,11 +47,12 @@ def calling_of(
 
 
 def batch_results(returned: Any, size: int) -> list[Any]:
-    """The results of a batch of `size` calls, in their order, from what `predict_batch` returned.
+    """Return the results of a batch of `size` calls, in order, from the return value of
+    `predict_batch`.
 
-    Raises TypeError unless that is a list, a tuple, an array or tensor of at least one axis, or a
-    generator, and ValueError unless it has one result for each call. Of a generator no more than
-    one item too many is taken.
+    Raises TypeError unless that is a list, a tuple, an array or tensor with at least one axis, or a
+    generator. Raises ValueError unless it has one result for each call. Takes at most `size + 1`
+    items from a generator.
     """
     if not _is_list_of_results(returned):
         raise TypeError(
@@ -69,9 +70,9 @@ def batch_results(returned: Any, size: int) -> list[Any]:
 
 
 def _is_list_of_results(returned: Any) -> bool:
-    """Whether its items can be the results of calls, rather than columns, keys or letters."""
+    """Return whether the items can be results of calls, rather than columns, keys or characters."""
     if isinstance(returned, tuple):
-        return not hasattr(returned, "_fields")  # a named tuple has columns
+        return not hasattr(returned, "_fields")  # the fields of a named tuple are columns
     if isinstance(returned, list | GeneratorType):
         return True
     is_array = callable(getattr(type(returned), "__array__", None))
@@ -81,7 +82,7 @@ def _is_list_of_results(returned: Any) -> bool:
 
 
 def yields(model: ModelWrapper) -> bool:
-    """Whether `predict` is seen to be a generator, before it is called."""
+    """Return whether `predict` is a generator function; it is not called."""
     function = _unwrapped(model.function("predict"))
     return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
 
@@ -103,9 +104,10 @@ def _is_async(function: Any) -> bool:
 
 
 def _unwrapped(function: Any) -> Any:
-    """What is called in the end: the function of a partial, the method of a callable object."""
+    """Return the function that finally runs: that of a partial, or `__call__` of a callable
+    object."""
     while isinstance(function, functools.partial):
         function = function.func
     if not inspect.isroutine(function):
-        function = getattr(function, "__call__", function)  # noqa: B004 its method, to look at
+        function = getattr(function, "__call__", function)  # noqa: B004 the method is inspected
     return function

@@ -1,7 +1,7 @@
-"""What a model declares: its arguments, the form of its answer, its metadata.
+"""The declarations of a model: its arguments, the schema of its response, its metadata.
 
-If the author has made a mistake with which the model cannot be served, ModelMistakeError has a line
-for the log: the file and line, what is wrong, and what to write instead.
+A mistake with which the model cannot be served raises ModelMistakeError. Its text is for the log:
+the file and line, what is wrong, and what to write instead.
 """
 
 from __future__ import annotations
@@ -29,14 +29,16 @@ FIELDS: dict[object, str] = {
     dict: "fields.Dict()",
     list: "fields.List(fields.Str())",
 }
-"""The fields for values of these types."""
+"""The source text of the field for values of each type."""
 
 
 def declared_fields(model: ModelWrapper, function: str, notes: list[str] | None = None) -> Any:
-    """The declared arguments of `function` (predict, train): a dictionary of fields, or a Schema.
+    """Return the declared arguments of `function` (predict, train): a dictionary of fields, or a
+    Schema.
 
-    Raises ModelMistakeError if it is neither, and what the model's own code raises. What is empty
-    and not a dictionary, such as None, stands for no arguments: `notes` gets a line about it.
+    An empty value that is not a dictionary, such as None, means no arguments; a line about it is
+    added to `notes`. Raises ModelMistakeError for any other value, and every exception that the
+    model's code raises.
     """
     name = f"get_{function}_args"
     get = model.function(name)
@@ -64,10 +66,10 @@ def declared_fields(model: ModelWrapper, function: str, notes: list[str] | None 
 
 
 def declared_schema(model: ModelWrapper, notes: list[str] | None = None) -> Any:
-    """The form of the answer that the model declares: a dictionary of fields or a Schema, or None.
+    """Return the declared schema of the response: a dictionary of fields, a Schema, or None.
 
-    Raises ModelMistakeError if it is something else. If only some entries of a dictionary are not
-    fields, marshmallow ignores these, and `notes` gets a line about each.
+    Raises ModelMistakeError for any other value. If only some entries of a dictionary are not
+    fields, marshmallow ignores these entries, and a line about each is added to `notes`.
     """
     schema = model.schema
     if schema is None or _is_schema(schema):
@@ -101,8 +103,11 @@ def check_warm(model: ModelWrapper) -> None:
 
 
 def metadata_of(model: ModelWrapper) -> dict[str, Any]:
-    """What the model says of itself. Raises ModelMistakeError if that is not a dictionary, and what
-    its get_metadata raises."""
+    """Return the metadata of the model.
+
+    Raises ModelMistakeError if it is not a dictionary, and every exception that get_metadata
+    raises.
+    """
     get = model.function("get_metadata")
     if get is None:
         return model.stock_metadata()
@@ -115,7 +120,7 @@ def metadata_of(model: ModelWrapper) -> dict[str, Any]:
 
 
 def _check_parameters(function: Callable[..., Any], name: str) -> None:
-    """Raise ModelMistakeError if a function that is called without arguments needs some."""
+    """Raise ModelMistakeError if the function cannot be called without arguments."""
     if lacks_self(function):
         text = f"{name} lacks the parameter self; write def {name}(self)"
         raise ModelMistakeError((place_of_function(function), text))
@@ -129,7 +134,7 @@ def _check_parameters(function: Callable[..., Any], name: str) -> None:
 def _check_entries(
     declared: Mapping[Any, Any], what: str, where: Callable[[str], str], *, has_defaults: bool
 ) -> None:
-    """Raise ModelMistakeError if not every value of the dictionary is a field."""
+    """Raise ModelMistakeError unless every value of the dictionary is a field."""
     wrong = {str(key): value for key, value in declared.items() if not is_field(value)}
     mistakes = [
         (where(key), f"{what} {key!r} {_not_a_field(value, has_defaults)}")
@@ -140,7 +145,7 @@ def _check_entries(
 
 
 def _not_a_field(value: Any, has_defaults: bool) -> str:
-    """What is wrong with an entry that is not a field, and what to write."""
+    """Return the text that says what is wrong with the entry, and what to write."""
     if _is_field_class(value):
         name = value.__name__
         name = f"fields.{name}" if getattr(fields, name, None) is value else name
@@ -168,11 +173,12 @@ def _is_schema(value: Any) -> bool:
     return isinstance(value, Schema) or (isinstance(value, type) and issubclass(value, Schema))
 
 
-# --- parameters, and words for people
+# --- parameters, and texts for messages
 
 
 def parameters_of(function: Callable[..., Any] | None) -> list[inspect.Parameter] | None:
-    """The parameters of what is called, which may be a decorator's; None if they are not known."""
+    """Return the parameters of the callable, which may be a decorator's wrapper; None if
+    unknown."""
     try:
         signature = inspect.signature(function, follow_wrapped=False)  # type: ignore[arg-type]
     except (TypeError, ValueError):
@@ -186,7 +192,7 @@ def is_needed(parameter: inspect.Parameter) -> bool:
 
 
 def lacks_self(function: Any) -> bool:
-    """Whether a method was written without any parameter."""
+    """Return whether a method was defined without any parameter."""
     if not inspect.ismethod(function):
         return False
     code = code_of(function)
@@ -200,7 +206,7 @@ def listed(names: Iterable[str], quote: str = "'") -> str:
 
 
 def a(value: Any) -> str:
-    """What a value is, for people: a list, None, a class."""
+    """Return a short description of the value for a message, such as "a list" or "None"."""
     if value is None:
         return "None"
     if isinstance(value, type):

@@ -1,4 +1,4 @@
-"""Arguments and results in plain data, for the description of the interface."""
+"""Arguments and results as plain data, for the API description."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from apispec.ext.marshmallow import MarshmallowPlugin
 from marshmallow import fields
 
 from deepaas.model.v2.arguments import Arguments
-from deepaas.model.v2.checking import holds_secrets
 from deepaas.model.v2.json_encoder import to_plain
 from deepaas.model.v2.results import ResultSchema
+from deepaas.model.v2.validation import holds_secrets
 
 
 def describe_function(arguments: Arguments, result: ResultSchema | None) -> dict[str, Any]:
-    """What a client needs to call the function.
+    """Return the data that a client needs to call the function.
 
-    Returns `arguments`, each with its name, location (query, form, json or headers), whether it is
-    required, a file, or multiple, and its Swagger 2.0 property; `definitions`, the nested forms
-    they refer to; `media_types`, those that `accept` offers; `headers`, those that arguments come
-    from; `secrets`, the arguments that no log may show; `result`, the name of the definition of
-    the answer, or None; and `result_is_list`, whether the answer is a list of these.
+    The keys are: `arguments`, each with its name, location (query, form, json or headers), its
+    Swagger 2.0 property, and whether it is required, a file, or multiple; `definitions`, the nested
+    schemas that the properties refer to; `media_types`, the choices of `accept`; `headers`, the
+    names of the headers that hold arguments; `secrets`, the arguments that must not be logged;
+    `result`, the name of the definition of the response, or None; and `result_is_list`, whether the
+    response is a list of these.
     """
     plugin = MarshmallowPlugin(schema_name_resolver=_name_of)
     spec = APISpec("model", "1", "2.0", plugins=[plugin])
@@ -65,7 +66,7 @@ def _name_of(schema: Any) -> str:
 
 
 def _number_format(_converter: Any, field: fields.Field, **_: Any) -> dict[str, Any]:
-    """`int32` and `float`, which existing clients are generated from."""
+    """Return `int32` or `float`: existing clients are generated from these formats."""
     if isinstance(field, fields.Integer):
         return {"format": "int32"}
     if isinstance(field, fields.Float):
@@ -74,7 +75,10 @@ def _number_format(_converter: Any, field: fields.Field, **_: Any) -> dict[str, 
 
 
 def _plain(value: Any) -> Any:
-    """The same in types of JSON, whatever it cannot hold as text, and without what says nothing."""
+    """Return the value in JSON types, without `additionalProperties` that add no information.
+
+    Values that JSON cannot represent become text.
+    """
     if isinstance(value, dict):
         return {
             str(key): _plain(item)

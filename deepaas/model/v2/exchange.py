@@ -1,6 +1,6 @@
-"""What goes into a model and comes out of it: a request as it came, and its answer.
+"""The input and output of a model: a request and its response.
 
-The server and the workers share these; nothing else is imported here.
+The server and the workers share these classes, so this module imports almost nothing.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ from deepaas.enums import TextEnum
 NOT_IMPLEMENTED = "Not implemented by underlying model"
 
 UNNAMED = "unnamed"
-"""The `original_filename` of a file if the client gave no name, or a name that cannot be used."""
+"""The `original_filename` of a file if the client sent no usable name."""
 
 
 @dataclass(frozen=True, slots=True)
 class FilePart:
-    """A part of a form that the server has put into a file, with the client's name and type for it.
+    """A part of a form that the server has stored in a file, with the client's name and type for
+    it.
 
-    `filename` is empty if the client gave no name, or an empty one; then it depends on the argument
-    whether the part is a file. `content_type` is empty if the client gave no type. A part that is
-    no file is held in memory; `max_in_memory` bounds the bytes of all such parts of a form, and 0
-    is no limit.
+    `filename` is empty if the client sent no name or an empty one; then the argument decides
+    whether the part is a file. `content_type` is empty if the client sent no type. A part that is
+    not a file is read into memory; `max_in_memory` limits the total bytes of all such parts of a
+    form, 0 means no limit.
     """
 
     path: str
@@ -35,9 +36,9 @@ class FilePart:
 
 
 class Unknown(NamedTuple):
-    """The arguments of a request that were ignored, because the model does not have them.
+    """The arguments of a request that were ignored because the model does not declare them.
 
-    `others` counts those whose names are not shown.
+    `others` is the number of those whose names are not shown.
     """
 
     names: list[str]
@@ -47,13 +48,13 @@ class Unknown(NamedTuple):
 
 @dataclass(slots=True)
 class Call:
-    """One request for a prediction or a training, as it came.
+    """A request for a prediction or a training.
 
-    `form` holds the parts of a multipart body in their order, those that are plain text as text;
-    any other body is in `body`, or in the file `body_path` if it is large. `headers` has only those
-    that the model's arguments need, with names in lower case. With `check`, "train" or "predict",
-    nothing is called: all that is asked is whether these are arguments of the function of that
-    name. `unknown` is set when the arguments are loaded.
+    `form` holds the parts of a multipart body in order; parts that are plain text are str. Any
+    other body is in `body`, or in the file `body_path` if it is large. `headers` contains only the
+    headers that the model's arguments need, with lower-case names. If `validate` is "train" or
+    "predict", no function is called: the arguments for the function of that name are only
+    validated. `unknown` is set when the arguments are loaded.
     """
 
     query: str = ""
@@ -62,30 +63,30 @@ class Call:
     form: list[tuple[str, str | FilePart]] | None = None
     body_path: str = ""
     body: bytes = b""
-    check: str = ""
+    validate: str = ""
     unknown: Unknown | None = None
 
 
 @dataclass(slots=True)
 class Reply:
-    """The answer to a call: HTTP status, headers and body.
+    """The response to a call: HTTP status, headers and body.
 
-    `fd` is a descriptor of a file to send as the body; -1 means that `body` is it.
-    With a `code` it is an error, and `reason` says in one line what went wrong.
+    `fd` is the descriptor of a file to send as the body; if it is -1, `body` is sent. If `code` is
+    set, the reply is an error, and `reason` describes it in one line.
     """
 
     status: int = 200
     body: bytes = b""
-    headers: Mapping[str, str] | None = None  # None: JSON, and nothing else to say
+    headers: Mapping[str, str] | None = None  # None: JSON, no other headers
     reason: str = ""
     code: str = ""
     fd: int = -1
-    stream: AsyncIterator[bytes] | None = None  # what the body comes in, after the worker
-    unknown: Unknown | None = None  # what the call had besides the model's arguments
+    stream: AsyncIterator[bytes] | None = None  # chunks of the body; set only in the server
+    unknown: Unknown | None = None  # arguments that the model does not declare
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is a body of JSON, 200, and nothing else."""
+        """Whether it is a JSON body with status 200 and nothing else."""
         return (
             self.headers is None
             and self.status == 200
@@ -95,23 +96,25 @@ class Reply:
         )
 
     def discard(self) -> None:
-        """Let go of a reply that nobody wants."""
+        """Close the descriptor of a reply that will not be sent."""
         if self.fd >= 0:
             os.close(self.fd)
 
 
 class CallingKind(TextEnum):
-    """How calls go into a model."""
+    """How a model is called."""
 
     SEQUENTIAL = "one"  # one at a time
-    CONCURRENT = "many"  # many at a time, on an event loop: the model is async
-    BATCH = "batch"  # many at a time, in one call of predict_batch
+    CONCURRENT = "many"  # concurrently on an event loop: predict is async
+    BATCH = "batch"  # several in one call of predict_batch
 
 
 @dataclass(frozen=True)
 class Calling:
-    """How calls go into a model: up to `at_once` at a time; a batch waits up to `wait` seconds for
-    more of them."""
+    """How a model is called: up to `at_once` calls at a time.
+
+    A batch waits up to `wait` seconds for more calls.
+    """
 
     kind: CallingKind
     at_once: int = 1

@@ -1,7 +1,7 @@
-"""What a model raised, as an answer.
+"""Convert the exceptions that a model raises into replies.
 
-Models raise the HTTP exceptions of aiohttp and of werkzeug, and anything else. Their status and
-reason reach the caller in one line; neither library is imported for it.
+Models raise the HTTP exceptions of aiohttp and werkzeug, and any others. The status and the reason
+reach the client in one line. Neither library is imported for this.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ logger = logging.getLogger("deepaas.worker")
 
 MAX_LINE = 1000
 
-_OF_THE_BODY = frozenset({"content-encoding", "content-type"})
-"""The body of the answer is not the model's."""
+_BODY_HEADERS = frozenset({"content-encoding", "content-type"})
+"""Headers that describe the body; they are dropped, because the server encodes the body."""
 
 
 def one_line(text: str) -> str:
-    """`text` without line breaks and other control characters, of bounded length."""
+    """Return `text` without line breaks and other control characters, with limited length."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * MAX_LINE]).split())
     return line if len(line) <= MAX_LINE else line[: MAX_LINE - 1] + "…"
 
 
 def describe(error: BaseException) -> str:
-    """The exception in one line: its type and its text. Never raises."""
+    """Return the type and the text of the exception in one line. Never raises."""
     if isinstance(error, ModelMistakeError):
         return str(error)
     name = type(error).__name__
     try:
         text = one_line(str(error))
     except BaseException as second:
-        text = f"(its text cannot be made: {type(second).__name__})"
+        text = f"(str() raised {type(second).__name__})"
     return f"{name}: {text}" if text else name
 
 
@@ -50,13 +50,16 @@ MAX_TRACEBACK = 32 * 1024
 
 
 def causes_of(error: BaseException, package: str) -> tuple[str, list[str]]:
-    """Why a model, whose package has this name, cannot be loaded: for clients, and for the log in a
-    line for each cause, with its place in the model's files if that is known. Never raises."""
+    """Return why a model cannot be loaded: one text for clients, and the lines for the log.
+
+    There is a line for each cause; it starts with the place in the model's files, if that is known.
+    `package` is the name of the model's package. Never raises.
+    """
     if isinstance(error, ModelMistakeError):
         return one_line(str(error)), [one_line(line) for line in error.lines]
     try:
         where = place_of_error(error, package)
-    except Exception:  # such as the attributes of a SyntaxError that was made by hand
+    except Exception:  # for example, a SyntaxError with invalid attributes
         where = ""
     cause = _cause(error)
     return cause, [at(where, cause)]
@@ -75,9 +78,9 @@ def _cause(error: BaseException) -> str:
 
 
 def traceback_of(error: BaseException, *, with_own_frames: bool) -> str:
-    """The calls that have led to what was raised, without its text: `causes_of` has that.
+    """Return the traceback without the text of the exception, which `causes_of` returns.
 
-    Empty if there is nothing in it for the author of the model. Never raises.
+    Return "" if it does not help the author of the model. Never raises.
     """
     if not with_own_frames:
         if isinstance(error, ModelMistakeError):
@@ -86,7 +89,7 @@ def traceback_of(error: BaseException, *, with_own_frames: bool) -> str:
     try:
         lines = "".join(traceback.format_exception(error)).splitlines()
         last = traceback.format_exception_only(error)[-1].splitlines()
-    except BaseException:  # the text of the exception cannot be made
+    except BaseException:  # str() of the exception raises
         lines, last = traceback.format_tb(error.__traceback__), []
     if len(last) == 1 and lines[-1:] == last:
         del lines[-1]
@@ -95,7 +98,7 @@ def traceback_of(error: BaseException, *, with_own_frames: bool) -> str:
 
 
 def let_go(error: BaseException) -> None:
-    """Free what the model's functions held when they ran out of memory: it may be all there is."""
+    """Release the local variables of the functions that raised a MemoryError, to free memory."""
     seen: set[int] = set()
     following: BaseException | None = error
     while following is not None and id(following) not in seen:
@@ -106,7 +109,8 @@ def let_go(error: BaseException) -> None:
 
 
 def reply_to(error: BaseException) -> Reply:
-    """The answer for what was raised while a call was worked on. Never raises."""
+    """Return the reply for an exception that was raised while a call was processed. Never
+    raises."""
     try:
         return _reply_to(error)
     except BaseException:  # an exception whose own attributes raise
@@ -149,11 +153,11 @@ def _aiohttp_reply(error: Any) -> Reply:
         headers = _headers_of(error)
     except ImpossibleHeaderError as problem:
         reason = one_line(f"{problem}. The model raised {describe(error)}")
-        logger.error("What the model raised cannot be sent: %s", reason)
+        logger.error("The model's HTTP exception cannot be sent: %s", reason)
         return Reply(500, reason=reason, code=problem.code)
     try:
         text = error.text or ""
-    except Exception:  # its body is no text
+    except Exception:  # the body is not text
         text = ""
     if status < 400:
         headers["Content-Type"] = "text/plain; charset=utf-8"
@@ -167,18 +171,17 @@ def _aiohttp_reply(error: Any) -> Reply:
 
 
 def _headers_of(error: Any) -> dict[str, str]:
-    """The headers that an exception of aiohttp has. Raises ImpossibleHeaderError."""
     headers = {}
     for key, text in error.headers.items():
         name, value = str(key), str(text).strip(" \t")
         check_header(name, value)
-        if name.lower() not in _OF_THE_BODY:
+        if name.lower() not in _BODY_HEADERS:
             headers[name] = value
     return headers
 
 
 def _status(status: object) -> int:
-    """A status that HTTP has, 500 where there is none (aiohttp's base class)."""
+    """Return the status if HTTP allows it, otherwise 500 (as for aiohttp's base class)."""
     return status if isinstance(status, int) and 200 <= status < 600 else 500
 
 
@@ -186,8 +189,8 @@ def _status(status: object) -> int:
 def accept_any_reason() -> None:
     """Let models raise `HTTPBadRequest("text")` and `HTTPBadRequest(reason=exception)`.
 
-    aiohttp refuses both with a TypeError of its own, in which the cause would be lost. To be called
-    in a worker, once the model has imported aiohttp.
+    aiohttp rejects both with a TypeError, which would hide the cause. Call this in a worker, after
+    the model has imported aiohttp.
     """
     base: Any = sys.modules["aiohttp.web_exceptions"].HTTPException
     original = base.__init__
@@ -204,6 +207,6 @@ def accept_any_reason() -> None:
 
 
 def prepare_for_model() -> None:
-    """Do what the model's imports ask for; cheap, to be called again after a failure."""
+    """Patch the libraries that the model has imported; fast, so call it again after a failure."""
     if "aiohttp.web_exceptions" in sys.modules:
         accept_any_reason()

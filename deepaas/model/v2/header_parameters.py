@@ -1,7 +1,7 @@
-"""The parameters of a header such as Content-Type, read in time that is linear in its length.
+"""Parse the parameters of a header such as Content-Type in linear time.
 
-The `email` package of the standard library needs quadratic time for the same, and holds up every
-other request of the server when a client sends a header of nothing but semicolons.
+The `email` package of the standard library needs quadratic time, so a header that consists of
+semicolons would block all other requests of the server.
 """
 
 from __future__ import annotations
@@ -13,21 +13,22 @@ from urllib.parse import unquote_to_bytes
 from deepaas.model.v2.charsets import is_charset
 
 _CONTINUED = re.compile(r"([\w.!#$&+^`|~-]+)\*(?:([0-9]{1,4})(\*)?)?", re.ASCII)
-"""The name of a parameter in a form of RFC 2231: `name*`, `name*0` or `name*0*`."""
+"""The name of a parameter in an RFC 2231 form: `name*`, `name*0` or `name*0*`."""
 
 MAX_PARAMETERS = 64
-"""A header with more parameters is malformed; those that have a meaning are fewer than ten."""
+"""A header with more parameters is malformed; fewer than ten parameters have a meaning."""
 
 _Pieces = list[tuple[int, str, bool]]
-"""The pieces of one parameter: their number, or -1; the text; whether it is percent-encoded."""
+"""The pieces of one parameter: number, or -1; text; whether it is percent-encoded."""
 
 
 def parameters(value: str) -> dict[str, str]:
-    """The parameters that follow the first semicolon, by their names in lower case.
+    """Return the parameters after the first semicolon, by lower-case name.
 
-    The forms of RFC 2231 (`name*=utf-8''%C3%A4`, `name*0=a; name*1=b`) are decoded, and win over
-    the plain form of the same name. Of several plain ones the first counts. Raises ValueError for a
-    parameter that has both a numbered form and one without a number, and for very many parameters.
+    RFC 2231 forms (`name*=utf-8''%C3%A4`, `name*0=a; name*1=b`) are decoded, and override the plain
+    form of the same name. The first of several plain values is used. Raises ValueError if a
+    parameter has both a numbered and an unnumbered RFC 2231 form, and if there are too many
+    parameters.
     """
     found: dict[str, str] = {}
     extended: dict[str, _Pieces] = {}
@@ -44,7 +45,7 @@ def parameters(value: str) -> dict[str, str]:
 
 
 def clean(text: str) -> str:
-    """The same text, with U+FFFD in place of each lone surrogate."""
+    """Return the text with each lone surrogate replaced by U+FFFD."""
     if text.isascii():
         return text
     return text.encode("utf-8", "surrogatepass").decode(errors="replace")
@@ -63,7 +64,7 @@ def _named(value: str) -> Iterator[tuple[str, str]]:
 
 
 def _segments(value: str) -> Iterator[str]:
-    """The value cut at its semicolons, except at those between double quotes."""
+    """Yield the parts of the value between semicolons; semicolons in double quotes do not count."""
     pending: list[str] = []
     is_open = False
     for piece in value.split(";"):
@@ -84,10 +85,10 @@ def _unquoted(text: str) -> str:
 
 
 def _joined(name: str, pieces: _Pieces) -> str:
-    """The value of a parameter that came in a form of RFC 2231."""
+    """Return the value of a parameter that was sent in an RFC 2231 form."""
     numbers = {number for number, _, _ in pieces}
     if -1 in numbers and len(numbers) > 1:
-        raise ValueError(f"the parameter {name[:40]!r} with a number and without one")
+        raise ValueError(f"the parameter {name[:40]!r} has numbered and unnumbered forms")
     pieces.sort(key=lambda piece: piece[0])
     if not any(is_encoded for _, _, is_encoded in pieces):
         return clean("".join(text for _, text, _ in pieces))

@@ -1,11 +1,11 @@
-"""Whether HTTP can carry a header that a model wants to send (RFC 9110, 5.1 and 5.5)."""
+"""Check whether HTTP allows a header that a model wants to send (RFC 9110, 5.1 and 5.5)."""
 
 from __future__ import annotations
 
 import re
 
 MAX_VALUE = 8 * 1024
-"""Characters; proxies and clients refuse an answer with much longer headers."""
+"""Characters; proxies and clients reject responses with much longer headers."""
 
 FRAMING = frozenset(
     {
@@ -19,15 +19,15 @@ FRAMING = frozenset(
         "upgrade",
     }
 )
-"""Headers that say where an answer ends, or what becomes of the connection."""
+"""Headers that define where a response ends or how the connection is used."""
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\t -~]*")
-_MOST_SHOWN = 100  # characters
+_MAX_SHOWN = 100  # characters
 
 
 class ImpossibleHeaderError(Exception):
-    """HTTP cannot carry a header, or it is one that only the server may send."""
+    """HTTP does not allow the header, or only the server may send it."""
 
     code = "impossible_header"
 
@@ -36,17 +36,17 @@ def check_header(name: str, value: str) -> None:
     """Raise ImpossibleHeaderError if a model may not send this header."""
     if not _NAME.fullmatch(name):
         raise ImpossibleHeaderError(
-            f"The name of the header {name[:_MOST_SHOWN]!a} is not possible in HTTP: it may "
-            "have letters and digits of ASCII, and !#$%&'*+-.^_`|~"
+            f"The name of the header {name[:_MAX_SHOWN]!a} is not possible in HTTP: it may "
+            "contain ASCII letters and digits, and !#$%&'*+-.^_`|~"
         )
     if name.lower() in FRAMING:
         raise ImpossibleHeaderError(f"Only the server may send the header {name}")
     if not _VALUE.fullmatch(value):
         raise ImpossibleHeaderError(
             f"The value of the header {name} is not possible in HTTP: "
-            f"{value[:_MOST_SHOWN]!a} has a character that is not printable ASCII"
+            f"{value[:_MAX_SHOWN]!a} has a character that is not printable ASCII"
         )
     if len(value) > MAX_VALUE:
         raise ImpossibleHeaderError(
-            f"The value of the header {name} has {len(value)} characters; {MAX_VALUE} is the most"
+            f"The value of the header {name} has {len(value)} characters; the limit is {MAX_VALUE}"
         )

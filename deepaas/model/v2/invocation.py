@@ -1,6 +1,6 @@
-"""Calls a model: validates the arguments of a call, calls the function, encodes the result.
+"""Call a model: validate the arguments of a call, call the function, encode the result.
 
-Workers and the child processes of jobs both use it.
+Workers and the child processes of jobs use it.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     import asyncio
 
 LAZY = frozenset({GeneratorType, AsyncGeneratorType, CoroutineType})
-"""The types of values that have to be run before they give a result."""
+"""The types of values that must be run to give a result."""
 
 
 class Runtime:
-    """The process in which the code of a model runs.
+    """The process that runs the code of a model.
 
-    `restore` undoes what that code may have done to the process; it is called after each function
-    of the model. Failures are logged to `deepaas.<component>`.
+    After each function of the model, `restore` is called to undo its changes to the process.
+    Failures are logged to `deepaas.<component>`.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Runtime:
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
-        """The event loop of this process; it is made when a model first needs one."""
+        """The event loop of this process, created on first use."""
         if self._loop is None:
             import asyncio
 
@@ -56,11 +56,11 @@ class Runtime:
         return self._loop
 
     def wait_for(self, awaitable: Awaitable[Any]) -> Any:
-        """Run an awaitable to its end, and return its result."""
+        """Run an awaitable to completion and return its result."""
         return self.loop.run_until_complete(awaitable)
 
     def resolve(self, value: Any) -> Any:
-        """Run a coroutine to its result, and turn an async generator into a plain one."""
+        """Return the result of a coroutine; convert an async generator to a plain one."""
         if type(value) is CoroutineType:
             value = self.wait_for(value)
         return self._items(value) if type(value) is AsyncGeneratorType else value
@@ -77,7 +77,7 @@ class Runtime:
             self.wait_for(items.aclose())
 
     def recover(self, error: BaseException | None = None) -> None:
-        """Undo what the model has done to this process, and release what `error` holds."""
+        """Undo the model's changes to this process, and free the memory that `error` references."""
         if error is not None:
             let_go(error)
         self.end_if_forked()
@@ -85,13 +85,15 @@ class Runtime:
             self._restore()
 
     def end_if_forked(self) -> None:
-        """End this process if it is a child that the model has forked: only the parent answers."""
+        """Exit if this process is a child that the model forked: only the parent may reply."""
         if os.getpid() != self._pid:
             os._exit(1)
 
     def failed(self, error: BaseException, what: str = "predict") -> Reply:
-        """Log an error that the model raised in `what`, if it is not the client's, and return the
-        reply for it."""
+        """Return the reply for an error that the model raised in `what`.
+
+        Log the error if the status of the reply is 500 or above.
+        """
         let_go(error)
         prepare_for_model()
         reply = reply_to(error)
@@ -100,7 +102,7 @@ class Runtime:
         return reply
 
     def log_failure(self, error: BaseException, what: str) -> None:
-        """Log an error with its traceback. `--debug` shows the frames of this package too."""
+        """Log an error with its traceback. With `--debug`, this includes frames of this package."""
         if not self._logger.isEnabledFor(logging.DEBUG):
             without_own_frames(error)
         lines = error.lines if isinstance(error, ModelMistakeError) else ()
@@ -124,10 +126,10 @@ class Invocation:
         self.schema = None if schema is None else ResultSchema(schema)
 
     def function(self, name: str) -> Callable[..., Any]:
-        """A function of the model. Raises RuntimeError if the model has removed it."""
+        """Return a function of the model. Raises RuntimeError if the model has deleted it."""
         function = self.model.function(name)
         if function is None:
-            raise RuntimeError(f"{name} has gone from the model")
+            raise RuntimeError(f"the model no longer has {name}")
         return function
 
     def answer(self, call: Call) -> Reply | Stream:
@@ -150,31 +152,38 @@ class Invocation:
             return runtime.failed(error)
 
     def predict_batch(self, arguments: Sequence[dict[str, Any]]) -> list[Any]:
-        """Predict a batch; the results, in the order of the calls. A result may be an exception."""
+        """Predict a batch and return the results in the order of the calls.
+
+        A result can be an exception.
+        """
         size = len(arguments)  # the model may change the list
         returned = self.function("predict_batch")(arguments)
         return batch_results(self.runtime.resolve(returned), size)
 
     def encode(self, value: Any, media_type: str) -> Reply:
-        """The reply with a result. Raises the result if it is an exception, and
-        UnusableResultError if it has no form in this media type."""
+        """Return the reply with a result.
+
+        If the result is an exception, raise it. Raises UnusableResultError if the result cannot be
+        encoded in this media type.
+        """
         if isinstance(value, BaseException):
             raise value
         return encode(value, media_type, self.schema)
 
     def encode_item(self, item: Any, media_type: str) -> bytes:
-        """The bytes of an item of a stream."""
+        """Return the encoded bytes of an item of a stream."""
         return encode_item(item, media_type, self.schema)
 
     def stream_type(self, call: Call, media_type: str) -> str:
-        """The media type of a stream that answers this call."""
+        """Return the media type of the stream that answers this call."""
         return stream_type(call.headers.get("accept", ""), media_type)
 
 
 class Stream:
     """The encoded items of a generator.
 
-    The constructor runs the generator to its first item, and raises what the generator raises.
+    The constructor runs the generator up to its first item, and raises the exceptions of the
+    generator.
     """
 
     def __init__(
@@ -197,7 +206,10 @@ class Stream:
         return None
 
     def next(self) -> bytes | None:
-        """The bytes of the next item; None after the last. Raises what the generator raises."""
+        """Return the bytes of the next item, or None after the last item.
+
+        Raises the exceptions of the generator.
+        """
         if self._ahead is not None:
             data, self._ahead = self._ahead, None
             return data
@@ -206,7 +218,7 @@ class Stream:
         return following
 
     def close(self) -> None:
-        """End the generator, so that its `finally` runs."""
+        """Close the generator, so that its `finally` blocks run."""
         runtime = self._invocation.runtime
         try:
             self._items.close()

@@ -1,6 +1,6 @@
-"""What a model returned, as JSON. One rule for each type holds wherever a value stands.
+"""Encode the values that models return as JSON. One rule for each type, at any depth.
 
-docs/models.md has the table of the types. numpy and pandas are recognised without being imported.
+docs/models.md lists the types. numpy and pandas are detected without importing them.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ import orjson
 
 from deepaas import exact_json
 
-# Times and dataclasses are passed through: orjson drops a zero of some microseconds, and it sends
-# attributes that are not fields. numpy is not serialized by orjson directly, as its NaT is a date.
+# orjson passes times and dataclasses to `default`: it would drop a zero of some microseconds, and
+# include attributes that are not fields. It would write numpy's NaT as a date, so numpy values go
+# to `default` too.
 _OPTIONS = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
 
 _NUMBERS = "biuf"
-"""numpy's letters for the types that orjson writes: bool, int, unsigned int, float."""
+"""numpy's kind codes of the types that orjson writes: bool, int, unsigned int, float."""
 
 _HINTS = {
     "bytes": "decode it, or offer a media type for it",
@@ -38,15 +39,15 @@ _HINTS = {
 
 
 class NotJSONError(Exception):
-    """A value has no form in JSON; the text says which and why."""
+    """A value cannot be represented in JSON; the text says which value and why."""
 
 
 def to_json(value: Any) -> bytes:
-    """The JSON text of a value, in UTF-8. Raises NotJSONError."""
+    """Return the value as JSON text in UTF-8. Raises NotJSONError."""
     try:
         return orjson.dumps(value, default=_default, option=_OPTIONS)
     except (TypeError, RecursionError) as error:
-        # orjson takes no large integers, lone surrogates, and keys that are not plain text.
+        # orjson rejects large integers, lone surrogates, and keys that are not plain text.
         try:
             return _json_of(_STRICT.value(value))
         except Exception as second:
@@ -62,7 +63,8 @@ def _json_of(plain: Any) -> bytes:
 
 
 def to_plain(value: Any) -> Any:
-    """The same value in the types of JSON, with text for what JSON cannot hold. Never raises."""
+    """Return the value in JSON types, with text for values that JSON cannot represent. Never
+    raises."""
     try:
         return orjson.loads(orjson.dumps(value, default=_default_or_text, option=_OPTIONS))
     except (TypeError, ValueError, RecursionError):
@@ -89,7 +91,7 @@ def _text(value: Any) -> str:
 
 
 def _default(value: Any) -> Any:
-    """A simpler value for one of a type that orjson does not know. Raises TypeError."""
+    """Return a simpler value for a type that orjson does not know. Raises TypeError."""
     encoded = _of_numpy(value)
     if encoded is not value:
         return encoded
@@ -127,13 +129,13 @@ def _refusal(value: Any) -> TypeError:
 
 
 def _bases(value: Any) -> list[str]:
-    """The full names of its type and of the types that this is made from."""
+    """Return the full names of the value's type and of its base types."""
     modules = [(base.__module__, base.__qualname__) for base in type(value).__mro__]
     return [name if module == "builtins" else f"{module}.{name}" for module, name in modules]
 
 
 def _sorted(items: Iterable[Any]) -> list[Any]:
-    """The items of a set in an order that only depends on them."""
+    """Return the items of a set in an order that depends only on the items."""
     items = list(items)
     if all(isinstance(item, str) for item in items) or all(type(item) is int for item in items):
         return sorted(items)
@@ -167,7 +169,7 @@ def _of_numpy(value: Any) -> Any:
 
 
 def _fragment(numpy: Any, value: Any) -> orjson.Fragment:
-    """The numbers of an array or a scalar as JSON, whatever their layout in memory is."""
+    """Return the numbers of an array or a scalar as JSON, for any memory layout."""
     kind, size = value.dtype.kind, value.dtype.itemsize
     if kind == "f" and size not in (4, 8):
         dtype = numpy.dtype("float32" if size < 4 else "float64")
@@ -179,12 +181,12 @@ def _fragment(numpy: Any, value: Any) -> orjson.Fragment:
 
 
 def _dates(texts: Any) -> Any:
-    """ISO 8601 for the dates that numpy has written in the unit of their array."""
+    """Return ISO 8601 texts for dates that numpy has written in the unit of their array."""
     return [_dates(text) for text in texts] if isinstance(texts, list) else _date(texts)
 
 
 def _date(text: str) -> str | None:
-    """The date with its time of day, so that it does not depend on the unit."""
+    """Return the date with its time of day, so that the text does not depend on the unit."""
     if text == "NaT":
         return None
     date, _, time = text.partition("T")
@@ -203,7 +205,7 @@ def _date(text: str) -> str | None:
 
 def _of_pandas(value: Any) -> Any:
     pandas = sys.modules.get("pandas")
-    if pandas is None or not hasattr(pandas, "DataFrame"):  # it may be half imported
+    if pandas is None or not hasattr(pandas, "DataFrame"):  # its import may be in progress
         return value
     if value is pandas.NA:
         return None
@@ -217,16 +219,16 @@ def _of_pandas(value: Any) -> Any:
 
 
 def _column(values: Any) -> list[Any]:
-    """The values of a Series, an Index or an array of pandas."""
+    """Return the values of a Series, an Index or a pandas array."""
     numpy = sys.modules["numpy"]
-    if not isinstance(values.dtype, numpy.dtype):  # as an array of floats it would lose digits
+    if not isinstance(values.dtype, numpy.dtype):  # an array of floats would lose digits
         values = values.astype(object)
     plain: list[Any] = _STRICT.value(numpy.asarray(values))
     return plain
 
 
 def _of_another_library(value: Any) -> Any:
-    """A pydantic model as its fields; an array or a tensor as nested lists."""
+    """Return a pydantic model as its fields, an array or a tensor as nested lists."""
     if isinstance(value, type):
         return value
     dump = getattr(type(value), "model_dump", None)
@@ -238,7 +240,7 @@ def _of_another_library(value: Any) -> Any:
     if numpy is not None and callable(getattr(type(value), "__array__", None)):
         try:
             array = numpy.asarray(value)
-        except Exception:  # it is on another device, for example
+        except Exception:  # for example, it is on another device
             array = None
         if array is not None and array.dtype.kind != "O":
             return array
@@ -251,7 +253,8 @@ def _of_another_library(value: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class _Simplifier:
-    """Turns a value into types of JSON. `default` simplifies other types, `text` each string."""
+    """Converts a value to JSON types. `default` simplifies other types, `text` converts each
+    string."""
 
     default: Callable[[Any], Any]
     text: Callable[[Any], str]
@@ -284,7 +287,7 @@ class _Simplifier:
         return [self.value(item) for item in values]
 
     def keys(self, keys: Iterable[Any]) -> list[str]:
-        """The texts that JSON has for keys. Raises TypeError if two of them are the same."""
+        """Return the keys as JSON texts. Raises TypeError if two of them are equal."""
         texts = [self._key(key) for key in keys]
         if len(set(texts)) < len(texts):
             twice = next(text for text in texts if texts.count(text) > 1)

@@ -1,4 +1,4 @@
-"""Media types: which of those that a model can return a client would like best."""
+"""Media types: choose the one that a client prefers among those that a model can return."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ JSON = "application/json"
 
 
 _MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]+/([\w!#$&^.+-]+|\*)([ \t]*;[ -~]*)?", re.ASCII)
-_MOST_CHARACTERS = 1000
+_MAX_CHARACTERS = 1000
 
 
 def is_media_type(text: str) -> bool:
-    """Whether `text` can stand in a Content-Type header: type/subtype, maybe with parameters.
+    """Return whether `text` is valid in a Content-Type header: type/subtype, with optional
+    parameters.
 
     A model may offer a type for all subtypes, such as `image/*`.
     """
-    return len(text) <= _MOST_CHARACTERS and _MEDIA_TYPE.fullmatch(text) is not None
+    return len(text) <= _MAX_CHARACTERS and _MEDIA_TYPE.fullmatch(text) is not None
 
 
 def best_match(accept: str, choices: Sequence[str]) -> str | None:
-    """The choice that an Accept header (RFC 9110, 12.5.1) prefers; None if it takes none of them.
+    """Return the choice that an Accept header (RFC 9110, 12.5.1) prefers, or None if it accepts
+    none.
 
-    Of choices that are liked equally the first wins.
+    Of choices with equal quality, the first is returned.
     """
     ranges = [_parse(part) for part in accept.split(",") if part.strip()]
     best: str | None = None
@@ -51,9 +53,10 @@ def _parse(part: str) -> tuple[str, float]:
 
 
 def _quality(choice: str, ranges: Sequence[tuple[str, float]]) -> float:
-    """The quality that the most specific of the ranges gives to `choice`; 0 if none fits.
+    """Return the quality that the most specific matching range gives to `choice`; 0 if none
+    matches.
 
-    A choice such as `image/*` also fits each range below it, such as `image/png`.
+    A choice such as `image/*` also matches each more specific range, such as `image/png`.
     """
     essence = choice.partition(";")[0].strip().lower()
     main = essence.partition("/")[0]
@@ -71,8 +74,10 @@ def _quality(choice: str, ranges: Sequence[tuple[str, float]]) -> float:
 
 
 def specific_type(media_type: str, filename: str) -> str:
-    """The type of a file where `media_type` stands for all subtypes; `media_type` if its name
-    does not tell."""
+    """Return the type of a file, guessed from its name, if `media_type` stands for all subtypes.
+
+    Return `media_type` if it names a subtype, or if the name does not tell the type.
+    """
     main, _, subtype = media_type.partition("/")
     if subtype != "*":
         return media_type

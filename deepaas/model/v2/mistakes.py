@@ -1,7 +1,7 @@
-"""Mistakes of a model's author with which the model is served all the same.
+"""Mistakes of a model's author that do not prevent the model from being served.
 
-Requests would fail, each with an error that says less. So they are told when the model is loaded,
-in one line each: the file and line, what is wrong, and what to write instead.
+They make requests fail with errors that explain less. Each is therefore logged when the model is
+loaded, in one line: the file and line, what is wrong, and what to write instead.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ FUNCTIONS = (
     "warm",
 )
 
-_NEAR = 0.8  # how alike two names are, from 0 to 1, if one is taken for the other
+_NEAR = 0.8  # similarity, from 0 to 1, above which a name counts as a misspelling of another
 
 _ALL_IN_ONE = ("args", "kwargs", "arguments", "data")
-"""What authors call a parameter that they expect all arguments in."""
+"""Usual names of a parameter that is meant to receive all arguments."""
 
 _SYNONYMS = {"warmup": "warm", "warm_up": "warm", "get_args": "get_predict_args"}
 
@@ -55,9 +55,9 @@ _SYNONYMS = {"warmup": "warm", "warm_up": "warm", "get_args": "get_predict_args"
 def mistakes_of(
     model: ModelWrapper, kind: str, arguments: Arguments, train_arguments: Arguments | None
 ) -> list[str]:
-    """The mistakes with which the model is served all the same, one line each.
+    """Return the mistakes that do not prevent serving, one line each.
 
-    `kind` is how it is called, see `Calling`.
+    `kind` is the CallingKind of the model.
     """
     found = [*_near_misses(model), *_not_callable(model)]
     if not any(model.has(name) for name in ("predict", "predict_batch", "train")):
@@ -82,7 +82,8 @@ def _of_function(model: ModelWrapper, name: str, arguments: Arguments) -> Iterab
 
 
 def _of_declarations(model: ModelWrapper, name: str, arguments: Arguments) -> Iterable[str]:
-    """What is wrong with declared arguments, whatever the function takes."""
+    """Yield the mistakes in the declared arguments that do not concern the function's
+    parameters."""
     get = model.function(f"get_{name}_args")
     if get is None:
         return
@@ -130,10 +131,10 @@ def _file(argument: Argument) -> str:
 
 
 def _near_misses(model: ModelWrapper) -> Iterable[str]:
-    """Functions and attributes whose names are almost those that the server uses."""
+    """Yield functions and attributes whose names are similar to those that the server uses."""
     own = _own_attributes(model.model)
     absent = [name for name in FUNCTIONS if not model.has(name)]
-    if model.has("predict_batch"):  # which takes the place of it
+    if model.has("predict_batch"):  # it replaces predict
         absent = [name for name in absent if name != "predict"]
     for name, value in own.items():
         if inspect.isroutine(value) and name not in FUNCTIONS:
@@ -147,7 +148,7 @@ def _near_misses(model: ModelWrapper) -> Iterable[str]:
 
 
 def _own_attributes(model: Any) -> dict[str, Any]:
-    """The public attributes that the author of the model has defined: not those he has imported."""
+    """Return the public attributes that the author defined, without imported ones."""
     if inspect.ismodule(model):
         return {
             name: value
@@ -168,7 +169,7 @@ def _nearest(name: str, known: list[str]) -> str:
         return _SYNONYMS[lower]
     for near in difflib.get_close_matches(lower, known, n=1, cutoff=_NEAR):
         contains = lower.startswith(near) or lower.endswith(near)
-        if not contains or len(lower) < len(near) + 2:  # not trainer, retrain or warm_cache
+        if not contains or len(lower) < len(near) + 2:  # ignore trainer, retrain, warm_cache
             return near
     return ""
 
@@ -193,7 +194,7 @@ def _not_callable(model: ModelWrapper) -> Iterable[str]:
 def _signature(
     model: ModelWrapper, name: str, arguments: Arguments, function: Callable[..., Any] | None
 ) -> Iterable[str]:
-    """How the parameters of a function do not match the arguments that it is called with."""
+    """Yield the mismatches between the parameters of a function and its declared arguments."""
     if lacks_self(function):
         yield f"{name} lacks the parameter self; write def {name}(self, ...)"
         return
@@ -223,7 +224,7 @@ def _signature(
 
 
 def _renamed(name: str, needed: list[inspect.Parameter], unknown: list[str]) -> Iterable[str]:
-    """Parameters that are declared under another, similar name; they are taken from both lists."""
+    """Yield parameters that are declared under a similar name, and remove them from both lists."""
     for parameter in list(needed):
         near = difflib.get_close_matches(parameter.name, unknown, n=1, cutoff=_NEAR)
         if near:
@@ -236,7 +237,7 @@ def _renamed(name: str, needed: list[inspect.Parameter], unknown: list[str]) -> 
 
 
 def _needed(model: ModelWrapper, name: str, needed: list[inspect.Parameter]) -> Iterable[str]:
-    """Parameters that no request gives a value."""
+    """Yield the required parameters that no request can set."""
     names = [parameter.name for parameter in needed]
     if "self" in names and inspect.ismodule(model.model):
         names.remove("self")
@@ -266,7 +267,7 @@ def _field_for(parameter: inspect.Parameter) -> str:
 def _optional(
     name: str, parameters: list[inspect.Parameter], given: Mapping[str, Any]
 ) -> Iterable[str]:
-    """Parameters without a default for arguments that a request may leave out."""
+    """Yield parameters without a default for arguments that a request may omit."""
     for parameter in parameters:
         field = given.get(parameter.name)
         if field is None or not is_needed(parameter) or field.required:

@@ -1,4 +1,4 @@
-"""Turns the values of queries and forms into texts, files, bytes and parsed JSON."""
+"""Convert the values of queries and forms to texts, files, bytes and parsed JSON."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ class UnusableValueError(Exception):
 
 
 def takes_files(field: fields.Field, is_file: bool) -> bool:
-    """Whether a part without a file name is a file for this field.
+    """Return whether a part without a file name is a file for this field.
 
-    `is_file` says how the field is declared; but a field of texts cannot take files.
+    `is_file` says whether the field is declared as a file; a String field never takes files.
     """
     return is_file and not isinstance(getattr(field, "inner", field), fields.String)
 
 
 def takes_json(field: fields.Field) -> bool:
-    """Whether a part of type JSON is parsed for this field."""
+    """Return whether a part with a JSON type is parsed for this field."""
     kinds = fields.Mapping | fields.Nested | fields.List | fields.Tuple
     return isinstance(field, kinds) and not hasattr(field, "delimiter")
 
@@ -42,13 +42,13 @@ def takes_json(field: fields.Field) -> bool:
 
 
 class PartReader:
-    """Reads the parts of one form that are not files, as far as the memory for them suffices."""
+    """Reads the parts of one form that are not files, up to a limit on their total size."""
 
     def __init__(self) -> None:
         self._size = 0
 
     def read(self, part: FilePart) -> bytes:
-        """All of a part. Raises UnusableValueError."""
+        """Return the content of a part. Raises UnusableValueError if the limit is exceeded."""
         if part.max_in_memory:
             self._size += os.path.getsize(part.path)
             if self._size > part.max_in_memory:
@@ -61,9 +61,10 @@ class PartReader:
 
 
 def value_for(argument: Argument, found: Sequence[str | FilePart], reader: PartReader) -> Any:
-    """The value for the argument's field; `found` are all values under its name.
+    """Return the value for the argument's field; `found` are all values with its name.
 
-    Raises UnusableValueError. A list gets all of them, unless the only one is a JSON list.
+    A list argument receives all of them, unless the only value is a JSON list or null. Raises
+    UnusableValueError.
     """
     if not argument.multiple:
         one = found[0]
@@ -91,7 +92,7 @@ def _value(argument: Argument, found: str | FilePart, reader: PartReader) -> Any
 
 
 def _checked(text: str) -> str:
-    """A text of a query or a urlencoded form, whose bytes may not have been text."""
+    """Return a text of a query or urlencoded form; raise UnusableValueError if it was not text."""
     if not text.isascii():
         try:
             text.encode()
@@ -101,7 +102,7 @@ def _checked(text: str) -> str:
 
 
 def _file(name: str, part: FilePart) -> UploadedFile | str:
-    """A file; or an empty text, if the user of a browser has not chosen a file."""
+    """Return the file, or "" for an empty part without a name: a browser user chose no file."""
     if not part.filename and os.path.getsize(part.path) == 0:
         return ""
     content_type = part.content_type or "application/octet-stream"
@@ -109,7 +110,6 @@ def _file(name: str, part: FilePart) -> UploadedFile | str:
 
 
 def _charset(content_type: str) -> str:
-    """The charset that a part names, or ""."""
     try:
         charset = parameters(content_type).get("charset", "").lower()
     except ValueError:
@@ -130,7 +130,7 @@ def _decoded(data: bytes, content_type: str) -> str:
 
 
 def _parsed(data: bytes, content_type: str) -> Any:
-    """The JSON value; made by Python's own parser, as that keeps integers of any size."""
+    """Return the JSON value. Python's parser keeps integers of any size."""
     charset = _charset(content_type)
     try:
         return json.loads(data.decode(charset) if charset else data)
@@ -140,17 +140,18 @@ def _parsed(data: bytes, content_type: str) -> Any:
         raise UnusableValueError("The part is not valid JSON: it is nested too deeply.") from None
 
 
-# --- fields that take nothing but files
+# --- fields that accept only files
 
 _NO_FILES = (str, int, float, list, dict)
-"""The types that a query, a form or a JSON body can hold in place of a file, besides null."""
+"""The types, besides null, that a query, a form or a JSON body can hold instead of a file."""
 
 
 def with_files_only(field: fields.Field, name: str) -> fields.Field:
-    """A copy of the field that refuses everything but files.
+    """Return a copy of the field that rejects everything except files.
 
-    A list is copied with such a field for its items, and leaves out empty texts. A field with a
-    `deserialize` or `_deserialize` of its own may take texts on purpose, and is returned as it is.
+    In a copy of a List, the inner field does so, and empty texts are dropped. A field that
+    overrides `deserialize` or `_deserialize` may accept texts on purpose, and is returned
+    unchanged.
     """
     kind = type(field)
     if isinstance(field, fields.List):
@@ -178,10 +179,10 @@ def _mix_in(field: fields.Field, behaviour: type[fields.Field]) -> None:
 
 
 class _File(fields.Field):
-    """A file field that refuses anything else, before the author's validators see it."""
+    """A file field that rejects anything else, before the author's validators run."""
 
     sent_as = ""
-    """The argument's name for the client."""
+    """The name of the argument in the request."""
 
     def deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
         if isinstance(value, _NO_FILES) and value != "":
@@ -193,7 +194,7 @@ class _File(fields.Field):
 
 
 class _FileList(fields.List):
-    """A list of files without the empty texts that stand for files that were not chosen."""
+    """A list of files that drops the empty texts that stand for files that were not chosen."""
 
     def deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
         if isinstance(value, list):

@@ -1,4 +1,5 @@
-"""Where something is in the files of a model, as `file:line`, for messages to its author."""
+"""Find the place of something in the files of a model, as `file:line`, for messages to its
+author."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ _LIBRARIES = tuple(
 
 
 def place(path: str, line: int) -> str:
-    """`file:line`; the file relative to the working directory if it lies there."""
+    """Return `file:line`; the path is relative if the file is in the working directory."""
     if not path:
         return ""
     path = os.path.abspath(path)
@@ -32,35 +33,39 @@ def place(path: str, line: int) -> str:
 
 
 def at(where: str, text: str) -> str:
-    """The text of a mistake, after the place where it is if that is known."""
+    """Return the text, preceded by the place if that is known."""
     return f"{where}: {text}" if where else text
 
 
 def is_own(path: str) -> bool:
-    """Whether a file belongs to this package, or to the import system of Python."""
+    """Return whether a file belongs to this package, or to the import system of Python."""
     return path.startswith(_OWN) or path.startswith(_IMPORT_SYSTEM)
 
 
-# --- of definitions
+# --- places of definitions
 
 
 def place_of_function(function: Any) -> str:
-    """The line of a function's `def`; empty if it was not written in Python."""
+    """Return the line of a function's `def`, or "" if it is not written in Python."""
     node, path = _definition(function)
     return place(path, node.lineno) if node is not None else _first_line(function)
 
 
 def place_of_entry(function: Any, name: str) -> str:
-    """The line of the entry `name` in the dictionary that a function returns, or of its `def`."""
+    """Return the line of the entry `name` in the dictionary that a function returns.
+
+    If it is not found, return the line of the function's `def`.
+    """
     node, path = _definition(function)
     line = _line_of_key(node, name) if node is not None else 0
     return place(path, line) if line else place_of_function(function)
 
 
 def place_of_attribute(model: Any, name: str, entry: str = "") -> str:
-    """The line that sets an attribute of a model: a module, a class, or the class of an object.
+    """Return the line that sets an attribute of a model: in a module, a class, or the class of an
+    object.
 
-    With `entry`, the line of that entry in the dictionary that it is set to.
+    With `entry`, return the line of that entry in the assigned dictionary.
     """
     owners = [model] if inspect.ismodule(model) else inspect.getmro(type(model))
     for owner in owners:
@@ -72,18 +77,18 @@ def place_of_attribute(model: Any, name: str, entry: str = "") -> str:
 
 
 def place_of_model(model: Any) -> str:
-    """The first line of the module, or of the class, that is the model."""
+    """Return the first line of the module or class of a model."""
     tree, path = _tree_of(model if inspect.ismodule(model) else type(model))
     return place(path, getattr(tree, "lineno", 1)) if tree is not None else ""
 
 
 def code_of(function: Any) -> Any:
-    """The code object of what runs when the function is called; None if it is not in Python."""
+    """Return the code object that runs when the function is called; None if it is not in Python."""
     while isinstance(function, functools.partial):
         function = function.func
     function = getattr(function, "__func__", function)
     if not hasattr(function, "__code__") and not inspect.isroutine(function):
-        function = getattr(type(function), "__call__", None)  # noqa: B004 to look at
+        function = getattr(type(function), "__call__", None)  # noqa: B004 the method is inspected
     return getattr(function, "__code__", None)
 
 
@@ -93,7 +98,7 @@ def _first_line(function: Any) -> str:
 
 
 def _definition(function: Any) -> tuple[Any, str]:
-    """The syntax tree of a function and its file; None if the file cannot be read."""
+    """Return the syntax tree of a function and its file; (None, "") if it is not found."""
     code = code_of(function)
     tree = _tree_of_file(code.co_filename) if code is not None else None
     for node in ast.walk(tree) if tree is not None else ():
@@ -105,7 +110,7 @@ def _definition(function: Any) -> tuple[Any, str]:
 
 
 def _tree_of(owner: ModuleType | type) -> tuple[Any, str]:
-    """The syntax tree of a module or class, and its file."""
+    """Return the syntax tree of a module or class, and its file."""
     module = owner if isinstance(owner, ModuleType) else sys.modules.get(owner.__module__)
     path = getattr(module, "__file__", None)
     if not isinstance(path, str) or is_own(os.path.abspath(path)):
@@ -129,7 +134,8 @@ def _tree_of_file(path: str) -> ast.Module | None:
 
 
 def _line_of_key(node: ast.AST, name: str) -> int:
-    """The first line in a syntax tree on which `name` is a key of a dictionary; 0 for none."""
+    """Return the first line on which `name` is a dictionary key in a syntax tree; 0 if not
+    found."""
     lines = [found.lineno for found in _keys(node) if name and found.value == name]
     return min(lines, default=0)
 
@@ -149,14 +155,14 @@ def _sets(node: ast.AST, name: str) -> bool:
     return any(isinstance(target, ast.Name) and target.id == name for target in targets)
 
 
-# --- of exceptions
+# --- places of exceptions
 
 
 def place_of_error(error: BaseException, package: str) -> str:
-    """Where the code of the model is at fault for what was raised; empty if that is not known.
+    """Return the line of the model's code that caused the exception, or "" if it is not known.
 
-    Where a library has raised it, that is the line that has called the library. `package` is the
-    name of the model's package, whose files may lie among those of the libraries.
+    If a library raised it, that is the line that called the library. `package` is the name of the
+    model's package, whose files may be installed next to libraries.
     """
     if isinstance(error, SyntaxError) and isinstance(error.filename, str):
         return place(error.filename, error.lineno or 1)
@@ -169,7 +175,7 @@ def place_of_error(error: BaseException, package: str) -> str:
 
 
 def _frames(traceback: TracebackType | None) -> Iterator[tuple[str, int, str]]:
-    """File, line and module of each call, the outermost first."""
+    """Yield the file, line and module of each call, the outermost first."""
     while traceback is not None:
         module = str(traceback.tb_frame.f_globals.get("__name__", ""))
         yield traceback.tb_frame.f_code.co_filename, traceback.tb_lineno, module
@@ -183,8 +189,10 @@ def _is_authors(path: str, _line: int, module: str, package: str) -> bool:
 
 
 def without_own_frames(error: BaseException) -> BaseException:
-    """The same exception, with no call of this package before those of the model in it or in the
-    exceptions that it comes from."""
+    """Return the exception without the frames of this package that precede the model's frames.
+
+    The exceptions that caused it are changed in the same way.
+    """
     seen: set[int] = set()
     following: BaseException | None = error
     while following is not None and id(following) not in seen:

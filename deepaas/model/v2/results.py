@@ -1,4 +1,4 @@
-"""What `predict` returned, as the answer's media type and bytes or file."""
+"""Encode the return value of `predict` as a reply: bytes or a file, with a media type."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from deepaas.model.v2.streams import EVENTS, NDJSON, frame
 
 
 class UnusableResultError(Exception):
-    """What predict returned cannot be sent: not as JSON, as this media type, or by its schema."""
+    """The return value of predict cannot be sent: it cannot be encoded, or violates the schema."""
 
     def __init__(self, message: str, code: str = "result_not_encodable") -> None:
         super().__init__(message)
@@ -27,10 +27,10 @@ class UnusableResultError(Exception):
 
 
 class ResultSchema:
-    """The form that a model declares for what its `predict` returns."""
+    """The schema that a model declares for the return value of `predict`."""
 
     def __init__(self, declared: Any) -> None:
-        """Take a dictionary of fields or a Schema, as class or instance; TypeError otherwise."""
+        """Accept a dictionary of fields, or a Schema class or instance; else raise TypeError."""
         if isinstance(declared, type) and issubclass(declared, Schema):
             self.schema, name = declared(), declared.__name__
         elif isinstance(declared, Schema):
@@ -44,18 +44,18 @@ class ResultSchema:
         self.name = name.removesuffix("Schema") or name
 
     def check(self, value: Any) -> None:
-        """Raise UnusableResultError if `value` is not of this form."""
+        """Raise UnusableResultError if `value` does not match the schema."""
         try:
             self.schema.load(value)
         except ValidationError as error:
             raise UnusableResultError(
-                f"The model's result is not of the form it declares: {error.messages}",
+                f"The model's result does not match its schema: {error.messages}",
                 code="result_violates_schema",
             ) from None
 
 
 def encode(value: Any, media_type: str, schema: ResultSchema | None = None) -> Reply:
-    """The answer for what predict returned. Raises UnusableResultError if there is none."""
+    """Return the reply for the return value of predict. Raises UnusableResultError."""
     if media_type == JSON:
         if schema is not None:
             schema.check(value)
@@ -82,7 +82,7 @@ def _check(headers: Mapping[str, str]) -> None:
 
 
 def encode_item(value: Any, media_type: str, schema: ResultSchema | None = None) -> bytes:
-    """The bytes of one item of a stream. Raises UnusableResultError if there are none."""
+    """Return the bytes of one item of a stream. Raises UnusableResultError."""
     if media_type not in (EVENTS, NDJSON):
         return _to_bytes(value, media_type)
     if schema is not None:
@@ -96,24 +96,24 @@ def _text_of(value: bytes) -> str:
     try:
         return value.decode()
     except UnicodeDecodeError:
-        raise UnusableResultError("The model yielded bytes that are no text in UTF-8") from None
+        raise UnusableResultError("The model yielded bytes that are not UTF-8") from None
 
 
 def to_json(value: Any) -> bytes:
-    """The JSON text of a result, in UTF-8. Raises UnusableResultError."""
+    """Return a result as JSON text in UTF-8. Raises UnusableResultError."""
     try:
         return json_encoder.to_json(value)
     except json_encoder.NotJSONError as error:
-        raise UnusableResultError(f"The model's result is no JSON: {error}") from None
+        raise UnusableResultError(f"The model's result is not JSON: {error}") from None
 
 
 def _is_open_file(value: Any) -> bool:
-    """An open file with a name in the file system, whatever wraps it."""
+    """Return whether the value is an open file with a path, or an object that wraps one."""
     if not isinstance(getattr(value, "name", None), str | os.PathLike):
         return False
     try:
         value.fileno()
-    except (AttributeError, OSError):  # such as a BytesIO that was given a name
+    except (AttributeError, OSError):  # for example, a BytesIO with a name attribute
         return False
     except ValueError:  # closed
         return True
@@ -121,7 +121,7 @@ def _is_open_file(value: Any) -> bool:
 
 
 def _reopen(value: Any) -> int:
-    """A descriptor of the file from its start, with all that has been written to it."""
+    """Return a new descriptor at the start of the file, after flushing buffered data."""
     try:
         if value.closed:
             return os.open(value.name, os.O_RDONLY | os.O_CLOEXEC)
@@ -133,7 +133,7 @@ def _reopen(value: Any) -> int:
 
 
 def _open_again(value: Any) -> int:
-    """The same file once more: by name, unless that is gone or is now another file's."""
+    """Open the same file again: by name, unless the name is missing or names another file."""
     own = os.fstat(value.fileno())
     with contextlib.suppress(OSError):
         fd = os.open(value.name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -160,25 +160,25 @@ def _to_bytes(value: Any, media_type: str) -> bytes:
     if isinstance(value, str):
         return value.encode("utf-8", "surrogatepass")
     if isinstance(value, io.IOBase) or callable(getattr(value, "read", None)):
-        if _stands_at_its_end(value):
+        if _is_at_end(value):
             value.seek(0)
         value = value.read()
         if isinstance(value, str | bytes | bytearray | memoryview):
             return _to_bytes(value, media_type)
     raise UnusableResultError(
-        f"The model returned {type(value).__name__} where {media_type} was asked for; "
-        "that takes bytes, str, an open file or BytesIO"
+        f"The model returned {type(value).__name__} where {media_type} was requested; "
+        "this requires bytes, str, an open file or BytesIO"
     )
 
 
-def _stands_at_its_end(value: Any) -> bool:
-    """A file that its author has written and returned as it was."""
+def _is_at_end(value: Any) -> bool:
+    """Return whether the file position is at the end: the author wrote it and did not rewind it."""
     try:
         position = value.tell()
         end = value.seek(0, io.SEEK_END)
-        if end is None:  # as SpooledTemporaryFile before Python 3.11
+        if end is None:  # SpooledTemporaryFile before Python 3.11 returns None
             end = value.tell()
         value.seek(position)
-    except (AttributeError, OSError, ValueError):  # nothing that can be sought in
+    except (AttributeError, OSError, ValueError):  # not seekable
         return False
     return bool(0 < position == end)

@@ -1,6 +1,6 @@
-"""The answers of models that yield: what they are called, and how an item and an error look.
+"""Streamed responses: their media types, and the encoding of an item and of an error.
 
-The server and the workers share these.
+The server and the workers share these functions.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ NDJSON = "application/x-ndjson"
 
 
 def stream_type(accept: str, media_type: str) -> str:
-    """The media type of a stream: events for a client that asks for them, else the model's.
+    """Return the media type of a stream: events if the client requests them, else the model's.
 
-    `accept` is the client's Accept header; JSON becomes one value a line.
+    `accept` is the client's Accept header. JSON becomes NDJSON: one value per line.
     """
     if EVENTS in accept.lower():
         return EVENTS
@@ -24,7 +24,7 @@ def stream_type(accept: str, media_type: str) -> str:
 
 
 def stream_headers(media_type: str) -> dict[str, str]:
-    """The headers of the answer; those for events keep proxies from holding them back."""
+    """Return the headers of the response; those for events prevent buffering by proxies."""
     headers = {"Content-Type": media_type}
     if media_type == EVENTS:
         headers |= {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
@@ -32,12 +32,13 @@ def stream_headers(media_type: str) -> dict[str, str]:
 
 
 def frame(media_type: str, json: bytes) -> bytes:
-    """An item, which is JSON, as it stands in a stream of events or of lines."""
+    """Return a JSON item as an event or a line of a stream."""
     return b"data: " + json + b"\n\n" if media_type == EVENTS else json + b"\n"
 
 
 def error_frame(media_type: str, code: str, message: str) -> bytes | None:
-    """What ends a stream that has failed midway; None if its media type has no room for that."""
+    """Return the bytes that end a stream after an error; None if its media type cannot express an
+    error."""
     error = {"message": message, "code": code}
     if media_type == EVENTS:
         return b"event: error\n" + frame(EVENTS, orjson.dumps(error))

@@ -1,7 +1,8 @@
-"""The arguments that a request has and the model does not: they are ignored, and named.
+"""Find the arguments of a request that the model does not declare: they are ignored and reported.
 
-A name comes from the caller, and may be a value in truth: a body that is not a form, sent as one,
-is all name. So only what looks like a name is shown; the others are counted.
+A name comes from the client, and may in fact be a value: if a body that is not a form is sent as a
+form, all of it is parsed as a name. So only texts that look like names are shown; the others are
+counted.
 """
 
 from __future__ import annotations
@@ -14,19 +15,19 @@ from typing import Any, NamedTuple
 from deepaas.model.v2.exchange import Call, Unknown
 
 MOST_NAMES = 10
-"""How many names are shown of one request."""
+"""Maximum number of names that are shown for one request."""
 
 MOST_LOOKED_AT = 100
 
 MOST_BYTES = 64 * 1024
-"""A body that is larger is not read only to look for names."""
+"""A larger body is not parsed if only its names are needed."""
 
 _NAME = re.compile(r"[^\W\d][\w.,()\[\]-]{0,63}")
 _FORM = "application/x-www-form-urlencoded"
 
 
 class Place(NamedTuple):
-    """The values in one place of a request, and the names that are looked for there."""
+    """The values in one part of a request, and the names of the arguments that it may hold."""
 
     location: str
     values: Mapping[str, Any]
@@ -34,7 +35,8 @@ class Place(NamedTuple):
 
 
 def is_worth_reading(location: str, call: Call) -> bool:
-    """Whether to read a place, in which no argument was looked for, for the names in it."""
+    """Return whether to parse a place, in which no argument was looked up, to find unknown
+    names."""
     if location == "query":
         return bool(call.query)
     if call.form is not None:
@@ -44,7 +46,7 @@ def is_worth_reading(location: str, call: Call) -> bool:
 
 
 def unknown_in(places: Sequence[Place], call: Call) -> Unknown:
-    """What the places hold besides the known names."""
+    """Return the names in the places that are not known."""
     names: list[str] = []
     others = 0
     for place in places:
@@ -58,7 +60,7 @@ def unknown_in(places: Sequence[Place], call: Call) -> Unknown:
 
 
 def _may_be_shown(name: str, place: Place, call: Call) -> bool:
-    """Whether this is a name, and not a text without a name (which may be a secret)."""
+    """Return whether this is a name, and not a text without a name (which may be a secret)."""
     if not _NAME.fullmatch(name):
         return False
     if place.location == "json" or (place.location == "form" and call.form is not None):

@@ -1,4 +1,4 @@
-"""One face for a module, a class's instance or any object that is a model."""
+"""A common interface to a model that is a module, an instance of a class, or any object."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from deepaas.model.v2.base import BaseModel
 
 
 class UploadedFile(NamedTuple):
-    """A file that came with a request.
+    """A file in a request.
 
-    `filename` is the path of a temporary file, which is removed after the answer: the model may
-    open, move or delete it. It ends with the extensions of the client's name. `name` is the
-    argument's name, `content_type` what the client said the file is, `original_filename` the
-    client's name for it, without folders; "unnamed" if the client gave no name that can be used.
+    `filename` is the path of a temporary file, which is removed after the response; the model may
+    open, move or delete it. The path ends with the extensions of the client's file name. `name` is
+    the name of the argument, `content_type` the type that the client sent, and `original_filename`
+    the client's file name without folders, or "unnamed" if the client sent no usable name.
     """
 
     name: str | None = None
@@ -28,11 +28,11 @@ class UploadedFile(NamedTuple):
 
 
 class NoDictionaryError(TypeError):
-    """get_metadata has returned something else than a dictionary."""
+    """get_metadata returned something that is not a dictionary."""
 
 
 class ModelWrapper:
-    """The model called `name`: a module or object, reached by attribute at every call."""
+    """The model called `name`: a module or object. Attributes are looked up at every call."""
 
     def __init__(self, name: str, model: object) -> None:
         self.name = name
@@ -42,7 +42,7 @@ class ModelWrapper:
         return f"<ModelWrapper {self.name}: {self.model!r}>"
 
     def function(self, name: str) -> Callable[..., Any] | None:
-        """The model's function of that name, or None if it has none of its own."""
+        """Return the function that the model defines under this name, or None."""
         found = getattr(self.model, name, None)
         if not callable(found):
             return None
@@ -55,13 +55,13 @@ class ModelWrapper:
 
     @property
     def schema(self) -> Any:
-        """The form of the answer, as the model gives it; None if it does not."""
+        """The declared schema of the response, or None."""
         return getattr(self.model, "schema", None)
 
     def metadata(self) -> dict[str, Any]:
-        """What the model says of itself, over the `id` and `name` that it has anyway.
+        """Return the metadata of the model, merged over default values of `id` and `name`.
 
-        Raises what the model's get_metadata raises, and NoDictionaryError.
+        Raises NoDictionaryError, and every exception that get_metadata raises.
         """
         get_metadata = self.function("get_metadata")
         if get_metadata is None:
@@ -73,27 +73,28 @@ class ModelWrapper:
         return {"id": self.name, "name": self.name} | own
 
     def stock_metadata(self) -> dict[str, Any]:
-        """The metadata of a model that gives none: its docstring describes it."""
+        """Return the metadata of a model without get_metadata; the description is its docstring."""
         return {"id": "0", "name": self.name, "description": docstring(self.model)}
 
     def fields(self, function: str) -> Any:
-        """What the model's function that declares the arguments of `function` (predict, train)
-        returns; it should be a dictionary of fields, or a Schema. Without that function, {}."""
+        """Return what the model's `get_<function>_args` returns, or {} if it has none.
+
+        `function` is predict or train. The value should be a dictionary of fields, or a Schema.
+        """
         get_arguments = self.function(f"get_{function}_args")
         return {} if get_arguments is None else get_arguments()
 
     def warm(self) -> Any:
-        """Call the model's warm(), if it has one; an awaitable if that is `async def`."""
+        """Call the model's warm() if it has one. Return an awaitable if that is `async def`."""
         warm = self.function("warm")
         return None if warm is None else warm()
 
 
 def docstring(model: object) -> str:
-    """What the author of the model wrote about it: the docstring of the module, of the class, or of
-    the object's class. Empty if the author wrote none.
+    """Return the docstring of the module, of the class, or of the object's class.
 
-    The docstrings of BaseModel and of the standard library are not about this model, and the
-    signature that Python gives to dataclasses and named tuples is not written by an author.
+    Return "" if the author wrote none: docstrings of BaseModel and of the standard library do not
+    describe this model, and Python generates the docstrings of dataclasses and named tuples.
     """
     documented = model if isinstance(model, ModuleType) else type(model)
     text = documented.__doc__
@@ -107,8 +108,10 @@ def docstring(model: object) -> str:
 
 
 def _is_standard(cls: type) -> bool:
-    """Whether the class comes from the standard library; a model's file may be named like a part of
-    it."""
+    """Return whether the class is from the standard library.
+
+    A model's file may have the same name as a standard module.
+    """
     name = str(cls.__module__)
     if name.partition(".")[0] not in sys.stdlib_module_names:
         return False
@@ -122,9 +125,9 @@ def _is_signature(text: str, cls: type) -> bool:
 
 
 def unloaded_metadata(name: str, is_loading: bool = False) -> dict[str, Any]:
-    """The metadata of a model that no worker has loaded, or not yet."""
+    """Return the metadata of a model that no worker has loaded."""
     if is_loading:
-        text = "The model is being loaded; it has not described itself yet"
+        text = "The model is being loaded; its metadata is not available yet"
         return {"id": "0", "name": name, "description": text}
     return {
         "id": "0",

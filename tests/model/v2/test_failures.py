@@ -74,7 +74,7 @@ def test_any_text_becomes_one_line_that_can_be_sent(text: str) -> None:
         (ValueError(), "ValueError"),
         (KeyError("key"), "KeyError: 'key'"),
         (KeyboardInterrupt(), "KeyboardInterrupt"),
-        (UnspeakableError(), "UnspeakableError: (its text cannot be made: RuntimeError)"),
+        (UnspeakableError(), "UnspeakableError: (str() raised RuntimeError)"),
     ],
 )
 def test_describe(error: BaseException, described: str) -> None:
@@ -92,7 +92,7 @@ def test_describe(error: BaseException, described: str) -> None:
         (MemoryError(), "MemoryError"),
         (KeyboardInterrupt(), "KeyboardInterrupt"),
         (GeneratorExit(), "GeneratorExit"),
-        (UnspeakableError(), "UnspeakableError: (its text cannot be made: RuntimeError)"),
+        (UnspeakableError(), "UnspeakableError: (str() raised RuntimeError)"),
         (SystemExit(), "The model called sys.exit(None)"),
         (SystemExit(3), "The model called sys.exit(3)"),
         (SystemExit("bye\nbye"), r"The model called sys.exit('bye\nbye')"),

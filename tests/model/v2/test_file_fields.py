@@ -10,8 +10,8 @@ from marshmallow import Schema, ValidationError, pre_load
 from marshmallow.warnings import RemovedInMarshmallow4Warning
 from webargs import fields, validate
 
+from deepaas.model.v2 import validation
 from deepaas.model.v2.arguments import Arguments, InvalidArgumentsError
-from deepaas.model.v2.checking import check
 from deepaas.model.v2.exchange import Call, FilePart
 from tests.model.v2.calls import (
     by_form,
@@ -261,5 +261,5 @@ def test_fields_that_are_bound_and_used_twice_are_left_as_they_are() -> None:
 def test_check_of_arguments_refuses_as_well() -> None:
     arguments = Arguments({"image": file_field()})
     with pytest.raises(InvalidArgumentsError) as refused:
-        check(arguments, by_parts(("image", "x")))
+        validation.validate(arguments, by_parts(("image", "x")))
     assert refused.value.messages == {"image": [NOT_A_FILE]}

@@ -142,8 +142,8 @@ def test_file_name_cannot_break_its_header(name: str, sent: str) -> None:
 @pytest.mark.parametrize("value", [{"a": 1}, [1], 1.5, object(), np.zeros(3)])
 def test_what_has_no_bytes_is_told(value: Any) -> None:
     assert why_not(value, PNG) == (
-        f"The model returned {type(value).__name__} where image/png was asked for; "
-        "that takes bytes, str, an open file or BytesIO"
+        f"The model returned {type(value).__name__} where image/png was requested; "
+        "this requires bytes, str, an open file or BytesIO"
     )
 
 
@@ -282,7 +282,7 @@ def test_anything_that_can_be_read_is_sent() -> None:
 
 def test_open_file_is_no_json() -> None:
     with tempfile.NamedTemporaryFile() as file:
-        assert why_not(file).startswith("The model's result is no JSON: ")
+        assert why_not(file).startswith("The model's result is not JSON: ")
 
 
 # --- schemas ---------------------------------------------------------------------------------
@@ -333,7 +333,7 @@ def test_value_that_violates_the_schema(
     with pytest.raises(UnusableResultError) as unusable:
         encode(value, JSON, ResultSchema(declared))
     assert unusable.value.code == "result_violates_schema"
-    assert str(unusable.value) == (f"The model's result is not of the form it declares: {messages}")
+    assert str(unusable.value) == (f"The model's result does not match its schema: {messages}")
 
 
 def test_schema_is_for_json_alone() -> None:

@@ -1,7 +1,7 @@
-"""The answer to a call that only asks whether its arguments are valid.
+"""The response to a call that only validates arguments.
 
-That is what a training and an asynchronous prediction begin with: what is valid goes into their
-record, and later into their function.
+A training and an asynchronous prediction start with such a call. The valid arguments are stored in
+the record, and later passed to the function.
 """
 
 from __future__ import annotations
@@ -19,24 +19,25 @@ from deepaas.model.v2.json_encoder import to_plain
 from deepaas.model.v2.wrapper import UploadedFile
 
 MASK = "********"
-"""Stands for a secret."""
+"""The text that replaces a secret."""
 
 MAX_SHOWN = 64 * 1024
-"""Bytes of JSON; a larger value is shown as its size."""
+"""Bytes of JSON; a larger value is replaced by its size."""
 
 MAX_PICKLED = 16 * 1024 * 1024
-"""Bytes; of larger arguments only the call is kept, from which they can be made anew."""
+"""Bytes; larger arguments are not stored, but loaded again from the stored call."""
 
 
-def check(arguments: Arguments, call: Call) -> Reply:
-    """The reply to a call whose arguments are valid.
+def validate(arguments: Arguments, call: Call) -> Reply:
+    """Return the reply to a call whose arguments are valid.
 
-    Its body is a line of JSON, `{"args": {...}}`, with the arguments for people to see, and then,
-    pickled, the dictionary that the function gets; nothing if that cannot be pickled, or is larger
-    than MAX_PICKLED. Raises InvalidArgumentsError, and whatever else the model's fields raise.
+    Its body is a line of JSON, `{"args": {...}}`, with the arguments as people may see them. The
+    pickled dictionary of arguments for the function follows, unless it cannot be pickled or is
+    larger than MAX_PICKLED. Raises InvalidArgumentsError, and every other exception that the
+    model's fields raise.
     """
     loaded, _ = arguments.load(call)
-    values = dict(**loaded)  # a schema may make something else of it, which no function could get
+    values = dict(**loaded)  # raises TypeError if a schema returned no mapping with text keys
     line = exact_json.dumps({"args": arguments_shown(arguments.schema, values)})
     return Reply(body=line + b"\n" + _pickled(values))
 
@@ -44,16 +45,16 @@ def check(arguments: Arguments, call: Call) -> Reply:
 def _pickled(values: dict[str, Any]) -> bytes:
     try:
         pickled = pickle.dumps(values, pickle.HIGHEST_PROTOCOL)
-    except BaseException:  # it is the model's code that says how
+    except BaseException:  # pickling may run the model's code
         return b""
     return pickled if len(pickled) <= MAX_PICKLED else b""
 
 
 def arguments_shown(schema: Schema, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The keyword arguments that `schema` has made, in plain JSON. Never raises.
+    """Return the keyword arguments that `schema` loaded, in plain JSON. Never raises.
 
-    A file is its `[name, content_type, original_filename]`. What is `load_only`, or has the format
-    "password", is masked, and so is what cannot be told from it.
+    A file is shown as its `[name, content_type, original_filename]`. Values that are `load_only` or
+    have the format "password" are masked, and so are values that may contain a secret.
     """
     try:
         masked = _masked_in(schema, values)
@@ -65,9 +66,9 @@ def arguments_shown(schema: Schema, values: Mapping[str, Any]) -> dict[str, Any]
 def _shown(value: Any) -> Any:
     try:
         plain = to_plain(_with_files_named(value))
-        # Not too deep to be shown within something else.
+        # Leave room for the levels of the JSON in which the value is shown.
         size = len(exact_json.dumps([[[[[[[[plain]]]]]]]])) - 16
-    except BaseException:  # it is the model's code that says what its objects look like
+    except BaseException:  # str() may run the model's code
         return f"<{type(value).__name__}>"
     return plain if size <= MAX_SHOWN else f"… ({size} bytes)"
 
@@ -86,10 +87,10 @@ def _with_files_named(value: Any) -> Any:
 
 
 def _masked_in(schema: Schema, value: Any) -> Any:
-    """What a schema has made of its fields, with the secrets among them masked.
+    """Return the values that a schema loaded, with the secrets masked.
 
-    Where it cannot be seen what it comes from, it is masked if there are secrets at all. So is
-    whatever hooks have had in hand, as they may put a secret anywhere.
+    If the schema has secrets, a value whose field is unknown is masked too. So are all values if
+    the schema has load hooks, because a hook can copy a secret into any value.
     """
     if value is None or not _has_secrets_in(schema, set()):
         return value
@@ -106,13 +107,12 @@ def _masked_in(schema: Schema, value: Any) -> Any:
 
 
 def _has_load_hooks(schema: Schema) -> bool:
-    # The keys are the names of decorators, or pairs with these, as marshmallow 3.21 has it.
+    # The keys are names of decorators, or tuples that contain one (marshmallow 3.21).
     hooks = [str(name) for name, methods in schema._hooks.items() if methods]
     return any("pre_load" in name or "post_load" in name for name in hooks)
 
 
 def _masked(field: FieldLike, value: Any) -> Any:
-    """What a field has made, with the secrets in it masked."""
     if value is None or not _has_secrets(field, set()):
         return value
     if _is_secret(field):
@@ -132,7 +132,7 @@ def _masked(field: FieldLike, value: Any) -> Any:
 
 
 def holds_secrets(field: FieldLike) -> bool:
-    """Whether there is a secret in what a client sends for this field."""
+    """Return whether the values that clients send for this field contain a secret."""
     return _has_secrets(field, set())
 
 
@@ -141,7 +141,8 @@ def _is_secret(field: FieldLike) -> bool:
 
 
 def _has_secrets(field: FieldLike, seen: set[object]) -> bool:
-    """Whether there is a secret in what the field makes; `seen` are the schemas looked at."""
+    """Return whether the field's values contain a secret; `seen` are the schemas already
+    visited."""
     if _is_secret(field):
         return True
     if isinstance(field, fields.Nested):
@@ -157,7 +158,7 @@ def _has_secrets(field: FieldLike, seen: set[object]) -> bool:
 
 
 def _has_secrets_in(schema: Schema, seen: set[object]) -> bool:
-    # A schema that contains itself makes a new instance at each level, without end.
+    # A recursive schema has a new instance at each level, so `is` does not detect it.
     chosen = (schema.only or (), schema.exclude, schema.load_only)
     known = (type(schema), frozenset(schema.load_fields), *map(frozenset, chosen))
     if known in seen:

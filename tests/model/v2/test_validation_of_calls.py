@@ -20,15 +20,15 @@ from marshmallow import INCLUDE, Schema, fields, post_load, pre_load, validates_
 
 from deepaas import exact_json
 from deepaas.model.v2.arguments import Arguments, InvalidArgumentsError
-from deepaas.model.v2.checking import (
+from deepaas.model.v2.exchange import Call, FilePart, Reply
+from deepaas.model.v2.validation import (
     MASK,
     MAX_PICKLED,
     MAX_SHOWN,
     arguments_shown,
-    check,
     holds_secrets,
+    validate,
 )
-from deepaas.model.v2.exchange import Call, FilePart, Reply
 from deepaas.model.v2.wrapper import UploadedFile
 
 SECRET = "open sesame"
@@ -48,7 +48,7 @@ def body_of(reply: Reply) -> tuple[dict[str, Any], bytes]:
 
 def shown(declared: Any, **arguments: Any) -> dict[str, Any]:
     """What is shown of the arguments that a client has sent; the secret never is."""
-    reply = check(Arguments(declared), call(**arguments))
+    reply = validate(Arguments(declared), call(**arguments))
     args, _ = body_of(reply)
     assert SECRET.encode() not in reply.body.partition(b"\n")[0]
     return args
@@ -74,25 +74,25 @@ def password() -> fields.Str:
 
 def test_arguments_are_shown_and_pickled() -> None:
     declared = {"epochs": fields.Int(load_default=2), "day": fields.Date()}
-    args, pickled = body_of(check(Arguments(declared), call(day="2026-01-02")))
+    args, pickled = body_of(validate(Arguments(declared), call(day="2026-01-02")))
     assert args == {"epochs": 2, "day": "2026-01-02"}
     assert pickle.loads(pickled) == {"epochs": 2, "day": datetime.date(2026, 1, 2)}
 
 
 def test_line_of_json_has_no_line_break() -> None:
-    args, pickled = body_of(check(Arguments({"text": fields.Str()}), call(text="a\nb")))
+    args, pickled = body_of(validate(Arguments({"text": fields.Str()}), call(text="a\nb")))
     assert args == {"text": "a\nb"}
     assert pickle.loads(pickled) == {"text": "a\nb"}
 
 
 def test_pickle_has_the_secret() -> None:
-    _, pickled = body_of(check(Arguments({"key": secret()}), call(key=SECRET)))
+    _, pickled = body_of(validate(Arguments({"key": secret()}), call(key=SECRET)))
     assert pickle.loads(pickled) == {"key": SECRET}
 
 
 def test_invalid_arguments_are_an_error() -> None:
     with pytest.raises(InvalidArgumentsError, match="Not a valid integer"):
-        check(Arguments({"epochs": fields.Int()}), call(epochs="x"))
+        validate(Arguments({"epochs": fields.Int()}), call(epochs="x"))
 
 
 class Object(fields.Field):
@@ -127,7 +127,7 @@ class Unpicklable:
 )
 def test_what_cannot_be_pickled_is_shown_alone(value: Any) -> None:
     declared = {"value": Object(value), "epochs": fields.Int()}
-    args, pickled = body_of(check(Arguments(declared), call(value=1, epochs=3)))
+    args, pickled = body_of(validate(Arguments(declared), call(value=1, epochs=3)))
     assert args["epochs"] == 3
     assert "value" in args
     assert pickled == b""
@@ -135,7 +135,7 @@ def test_what_cannot_be_pickled_is_shown_alone(value: Any) -> None:
 
 def test_arguments_too_large_to_pickle_are_shown_alone() -> None:
     declared = {"value": Object(bytes(MAX_PICKLED)), "epochs": fields.Int()}
-    args, pickled = body_of(check(Arguments(declared), call(value=1, epochs=3)))
+    args, pickled = body_of(validate(Arguments(declared), call(value=1, epochs=3)))
     assert args["epochs"] == 3
     assert pickled == b""
 
@@ -147,7 +147,7 @@ def test_schema_that_makes_no_arguments_is_an_error() -> None:
             return 3
 
     with pytest.raises(TypeError):
-        check(Arguments(Made), call())
+        validate(Arguments(Made), call())
 
 
 # --- files
@@ -156,7 +156,7 @@ def test_schema_that_makes_no_arguments_is_an_error() -> None:
 def test_file_is_shown_by_its_names() -> None:
     declared = {"data": fields.Raw(metadata={"type": "file", "location": "form"})}
     form: list[tuple[str, str | FilePart]] = [("data", FilePart("/place/1", "text/csv", "a.csv"))]
-    args, pickled = body_of(check(Arguments(declared), Call(form=form)))
+    args, pickled = body_of(validate(Arguments(declared), Call(form=form)))
     assert args == {"data": ["data", "text/csv", "a.csv"]}
     assert pickle.loads(pickled) == {"data": UploadedFile("data", "/place/1", "text/csv", "a.csv")}
 
@@ -273,7 +273,7 @@ def test_deep_value_of_a_client_is_no_error() -> None:
     for depth in range(235, 260):
         body = b'{"value": ' + b"[" * depth + b"]" * depth + b"}"
         arguments = Arguments({"value": fields.Raw()})
-        body_of(check(arguments, Call("", "application/json", body=body)))
+        body_of(validate(arguments, Call("", "application/json", body=body)))
 
 
 @pytest.mark.parametrize("value", ["x" * MAX_SHOWN, ["ä" * 1000] * 100, {"a": list(range(50_000))}])

@@ -1,0 +1,22 @@
+"""How the processes of a job are started, and how its supervisor is asked to cancel it."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+CANCEL_SIGNAL = signal.SIGUSR1
+"""Means the same to a supervisor as `stop` in the record, when that could not be written."""
+
+# Unlike -m, this keeps the working directory from shadowing what is installed.
+_BOOTSTRAP = """\
+import sys
+if not getattr(sys.flags, "safe_path", False): del sys.path[0]
+from deepaas.jobs.{process} import main
+main.main(sys.argv[1:])
+"""
+
+
+def command(process: str, *arguments: str) -> list[str]:
+    """The command that starts a process: "supervisor" or "child"."""
+    return [sys.executable, "-c", _BOOTSTRAP.format(process=process), *arguments]
