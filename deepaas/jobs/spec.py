@@ -64,7 +64,7 @@ class JobDirectory:
         self.reports = directory / "reports.jsonl"
         self.result = directory / "result"
         self.lock = directory / "lock"
-        self.supervisor_log = directory / "keeper.log"
+        self.supervisor_log = directory / "supervisor.log"
 
     @classmethod
     def of(cls, state: Path, uuid: str) -> JobDirectory:

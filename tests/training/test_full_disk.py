@@ -78,7 +78,7 @@ def one_that_has_ended(trainings: Trainings) -> str:
 
 
 def wait_for_the_end_of_work(uuid: str, place: Place) -> None:
-    """Wait until the process that trains has ended; its keeper may be there."""
+    """Wait until the process that trains has ended; its supervisor may be there."""
     work = int(place.attempts[0])
     wait_until(lambda: work not in [one.pid for one in of_training(uuid)], within=20)
 
@@ -335,7 +335,7 @@ def test_without_a_reserve_the_second_cancelling_removes_what_has_filled_the_dis
     answer = trainings.delete(uuid)
     assert answer.status_code == 507
     assert "have been ended" in answer.json()["message"]
-    assert len(of_training(uuid)) == 1  # its keeper
+    assert len(of_training(uuid)) == 1  # its supervisor
     assert trainings.delete(uuid).status_code == 200
     assert trainings.list() == []
     trainings.wait_gone(uuid)

@@ -79,7 +79,7 @@ def test_a_server_that_stops_at_once_leaves_a_true_record(site: Site, place: Pla
     wait_until(lambda: not trainings.server.is_open(), within=5, what="the closed port")
     os.kill(trainings.server.pid, signal.SIGTERM)
     assert trainings.server.wait_end() == 128 + signal.SIGTERM
-    os.kill(pid_of_work(uuid), signal.SIGKILL)  # its keeper would do so after an hour
+    os.kill(pid_of_work(uuid), signal.SIGKILL)  # its supervisor would do so after an hour
     record = site.serve().wait(uuid)
     assert (record["status"], record["message"]) == ("error", STOPPED)
     site.wait_idle()

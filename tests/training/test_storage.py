@@ -112,7 +112,7 @@ def test_nothing_in_a_state_directory_is_open_to_others(site: Site, careless: No
     made = {path.relative_to(site.state).parts[-1] for path in site.state.rglob("*")}
     assert made >= {
         *("trainings.db", "trainings.db-wal", "trainings.db-shm", "callback.secret"),
-        *("servers", "reserve", "work", "lock", "call", "arguments", "keeper.log", "log"),
+        *("servers", "reserve", "work", "lock", "call", "arguments", "supervisor.log", "log"),
         *("uploads", "artifacts", "reports.jsonl", "result", "output.json"),
     }
     paths = [site.state, *site.state.rglob("*")]

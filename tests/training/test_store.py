@@ -816,7 +816,7 @@ def test_nothing_of_a_record_is_left_when_it_is_removed(quick: Store, tmp_path: 
     add(quick, "u", "done")
     quick.loaded("u", 1.0)
     quick.remove("u")
-    quick.loaded("u", 1.0)  # by a keeper that comes too late
+    quick.loaded("u", 1.0)  # by a supervisor that comes too late
     with contextlib.closing(sqlite3.connect(tmp_path / "trainings.db")) as db:
         for table in ("records", "measured", "details", "notices"):
             assert db.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)

@@ -1,4 +1,4 @@
-"""What keeps a training is killed, with its server or without; and what is no keeper any more."""
+"""Supervisors are killed, with their servers or without; and processes that are no supervisors."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def bystander() -> Iterator[subprocess.Popen[bytes]]:
 
 
 def set_supervisor(site: Site, uuid: str, supervisor: str) -> None:
-    """Have the record say that some other process is the keeper."""
+    """Have the record say that some other process is the supervisor."""
     db = sqlite3.connect(site.state / "trainings.db", timeout=30, isolation_level=None)
     db.execute("UPDATE records SET keeper = ? WHERE uuid = ?", (supervisor, uuid))
     db.close()
@@ -61,14 +61,14 @@ def assert_gone(uuid: str, place: Place) -> None:
     assert place.running_children == []
 
 
-@pytest.mark.parametrize("first", ["keeper", "server"])
+@pytest.mark.parametrize("first", ["supervisor", "server"])
 def test_server_and_supervisor_killed_is_an_error_for_the_next_server(
     site: Site, place: Place, first: str
 ) -> None:
     trainings = site.serve()
     uuid = begin_with_children(trainings, place)
     supervisor = supervisor_of(uuid)
-    if first == "keeper":
+    if first == "supervisor":
         kill_server(trainings.server, supervisor.kill)
     else:
         kill_server(trainings.server)

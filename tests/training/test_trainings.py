@@ -175,7 +175,7 @@ def test_files_of_the_state_are_private(server: Server, trainings: Trainings) ->
     kept = [path for path in state.rglob("*") if path.is_file() and "artifacts" not in path.parts]
     assert len(kept) > 5
     open_to_others = [path for path in kept if path.stat().st_mode & 0o077]
-    assert [path for path in open_to_others if path.name != "keeper.log"] == []
+    assert [path for path in open_to_others if path.name != "supervisor.log"] == []
 
 
 def test_the_working_directory_may_have_modules_of_our_names(serve: Serve, tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ class Trainings:
 
 
 def of_training(uuid: str) -> list[psutil.Process]:
-    """The processes that run for a training: its keeper, its own, and what that has started."""
+    """The processes that run for a training: its supervisor, its own, and what that has started."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, ProcessLookupError, PermissionError):
@@ -141,7 +141,7 @@ def supervisor_of(uuid: str) -> psutil.Process:
 
 
 def pid_of_work(uuid: str) -> int:
-    """The process that does the work of a training: the child of its keeper."""
+    """The process that does the work of a training: the child of its supervisor."""
     (child,) = supervisor_of(uuid).children()
     return child.pid
 
