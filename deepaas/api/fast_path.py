@@ -84,7 +84,7 @@ class FastPrediction(Prediction):
         self.began = began
         self.outcome: Reply | RequestError | None = None
 
-    def answer(self, reply: Reply) -> None:
+    def set_reply(self, reply: Reply) -> None:
         if self.abandoned or self.outcome is not None:
             reply.discard()
         else:

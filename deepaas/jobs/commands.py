@@ -6,7 +6,7 @@ import signal
 import sys
 
 CANCEL_SIGNAL = signal.SIGUSR1
-"""Means the same to a supervisor as `stop` in the record, when that could not be written."""
+"""Asks a supervisor to cancel its job when the record cannot be written; else `stop` does."""
 
 # Unlike -m, this keeps the working directory from shadowing what is installed.
 _BOOTSTRAP = """\

@@ -119,8 +119,8 @@ class JobScheduler:
         return record.model, "" if self.serves(record) else record.origin
 
     def has_room(self, kind: str, accepted: int) -> bool:
-        """Return whether one more may wait. `accepted` counts accepted ones that `take` has not got
-        yet."""
+        """Return whether one more job may wait. `accepted` is how many jobs have been accepted and
+        have not been passed to `take` yet."""
         waiting = sum(
             r.kind == kind and r.status == "queued" and not self._runs(r)  # not being started
             for r in self.records.values()

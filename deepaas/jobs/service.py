@@ -65,7 +65,7 @@ class JobService:
         self._sources = {source.name: source for source in sources}
         self._scheduler = JobScheduler(self._state, options, self._sources, stage)
         self._accepted = dict.fromkeys(options.at_once, 0)  # not yet known to the scheduler
-        self._places = {
+        self._receiving = {
             kind: Places(
                 options.max_incoming[kind] or options.max_queued[kind] + options.at_once[kind],
                 INCOMING_OPTIONS[kind],
@@ -107,7 +107,7 @@ class JobService:
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
-        for places in self._places.values():
+        for places in self._receiving.values():
             places.close()
         if self._state.is_open:
             keep = self._options.keep_running if keep is None else keep
@@ -131,7 +131,7 @@ class JobService:
         self._check_queue(kind)
         uuid = uuids.uuid4().hex
         incoming = Incoming(uuid, kind, self._state.place(uuid), body)
-        async with self._places[kind].take(incoming):
+        async with self._receiving[kind].take(incoming):
             self._check_queue(kind)  # the wait for a place may have been long
             try:
                 await self._state.do(self._prepare, incoming, model, callback)
@@ -428,7 +428,7 @@ class JobService:
             for record in self._state.store.unfinished()
             if record.status == "incoming"
             and record.owner == self._state.id
-            and not any(record.uuid in places for places in self._places.values())
+            and not any(record.uuid in places for places in self._receiving.values())
         ]
 
     def _unknown_directories(self) -> list[Path]:

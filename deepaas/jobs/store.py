@@ -41,8 +41,8 @@ class Record:
     clock. Trainings run by an older version have no `load_seconds`: their `duration` includes it.
 
     `asked` is the time of `date`, and `origin` where the model comes from (`ModelSource.origin`);
-    older versions wrote neither. `weights_loaded` is since when every worker that predicts was
-    loaded after the training; `weights_problem` is why that has not happened.
+    older versions wrote neither. `weights_loaded` is the time since which every prediction comes
+    from the new weights; `weights_problem` is why that has not happened.
     """
 
     number: int
@@ -161,6 +161,7 @@ class Store(Database):
 
     def unfinished(self) -> list[Record]:
         """Return the records that have not ended or have leftover processes, oldest first."""
+        # `lingering` is the column of has_leftover_processes.
         return self._select(f"WHERE status NOT IN ({_MARKS}) OR lingering ORDER BY number", *ENDED)
 
     def ended_for(self, kind: str, seconds: float, now: float) -> list[Record]:

@@ -108,7 +108,7 @@ def decode_meta(data: bytes | memoryview, body: bytes) -> Call:
 
 
 def encode_call(call_id: int, meta: bytes, body: bytes) -> bytes:
-    """Return the packet of a call; its concurrency is 1 until `with_concurrency`."""
+    """Return the packet of a call, with a concurrency of 1; see `with_concurrency`."""
     return b"".join((_CALL.pack(call_id, len(meta), 1), meta, body))
 
 
@@ -299,7 +299,7 @@ class Start:
     index: int
     warm: bool
     log: dict[str, object]
-    calls: dict[str, int] = field(default_factory=dict)  # the fields of `CallOptions`
+    options: dict[str, int] = field(default_factory=dict)  # the fields of `CallOptions`
     open_files: int = 0  # limit of open files; 0: unchanged
     result_dir: str = ""  # for large results; empty: the system's directory for temporary files
     variables: dict[str, str] = field(default_factory=dict)  # added to its environment

@@ -83,7 +83,10 @@ class ReplyStream:
 
 
 class Prediction:
-    """A call. Its subclass handles the result in `answer` and `fail`."""
+    """A call that the server has accepted, until its reply comes or it fails.
+
+    A subclass decides what happens then, in `set_reply` and `fail`.
+    """
 
     __slots__ = (
         "abandoned",
@@ -116,7 +119,7 @@ class Prediction:
         self.ended = False  # no worker has it or will get it
         self.on_end: list[Callable[[], None]] = []
         self.timer: asyncio.TimerHandle | None = None
-        self.deadline = 0.0  # until when its caller waits; 0: no limit
+        self.deadline = 0.0  # the time until which its caller waits; 0: no limit
 
     def __enter__(self) -> Prediction:
         """Wait for the reply in the block; leaving it before the end abandons the call."""
@@ -141,8 +144,8 @@ class Prediction:
         """Return the reply, once. Raises the RequestError of a failed call."""
         raise NotImplementedError
 
-    def answer(self, reply: Reply) -> None:
-        """Set the reply."""
+    def set_reply(self, reply: Reply) -> None:
+        """Take the reply."""
         raise NotImplementedError
 
     def fail(self, error: RequestError) -> None:
@@ -184,7 +187,7 @@ class Awaited(Prediction):
         self._unclaimed = None
         return reply
 
-    def answer(self, reply: Reply) -> None:
+    def set_reply(self, reply: Reply) -> None:
         if self._future.done():
             reply.discard()
         else:

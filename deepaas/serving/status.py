@@ -46,8 +46,8 @@ class ModelStatus:
     @property
     def phase(self) -> str:
         """The phase of a model that is loading for the first time; empty for any other."""
-        has_begun = self.was_ready.is_set() or self.suspended or self.is_draining
-        return "" if has_begun or self._supervisor.has_settled else str(self._supervisor.phase)
+        is_past = self.was_ready.is_set() or self._supervisor.has_settled
+        return "" if is_past or self.suspended or self.is_draining else str(self._supervisor.phase)
 
     @property
     def seconds_so_far(self) -> float:

@@ -84,7 +84,7 @@ class WorkerChannel:
         self.worker_ends = [self._unread, replies, control]
 
     def open(self, start: messages.Start) -> None:
-        """Send the first message and start reading. The worker has its ends."""
+        """Send the first message and start reading, once the worker process has its ends."""
         for end in self.worker_ends[1:]:
             end.close()
         self._loop.add_reader(self._replies, self._read_checked, self._read_replies)

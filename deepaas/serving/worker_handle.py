@@ -35,8 +35,8 @@ class EndReason(TextEnum):
     """Why the server ends a worker."""
 
     REPLACED = "was replaced"
-    SUSPENDED = "is suspended"
-    CUT_SHORT = "was suspended"
+    SUSPENDED = "is suspended"  # and may finish its calls
+    CUT_SHORT = "was suspended"  # and has not finished its calls in time
     CANCELLED = "was cancelled"
     TOO_SLOW = "takes too long"
     STOPPED = "was stopped"
@@ -49,19 +49,19 @@ class EndReason(TextEnum):
 class StartError(DeepaasError):
     """A worker could not become ready; the text says why.
 
-    `lines` are the causes, one per line; `calls` are the calls that led to the error, for the log.
+    `lines` are the causes, one per line; `traceback` is for the log.
     """
 
-    def __init__(self, text: str, lines: Sequence[str] = (), calls: str = "") -> None:
+    def __init__(self, text: str, lines: Sequence[str] = (), traceback: str = "") -> None:
         super().__init__(text)
         self.lines = [*lines] or [text]
-        self.calls = calls
+        self.traceback = traceback
 
     def log(self, subject: str) -> None:
         """Log each cause after `subject`; the last line includes the calls."""
         for line in self.lines[:-1]:
             logger.error("%s %s", subject, line)
-        logger.error("%s %s", subject, self.lines[-1], extra=log.calls(self.calls))
+        logger.error("%s %s", subject, self.lines[-1], extra=log.calls(self.traceback))
 
 
 def _failure(message: messages.Failed) -> StartError:
@@ -104,7 +104,7 @@ class WorkerHandle:
         self.phase = WorkerPhase.STARTING
         self.seconds_to_ready = 0.0
         self.began = time.monotonic()
-        self._stream_buffer = start.calls.get("stream_buffer", 1)
+        self._stream_buffer = start.options.get("stream_buffer", 1)
         self._loop = asyncio.get_running_loop()
         self._on_room = on_room
         self._on_disconnected = on_disconnected
@@ -191,7 +191,7 @@ class WorkerHandle:
                     message.discard()
                     raise ValueError(f"a reply to call {call_id}, which does not wait for one")
                 self.answered += 1
-                prediction.answer(message)
+                prediction.set_reply(message)
                 prediction.end()
             else:
                 self._read_stream(self.calls[call_id], message)
@@ -204,7 +204,9 @@ class WorkerHandle:
                 prediction.stream = ReplyStream(
                     partial(self._taken, prediction), self._stream_buffer
                 )
-                prediction.answer(Reply(headers=headers, stream=prediction.stream, unknown=unknown))
+                prediction.set_reply(
+                    Reply(headers=headers, stream=prediction.stream, unknown=unknown)
+                )
                 if prediction.abandoned:
                     self.cancel(prediction)
             case messages.Part(data) if prediction.stream is not None:
@@ -270,9 +272,10 @@ def _calling(described: dict[str, Any]) -> Calling:
 
 
 def _depth(calling: Calling) -> int:
-    """Return how many calls a worker gets: those it works on, and those it would have to wait for.
+    """Return how many calls may lie in the socket of a worker.
 
-    Calls that it has not begun can be taken back at any time.
+    That is more than it works on, so that it never waits for the server. Calls that it has not
+    begun can be read back at any time.
     """
     match calling.kind:
         case CallingKind.CONCURRENT:

@@ -289,7 +289,7 @@ class WorkerSupervisor:
             index=index,
             warm=warm,
             log=self._options.log,
-            calls=vars(self._options.calls),
+            options=vars(self._options.calls),
             open_files=self._options.open_files,
             result_dir=self._options.result_dir,
             variables=self._options.variables,

@@ -22,7 +22,7 @@ from deepaas.model.v2.declarations import (
 from deepaas.model.v2.description import describe_function
 from deepaas.model.v2.exchange import NOT_IMPLEMENTED, Call, CallingKind, Reply
 from deepaas.model.v2.failures import describe, one_line, prepare_for_model
-from deepaas.model.v2.invocation import Invocation, Runtime, Stream
+from deepaas.model.v2.invocation import Invocation, Runtime
 from deepaas.model.v2.json_encoder import to_plain
 from deepaas.model.v2.mistakes import mistakes_of
 from deepaas.model.v2.wrapper import ModelWrapper
@@ -40,7 +40,7 @@ class Host:
         self, start: messages.Start, streams: StandardStreams, on_phase: Callable[[str], None]
     ) -> None:
         """Import the model, read its arguments and warm it. Raises the exceptions of its code."""
-        self.options = messages.CallOptions(**start.calls)
+        self.options = messages.CallOptions(**start.options)
         self.runtime = Runtime(start.name, "worker", streams.restore)
         on_phase(WorkerPhase.IMPORTING)
         before = set(sys.modules)
@@ -135,10 +135,6 @@ class Host:
         if function == "predict":
             return self.model.has("predict") or self.model.has("predict_batch")
         return self.model.has(function)
-
-    def answer(self, call: Call) -> Reply | Stream:
-        """Return the reply to a call. Errors of the model become replies."""
-        return self.validate(call) if call.validate else self.invocation.answer(call)
 
     def validate(self, call: Call) -> Reply:
         """Return the reply to a call that only validates arguments, see `validation.validate`."""

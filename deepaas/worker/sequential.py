@@ -25,7 +25,10 @@ class SequentialLoop:
         view = memoryview(buffer)
         while size := self._requests.recv_into(buffer):
             call_id, call = messages.decode_call(view[:size])
-            reply = self._host.answer(call)
+            if call.validate:
+                reply: Reply | Stream = self._host.validate(call)
+            else:
+                reply = self._host.invocation.invoke(call)
             if type(reply) is Reply:
                 reply.unknown = call.unknown
                 self._replies.send(call_id, reply)

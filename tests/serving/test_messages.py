@@ -424,7 +424,7 @@ def test_limits_come_back_as_they_were() -> None:
     limits = CallOptions(max_batch_size=3, max_batch_wait_ms=0, max_concurrency=9, stream_buffer=1)
     start = decode_control(encode_control(Start("a", "b", "", 0, True, {}, vars(limits))))
     assert isinstance(start, Start)
-    assert CallOptions(**start.calls) == limits
+    assert CallOptions(**start.options) == limits
 
 
 @pytest.mark.parametrize(("index", "name"), [(0, "a[0]"), (7, "a[7]"), (-1, "a[validation]")])

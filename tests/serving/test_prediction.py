@@ -151,7 +151,7 @@ def made(left: Left) -> Awaited:
 async def test_reply_reaches_who_waits_for_it() -> None:
     left = Left()
     with made(left) as prediction:
-        prediction.answer(Reply(body=b"abc"))
+        prediction.set_reply(Reply(body=b"abc"))
         prediction.end()
         assert await prediction.reply() == Reply(body=b"abc")
     assert left.count == 0
@@ -208,24 +208,24 @@ async def test_descriptor_that_nobody_takes_is_closed(when: str) -> None:
     prediction = made(Left())
     if when == "failed before":
         prediction.fail(PredictTimeoutError("too late"))
-        prediction.answer(Reply(fd=fd))
+        prediction.set_reply(Reply(fd=fd))
     elif when == "left after":
         with prediction:
-            prediction.answer(Reply(fd=fd))
+            prediction.set_reply(Reply(fd=fd))
     else:
         waiting = asyncio.ensure_future(prediction.reply())
         await turns()
         waiting.cancel()
         await turns()
         with prediction:
-            prediction.answer(Reply(fd=fd))
+            prediction.set_reply(Reply(fd=fd))
     assert not is_open(fd)
 
 
 async def test_descriptor_that_is_taken_is_the_takers() -> None:
     fd = null()
     with made(Left()) as prediction:
-        prediction.answer(Reply(fd=fd))
+        prediction.set_reply(Reply(fd=fd))
         reply = await prediction.reply()
     assert is_open(reply.fd)
     os.close(reply.fd)
@@ -234,7 +234,7 @@ async def test_descriptor_that_is_taken_is_the_takers() -> None:
 async def test_failure_ends_a_stream_that_has_begun() -> None:
     with made(Left()) as prediction:
         stream = prediction.stream = ReplyStream(lambda size: None)
-        prediction.answer(Reply(headers={}, stream=stream))
+        prediction.set_reply(Reply(headers={}, stream=stream))
         prediction.fail(WorkerDiedError("gone"))
         assert (await prediction.reply()).stream is stream
         with pytest.raises(StreamFailedError, match="gone") as caught:

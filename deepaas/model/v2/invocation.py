@@ -132,7 +132,7 @@ class Invocation:
             raise RuntimeError(f"the model no longer has {name}")
         return function
 
-    def answer(self, call: Call) -> Reply | Stream:
+    def invoke(self, call: Call) -> Reply | Stream:
         """Validate a call, predict and encode the result. Errors of the model become replies."""
         runtime = self.runtime
         try:
