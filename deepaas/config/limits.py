@@ -1,4 +1,4 @@
-"""What one client, and all clients together, may take of the server."""
+"""Limits for one client, and for all clients together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The log."""
+"""The options of the log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The models and their worker processes."""
+"""The options of models and their worker processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Predictions, and those that are answered later."""
+"""The options of predictions, and of asynchronous predictions."""
 
 from __future__ import annotations
 

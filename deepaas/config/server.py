@@ -1,4 +1,4 @@
-"""Where the server listens, what it offers, and how it ends."""
+"""The options of the server: addresses, endpoints, and how it stops."""
 
 from __future__ import annotations
 

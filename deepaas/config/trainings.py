@@ -1,4 +1,4 @@
-"""Trainings, their records, and the callbacks that tell of them."""
+"""The options of trainings, their records, and callbacks."""
 
 from __future__ import annotations
 
