@@ -91,8 +91,8 @@ LIMITS = [
         "receive-timeout",
         default=60,
         help="Seconds that a client may take for the head of a request, and longest pause in "
-        "seconds while it sends the body. After that, a request without a complete head is "
-        "closed, and one without a complete body gets 408. 0 means no limit.",
+        "seconds while it sends the body. After that, a connection without a complete head "
+        "is closed, and a request without a complete body gets 408. 0 means no limit.",
     ),
     seconds(
         "send-timeout",
