@@ -59,9 +59,7 @@ def upload_directory(parent: str) -> Iterator[str]:
         try:
             resources.callback(os.close, _lock_new(directory))
         except OSError as error:  # a full disk, or one without locks
-            logger.debug(
-                "%s has no lock, so other servers cannot clean it up: %s", directory, error
-            )
+            logger.debug("%s has no lock, so no other server removes it: %s", directory, error)
         yield directory
 
 
@@ -99,10 +97,7 @@ def sweep_uploads(parent: str) -> None:
         logger.debug("%s cannot be read: %s", parent, error)
         return
     for name in found:
-        with (
-            contextlib.suppress(OSError),
-            _locked_if_abandoned(os.path.join(parent, name)) as is_held,
-        ):
+        with contextlib.suppress(OSError), _lock_abandoned(os.path.join(parent, name)) as is_held:
             if is_held:
                 logger.info("Removing %s, which a killed server has left behind", name)
                 kill_marked(f"{MARK}={name}/")
@@ -110,7 +105,7 @@ def sweep_uploads(parent: str) -> None:
 
 
 @contextlib.contextmanager
-def _locked_if_abandoned(path: str) -> Iterator[bool]:
+def _lock_abandoned(path: str) -> Iterator[bool]:
     """Try to lock the directory of an exited server; yield True if it is locked.
 
     Yield False if the server is running, or the directory is not one of a server of this user.

@@ -203,7 +203,7 @@ class Server:
         return 128 + self._signal if self._hurry.is_set() else 0
 
     async def _end(self, pools: list[Pool], keep: bool | None = None) -> None:
-        """End the workers and, unless `keep`, the trainings. None stands for --keep-trainings."""
+        """End the workers, and the trainings unless `keep`; None means as --keep-trainings says."""
         trainings, self._trainings = self._trainings, None
         closing = [trainings.close(keep, self._hurry.is_set)] if trainings is not None else []
         await asyncio.gather(*(pool.stop() for pool in pools), *closing)
@@ -272,9 +272,7 @@ class Server:
         access_log = AccessLog(access_logger)
         protocol_log = logging.getLogger("deepaas.http")
         if not self._settings.log.debug:
-            protocol_log.setLevel(
-                logging.CRITICAL
-            )  # mistakes of clients are not errors of the server
+            protocol_log.setLevel(logging.CRITICAL)  # a client's mistake is no error of the server
         http = Server(
             app,
             access_log=access_log if wanted else None,

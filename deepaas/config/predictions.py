@@ -18,15 +18,16 @@ PREDICTIONS = [
         "predict-timeout",
         default=0,
         help="Seconds that a prediction may run, and seconds that it may wait for a worker "
-        "before that. After either, it gets 504; if it was running, its worker is replaced. "
-        "For a stream, the limit applies to each item. 0 means no limit.",
+        "before that. After either, it gets 504. If it was running, an async predict() is "
+        "cancelled; any other worker is replaced. For a stream, the limit applies to each "
+        "item. 0 means no limit.",
     ),
     cfg.BoolOpt(
         "cancel-running",
         default=False,
         help="Stop a prediction whose client has disconnected: an async predict() is cancelled; "
         "any other worker is replaced when it runs only such predictions. Without this "
-        "option, the prediction runs to its end.",
+        "option, only a stream is stopped; any other prediction runs to its end.",
     ),
     cfg.IntOpt(
         "max-batch-size",
