@@ -270,7 +270,7 @@ def test_unknown_key_is_a_warning_with_its_line_and_the_nearest_key(
 def test_section_that_is_not_read_is_one_warning(home: Path, section: str) -> None:
     conf = from_file(home, f"[{section}]\nworkers = 2\nbase_path = /x\n")
     assert conf.remarks == [
-        f"{home}/given.conf:2: section [{section}] is not read; options stand in [DEFAULT]"
+        f"{home}/given.conf:2: section [{section}] is not read; options belong in [DEFAULT]"
     ]
 
 
@@ -336,7 +336,7 @@ def test_file_that_cannot_be_read_is_named(home: Path) -> None:
     (home / "directory.conf").mkdir()
     reasons = {
         "missing.conf": "No such file or directory",
-        "binary.conf": "it is not a text",
+        "binary.conf": "it is not a text file",
         "directory.conf": "Is a directory",
     }
     for name, reason in reasons.items():

@@ -1,1 +1,1 @@
-"""The programs."""
+"""The command `deepaas-run`."""

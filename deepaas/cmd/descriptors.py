@@ -1,8 +1,7 @@
-"""How many descriptors this process may have open, and how many connections that is enough for.
+"""Limits the number of connections, so that they do not use up the descriptors of this process.
 
-Whatever connections do, the server keeps as many descriptors as it needs itself: for what its
-workers send, for new workers and a new guard, for logs, records and files that threads read. So the
-number of connections is limited; see `deepaas.api.listener` for what happens at that limit.
+The server reserves descriptors for replies of its workers, for new workers and a new guard, for
+logs, for records, and for files that threads read. `deepaas.api.listener` applies the limit.
 """
 
 from __future__ import annotations
@@ -16,22 +15,22 @@ logger = logging.getLogger("deepaas")
 MAX_OPEN_FILES = 65536
 
 PER_CONNECTION = 3
-"""The connection, the first file of its upload, and another file that it receives or sends."""
+"""One for the socket, one for the first uploaded file, one for another file."""
 
 PER_WORKER = 14
-"""The worker itself if it is not there yet, a successor, and the file of a reply."""
+"""For the worker, in case it starts later, its successor, and the file of a reply."""
 
 PER_MODEL = 32
-"""The process that validates arguments, and what is open only while processes are started."""
+"""For the validation worker, and for descriptors that are open only while processes start."""
 
 FOR_THE_REST = 64
-"""The guard, keepers of trainings, records, callbacks, and a file in each thread."""
+"""For the guard, supervisor processes, records, callbacks, and one file in each thread."""
 
 LEAST_CONNECTIONS = 8
 
 
 def raise_limit() -> int:
-    """Let this process have as many descriptors as it may; the limit that it had, for workers."""
+    """Raise the soft limit as far as allowed; return the old limit, which workers get back."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
     if soft != resource.RLIM_INFINITY and most > soft:
@@ -40,9 +39,10 @@ def raise_limit() -> int:
 
 
 def most_connections(wanted: int, workers: int, models: int, queue_size: int) -> int:
-    """How many connections there may be at once: `wanted`, if the descriptors suffice for that.
+    """Return the maximum number of connections: `wanted`, or fewer if descriptors are too few.
 
-    If `wanted` is 0, as many as the descriptors suffice for. `workers` is the number per model.
+    If `wanted` is 0, return the largest possible number. `workers` is the number per model.
+    Log a warning if `wanted` is too high, or if the number is below `queue_size` or very small.
     """
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if limit == resource.RLIM_INFINITY:
@@ -57,7 +57,7 @@ def most_connections(wanted: int, workers: int, models: int, queue_size: int) ->
     elif not wanted and most < queue_size:
         why = f"only {most} connections are possible, fewer than requests may wait (--queue-size)"
     elif most == LEAST_CONNECTIONS and needed > limit:
-        why = f"{most} connections may need more descriptors than there are"
+        why = f"{most} connections may need more"
     else:
         return chosen
     logger.warning(

@@ -1,4 +1,4 @@
-"""The loading of the models when the server starts: how far it is, and when the port opens."""
+"""Loads the models when the server starts, logs the progress, and says when the port may open."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deepaas.serving.pool import Pool
 logger = logging.getLogger("deepaas")
 
 TELL_SECONDS = 5.0
-"""How often the log says which models are still loading."""
+"""Interval of log lines about models that are still loading."""
 
 _BANNER = """
   DEEPaaS {version} {what}
@@ -25,11 +25,11 @@ _BANNER = """
 
 
 class Loading:
-    """Loads the models, each at its own pace.
+    """Loads all models concurrently.
 
     `may_open` is set when the port may open: when each model is ready or has failed; `grace`
-    seconds after the first model is ready; or at once, if the port opens `early`. `has_failed` is
-    set if none of the models is ready in the end.
+    seconds after the first model is ready; or at once, if `early` is True. `has_failed` is set when
+    all models have failed.
     """
 
     def __init__(self, pools: Sequence[Pool], *, grace: float, early: bool) -> None:
@@ -45,7 +45,7 @@ class Loading:
         self._starts = [asyncio.create_task(pool.start()) for pool in pools]
         self._starting = asyncio.gather(*self._starts)
         self._starting.add_done_callback(self._all_have_settled)
-        self._others = [asyncio.create_task(self._tell())]
+        self._others = [asyncio.create_task(self._log_progress())]
         for pool, start in zip(pools, self._starts, strict=True):
             self._others.append(asyncio.create_task(self._wait_for(pool, start)))
 
@@ -58,17 +58,20 @@ class Loading:
             raise NoModelError(f"none of the models can be served ({names}); the log says why")
 
     def opened(self) -> None:
-        """Say which models have failed, and when they are tried again: the server goes on."""
+        """Log which models are suspended or have failed, and when loading is retried.
+
+        Call this when the port is open.
+        """
         for pool in self._pools:
             pool.is_quiet = False
             if pool.status.is_suspended:
                 logger.info("Model %s %s", pool.name, pool.status.problem)
             if _has_failed(pool):
                 when = f"in {pool.status.retries_in:.1f} s" if pool.status.retries_in else "now"
-                logger.warning("Model %s is not served; it is tried again %s", pool.name, when)
+                logger.warning("Model %s is not served; loading is retried %s", pool.name, when)
 
     async def close(self) -> None:
-        """Wait for nothing any more."""
+        """Cancel all tasks."""
         self._starting.cancel()
         tasks = [*self._starts, *self._others]
         for task in tasks:
@@ -83,15 +86,15 @@ class Loading:
         self.may_open.set()
 
     async def _wait_for(self, pool: Pool, start: asyncio.Task[None]) -> None:
-        """Say what a model can do when it is ready, if need be after it has failed."""
+        """Log the functions of a model once it is ready, even if it has failed before."""
         await pool.status.was_ready.wait()
         if not self.may_open.is_set():
             self._loop.call_later(self._grace, self.may_open.set)
         await asyncio.wait([start])  # until its other workers are ready too
-        _report(pool)
+        _log_functions(pool)
 
-    async def _tell(self) -> None:
-        """Say at once and every few seconds which models are loading, and how far they are."""
+    async def _log_progress(self) -> None:
+        """Log at once, and every few seconds, which models are loading and in which phase."""
         while not self._starting.done():
             phases = [
                 f"{pool.name} ({pool.status.phase}, {pool.status.seconds_so_far:.0f} s so far)"
@@ -108,7 +111,7 @@ def _has_failed(pool: Pool) -> bool:
 
 
 def banner(pools: Sequence[Pool], url: str) -> str:
-    """What is served, what is not, and where."""
+    """Return the text for standard output: which models are served at `url`, and which not."""
     serves = [pool.name for pool in pools if pool.status.is_ready]
     parts = [f"serves {', '.join(serves)}" if serves else "serves no model yet"]
     loading = [f"{pool.name} ({pool.status.phase})" for pool in pools if pool.status.phase]
@@ -119,13 +122,13 @@ def banner(pools: Sequence[Pool], url: str) -> str:
         parts.append(f"being trained: {', '.join(suspended)}")
     failed = [pool.name for pool in pools if _has_failed(pool)]
     if failed:
-        parts.append(f"not served, as the log says why: {', '.join(failed)}")
+        parts.append(f"not served (the log says why): {', '.join(failed)}")
     what = "\n    ".join(parts)
     return _BANNER.format(version=deepaas.__version__, what=what, url=url)
 
 
-def _report(pool: Pool) -> None:
-    """Log what a model can do, and how long it took to be ready."""
+def _log_functions(pool: Pool) -> None:
+    """Log the functions of a model, and how long it took to be ready."""
     can = list(pool.description["has"])
     if "predict" in can:
         names = [argument["name"] for argument in pool.description["predict"]["arguments"]]

@@ -1,6 +1,6 @@
-"""Makes the options of each part of the server from the settings.
+"""Converts the settings to the options of each part of the server.
 
-The parts that serve HTTP are imported late, so that the workers start before.
+The HTTP modules are imported inside functions, so that the workers start before that import.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ def pool_options(
     open_files: int,
     upload_dir: str,
 ) -> PoolOptions:
-    """The options of a model. Its workers have `open_files` descriptors and log as `log` says."""
+    """Return the options of a model.
+
+    Its workers may open `open_files` descriptors, and set up their log from `log`.
+    """
     models, predictions = settings.models, settings.predictions
     workers = WorkerOptions(
         workers=models.workers,
@@ -67,7 +70,7 @@ def pool_options(
 def training_options(
     settings: Settings, sources: Sequence[ModelSource], log: dict[str, object], open_files: int
 ) -> TrainingOptions:
-    """The options of trainings and of asynchronous predictions."""
+    """Return the options of trainings and of asynchronous predictions."""
     trainings, jobs = settings.trainings, settings.predictions
     return TrainingOptions(
         at_once={"train": trainings.max_trainings, "predict": jobs.max_jobs},
@@ -96,7 +99,7 @@ def training_options(
 
 
 def callback_options(settings: Settings) -> CallbackOptions:
-    """The options of callbacks. Raises ConfigurationError if the secret cannot be read."""
+    """Return the options of callbacks. Raises ConfigurationError for an unreadable secret file."""
     from deepaas.api.callbacks import CallbackOptions, NoSecretError, read_secret
 
     callbacks = settings.callbacks
@@ -114,20 +117,20 @@ def callback_options(settings: Settings) -> CallbackOptions:
         return replace(options, secret=read_secret(Path(given), make=False))
     try:
         path = state_dir(settings.trainings) / "callback.secret"
-    except StorageError:  # there are no trainings either, as the log says
+    except StorageError:  # `open_trainings` has logged it
         return CallbackOptions()
     options = replace(options, secret_file=path)
     try:
         return replace(options, secret=read_secret(path, make=True))
-    except NoSecretError as error:  # the disk may be full; it is tried again before the first call
-        logger.warning("Nothing can be called back now: %s", error)
+    except NoSecretError as error:  # the disk may be full; retried before the first callback
+        logger.warning("Callbacks cannot be sent now: %s", error)
         return options
 
 
 def api_settings(
     settings: Settings, upload_dir: str, callbacks: CallbackOptions, address: str
 ) -> ApiSettings:
-    """The settings of the HTTP interface of a server that listens on this address."""
+    """Return the settings of the HTTP interface. `address` is the IP address that is bound."""
     from deepaas.api import ApiSettings
     from deepaas.api.body import BodyLimits
     from deepaas.api.cross_site import SiteRules

@@ -1,8 +1,8 @@
-"""What servers leave behind that were killed together with their guards: it is removed at a start.
+"""Removes, at a start, the remains of servers that were killed together with their guards.
 
-A server holds the lock of a file in its upload directory, and of one in its state directory, for as
-long as it lives. The kernel gives up a lock when the process that holds it ends, and the lock is
-seen from other containers too. So a file whose lock is free belongs to a server that has gone.
+A running server holds the locks of a file in its upload directory and of one in its state
+directory. The kernel releases a lock when its process exits, and other containers see it too. So a
+file whose lock is free belongs to a server that has exited.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ logger = logging.getLogger("deepaas")
 PREFIX = "deepaas-"
 LOCK = ".server-lock"
 SIGN = b"The upload directory of a running deepaas-run, which holds a lock on this file.\n"
-"""What a lock says, so that nobody else's directory is taken for one of a server."""
+"""The content of a lock file: only a directory with this content is one of a server."""
 
 TURN = "starting.lock"
 TURN_SECONDS = 2.0
-"""How long a server waits for another one that opens the same state directory."""
+"""How long a server waits while another one opens the same state directory."""
 
 _SERVER = re.compile(r"\d+-\d+-[0-9a-f]{8}")
 _MADE_BY_US = re.compile(re.escape(PREFIX) + r"[a-z0-9_]{8}")
@@ -42,9 +42,9 @@ _MADE_BY_US = re.compile(re.escape(PREFIX) + r"[a-z0-9_]{8}")
 
 @contextlib.contextmanager
 def upload_directory(parent: str) -> Iterator[str]:
-    """A new directory in `parent`, the system's temporary one if that is empty.
+    """Create a directory in `parent`, or in the system's temporary one if that is empty.
 
-    It is removed when the block ends. Raises ConfigurationError.
+    It is removed when the block ends. Raises ConfigurationError if it cannot be created.
     """
     try:
         directory = tempfile.mkdtemp(prefix=PREFIX, dir=parent or None)
@@ -59,14 +59,14 @@ def upload_directory(parent: str) -> Iterator[str]:
         try:
             resources.callback(os.close, _lock_new(directory))
         except OSError as error:  # a full disk, or one without locks
-            logger.debug("%s has no lock and will not be found by others: %s", directory, error)
+            logger.debug("%s has no lock, so no other server removes it: %s", directory, error)
         yield directory
 
 
 def _lock_new(directory: str) -> int:
-    """Make the lock of a directory and hold it; its descriptor. Raises OSError.
+    """Create the lock file of a directory, lock it, and return its descriptor. Raises OSError.
 
-    It has its name once it is held, so nobody finds it free.
+    The file gets its name when it is locked, so that no process finds it unlocked.
     """
     path = os.path.join(directory, LOCK)
     fd = os.open(f"{path}-new", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -82,9 +82,9 @@ def _lock_new(directory: str) -> int:
 
 
 def sweep_beside(directory: str) -> None:
-    """Remove the upload directories of servers that are gone, from where `directory` lies.
+    """Remove the upload directories of exited servers from the parent of `directory`.
 
-    That is done in a thread which nobody waits for: a start does not take longer for it.
+    A daemon thread does it, so that it does not delay the start.
     """
     parent = os.path.dirname(directory)
     threading.Thread(target=sweep_uploads, args=(parent,), daemon=True, name="sweeping").start()
@@ -97,18 +97,19 @@ def sweep_uploads(parent: str) -> None:
         logger.debug("%s cannot be read: %s", parent, error)
         return
     for name in found:
-        with contextlib.suppress(OSError), _lock_of_the_gone(os.path.join(parent, name)) as is_held:
+        with contextlib.suppress(OSError), _lock_abandoned(os.path.join(parent, name)) as is_held:
             if is_held:
-                logger.info("Removing %s, which a server has left that was killed", name)
+                logger.info("Removing %s, which a killed server has left behind", name)
                 kill_marked(f"{MARK}={name}/")
                 _remove(os.path.join(parent, name))
 
 
 @contextlib.contextmanager
-def _lock_of_the_gone(path: str) -> Iterator[bool]:
-    """Hold the lock of a directory whose server has gone; False if that lives, or is not known.
+def _lock_abandoned(path: str) -> Iterator[bool]:
+    """Try to lock the directory of an exited server; yield True if it is locked.
 
-    Raises OSError if the directory has no lock, or cannot be read.
+    Yield False if the server is running, or the directory is not one of a server of this user.
+    Raises OSError if the directory has no lock file, or cannot be read.
     """
     with contextlib.ExitStack() as opened:
         flags = os.O_CLOEXEC | os.O_NOFOLLOW
@@ -117,15 +118,15 @@ def _lock_of_the_gone(path: str) -> Iterator[bool]:
         lock = os.open(LOCK, os.O_RDWR | os.O_NONBLOCK | flags, dir_fd=directory)
         opened.callback(os.close, lock)
         ours = all(os.fstat(fd).st_uid == os.geteuid() for fd in (directory, lock))
-        yield ours and _is_sign(lock) and _take(lock)
+        yield ours and _is_sign(lock) and _try_lock(lock)
 
 
 def _is_sign(fd: int) -> bool:
     return stat.S_ISREG(os.fstat(fd).st_mode) and os.pread(fd, len(SIGN) + 1, 0) == SIGN
 
 
-def _take(fd: int) -> bool:
-    """Whether the lock was free; then it is held."""
+def _try_lock(fd: int) -> bool:
+    """Try to lock the file; return whether that succeeded."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -134,7 +135,7 @@ def _take(fd: int) -> bool:
 
 
 def _remove(directory: str) -> None:
-    """Remove a directory, the lock last: what cannot be removed now is found again."""
+    """Remove a directory, the lock file last, so that a later start finds files that remain."""
     for entry in os.scandir(directory):
         if entry.name == LOCK:
             continue
@@ -149,12 +150,12 @@ def _remove(directory: str) -> None:
 
 @contextlib.asynccontextmanager
 async def sweeping_servers(state: Path) -> AsyncIterator[None]:
-    """Remove the locks of servers that are gone from a state directory, which the block opens.
+    """Remove the lock files of exited servers from a state directory, which the block opens.
 
-    Servers do both one after another. One that opens the directory makes its lock a moment before
-    it holds it, and another one must not take it for a free one in that moment.
+    A lock ensures that servers do this one after another: a server creates its lock file a moment
+    before it locks it, and no other server may remove the file in between.
     """
-    turn = await _wait_for_turn(state)
+    turn = await _take_turn(state)
     try:
         yield
     except BaseException:
@@ -166,20 +167,20 @@ async def sweeping_servers(state: Path) -> AsyncIterator[None]:
         threading.Thread(target=_sweep_servers, args=arguments, daemon=True).start()
 
 
-async def _wait_for_turn(state: Path) -> int:
-    """A descriptor that holds the lock of those that start; below 0 if it cannot be had."""
+async def _take_turn(state: Path) -> int:
+    """Return a descriptor that holds the lock of starting servers; -1 if it cannot be locked."""
     fd = _open_turn(state)
     if fd < 0:
         return -1
     try:
         deadline = time.monotonic() + TURN_SECONDS
         while time.monotonic() < deadline:
-            if _take(fd):
+            if _try_lock(fd):
                 return fd
             await asyncio.sleep(0.02)
-        logger.debug("Another server has been opening %s for %g s", state, TURN_SECONDS)
+        logger.debug("Another server is opening %s, even after %g s", state, TURN_SECONDS)
     except OSError as error:
-        logger.debug("%s has no locks: %s", state, error)
+        logger.debug("Files in %s cannot be locked: %s", state, error)
     except BaseException:
         os.close(fd)
         raise
@@ -191,7 +192,7 @@ def _open_turn(state: Path) -> int:
     try:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         return os.open(state / TURN, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except OSError:  # those who open the directory say why
+    except OSError:  # opening the state directory reports the error
         return -1
 
 
@@ -210,7 +211,7 @@ def _sweep_servers(directory: Path, turn: int) -> None:
 def _remove_if_free(path: Path) -> None:
     fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        if os.fstat(fd).st_uid == os.geteuid() and _take(fd):
+        if os.fstat(fd).st_uid == os.geteuid() and _try_lock(fd):
             path.unlink()
     finally:
         os.close(fd)

@@ -1,7 +1,7 @@
-"""Reaps orphans where that falls to the server: as process 1, which the server is in a container.
+"""Reaps orphans if the server is process 1, as in a container, or a subreaper.
 
-A process whose parent has ended becomes a child of process 1, or of the nearest "subreaper" above
-it. When it has ended, it stays a zombie until its new parent asks for its status.
+A process whose parent has exited becomes a child of process 1, or of the nearest "subreaper" above
+it. When it exits, it stays a zombie until its new parent calls waitpid.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ logger = logging.getLogger("deepaas")
 LOOK_SECONDS = 1.0
 
 LOOKS = 2
-"""How often a zombie is seen before it is reaped. The server itself reaps its children at once."""
+"""A zombie is reaped at this look. The server's own children are reaped elsewhere, at once."""
 
 LOOKS_OF_LEADERS = 10
-"""The same for leaders of sessions: orphans are rarely leaders, the server's own children are."""
+"""The same for session leaders: the server's own children are, orphans rarely are."""
 
 PR_GET_CHILD_SUBREAPER = 37
 
 
 def gets_orphans() -> bool:
-    """Whether the kernel gives orphans to this process."""
+    """Return whether orphans become children of this process."""
     subreaper = ctypes.c_int(0)
     ctypes.CDLL(None).prctl(PR_GET_CHILD_SUBREAPER, ctypes.byref(subreaper), 0, 0, 0)
     return os.getpid() == 1 or bool(subreaper.value)
@@ -37,7 +37,7 @@ def gets_orphans() -> bool:
 
 @contextlib.contextmanager
 def reaping_orphans() -> Iterator[None]:
-    """Reap orphans as long as the block runs, if this process gets any."""
+    """Reap orphans while the block runs, if this process gets any."""
     task = asyncio.create_task(_Reaper().run()) if gets_orphans() else None
     try:
         yield
@@ -47,7 +47,7 @@ def reaping_orphans() -> Iterator[None]:
 
 
 class _Reaper:
-    """Reaps zombies that this process has not started itself."""
+    """Reaps child processes that this process did not start."""
 
     def __init__(self) -> None:
         self._seen: dict[int, int] = {}
@@ -71,7 +71,7 @@ class _Reaper:
 
 
 def _has_zombies() -> bool:
-    """Whether a child of this process has ended and has not been reaped. It stays as it is."""
+    """Return whether this process has a zombie child. The child is not reaped."""
     try:
         return os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
     except ChildProcessError:

@@ -1,4 +1,4 @@
-"""Reloads models: when a signal says so, or when a file of their code changes."""
+"""Reloads models at SIGHUP, and when a file of their code changes."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from deepaas.serving.pool import Pool
 logger = logging.getLogger("deepaas")
 
 LOOK_SECONDS = 0.5
-"""How often the files are looked at."""
+"""Interval of checks for changed files."""
 
 
 class Reloads:
-    """Reloads models beside whatever else goes on. What becomes of it stands in the log."""
+    """Reloads models in background tasks. Failures are logged."""
 
     def __init__(self, pools: list[Pool]) -> None:
         self._pools = pools
         self._tasks: set[asyncio.Task[None]] = set()
 
     def reload_all(self) -> None:
-        """Begin to reload every model."""
+        """Start reloading every model."""
         for pool in self._pools:
             task = asyncio.create_task(reload(pool))
             self._tasks.add(task)
@@ -42,7 +42,7 @@ async def reload(pool: Pool) -> None:
 
 @contextlib.asynccontextmanager
 async def watching(pools: list[Pool]) -> AsyncIterator[None]:
-    """Reload each of the models when its code changes, as long as the block runs."""
+    """Reload each model when its code changes, while the block runs."""
     tasks = [asyncio.create_task(_watch(pool)) for pool in pools]
     try:
         yield
@@ -53,20 +53,20 @@ async def watching(pools: list[Pool]) -> AsyncIterator[None]:
 
 
 async def _watch(pool: Pool) -> None:
-    await pool.status.was_ready.wait()  # its files are not known before
+    await pool.status.was_ready.wait()  # its files are unknown before
     logger.info("Watching %d file(s) of model %s", len(pool.sources), pool.name)
     loaded = before = _stamps(pool.sources)
     while True:
         await asyncio.sleep(LOOK_SECONDS)
         now = _stamps(pool.sources)
-        if now != loaded and now == before:  # it has changed, and changes no more
+        if now != loaded and now == before:  # it has changed, and writing is over
             await reload(pool)
             loaded = now if now.keys() == set(pool.sources) else _stamps(pool.sources)
         before = now
 
 
 def _stamps(paths: list[str]) -> dict[str, int]:
-    """When each of the files was last written; 0 for one that is not there."""
+    """Return when each file was last modified, in ns; 0 for a missing file."""
     return {path: _stamp(path) for path in paths}
 
 

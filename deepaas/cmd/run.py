@@ -41,16 +41,16 @@ if TYPE_CHECKING:
 logger = logging.getLogger("deepaas")
 
 SENDING_SECONDS = 1.0
-"""How long answers that are on their way may still take when the workers have ended."""
+"""How long responses may take to be sent after the workers have ended."""
 
 HURRY_SECONDS = 5.0
-"""How long the end may take after a second signal."""
+"""How long the exit may take after a second signal."""
 
 TELL_SECONDS = 5.0
-"""How often it is said what a server that stops waits for."""
+"""Interval of log lines about the requests that a stopping server waits for."""
 
 READ_BUFFER = 256 * 1024
-"""Bytes of a body that are read ahead, for each connection."""
+"""Bytes of a body that are read ahead per connection."""
 
 
 def main() -> None:
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run the server with these arguments; returns the program's exit code."""
+    """Run the server with these arguments; return the exit code."""
     try:
         given = config.load(argv)
     except ConfigurationError as error:
@@ -82,7 +82,7 @@ def run(argv: Sequence[str]) -> int:
         with contextlib.ExitStack() as resources:
             server = settings.server
             listener = resources.enter_context(_bind(server.listen_ip, server.listen_port))
-            # Until there are handlers: what is made from now on has to be removed.
+            # Until the handlers are set, so that a signal does not skip the clean-up below.
             signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
             upload_dir = resources.enter_context(upload_directory(settings.server.upload_dir))
             guard = resources.enter_context(contextlib.closing(Guard(upload_dir)))
@@ -103,7 +103,7 @@ def _open_log(options: log.LogOptions, tail: log.Tail | None) -> None:
 
 
 def _report_sources(given: config.Options) -> None:
-    """Log which configuration files have been read, and what in them has no effect."""
+    """Log which configuration files were read, and warn of settings without effect."""
     if given.files:
         logger.info("Options are read from %s", ", ".join(given.files))
     for remark in given.remarks:
@@ -116,7 +116,7 @@ def _refuse(message: str) -> int:
 
 
 def _bind(address: str, port: int) -> socket.socket:
-    """A socket that has the port, but does not listen yet: clients may wait for it to open."""
+    """Bind a socket without listening: clients may wait until the port opens."""
     try:
         family, *_, target = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
         sock = socket.socket(family, socket.SOCK_STREAM)
@@ -135,7 +135,7 @@ def _bind(address: str, port: int) -> socket.socket:
 
 
 class Server:
-    """The life of the server process: start the workers, serve, drain, stop."""
+    """The server process: it starts the workers, serves, drains and stops."""
 
     def __init__(
         self,
@@ -152,14 +152,14 @@ class Server:
         self._guard = guard
         self._trainings: JobService | None = None
         self._no_trainings = ""
-        self._signal = 0  # the one that said to stop
+        self._signal = 0  # the last one that asked the server to stop
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
 
     async def live(
         self, sources: Sequence[loading.ModelSource], listener: socket.socket, upload_dir: str
     ) -> int:
-        """Do as `run` does, and see to other processes besides: the guard, orphans and remains."""
+        """Call `run`; keep the guard running, reap orphans and remove old directories meanwhile."""
         with self._guard.watched(), reaping_orphans():
             sweep_beside(upload_dir)
             return await self.run(sources, listener, upload_dir)
@@ -167,7 +167,7 @@ class Server:
     async def run(
         self, sources: Sequence[loading.ModelSource], listener: socket.socket, upload_dir: str
     ) -> int:
-        """Serve the models on `listener` until a signal says to stop; the exit code."""
+        """Serve the models on `listener` until SIGTERM or SIGINT; return the exit code."""
         pools = [self._pool(source, upload_dir) for source in sources]
         self._listen_to_signals(pools)
         settings = self._settings
@@ -179,9 +179,9 @@ class Server:
         )
         opening = asyncio.create_task(loading.may_open.wait())
         stopping = asyncio.create_task(self._stop.wait())
-        keep: bool | None = True  # trainings are not to end because this server cannot begin
+        keep: bool | None = True  # if this server fails to start, trainings go on
         try:
-            await asyncio.sleep(0.001)  # so that the workers start before this imports the rest
+            await asyncio.sleep(0.001)  # the workers start before the slow imports below
             from deepaas.api.callbacks import calling_back
 
             callbacks = callback_options(settings)
@@ -198,18 +198,18 @@ class Server:
             opening.cancel()
             stopping.cancel()
             await asyncio.gather(opening, stopping, return_exceptions=True)
-            for signum in STOPPING:  # one that comes now is not to be the reason why this ends
+            for signum in STOPPING:  # a late signal must not change the exit code
                 signal.signal(signum, signal.SIG_IGN)
         return 128 + self._signal if self._hurry.is_set() else 0
 
     async def _end(self, pools: list[Pool], keep: bool | None = None) -> None:
-        """End the workers, and the trainings if they are not to be kept."""
+        """End the workers, and the trainings unless `keep`; None means as --keep-trainings says."""
         trainings, self._trainings = self._trainings, None
         closing = [trainings.close(keep, self._hurry.is_set)] if trainings is not None else []
         await asyncio.gather(*(pool.stop() for pool in pools), *closing)
 
     def _listen_to_signals(self, pools: list[Pool]) -> None:
-        """SIGTERM and SIGINT: drain and stop, at once when they come again. SIGHUP: reload."""
+        """Handle signals. SIGTERM and SIGINT drain and stop; a second one kills. SIGHUP reloads."""
         loop = asyncio.get_running_loop()
 
         def stop(signum: int) -> None:
@@ -236,7 +236,7 @@ class Server:
         return Pool(source, options, self._guard, on_output)
 
     def _on_output(self, data: bytes) -> None:
-        """Pass on what a worker has printed, and keep it for the debug page."""
+        """Write the output of a worker to standard output, and keep it for /v2/debug/."""
         assert self._tail is not None
         self._tail.write(data)
         sys.stdout.buffer.write(data)
@@ -272,13 +272,13 @@ class Server:
         access_log = AccessLog(access_logger)
         protocol_log = logging.getLogger("deepaas.http")
         if not self._settings.log.debug:
-            protocol_log.setLevel(logging.CRITICAL)  # what clients do wrong is no error here
+            protocol_log.setLevel(logging.CRITICAL)  # a client's mistake is no error of the server
         http = Server(
             app,
             access_log=access_log if wanted else None,
             access_log_class=AccessLogger,
             logger=protocol_log,
-            handler_cancellation=True,  # nobody works for a client that has gone
+            handler_cancellation=True,  # when the client has disconnected
             read_bufsize=READ_BUFFER,
             max_line_size=self._settings.limits.client_max_line,
             max_field_size=self._settings.limits.client_max_line,
@@ -296,8 +296,8 @@ class Server:
         )
         listener = Listener(sock, http, most)
         try:
-            # As many connections as the system lets wait (net.core.somaxconn): one more would have
-            # to ask again, a second later.
+            # The longest queue that the system allows (net.core.somaxconn): a client that does not
+            # fit in it retries only after a second.
             listener.open(socket.SOMAXCONN)
             host, port = sock.getsockname()[:2]
             if sock.family == socket.AF_INET6:
@@ -307,7 +307,7 @@ class Server:
                 print(banner(pools, url), flush=True)
             logger.info("Listening on %s", url)
             loading.opened()
-            _warn_of_strangers(self._settings.server, sock)
+            _warn_if_exposed(self._settings.server, sock)
             if self._trainings is not None:
                 self._trainings.begin()
             async with watching(pools if self._settings.models.reload else []):
@@ -322,7 +322,7 @@ class Server:
             access_log.flush()
 
     async def _until_stopped(self, loading: Loading) -> None:
-        """Wait for a signal. Raises NoModelError if it turns out that no model can be served."""
+        """Wait for a signal. Raises NoModelError if all models fail to load."""
         waiting = [asyncio.create_task(e.wait()) for e in (self._stop, loading.has_failed)]
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -333,7 +333,7 @@ class Server:
             loading.raise_if_failed()
 
     async def _drain(self, app: App, pools: list[Pool]) -> None:
-        """Let the requests that have come finish, in the time there is for it; say how it goes."""
+        """Wait until the requests have finished, at most --drain-timeout; log the progress."""
         app.draining = True
         for pool in pools:
             pool.drain()
@@ -345,7 +345,7 @@ class Server:
         while app.active and not self._hurry.is_set():
             now = loop.time()
             if now - began >= timeout:
-                logger.warning("Stopping after %g s: %s, refused", timeout, app.under_way())
+                logger.warning("Stopping after %g s and refusing %s", timeout, app.under_way())
                 app.stop_receiving()
                 return
             if now - told >= TELL_SECONDS:
@@ -354,8 +354,8 @@ class Server:
             await asyncio.sleep(0.02)
 
 
-def _warn_of_strangers(server: ServerSettings, listener: socket.socket) -> None:
-    """Say what everybody may do, if others than the users of this machine can connect."""
+def _warn_if_exposed(server: ServerSettings, listener: socket.socket) -> None:
+    """Log what a client may do if the server listens on more than a loopback address."""
     from deepaas.api.cross_site import is_loopback
 
     if is_loopback(listener.getsockname()[0]):
@@ -374,7 +374,7 @@ def _warn_of_strangers(server: ServerSettings, listener: socket.socket) -> None:
 
 
 def _exit_later(code: int) -> None:
-    """See to the end of this process even if something, such as a disk, keeps it from ending."""
+    """Exit after HURRY_SECONDS, even if the clean-up is blocked, for example by a disk."""
     timer = threading.Timer(HURRY_SECONDS, os._exit, [code])
     timer.daemon = True
     timer.start()

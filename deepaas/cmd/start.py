@@ -1,8 +1,8 @@
-"""The entry point of `deepaas-run`: it sees to signals before anything else is imported.
+"""The entry point of `deepaas-run`: it sets up signals before the slow imports.
 
-Importing takes a good part of a second. Python would turn a SIGINT into an exception in whatever is
-being imported, which may lose it; and the kernel drops signals to process 1, which the server is in
-a container, if there is no handler for them.
+The imports take a good part of a second. During them, Python would raise KeyboardInterrupt for a
+SIGINT inside an imported module, which may swallow it. And in a container the server is process 1,
+for which the kernel drops signals that have no handler.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ def main() -> None:
 
 
 def end_by_signals() -> None:
-    """Let the signals that end the server end this process at once, until it has handlers for them.
+    """Make SIGTERM and SIGINT end this process at once, until the server sets its handlers.
 
-    SIGHUP, which reloads the models, has no effect until models are being loaded.
+    Until then, SIGHUP, which reloads the models, has no effect.
     """
     for signum in STOPPING:
         signal.signal(signum, _exit if os.getpid() == 1 else signal.SIG_DFL)

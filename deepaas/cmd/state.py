@@ -1,4 +1,4 @@
-"""Directories that outlive the server: for its state, and for the weights of each model."""
+"""The paths of the state directory and of the weights directory of each model."""
 
 from __future__ import annotations
 
@@ -15,19 +15,22 @@ from deepaas.model.loading import ModelSource
 from deepaas.training.weights import WEIGHTS
 
 MAX_NAME = 100
-"""Characters of the name of a directory, before the digest."""
+"""The most characters of a directory name, without the digest."""
 
 
 def state_dir(settings: TrainingSettings) -> Path:
-    """The state directory. Raises StorageError if none is given and this user has no home."""
+    """Return the state directory.
+
+    Raises StorageError if the option is not set and this user has no home directory.
+    """
     given = settings.state_dir
     return Path(given).absolute() if given else _user_state_dir() / "deepaas"
 
 
 def _user_state_dir() -> Path:
-    """The directory for what programs of this user keep, as the XDG specification has it."""
+    """Return the directory of the XDG specification for the state of this user's programs."""
     given = os.environ.get("XDG_STATE_HOME", "")
-    if os.path.isabs(given):  # the specification says that another is to be ignored
+    if os.path.isabs(given):  # the specification: ignore relative paths
         return Path(given)
     homes = [os.environ.get("HOME", "")]
     with contextlib.suppress(KeyError):
@@ -35,17 +38,17 @@ def _user_state_dir() -> Path:
     home = next(filter(os.path.isabs, homes), None)
     if home is None:
         raise StorageError(
-            "this user has no home directory for a state directory to be in; give one with "
+            "this user has no home directory for the state directory; give a directory with "
             "--state-dir"
         )
     return Path(home, ".local", "state")
 
 
 def weights_variables(settings: TrainingSettings, source: ModelSource) -> dict[str, str]:
-    """The environment variable by which the processes of a model know the directory.
+    """Return the environment variable that gives the processes of a model its weights directory.
 
-    If there is no such directory, the value is empty: the processes must not inherit the directory
-    of another model.
+    If there is no weights directory, the value is empty, so that the processes do not inherit the
+    directory of another model.
     """
     try:
         given = settings.weights_dir
@@ -56,11 +59,12 @@ def weights_variables(settings: TrainingSettings, source: ModelSource) -> dict[s
 
 
 def directory_name(source: ModelSource) -> str:
-    """A file name for this model: its name and where it comes from.
+    """Return a directory name for this model, made from its name and its origin.
 
-    For an installed model it does not depend on where the package is installed. Another model of
-    the same name gets another directory, such as `model.py` in another folder. The name consists of
-    letters, digits and `._@-`, and is bounded. Where that loses something, a digest follows.
+    For an installed model, it does not depend on where the package is installed. Another model of
+    the same name, such as `model.py` in another folder, gets another directory. The name has a
+    bounded length and consists of letters, digits and `._@-`. If characters of the name or origin
+    are replaced or cut off, a digest of both follows.
     """
     whole = f"{source.name}@{source.origin}"
     shown = f"{source.name}@{os.path.basename(source.origin)}"

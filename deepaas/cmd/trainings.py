@@ -1,4 +1,4 @@
-"""Trainings in the life of the server: what they are made with, and what they do to the workers."""
+"""Opens the trainings of the server, and gives them control over the workers."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from deepaas.serving.pool import Pool
 
 logger = logging.getLogger("deepaas")
 
-SUSPENDED = "is being trained, and predicts again when that is over"
+SUSPENDED = "is being trained and predicts again after the training"
 RETRY_SECONDS = 0.5
 
 
 class Workers:
-    """The workers of the models, as trainings see them; see `training.loaded_weights.Stage`."""
+    """Stops, starts and replaces the workers; implements `jobs.loaded_weights.Stage`."""
 
     def __init__(self, pools: Sequence[Pool], timeout: float) -> None:
         self._pools = {pool.name: pool for pool in pools}
         self._timeout = timeout
 
     async def clear(self, model: str) -> None:
-        logger.info("The workers of model %s make room for a training", model)
+        logger.info("The workers of model %s are stopped for a training", model)
         await self._pools[model].suspend(SUSPENDED, self._timeout)
 
     async def set(self, model: str) -> None:
@@ -46,10 +46,10 @@ class Workers:
         await pool.resume()
 
     async def renew(self, model: str) -> None:
-        """Reload; what is being reloaded already may have read the old weights."""
+        """Reload the model. Wait for a reload in progress first: it may use the old weights."""
         while True:
             with contextlib.suppress(ReloadInProgressError):
-                with contextlib.suppress(NotReadyError):  # new ones come when it is ready again
+                with contextlib.suppress(NotReadyError):  # it loads the new weights later
                     await self._pools[model].reload()
                 return
             await asyncio.sleep(RETRY_SECONDS)
@@ -65,10 +65,10 @@ async def open_trainings(
     process: log.LogOptions,
     open_files: int,
 ) -> tuple[JobService | None, str]:
-    """The trainings; or None, and why there can be none.
+    """Open the state directory; return the service and "", or None and the reason.
 
-    Raises ConfigurationError if the state directory that was asked for cannot be used. Without the
-    default one, models are served all the same.
+    If the state directory cannot be used, raises ConfigurationError if --state-dir names it. If it
+    is the default one, log a warning and return None.
     """
     if not (settings.server.train_endpoint or settings.server.predict_endpoint):
         return None, "they are switched off"
@@ -82,6 +82,6 @@ async def open_trainings(
     except StorageError as error:
         if settings.trainings.state_dir:
             raise ConfigurationError(str(error)) from None
-        logger.warning("There can be no trainings: %s", error)
+        logger.warning("Trainings are not possible: %s", error)
         return None, str(error)
     return service, ""

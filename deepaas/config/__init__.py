@@ -1,4 +1,4 @@
-"""Every option of the server, declared once: flags, `deepaas.conf`, defaults and help.
+"""Declares every option of the server once: its name, type, default and help.
 
 Each module of this package declares the options of one or two groups.
 """
@@ -30,7 +30,7 @@ GROUPS = {
     "Limits": LIMITS,
     "Logging": LOGGING,
 }
-"""The options by the group in which people look for them."""
+"""The options by group; the help shows them in this order."""
 
 ARGUMENTS = [
     cfg.MultiOpt(
@@ -46,10 +46,10 @@ ALL = [option for options in GROUPS.values() for option in options]
 
 
 def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
-    """The options by group, for oslo.config's sample generator."""
+    """Return all options as one group, for oslo.config's sample generator."""
     return [("DEFAULT", ALL)]
 
 
 def load(argv: Sequence[str]) -> Options:
-    """Read the options; see `reading.load`."""
+    """Read and return the options; see `reading.load`."""
     return reading.load(argv, GROUPS, ARGUMENTS)

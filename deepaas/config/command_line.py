@@ -1,4 +1,4 @@
-"""The command line of `deepaas-run`: its help, its values, and the messages about mistakes."""
+"""The command line of `deepaas-run`: its help, its values, and its error messages."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from deepaas.config.describing import default, flags, nearest
 PROGRAM = "deepaas-run"
 
 _ABOUT = (
-    "Serve models over HTTP: those that are installed, or each MODEL, which is "
-    "module:attribute or path/to/file.py[:attribute]. An option may also stand in deepaas.conf, "
-    "or in the environment as DEEPAAS_<OPTION>."
+    "Serve models over HTTP: the installed models, or each MODEL, given as module:attribute or "
+    "path/to/file.py[:attribute]. Options can also be set in deepaas.conf, or in the environment "
+    "as DEEPAAS_<OPTION>."
 )
 _GENERAL = {
-    "-h, --help": "Show this help and end.",
-    "--version": "Show the version and end.",
+    "-h, --help": "Show this help and exit.",
+    "--version": "Show the version and exit.",
     "--config-file FILE": "Read options from this file instead of deepaas.conf. May be given "
-    "several times; the last file that has a key counts.",
+    "several times; the last file that sets an option takes precedence.",
     "--config-dir DIRECTORY": "Read options from each *.conf file of this directory.",
 }
 
 
 class Sources(argparse.Action):
-    """Keeps --config-file and --config-dir in the order in which they are given."""
+    """Collects --config-file and --config-dir in the order in which they are given."""
 
     def __call__(
         self,
@@ -73,7 +73,7 @@ class Parser(argparse.ArgumentParser):
             self.add_argument(*names, dest=option.dest, action=action)
 
     def read(self, argv: Sequence[str]) -> dict[str, Any]:
-        """The texts that the command line gives, by option; ends the program at a mistake."""
+        """Return the values as text, by option. Exit with status 2 at a mistake."""
         for word in argv:
             if word == "--":
                 break
@@ -87,7 +87,7 @@ class Parser(argparse.ArgumentParser):
         return values
 
     def _check_form(self, word: str) -> None:
-        """Refuse what argparse misunderstands, or reports in words that do not say what to do."""
+        """Refuse forms that argparse misreads, or reports without saying what to write instead."""
         name, has_value, _ = word.lstrip("-").partition("=")
         if not word.startswith("--"):
             if word.startswith("-") and len(name) > 1 and name in self.long:

@@ -6,7 +6,7 @@ from oslo_config import cfg
 
 
 def contradictions(conf: cfg.ConfigOpts) -> list[str]:
-    """A warning for each pair of options that contradict each other."""
+    """Return a warning for each pair of options that contradict each other."""
     level = conf.log_level.upper()
     found = {
         f"--debug and --log-level {level} contradict each other; the level is DEBUG": (

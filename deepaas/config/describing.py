@@ -1,4 +1,4 @@
-"""An option in words: for the help, for docs/options.md and for the messages about wrong values."""
+"""Describes options: for the help, for docs/options.md and for messages about wrong values."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from oslo_config import cfg, types
 from deepaas.config.kinds import MAX_INTEGER, MAX_SECONDS, Seconds
 
 MOST_SHOWN = 80
-"""Characters of a wrong value that a message shows."""
+"""A message shows at most this many characters of a wrong value."""
 
 CLOSE = 0.75
-"""How alike a misspelt name and the one that is offered have to be."""
+"""The least similarity (0 to 1) of a misspelt name and the suggested one."""
 
 
 def flag(option: cfg.Opt) -> str:
-    """The flag with its inverse and the unit of its value, such as `--[no]warm`."""
+    """Return the flag with its inverse or its value, such as `--[no]warm` or `--workers N`."""
     if isinstance(option, cfg.BoolOpt):
         return f"--[no]{option.name}"
     return f"--{option.name} {option.metavar}"
 
 
 def flags(option: cfg.Opt) -> str:
-    """All that the command line takes for the option."""
+    """Return the long flag, as `flag` does, and the short one, such as `--workers N, -p`."""
     return flag(option) + (f", -{option.short}" if option.short else "")
 
 
 def default(option: cfg.Opt) -> str:
-    """The default with its unit; empty if the option is not set by default."""
+    """Return the default with its unit; "" if the option is not set by default."""
     value = option.default if option.sample_default is None else option.sample_default
     if isinstance(value, bool):
         return "on" if value else "off"
@@ -50,7 +50,7 @@ def _size(count: int) -> str:
 
 
 def expected(option: cfg.Opt) -> str:
-    """What the value of the option must be."""
+    """Return what a value of the option must be, such as "a whole number from 1"."""
     kind = option.type
     if isinstance(kind, Seconds):
         return "a number of seconds" + _range(kind.min, kind.max)
@@ -72,7 +72,7 @@ def _range(least: float | None, most: float | None) -> str:
 
 
 def wrong(where: str, option: cfg.Opt, value: object) -> str:
-    """The message that says that the value from `where` cannot be used."""
+    """Return the error message for a value that was set in `where`."""
     if value in ("", None):
         return f"{where} is empty, but must be {expected(option)}"
     text = str(value)
@@ -83,7 +83,7 @@ def wrong(where: str, option: cfg.Opt, value: object) -> str:
 
 
 def _exceeded(option: cfg.Opt, text: str) -> int | None:
-    """The upper bound, if `text` is wrong for no other reason than one that is not told before."""
+    """Return the upper bound if the number exceeds it and `expected` does not mention it."""
     if not isinstance(option.type, types.Number):
         return None
     most = MAX_INTEGER if option.type.max is None else int(option.type.max)
@@ -94,9 +94,10 @@ def _exceeded(option: cfg.Opt, text: str) -> int | None:
 
 
 def nearest(name: str, known: Collection[str]) -> str:
-    """The one of `known` that somebody who wrote `name` is likely to have meant, or "".
+    """Return the name in `known` that `name` is probably a mistake for, or "".
 
-    Names have dashes here. A part of exactly one name, as "port" of "listen-port", stands for it.
+    The known names have dashes. A part that only one of them has, such as "port" of "listen-port",
+    also counts.
     """
     plain = name.replace("_", "-").lower()
     close = difflib.get_close_matches(plain, known, n=1, cutoff=CLOSE)

@@ -1,4 +1,4 @@
-"""The configuration files: where they are looked for, and what stands in which line of them."""
+"""Finds the configuration files, and reads their keys with line numbers."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class Entry:
 
 
 def paths(sources: Sequence[tuple[str, str]]) -> list[str]:
-    """The files to read, those that count more last. Raises ConfigurationError.
+    """Return the paths of the files to read; later files override earlier ones.
 
     `sources` are the --config-file ("file") and --config-dir ("dir") of the command line, in their
-    order. As oslo.config does, it is looked for the usual files if no file is named, and for the
-    usual directories if no directory is named.
+    order. As in oslo.config, the usual files are read if no file is named, and the usual
+    directories if no directory is named. Raises ConfigurationError if a named directory is missing.
     """
     kinds = {kind for kind, _ in sources}
     found = [] if "file" in kinds else _usual_files()
@@ -58,7 +58,7 @@ def paths(sources: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def _usual_files() -> list[str]:
-    """./deepaas.conf, or else the first in ~/.deepaas, ~, /etc/deepaas and /etc."""
+    """Return ./deepaas.conf, or else the first found in ~/.deepaas, ~, /etc/deepaas and /etc."""
     files: list[str] = cfg.find_config_files(project=PROJECT, prog=PROGRAM)
     if os.path.exists(HERE):
         name = os.path.basename(HERE)
@@ -71,12 +71,12 @@ def _of_directory(directory: str) -> list[str]:
 
 
 def read(path: str) -> list[Entry]:
-    """The keys of a file, with the numbers of their lines. Raises ConfigurationError."""
+    """Return the keys of a file. Raises ConfigurationError if it is unreadable or malformed."""
     try:
         with open(path) as file:
             lines = file.readlines()
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not a text"
+        reason = error.strerror if isinstance(error, OSError) else "it is not a text file"
         raise ConfigurationError(
             f"the configuration file {path} cannot be read: {reason}"
         ) from None
@@ -89,7 +89,7 @@ def read(path: str) -> list[Entry]:
 
 
 class _Parser(iniparser.BaseParser):
-    """Notes the keys of a file as oslo.config, which tells no lines, understands them."""
+    """Collects keys with line numbers. It parses as oslo.config does, which has no line numbers."""
 
     def __init__(self, path: str) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ class _Parser(iniparser.BaseParser):
 
 
 def remarks(entries: Sequence[Entry], known: Collection[str]) -> list[str]:
-    """A warning for each key, and each section, that is not read. `known` has the keys."""
+    """Return a warning for each section that is not read and each key that is not in `known`."""
     names = {key.replace("_", "-"): key for key in known}
     found: list[str] = []
     sections = set()
@@ -123,7 +123,7 @@ def remarks(entries: Sequence[Entry], known: Collection[str]) -> list[str]:
                 sections.add((entry.path, entry.section))
                 found.append(
                     f"{entry.where}: section [{entry.section}] is not read; "
-                    f"options stand in [{SECTION}]"
+                    f"options belong in [{SECTION}]"
                 )
         elif entry.key not in known:
             near = names.get(nearest(entry.key, names), "")

@@ -1,4 +1,4 @@
-"""The kinds of values that options have, besides those of oslo.config."""
+"""Option types besides those of oslo.config."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 from oslo_config import cfg, types
 
 MAX_SECONDS = 10**9
-"""The most that an option in seconds may be: some thirty years, which every timer can count."""
+"""The upper bound of an option in seconds: about thirty years. Every timer supports it."""
 
 
 MAX_MILLISECONDS = 10**9
 
 MAX_INTEGER = 2**63 - 1
-"""The most that any other number may be, as the programs in C behind it count with 64 bits."""
+"""The upper bound of every other number: C code stores these numbers in 64 bits."""
 
 
 class Seconds(types.Float):
-    """A finite number of seconds. A time of nan or inf seconds would never be over."""
+    """A finite number of seconds. A timeout of nan or inf seconds would never expire."""
 
     def __init__(self, min: float) -> None:
         super().__init__(min=min, max=MAX_SECONDS, type_name="number of seconds")
@@ -31,5 +31,5 @@ class Seconds(types.Float):
 
 
 def seconds(name: str, *, default: float, help: str, min: float = 0) -> cfg.Opt:
-    """An option in seconds."""
+    """Return an option in seconds."""
     return cfg.Opt(name, type=Seconds(min), metavar="SECONDS", default=default, help=help)

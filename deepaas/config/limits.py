@@ -1,4 +1,4 @@
-"""What one client, and all clients together, may take of the server."""
+"""Limits for one client, and for all clients together."""
 
 from __future__ import annotations
 
@@ -12,72 +12,74 @@ LIMITS = [
         metavar="BYTES",
         default=0,
         min=0,
-        help="Largest request body in bytes; a larger one is answered 413. 0 is no limit.",
+        help="Largest request body in bytes. A larger body gets 413. 0 means no limit.",
     ),
     cfg.IntOpt(
         "client-max-decompressed",
         metavar="BYTES",
         default=256 * 1024 * 1024,
         min=0,
-        help="Most bytes that a compressed request body may become; a larger one is answered 413. "
-        "0 is no limit but --client-max-size.",
+        help="Most bytes of a compressed request body after decompression. A larger body gets "
+        "413. 0 means that only --client-max-size applies.",
     ),
     cfg.IntOpt(
         "client-max-json",
         metavar="BYTES",
         default=0,
         min=0,
-        help="Largest request body in bytes that is JSON or an urlencoded form, after it is "
-        "decompressed; a worker holds it in memory. A larger one is answered 413. The same holds "
-        "for the parts of a form that are JSON, together (422). 0 is no limit.",
+        help="Largest request body in bytes that is JSON or an urlencoded form, after "
+        "decompression. A worker holds such a body in memory. A larger body gets 413. The "
+        "limit also applies to all JSON parts of a form together; larger ones get 422. 0 "
+        "means no limit.",
     ),
     cfg.IntOpt(
         "client-max-parts",
         metavar="N",
         default=1000,
         min=1,
-        help="Most parts a multipart form may have; more are answered 413.",
+        help="Most parts of a multipart form. More parts get 413.",
     ),
     cfg.IntOpt(
         "client-max-text",
         metavar="BYTES",
         default=4 * 1024 * 1024,
         min=1,
-        help="Most bytes that the texts of a multipart form may have together, as they are held in "
-        "memory; more are answered 413. The same holds for its parts of other types that are no "
-        "files for their argument (422). Files are not limited by it.",
+        help="Most bytes of all text parts of a multipart form together, because they are held "
+        "in memory. More bytes get 413. The limit also applies to parts of other types that "
+        "are not files for their argument; larger ones get 422. Files are not limited by "
+        "it.",
     ),
     cfg.IntOpt(
         "client-max-line",
         metavar="BYTES",
         default=64 * 1024,
         min=1024,
-        help="Most bytes of a request line with its query, and of a header; more are answered 400.",
+        help="Most bytes of a request line with its query, and of a header. A longer one gets 400.",
     ),
     cfg.IntOpt(
         "client-max-head",
         metavar="BYTES",
         default=64 * 1024,
         min=0,
-        help="Most bytes of the head of a request: its request line and all its headers; more are "
-        "answered 431. 0 is no limit.",
+        help="Most bytes of the head of a request: its request line and all its headers. A "
+        "larger head gets 431. 0 means no limit.",
     ),
     cfg.IntOpt(
         "max-heads-memory",
         metavar="BYTES",
         default=64 * 1024 * 1024,
         min=0,
-        help="Most bytes that the heads of requests take together while they arrive; beyond it the "
-        "connections whose heads began first are closed. 0 is no limit.",
+        help="Most bytes that the unfinished heads of all requests take together. If they take "
+        "more, the connections whose heads began first are closed. 0 means no limit.",
     ),
     cfg.IntOpt(
         "client-min-rate",
         metavar="BYTES/S",
         default=1024,
         min=0,
-        help="Bytes per second that a client has to send of a request body, on average over "
-        "--client-rate-window; a slower one is answered 408. Time in which the server does not "
-        "read does not count. 0 is no limit.",
+        help="Bytes per second that a client must send of a request body, on average over "
+        "--client-rate-window. A slower request gets 408. Time in which the server does not "
+        "read does not count. 0 means no limit.",
     ),
     seconds(
         "client-rate-window",
@@ -88,32 +90,33 @@ LIMITS = [
     seconds(
         "receive-timeout",
         default=60,
-        help="Seconds that a client may take for the head of a request, and that it may let pass "
-        "without sending more of the body; then it is answered 408, or its connection is closed if "
-        "the head has not come. 0 is no limit.",
+        help="Seconds that a client may take for the head of a request, and longest pause in "
+        "seconds while it sends the body. After that, a connection without a complete head "
+        "is closed, and a request without a complete body gets 408. 0 means no limit.",
     ),
     seconds(
         "send-timeout",
         default=60,
-        help="Seconds that a client may let pass without taking more of an answer; then its "
-        "connection is cut. 0 is no limit.",
+        help="Seconds for which a client may read nothing of a response. After that, its "
+        "connection is closed. 0 means no limit.",
     ),
     cfg.IntOpt(
         "max-unsent",
         metavar="BYTES",
         default=256 * 1024 * 1024,
         min=0,
-        help="Most bytes of answers that the server holds in memory for clients that do not read "
-        "them; beyond it the connections that have taken nothing for longest are cut. 0 is no "
-        "limit.",
+        help="Most bytes of responses that the server holds in memory for clients that do not "
+        "read them. If it holds more, the connections that have read nothing for the "
+        "longest time are closed. 0 means no limit.",
     ),
     cfg.IntOpt(
         "max-connections",
         metavar="N",
         default=0,
         min=0,
-        help="Most connections at once. Further clients wait, and idle connections are closed for "
-        "them. 0 is as many as this process has descriptors for (ulimit -n), less those that it "
-        "needs itself; more than that are never accepted.",
+        help="Most connections at once. Further clients wait, and idle connections are closed to "
+        "make room for them. 0 means as many as the process has descriptors for (ulimit "
+        "-n), apart from those that the server needs. The server never accepts more than "
+        "that.",
     ),
 ]

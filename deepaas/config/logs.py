@@ -1,4 +1,4 @@
-"""The log."""
+"""The options of the log."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ LOGGING = [
         default="INFO",
         ignore_case=True,
         choices=["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],
-        help="Least level that is logged.",
+        help="Lowest level that is logged.",
     ),
     cfg.StrOpt(
         "log-file", metavar="FILE", default="", help="Log to this file instead of standard output."
     ),
-    cfg.BoolOpt("use-json", default=False, help="Log one JSON object a line."),
+    cfg.BoolOpt("use-json", default=False, help="Log one JSON object per line."),
     cfg.IntOpt(
         "log-unknown-arguments",
         metavar="N",
         default=100,
         min=0,
-        help="How many names of arguments that a model does not have are logged, for each of its "
-        "functions; each name is logged once.",
+        help="How many names of unknown arguments are logged for each function of a model. Each "
+        "name is logged once.",
     ),
-    cfg.BoolOpt("access-log", default=True, help="Log every request, at level INFO."),
+    cfg.BoolOpt("access-log", default=True, help="Log every request at level INFO."),
 ]

@@ -18,16 +18,16 @@ from deepaas.exceptions import ConfigurationError
 
 PREFIX = "DEEPAAS_"
 OLD_PREFIX = "OS_DEFAULT__"
-"""What oslo.config calls variables, so what they were called in earlier releases."""
+"""The prefix that oslo.config uses, and so did earlier releases."""
 
 OTHER_VARIABLES = ("V2_MODEL", "WORKER", "TRAINING_")
-"""How the rest of the names of variables begins that are no options."""
+"""Variables with `PREFIX` and then one of these are not options."""
 
 Groups = Mapping[str, Sequence[cfg.Opt]]
 
 
 class Given(NamedTuple):
-    """A value as it was written, and where."""
+    """The text of a value, and the place where it is set."""
 
     where: str
     text: Any
@@ -36,8 +36,8 @@ class Given(NamedTuple):
 class Options(cfg.ConfigOpts):
     """The values of all options.
 
-    `files` have been read. `remarks` are warnings about the places that values come from. `places`
-    has the line of a file, or the variable, for each option that is set there and counts.
+    `files` are the files that were read. `remarks` are warnings about settings that have no effect.
+    `places` maps each option that a file or the environment sets to that line or variable.
     """
 
     def __init__(self) -> None:
@@ -48,10 +48,10 @@ class Options(cfg.ConfigOpts):
 
 
 def load(argv: Sequence[str], groups: Groups, arguments: Sequence[cfg.Opt]) -> Options:
-    """Read the options. A flag counts more than the environment, and that more than a file.
+    """Read and return the options. Flags override the environment, which overrides files.
 
-    Raises ConfigurationError for what cannot be read or used, and SystemExit, after saying why,
-    for a command line with mistakes (2) and after showing the help or the version (0).
+    Raises ConfigurationError if a file cannot be read or a value is invalid. Raises SystemExit
+    after it has reported a mistake in the flags (2), or has shown the help or the version (0).
     """
     options = [option for group in groups.values() for option in group]
     flags = Parser(groups).read(argv)
@@ -86,7 +86,7 @@ def load(argv: Sequence[str], groups: Groups, arguments: Sequence[cfg.Opt]) -> O
 
 
 def _named_in_environment() -> list[tuple[str, str]]:
-    """The files and directories of configuration that the environment names."""
+    """Return the configuration files ("file") and directories ("dir") in the environment."""
     return [
         (kind, path)
         for kind in ("file", "dir")
@@ -96,7 +96,7 @@ def _named_in_environment() -> list[tuple[str, str]]:
 
 
 def _variable(option: cfg.Opt) -> tuple[str, str]:
-    """The variable of the environment that sets an option, and its text; "" if it is not set."""
+    """Return the environment variable that sets an option, and its value; "" if none does."""
     name = option.dest.upper()
     for variable in (PREFIX + name, OLD_PREFIX + name):
         if text := os.environ.get(variable, ""):
@@ -107,7 +107,7 @@ def _variable(option: cfg.Opt) -> tuple[str, str]:
 def _override(
     conf: Options, options: Sequence[cfg.Opt], flags: Mapping[str, Any], given: dict[str, Given]
 ) -> None:
-    """Let flags, and then the environment, count more than the files; `given` gets them too."""
+    """Override the files by flags, or else by the environment; record these in `given`."""
     for option in options:
         value = flags.get(option.dest)
         where = f"--{option.name}"
@@ -125,19 +125,19 @@ def _override(
 
 
 def _place(given: Given) -> str:
-    """The line of a file, or the variable, in which a value stands."""
+    """Return the line of a file, or the variable, that sets a value."""
     return given.where.rpartition(": ")[0] or given.where
 
 
 def with_places(message: str, conf: Options) -> str:
-    """The message with the places in which the options that it names are set, if not by flags."""
+    """Return the message with the places that set the options it names, unless flags do."""
     names = dict.fromkeys(re.findall(r"--([a-z][a-z-]*[a-z])", message))
     places = [conf.places[name] for name in names if name in conf.places]
     return f"{message} (set in {', '.join(places)})" if places else message
 
 
 def _check(conf: Options, options: Sequence[cfg.Opt], given: Mapping[str, Given]) -> None:
-    """Refuse values that cannot be used, naming the places that they come from."""
+    """Raise ConfigurationError for an invalid value; the message has the place that sets it."""
     for option in options:
         if option.dest not in given:
             continue
@@ -154,7 +154,7 @@ def _check(conf: Options, options: Sequence[cfg.Opt], given: Mapping[str, Given]
 
 
 def _misspelt_variables(names: set[str]) -> list[str]:
-    """A warning for each variable of the environment whose name is almost that of an option."""
+    """Return a warning for each environment variable that is similar to one of an option."""
     found = []
     for variable in sorted(os.environ):
         name = variable.removeprefix(PREFIX)

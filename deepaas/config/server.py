@@ -1,4 +1,4 @@
-"""Where the server listens, what it offers, and how it ends."""
+"""The options of the server: addresses, endpoints, and how it stops."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ SERVER = [
         "listen-ip",
         metavar="ADDRESS",
         default="127.0.0.1",
-        help="Address to listen on; 0.0.0.0 is every address.",
+        help="Address to listen on; 0.0.0.0 means every address.",
     ),
     cfg.PortOpt(
         "listen-port",
         metavar="PORT",
         default=5000,
-        help="TCP port to listen on; 0 takes a free one.",
+        help="TCP port to listen on; 0 means any free port.",
     ),
     cfg.StrOpt(
         "base-path",
@@ -27,57 +27,60 @@ SERVER = [
     ),
     cfg.BoolOpt("predict-endpoint", default=True, help="Offer prediction."),
     cfg.BoolOpt("train-endpoint", default=True, help="Offer training."),
-    cfg.BoolOpt("doc-endpoint", default=True, help="Serve the page at /api to try the models on."),
+    cfg.BoolOpt(
+        "doc-endpoint", default=True, help="Serve the page at /api, where users can try the models."
+    ),
     cfg.BoolOpt(
         "debug-endpoint",
         default=False,
-        help="Show the output of the server and its workers at /v2/debug/. It is held in memory "
-        "and may hold anything that a model prints.",
+        help="Show the output of the server and its workers at /v2/debug/. The output is kept in "
+        "memory and can contain anything that a model prints.",
     ),
     cfg.IntOpt(
         "debug-size",
         metavar="BYTES",
         default=256 * 1024,
         min=1024,
-        help="How many bytes of output /v2/debug/ shows at most: the newest.",
+        help="Most bytes of output that /v2/debug/ shows. Older output is dropped.",
     ),
     cfg.BoolOpt(
         "admin-endpoint",
         default=False,
-        help="Offer POST /v2/models/<name>/reload, to everyone who can reach the server.",
+        help="Offer POST /v2/models/<name>/reload to everyone who can reach the server.",
     ),
     cfg.MultiStrOpt(
         "allow-origins",
         metavar="ORIGIN",
         default=[],
-        help="Origin of a web site, such as https://a.example:8443, whose pages may send requests "
-        "to this server. A request that a browser sends for any other site is answered 403, unless "
-        "it is a GET. May be given several times.",
+        help="Origin of a web site, such as https://a.example:8443, whose pages may send "
+        "requests to this server. A request that a browser sends for any other site gets "
+        "403, unless its method is GET, HEAD or OPTIONS. May be given several times.",
     ),
     cfg.MultiStrOpt(
         "allow-hosts",
         metavar="HOST",
         default=[],
-        help="A host, or host:port, that requests may have in their Host header; * is any. "
-        "Requests with another one are answered 421. Without this option, that is so only while "
-        "the server listens on a loopback address. localhost and loopback addresses are always "
-        "allowed. May be given several times.",
+        help="A host, or host:port, that requests may have in their Host header; * allows any "
+        "host. Requests with another host get 421. Without this option, the server checks "
+        "the header only if it listens on a loopback address. localhost and loopback "
+        "addresses are always allowed. May be given several times.",
     ),
     cfg.StrOpt(
         "upload-dir",
         metavar="DIRECTORY",
         default="",
-        help="Directory for uploads while they are worked on; the default is the system's "
-        "temporary directory.",
+        help="Directory for uploads while their requests are processed. The default is the "
+        "system's temporary directory.",
     ),
     seconds(
         "drain-timeout",
         default=30,
-        help="Seconds that requests get to finish when the server is told to stop.",
+        help="Seconds that requests in progress get to finish when the server stops.",
     ),
     seconds(
         "stop-timeout",
         default=5,
-        help="Seconds that workers with nothing to do get to end when the server stops.",
+        help="Seconds that idle workers get to exit when the server stops. After that, they are "
+        "killed.",
     ),
 ]

@@ -15,7 +15,7 @@ from deepaas.config.reading import Options
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """Where the server listens, and what it offers."""
+    """The addresses, endpoints and directories of the server, and how it stops."""
 
     listen_ip: str
     listen_port: int
@@ -35,7 +35,7 @@ class ServerSettings:
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """How models are loaded, and their workers run."""
+    """How models are loaded, and how their workers run."""
 
     model_name: str
     workers: int
@@ -51,7 +51,7 @@ class ModelSettings:
 
 @dataclass(frozen=True)
 class PredictionSettings:
-    """The limits of predictions and of jobs."""
+    """The limits of predictions and of asynchronous predictions (jobs)."""
 
     queue_size: int
     predict_timeout: float
@@ -68,7 +68,7 @@ class PredictionSettings:
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How trainings run, and where their records lie."""
+    """How trainings run, and where their records are kept."""
 
     state_dir: str
     weights_dir: str
@@ -105,7 +105,7 @@ class CallbackSettings:
 
 @dataclass(frozen=True)
 class LimitSettings:
-    """What a client may send and take."""
+    """The limits for clients."""
 
     client_max_size: int
     client_max_decompressed: int
@@ -125,7 +125,7 @@ class LimitSettings:
 
 @dataclass(frozen=True)
 class LogSettings:
-    """What is logged, and where."""
+    """Which records are logged, and where."""
 
     debug: bool
     log_level: str
@@ -150,7 +150,7 @@ class Settings:
 
 
 def settings_of(options: Options) -> Settings:
-    """The values of the options, by group."""
+    """Return the values of the options, by group."""
     groups = {
         "server": ServerSettings,
         "models": ModelSettings,

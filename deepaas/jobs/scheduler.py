@@ -26,7 +26,7 @@ from deepaas.model.loading import ModelSource
 logger = logging.getLogger("deepaas.training")
 
 STOPPED = "stopped with the server"
-UNSEEN = "it ended while no server and no keeper was there to see how"
+UNSEEN = "it ended while no server and no supervisor process was running; the cause is unknown"
 
 NOT_RENEWED = "this server does not reload models after trainings (--noreload-after-train)"
 

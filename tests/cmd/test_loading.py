@@ -313,12 +313,10 @@ def test_server_that_goes_on_says_what_is_tried_again_and_repeats_no_cause(site:
     names = [site.model("a"), site.model("b", fails="importing")]
     server = site.start(*names, "--workers", "2")
     server.wait_ready()
-    wait_for_line(server, r"WARNING deepaas Model b is not served; it is tried again (in|now)")
+    wait_for_line(server, r"WARNING deepaas Model b is not served; loading is retried (in|now)")
     wait_for_line(server, r"Worker b\[[01]\] fails as before, and is started again in \d+ s")
     assert server.log().count("no importing today") == 1
-    assert (
-        f"DEEPaaS {__version__} serves a\n    not served, as the log says why: b\n" in server.log()
-    )
+    assert f"DEEPaaS {__version__} serves a\n    not served (the log says why): b\n" in server.log()
 
 
 def test_model_that_is_served_after_a_failure_is_told(site: Site) -> None:

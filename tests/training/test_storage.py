@@ -35,7 +35,7 @@ def test_a_state_directory_that_was_not_asked_for_is_no_reason_not_to_predict(
     assert "--state-dir" in answer.text
     assert server.get("/v2/models/trains/train/").status_code == 507
     assert server.predict("trains", headers={"Prefer": "respond-async"}).status_code == 507
-    assert "There can be no trainings" in server.log()
+    assert "Trainings are not possible" in server.log()
     assert "ERROR" not in server.log()
 
 

@@ -22,7 +22,7 @@ from tests.training.trainings import (
     supervisor_of,
 )
 
-UNSEEN = "it ended while no server and no keeper was there to see how"
+UNSEEN = "it ended while no server and no supervisor process was running; the cause is unknown"
 
 
 @pytest.fixture
