@@ -146,7 +146,7 @@ class JobService:
             raise StoppingError("The server is about to stop")
         if not self._scheduler.has_room(kind, self._accepted[kind]):
             most = self._options.max_queued[kind]
-            raise QueueFullError(f"The queue is full: {most} requests wait", RETRY_AFTER)
+            raise QueueFullError(f"The queue is full ({most} waiting)", RETRY_AFTER)
 
     def _prepare(self, incoming: Incoming, model: str, callback: str) -> None:
         store = self._state.store

@@ -82,7 +82,7 @@ calls = st.builds(
     headers=headers,
     form=st.none() | st.lists(st.tuples(texts, texts | file_parts), max_size=3),
     body=st.binary(max_size=20),
-    check=st.sampled_from(["", "train"]),
+    validate=st.sampled_from(["", "train"]),
 )
 packets_of_calls = st.builds(
     lambda number, call: messages.encode_call(number, messages.encode_meta(call), call.body),

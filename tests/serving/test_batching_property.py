@@ -188,7 +188,7 @@ class Office:
         if (
             visit.deadline_seconds
             and outcome.code == "timeout"
-            and "the request gives" in outcome.text
+            and "time limit of the request" in outcome.text
         ):
             return
         if self.kind == "Many" and deaths and outcome.code == "worker_died":

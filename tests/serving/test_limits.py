@@ -262,7 +262,7 @@ def test_caller_that_will_not_wait_is_told_and_the_work_is_finished(
     journal.prepare(patient, "gated")
     journal.prepare(patient, "gated", {TIMEOUT: "0.3"})
     worker = pids(patient, "gated")
-    assert_timed_out(ask(patient, journal, 1, {TIMEOUT: "0.3"}, gate="gate"), "No answer within")
+    assert_timed_out(ask(patient, journal, 1, {TIMEOUT: "0.3"}, gate="gate"), "No result within")
     with Caller(patient) as caller:
         caller.predict("gated", journal.args(2))
         settle(patient)
@@ -300,12 +300,12 @@ def test_caller_that_will_not_wait_in_the_queue_is_told_and_never_begun(
         began = time.monotonic()
         in_server = ask(patient, journal, 50, {TIMEOUT: "0.3"})  # as the socket is full
         assert time.monotonic() - began >= 0.25
-        assert_timed_out(in_server, "No answer within")
+        assert_timed_out(in_server, "No result within")
         journal.open("gate")
         predicted(running.answer())
         assert [predicted(one.answer())["number"] for one in waiting] == list(range(1, 20))
     with begin(patient, journal, 60, "second") as running:
-        assert_timed_out(ask(patient, journal, 70, {TIMEOUT: "0.3"}), "No answer within")
+        assert_timed_out(ask(patient, journal, 70, {TIMEOUT: "0.3"}), "No result within")
         journal.open("second")
         predicted(running.answer())
     predicted(ask(patient, journal, 80))
@@ -348,7 +348,7 @@ def test_timeouts_with_cancel_running_replace_the_worker(serve: Serve, journal: 
     server = serve({}, "zoo.gated", "--cancel-running")
     journal.prepare(server, "gated")
     worker = pids(server, "gated")[0]
-    assert_timed_out(ask(server, journal, 1, {TIMEOUT: "0.3"}, gate="never"), "No answer within")
+    assert_timed_out(ask(server, journal, 1, {TIMEOUT: "0.3"}, gate="never"), "No result within")
     wait_gone([worker])
     assert predicted(ask(server, journal, 2))["pid"] != worker
     assert journal.numbers("end") == [2]
@@ -365,7 +365,7 @@ def test_servers_limit_holds_for_what_nobody_waits_for(hasty: Server, journal: J
     server = hasty
     worker = pids(server, "gated")[0]
     answer = ask(server, journal, 1, {TIMEOUT: "0.3"}, gate="never")
-    assert_timed_out(answer, "No answer within")
+    assert_timed_out(answer, "No result within")
     assert lives(worker)
     wait_gone([worker], within=5)
     [successor] = wait_replaced(server, "gated", [worker])

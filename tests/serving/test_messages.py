@@ -460,7 +460,7 @@ def test_what_is_no_json_in_a_description_is_its_text() -> None:
 
 
 def test_unknown_control_message_is_an_error() -> None:
-    with pytest.raises(ValueError, match="no message"):
+    with pytest.raises(ValueError, match="not a control message"):
         decode_control(b'["Other",{}]\n')
 
 

@@ -144,7 +144,7 @@ def test_of_two_bodies_the_one_that_comes_first_has_the_last_place_in_the_queue(
     slow_ones[0].finish()
     answer = slow_ones[0].answer()
     assert " 503 " in answer.split("\r\n")[0]
-    assert "1 wait for their turn" in answer
+    assert "(1 waiting)" in answer
     place.open_gate()
 
 

@@ -74,7 +74,7 @@ def test_no_more_wait_than_may(site: Site, place: Place) -> None:
     answer = trainings.post(place=place)
     assert answer.status_code == 503
     assert int(answer.headers["Retry-After"]) > 0
-    assert "2 wait for their turn" in answer.text
+    assert "(2 waiting)" in answer.text
     assert [one["uuid"] for one in trainings.list()] == uuids
     trainings.delete(uuids[1])
     uuids.append(trainings.begin(place=place))

@@ -101,7 +101,7 @@ def test_item_of_another_media_type_is_bytes(value: Any, expected: bytes) -> Non
 
 @pytest.mark.parametrize("value", [5, {"a": 1}, [b"a"], object()])
 def test_item_that_is_no_content_of_its_media_type(value: Any) -> None:
-    with pytest.raises(UnusableResultError, match="where image/png was asked for"):
+    with pytest.raises(UnusableResultError, match="where image/png was requested"):
         encode_item(value, "image/png")
 
 
