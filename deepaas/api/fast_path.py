@@ -135,7 +135,7 @@ class Connection(Intake, Watched):
         "_under_way",
         "_unsent",
         "_used",
-        "arrival",
+        "pending",
     )
 
     def __init__(self, manager: Server, **kwargs: Any) -> None:
@@ -151,7 +151,7 @@ class Connection(Intake, Watched):
         self._opened = self._loop.time()
         self._remote = ""
         self._head_timer: asyncio.TimerHandle | None = None
-        self.arrival: FastPrediction | None = None  # the normal path is to answer it
+        self.pending: FastPrediction | None = None  # the normal path is to answer it
         self._began = 0.0  # when its request arrived
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -264,16 +264,16 @@ class Connection(Intake, Watched):
             if closing:
                 self.force_close()
         else:
-            self.arrival = prediction
+            self.pending = prediction
             self._began = prediction.began
             self.take(prediction.data)
         if self._held:
             self._go_on_soon()
 
-    def take_arrival(self) -> FastPrediction | None:
+    def take_prediction(self) -> FastPrediction | None:
         """Take the present request's prediction from the fast path, or None."""
-        arrival, self.arrival = self.arrival, None
-        return arrival
+        prediction, self.pending = self.pending, None
+        return prediction
 
     def learn(
         self, request: web.BaseRequest, pool: Pool, call: Call, deadline_seconds: float
@@ -399,9 +399,9 @@ class Connection(Intake, Watched):
         if prediction is not None:
             self._app.active -= 1
             prediction.leave(prediction)
-        arrival = self.take_arrival()
-        if arrival is not None:
-            with arrival:
+        prediction = self.take_prediction()
+        if prediction is not None:
+            with prediction:
                 pass
 
 

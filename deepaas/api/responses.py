@@ -47,7 +47,7 @@ def json_response(value: object, status: int = 200) -> web.Response:
     return web.Response(body=exact_json.dumps(value), status=status, headers=JSON_HEADERS)
 
 
-def response_to_reply(reply: Reply) -> web.StreamResponse:
+def response_from_reply(reply: Reply) -> web.StreamResponse:
     """Return the response for a worker's reply."""
     answer = _response_of(reply)
     if reply.unknown is not None:

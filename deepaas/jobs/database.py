@@ -127,7 +127,7 @@ class Database:
     def close(self) -> None:
         self._db.close()
 
-    def insist(self, change: Callable[[], T]) -> T:
+    def write_with_reserve(self, change: Callable[[], T]) -> T:
         """Make a change and return its result. If the disk is full, make room and try again.
 
         A training that fills the disk takes that room at once. So use this for the end of a job,
@@ -206,10 +206,10 @@ def on_full_disk_too(
     """Let a method of a Database make room and try again if the disk is full."""
 
     @functools.wraps(method)
-    def insist(database: D, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return database.insist(lambda: method(database, *args, **kwargs))
+    def retried(database: D, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return database.write_with_reserve(lambda: method(database, *args, **kwargs))
 
-    return insist
+    return retried
 
 
 def _make_private(path: Path) -> None:

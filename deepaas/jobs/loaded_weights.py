@@ -57,7 +57,11 @@ class Weights:
     async def note_problem(self, record: Record, problem: str) -> None:
         """Note why the weights were not loaded. A later worker may still load them."""
         store = self._state.store
-        await self._state.do(store.insist, lambda: store.note_weights(record.uuid, None, problem))
+
+        def note() -> None:
+            store.note_weights(record.uuid, None, problem)
+
+        await self._state.do(store.write_with_reserve, note)
 
     async def look(self) -> None:
         """Note which weights all workers that take calls have loaded."""

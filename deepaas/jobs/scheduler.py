@@ -319,7 +319,7 @@ class JobScheduler:
             return
         self._supervisors[record.uuid] = supervisor
         if record.has_leftover_processes:
-            self._on_exit(record)
+            self._on_child_exit(record)
 
     async def _supervisor_ended(self, record: Record, supervisor: SupervisorHandle) -> None:
         record = await self._state.now(record)
@@ -332,10 +332,10 @@ class JobScheduler:
             await self.find_dead(record, f"its supervisor process failed{why and ': '}{why}")
             record = await self._state.now(record)
         self.note(record)
-        self._on_exit(record)
+        self._on_child_exit(record)
         self.drop(record.uuid)
 
-    def _on_exit(self, record: Record) -> None:
+    def _on_child_exit(self, record: Record) -> None:
         """Handle the exit of a training's process, once."""
         if record.uuid in self._exited:
             return

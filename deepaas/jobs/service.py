@@ -166,7 +166,7 @@ class JobService:
         """
         self._check_queue(incoming.kind)
 
-        def accept() -> Record | None:
+        def write() -> Record | None:
             try:
                 write_call(incoming.place.call, call)
                 write_private(incoming.place.arguments, arguments)
@@ -174,9 +174,9 @@ class JobService:
                 raise StorageError(f"The request cannot be stored: {error}") from error
             return self._state.store.accept(incoming.uuid, args)
 
-        async def take() -> Record:
+        async def write_and_schedule() -> Record:
             try:
-                record = await self._state.do(accept)
+                record = await self._state.do(write)
                 if record is None:
                     raise StorageError(f"The record of {incoming.uuid} has vanished")
                 incoming.accepted = True
@@ -188,7 +188,7 @@ class JobService:
 
         # Shielded: once the record is in the store, it must be scheduled even if the client leaves.
         self._accepted[incoming.kind] += 1
-        taking = asyncio.ensure_future(take())
+        taking = asyncio.ensure_future(write_and_schedule())
         taking.add_done_callback(lambda done: done.cancelled() or done.exception())
         return await asyncio.shield(taking)
 

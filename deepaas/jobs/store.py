@@ -381,7 +381,7 @@ class Store(Database):
                 return self._note_ages(boot, up)
             except DiskFullError:
                 if self._some_ended_unnoted():  # their removal will make room
-                    return self.insist(lambda: self._note_ages(boot, up))
+                    return self.write_with_reserve(lambda: self._note_ages(boot, up))
         return self._clock_base(boot, up) + up
 
     def _some_ended_unnoted(self) -> bool:

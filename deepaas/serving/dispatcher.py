@@ -48,7 +48,7 @@ class Dispatcher:
         self._loop = asyncio.get_running_loop()
         self._queue: deque[Prediction] = deque()
         self._open_calls = 0  # calls that have not ended
-        self._note_end = self._on_end  # bound once, not for each call
+        self._bound_on_end = self._on_end  # bound once, not for each call
         self._last_answer = 0.0
         self._seconds_a_call = 0.0  # between two replies while others wait, on average
         self._calling = Calling(CallingKind.SEQUENTIAL)
@@ -112,7 +112,7 @@ class Dispatcher:
         prediction.id = call_id
         prediction.packet = packet
         prediction.leave = self._leave
-        prediction.on_end.append(self._note_end)
+        prediction.on_end.append(self._bound_on_end)
         if spilled:
             prediction.on_end.append(lambda: _unlink(spilled))
         self._open_calls += 1
@@ -170,9 +170,9 @@ class Dispatcher:
         waiting = len(busiest.calls) - 1
         if waiting < 1 or busiest is idle:
             return
-        self._hand_back(idle, busiest.reclaim((waiting + 1) // 2))
+        self._hand_over_all(idle, busiest.reclaim((waiting + 1) // 2))
 
-    def _hand_back(self, worker: WorkerHandle, predictions: list[Prediction]) -> None:
+    def _hand_over_all(self, worker: WorkerHandle, predictions: list[Prediction]) -> None:
         """Give calls to a worker; those that it has no room for go to the head of the queue."""
         for number, prediction in enumerate(predictions):
             if not worker.hand_over(prediction):
@@ -201,12 +201,12 @@ class Dispatcher:
         not_begun = worker.reclaim(len(worker.calls))
         if prediction.worker is None:
             not_begun.remove(prediction)
-            self._hand_back(worker, not_begun)
+            self._hand_over_all(worker, not_begun)
             return True
         if self._cancel(worker, prediction):
             self._queue.extendleft(reversed(not_begun))
         else:
-            self._hand_back(worker, not_begun)
+            self._hand_over_all(worker, not_begun)
         return False
 
     def _cancel(self, worker: WorkerHandle, prediction: Prediction) -> bool:

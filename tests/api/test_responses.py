@@ -22,7 +22,7 @@ from deepaas.api.responses import (
     error_response,
     json_response,
     response_for,
-    response_to_reply,
+    response_from_reply,
 )
 from deepaas.exceptions import (
     BadRequestError,
@@ -162,7 +162,7 @@ def test_headers_of_an_error_are_sent() -> None:
 
 def answer_of(reply: Reply) -> Answer:
     """What a client receives for a worker's reply."""
-    return sent(lambda _: response_to_reply(reply))
+    return sent(lambda _: response_from_reply(reply))
 
 
 @pytest.mark.parametrize("status", [200, 201])
@@ -201,9 +201,9 @@ def test_reply_with_a_code_is_an_error() -> None:
 
 
 def test_headers_of_one_answer_are_not_those_of_the_next() -> None:
-    response_to_reply(Reply(201)).headers["X-Mine"] = "y"
+    response_from_reply(Reply(201)).headers["X-Mine"] = "y"
     json_response({}).headers["X-Mine"] = "y"
-    assert "X-Mine" not in response_to_reply(Reply(201)).headers
+    assert "X-Mine" not in response_from_reply(Reply(201)).headers
     assert "X-Mine" not in json_response({}).headers
 
 
@@ -212,7 +212,7 @@ async def test_answer_to_the_old_protocol(status: int, size: int) -> None:
     """Kept open only if the client asks for it."""
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
-        return response_to_reply(Reply(status, body=b"x" * size))
+        return response_from_reply(Reply(status, body=b"x" * size))
 
     async with RawTestServer(handle) as server:
         found = []
@@ -250,7 +250,7 @@ def test_file_is_sent_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, siz
     (tmp_path / "file").write_bytes(content)
     fd = descriptor(tmp_path / "file")
     reply = Reply(headers={"Content-Type": "image/png"}, fd=fd)
-    status, _, headers, body = sent(lambda _: response_to_reply(reply))
+    status, _, headers, body = sent(lambda _: response_from_reply(reply))
     assert (status, body) == (200, content)
     assert (headers["Content-Type"], headers["Content-Length"]) == ("image/png", str(size))
     assert not is_open(fd)
@@ -259,7 +259,7 @@ def test_file_is_sent_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, siz
 def test_file_is_json_unless_it_says_otherwise(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"{}")
     reply = Reply(fd=descriptor(tmp_path / "file"))
-    _, _, headers, body = sent(lambda _: response_to_reply(reply))
+    _, _, headers, body = sent(lambda _: response_from_reply(reply))
     assert (headers["Content-Type"], body) == (JSON, b"{}")
 
 
@@ -267,7 +267,7 @@ def test_file_is_sent_from_its_start(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"abc")
     fd = descriptor(tmp_path / "file")
     os.lseek(fd, 2, os.SEEK_SET)
-    assert sent(lambda _: response_to_reply(Reply(fd=fd)))[3] == b"abc"
+    assert sent(lambda _: response_from_reply(Reply(fd=fd)))[3] == b"abc"
 
 
 def test_file_that_becomes_shorter_breaks_the_answer_off(tmp_path: Path) -> None:
@@ -331,7 +331,7 @@ def streamed(stream: AsyncIterator[bytes], media_type: str) -> Reply:
 def answer_of_stream(
     of: Sequence[bytes], media_type: str, error: Exception | None = None
 ) -> Answer:
-    return sent(lambda _: response_to_reply(streamed(parts(of, error), media_type)))
+    return sent(lambda _: response_from_reply(streamed(parts(of, error), media_type)))
 
 
 def test_stream_is_sent_in_chunks() -> None:
@@ -356,7 +356,7 @@ async def test_parts_are_sent_as_they_come() -> None:
         yield b"second"
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
-        answer = response_to_reply(streamed(slow(), "text/plain"))
+        answer = response_from_reply(streamed(slow(), "text/plain"))
         assert isinstance(answer, StreamedResponse)
         await answer.send(request, 30)
         return answer

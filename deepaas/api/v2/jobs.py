@@ -17,7 +17,7 @@ from deepaas.api.responses import (
     StreamedResponse,
     error_response,
     json_response,
-    response_to_reply,
+    response_from_reply,
 )
 from deepaas.api.unknown import warn
 from deepaas.api.v2.records import record_url, trainings_of, view
@@ -73,7 +73,7 @@ async def result(request: web.BaseRequest, app: App, pool: Pool, uuid: str) -> w
         return whole
     try:
         if not code:
-            return response_to_reply(Reply(kept["status"], os.pread(fd, CHUNK, 0), headers))
+            return response_from_reply(Reply(kept["status"], os.pread(fd, CHUNK, 0), headers))
         broken = StreamedResponse(_broken_stream(fd, reason, code), headers)
         await broken.send(request, app.settings.send_timeout)
         return broken

@@ -11,7 +11,7 @@ from deepaas.api.app import App
 from deepaas.api.body import read_call
 from deepaas.api.fast_path import Connection
 from deepaas.api.files import RequestFiles
-from deepaas.api.responses import FileResponse, StreamedResponse, response_to_reply
+from deepaas.api.responses import FileResponse, StreamedResponse, response_from_reply
 from deepaas.api.v2 import jobs
 from deepaas.exceptions import (
     BadRequestError,
@@ -27,9 +27,9 @@ TIMEOUT_HEADER = "X-Request-Timeout"
 
 
 async def predict(request: web.BaseRequest, app: App, pool: Pool) -> web.StreamResponse:
-    arrival = _arrival(request)
-    if arrival is not None:
-        return await _answer(request, app, pool, arrival)
+    prediction: Prediction | None = _from_fast_path(request)
+    if prediction is not None:
+        return await _answer(request, app, pool, prediction)
     if not app.settings.predict:
         raise DisabledError("Prediction is switched off on this server")
     if "predict" not in pool.description.get("has", ["predict"]):
@@ -55,16 +55,16 @@ async def _answer(
     with prediction:
         reply = await prediction.reply()
         app.unknown.note(pool.name, "predict", reply.unknown)
-        answer = response_to_reply(reply)
+        answer = response_from_reply(reply)
         if isinstance(answer, FileResponse | StreamedResponse):
             await answer.send(request, app.settings.send_timeout)
         return answer
 
 
-def _arrival(request: web.BaseRequest) -> Prediction | None:
+def _from_fast_path(request: web.BaseRequest) -> Prediction | None:
     """Return the prediction if the fast path has made it already."""
     connection = request.protocol
-    return connection.take_arrival() if isinstance(connection, Connection) else None
+    return connection.take_prediction() if isinstance(connection, Connection) else None
 
 
 def _deadline_seconds(request: web.BaseRequest) -> float:

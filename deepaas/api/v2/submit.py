@@ -10,7 +10,7 @@ from deepaas.api.app import App
 from deepaas.api.body import read_call
 from deepaas.api.callbacks import callback_of
 from deepaas.api.files import RequestFiles
-from deepaas.api.responses import response_to_reply
+from deepaas.api.responses import response_from_reply
 from deepaas.api.v2.records import trainings_of
 from deepaas.exceptions import RequestError
 from deepaas.jobs.store import Record
@@ -58,7 +58,7 @@ async def submit(
             reply = await pool.validate(replace(call, validate=kind))
             app.unknown.note(pool.name, kind, reply.unknown)
             if reply.status != 200:
-                return response_to_reply(reply)
+                return response_from_reply(reply)
             shown, _, arguments = reply.body.partition(b"\n")
             # Cut out the text: parsing a large one would delay all other requests.
             args = shown.removeprefix(b'{"args":').removesuffix(b"}").decode()

@@ -339,7 +339,10 @@ class JobSupervisor:
         try:
             while self._unsaved:
                 change = self._unsaved[0]
-                self._store.insist(change) if self._ending else change()
+                if self._ending:  # the training cannot take the reserve any more
+                    self._store.write_with_reserve(change)
+                else:
+                    change()
                 del self._unsaved[0]
             self._backoff.reset()
         except StorageError as error:

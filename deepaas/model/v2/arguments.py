@@ -111,7 +111,7 @@ class Arguments:
             field = self._schema.load_fields.get(name)
             if field is not None and argument.takes_files and "form" in argument.locations:
                 self._schema.load_fields[name] = with_files_only(field, argument.name)
-        self._with_digits = [a.name for a in self._arguments if _keeps_digits(a.field)]
+        self._exact_numbers = [a.name for a in self._arguments if _keeps_digits(a.field)]
         self._are_anywhere = all(a.locations == ANYWHERE for a in self._arguments)
         self._known = {p: {a.name for a in self._arguments if p in a.locations} for p in ANYWHERE}
         self._simple = _simple_fields(self._schema, declared, {a.name for a in self._arguments})
@@ -166,14 +166,14 @@ class Arguments:
             and call.form is None
             and not call.query
         ):  # the most frequent case
-            values = _read_json(call, self._with_digits)
+            values = _read_json(call, self._exact_numbers)
             for argument in self._arguments:
                 if argument.name in values:
                     gathered[argument.name] = _json_value(argument, values)
             if len(values) != len(gathered):
                 call.unknown = unknown_in([Place("json", values, self._known["json"])], call)
             return gathered
-        sources = _Sources(call, self._with_digits)
+        sources = _Sources(call, self._exact_numbers)
         for argument in self._arguments:
             try:
                 value = sources.find(argument)
@@ -258,9 +258,9 @@ def _by_argument(error: ValidationError) -> Any:
 class _Sources:
     """The parts of a request that can hold arguments. Each is parsed once, when first needed."""
 
-    def __init__(self, call: Call, with_digits: Sequence[str]) -> None:
+    def __init__(self, call: Call, exact_numbers: Sequence[str]) -> None:
         self._call = call
-        self._with_digits = with_digits
+        self._exact_numbers = exact_numbers
         self._read: dict[str, Values] = {}
         self._parts = PartReader()
 
@@ -298,7 +298,7 @@ class _Sources:
 
     def _values(self, location: str) -> Values:
         if location == "json":
-            return _read_json(self._call, self._with_digits)
+            return _read_json(self._call, self._exact_numbers)
         return _READERS[location](self._call)
 
 
@@ -339,8 +339,8 @@ def _read_form(call: Call) -> Values:
         raise InvalidArgumentsError({"form": ["Invalid form body."]}, 400) from None
 
 
-def _read_json(call: Call, with_digits: Sequence[str]) -> Values:
-    """Return the JSON body, with exact integers in the arguments that `with_digits` names."""
+def _read_json(call: Call, exact_numbers: Sequence[str]) -> Values:
+    """Return the JSON body, with exact integers in the arguments that `exact_numbers` names."""
     if call.content_type != JSON:
         media_type = call.content_type.partition(";")[0].strip().lower()
         if media_type != JSON and not media_type.endswith("+json"):
@@ -354,7 +354,7 @@ def _read_json(call: Call, with_digits: Sequence[str]) -> Values:
         value = _lenient_json(call, body)
     if not isinstance(value, dict):
         raise InvalidArgumentsError({"json": ["The JSON body must be an object."]})
-    for name in with_digits:
+    for name in exact_numbers:
         if type(value.get(name)) in _WITH_FLOATS and has_large_float(value[name]):
             exact: Values = _lenient_json(call, body)
             return exact
