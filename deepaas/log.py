@@ -63,7 +63,7 @@ class LogOptions:
         return asdict(self)
 
 
-class Lines:
+class LogLines:
     """Messages of one record, each written on a separate line."""
 
     def __init__(self, lines: list[str]) -> None:
@@ -83,7 +83,7 @@ class LineFormatter(logging.Formatter):
         self._time = ""
 
     def format(self, record: logging.LogRecord) -> str:
-        if isinstance(record.msg, Lines):
+        if isinstance(record.msg, LogLines):
             record.message = ""
             record.asctime = self.formatTime(record, self.datefmt)
             start = self.formatMessage(record)
@@ -128,7 +128,7 @@ class JSONFormatter(logging.Formatter):
         elif hasattr(record, _CALLS):
             entry["traceback"] = getattr(record, _CALLS).lstrip("\n")
         message: object = record.msg
-        messages = message.lines if isinstance(message, Lines) else [record.getMessage()]
+        messages = message.lines if isinstance(message, LogLines) else [record.getMessage()]
         return "\n".join([_json({**entry, "message": message}) for message in messages])
 
 

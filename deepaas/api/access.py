@@ -12,7 +12,7 @@ from urllib.parse import unquote_plus
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractAccessLogger
 
-from deepaas.log import Lines
+from deepaas.log import LogLines
 
 MASK = "********"
 _SHOWN: Any = "deepaas.target"
@@ -130,7 +130,7 @@ class AccessLog:
         """Write the collected lines."""
         if not self._lines:
             return
-        lines, self._lines = Lines(self._lines), []
+        lines, self._lines = LogLines(self._lines), []
         # logger.info() would search the stack for its caller, which is slow.
         name = self._logger.name
         self._logger.handle(logging.LogRecord(name, logging.INFO, "", 0, lines, (), None))

@@ -138,7 +138,7 @@ class Connection(Intake, Watched):
         "pending",
     )
 
-    def __init__(self, manager: Server, **kwargs: Any) -> None:
+    def __init__(self, manager: HTTPServer, **kwargs: Any) -> None:
         limits = manager.app.settings.limits
         super().__init__(manager, limits.head, manager.unfinished, **kwargs)
         self._app = manager.app
@@ -412,7 +412,7 @@ def _head_of(request: web.BaseRequest) -> bytes:
     return b"POST %b HTTP/1.1\r\n%b\r\n" % (target, b"".join(lines))
 
 
-class Server(web.Server):
+class HTTPServer(web.Server):
     """aiohttp's low-level server, with connections that have a fast path.
 
     `on_open` is called when a connection has been made, `on_closed` when one is closing.

@@ -16,7 +16,7 @@ import random
 import socket
 import struct
 
-from deepaas.api.fast_path import Connection, Server
+from deepaas.api.fast_path import Connection, HTTPServer
 
 logger = logging.getLogger("deepaas")
 
@@ -48,7 +48,7 @@ _QUEUE_AT = 24
 class Listener:
     """Accepts connections for `server` on a bound socket, at most `most` at a time."""
 
-    def __init__(self, sock: socket.socket, server: Server, most: int) -> None:
+    def __init__(self, sock: socket.socket, server: HTTPServer, most: int) -> None:
         self._sock = sock
         self._server = server
         self._most = most

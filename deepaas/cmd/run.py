@@ -86,7 +86,7 @@ def run(argv: Sequence[str]) -> int:
             signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
             upload_dir = resources.enter_context(upload_directory(settings.server.upload_dir))
             guard = resources.enter_context(contextlib.closing(Guard(upload_dir)))
-            process = Server(settings, options, tail, guard, open_files)
+            process = ServerProcess(settings, options, tail, guard, open_files)
             return uvloop.run(process.live(sources, listener, upload_dir))
     except (ConfigurationError, OSError) as error:
         return _refuse(config.with_places(str(error), given))
@@ -134,7 +134,7 @@ def _bind(address: str, port: int) -> socket.socket:
     return sock
 
 
-class Server:
+class ServerProcess:
     """The server process: it starts the workers, serves, drains and stops."""
 
     def __init__(
@@ -264,7 +264,7 @@ class Server:
         from aiohttp import web
 
         from deepaas.api.access import AccessLog, AccessLogger
-        from deepaas.api.fast_path import Server
+        from deepaas.api.fast_path import HTTPServer
         from deepaas.api.listener import Listener
 
         access_logger = logging.getLogger("deepaas.access")
@@ -273,7 +273,7 @@ class Server:
         protocol_log = logging.getLogger("deepaas.http")
         if not self._settings.log.debug:
             protocol_log.setLevel(logging.CRITICAL)  # a client's mistake is no error of the server
-        http = Server(
+        http = HTTPServer(
             app,
             access_log=access_log if wanted else None,
             access_log_class=AccessLogger,

@@ -18,7 +18,7 @@ from aiohttp import web
 from deepaas.api import ApiSettings, App, create_app
 from deepaas.api.access import AccessLog, AccessLogger
 from deepaas.api.body import BodyLimits
-from deepaas.api.fast_path import Connection, Server
+from deepaas.api.fast_path import Connection, HTTPServer
 from deepaas.model.loading import ModelSource
 from deepaas.serving.guard import Guard
 from deepaas.serving.options import PoolOptions, WorkerOptions
@@ -117,7 +117,7 @@ class House:
         )
         self.app = create_app([self.pool], ApiSettings(limits=limits, **self.settings))
         self._count(self.app)
-        self.http = Server(
+        self.http = HTTPServer(
             self.app,
             access_log=AccessLog(self.access_log) if self.access_log else None,
             access_log_class=AccessLogger,
