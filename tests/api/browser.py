@@ -1,4 +1,4 @@
-"""A real browser, without a window, that opens pages and runs scripts on them."""
+"""A headless browser that opens pages and runs scripts on them."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ window.refusedByPolicy = [];
 document.addEventListener("securitypolicyviolation", (event) => window.refusedByPolicy.push(
   `${event.effectiveDirective} refuses ${event.blockedURI || "inline"} ${event.sample}`));
 """
-"""Runs on every page before its own scripts, and notes what its policy refuses."""
+"""Runs on every page before the page's scripts, and records violations of its policy."""
 
 
 @asynccontextmanager
 async def chromium(home: Path, flags: Sequence[str] = ()) -> AsyncIterator[int]:
-    """A browser with one empty page; yields the port of its debugger."""
+    """Start a browser with one empty page; yield the port of its debugger."""
     assert CHROMIUM is not None, "chromium is missing: apt-get install chromium"
     process = await asyncio.create_subprocess_exec(
         CHROMIUM,
@@ -65,7 +65,7 @@ async def chromium(home: Path, flags: Sequence[str] = ()) -> AsyncIterator[int]:
 
 
 class Page:
-    """The page of a browser, by its debugger."""
+    """The page of a browser, controlled through its debugger."""
 
     def __init__(self, debugger: Any) -> None:
         self._debugger = debugger
@@ -89,7 +89,7 @@ class Page:
         return message
 
     async def open(self, url: str) -> None:
-        """Go to `url`, and wait until the page is loaded."""
+        """Open `url`, and wait until the page is loaded."""
         self._is_loaded = False
         answer = await self.command("Page.navigate", url=url)
         assert not answer.get("errorText"), (url, answer)
@@ -97,7 +97,7 @@ class Page:
             await self._receive()
 
     async def run(self, script: str) -> Any:
-        """What a script returns; a promise is awaited."""
+        """Run a script, wait for it if it returns a promise, and return its value."""
         evaluated = await self.command(
             "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True
         )
@@ -147,8 +147,8 @@ PREDICT = """
 
 
 def predict(answer: str = "pre") -> str:
-    """A script that makes a prediction by clicking on Swagger UI, as a person would.
+    """Return a script that makes a prediction by clicking on Swagger UI, as a person would.
 
-    `answer` selects the element in which the page shows what was predicted.
+    `answer` selects the element in which the page shows the prediction.
     """
     return PREDICT.replace("ANSWER", answer)

@@ -15,11 +15,11 @@ Read = Callable[..., list[tuple[Any, ...]]]
 
 @pytest.fixture
 def uploads(tmp_path: Path) -> Uploads:
-    """Where the files of a form go."""
+    """Return a directory for the files of forms."""
     return Uploads(tmp_path)
 
 
 @pytest.fixture
 def read(uploads: Uploads) -> Read:
-    """Reads a form that comes in these chunks; see Uploads.read."""
+    """Return a function that reads a form from chunks; see Uploads.read."""
     return uploads.read

@@ -1,4 +1,4 @@
-"""A server's answers beside its description: every answer has to be one that is described."""
+"""Compares the responses of a server with its API description."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from tests.support import Server
 Json = dict[str, Any]
 
 OPEN = {"ModelMeta"}
-"""Definitions of objects that may have any further property."""
+"""Definitions of objects that may have additional properties."""
 
 CLOSED = (set(DEFINITIONS) | set(OF_RECORDS)) - OPEN
 NAMES = {"properties", "definitions"}
-"""Keys of a schema under which there are names, which are no keys of a schema."""
+"""Keywords whose members are names of properties or definitions, and not keywords of a schema."""
 
 
 @dataclass
 class Described:
-    """A server and its description; `base` is the base path."""
+    """A server and its API description; `base` is the base path."""
 
     server: Server
     base: str = ""
@@ -39,7 +39,7 @@ class Described:
         self.document = response.json()
 
     def operations(self) -> set[tuple[str, str]]:
-        """The methods and paths that are described."""
+        """Return the methods and paths of the description."""
         return {(method, path) for path, one in self.document["paths"].items() for method in one}
 
     def ask(
@@ -52,10 +52,10 @@ class Described:
         chosen: bool = False,
         **kwargs: Any,
     ) -> httpx.Response:
-        """Ask for an operation; its answer must have that status, and must be described.
+        """Send a request; check its status, and check that the description covers the response.
 
-        `place` has what stands for the names in the path. A status that is `chosen` by the model
-        may be described as default.
+        `place` has the values of the path's parameters. A status that is `chosen` by the model may
+        be described as default.
         """
         target = path
         for name, value in (place or {}).items():
@@ -78,7 +78,7 @@ class Described:
         *,
         chosen: bool = False,
     ) -> None:
-        """Fail unless the operation is described as giving this answer."""
+        """Check that the description of the operation covers this response."""
         operation = self.document["paths"][path][method]
         responses = operation["responses"]
         where = f"{method} {path} {status}"
@@ -87,7 +87,7 @@ class Described:
         media_type = content_type.partition(";")[0]
         if chosen and status < 400:
             assert not body or media_type == "text/plain", f"{where}: {content_type}"
-            return  # as the text of the default answer says
+            return  # as the text of the default response says
         if status >= 400:
             assert media_type in ("application/json", "text/plain"), f"{where}: {content_type}"
         elif body:
@@ -101,7 +101,7 @@ class Described:
         elif schema.get("type") == "string" or not schema:
             self._validate(where, schema, body.decode())
         else:
-            # Swagger 2.0 has one schema for an answer, which is that of its JSON.
+            # Swagger 2.0 has one schema per response: the schema of the JSON response.
             is_other = status < 400 and "*/*" in operation["produces"]
             assert is_other or schema.get("type") == "file", f"{where}: {content_type}"
 
@@ -110,7 +110,7 @@ class Described:
         assert not errors, f"{where}: {errors}\n{instance!r:.1000}"
 
     def validator(self, schema: Json) -> jsonschema.Draft4Validator:
-        """The validator for a schema of the description."""
+        """Return a validator for a schema of the description."""
         definitions = {
             name: _closed(one) if name in CLOSED else one
             for name, one in self.document["definitions"].items()
@@ -123,12 +123,12 @@ class Described:
 
 
 def _closed(schema: Json) -> Json:
-    """The same schema for objects that have no other properties than those it names."""
+    """Return the schema, closed to properties that it does not name."""
     return {"additionalProperties": False, **schema} if "properties" in schema else schema
 
 
 def _translated(schema: Any, *, of_names: bool = False) -> Any:
-    """A schema of Swagger 2.0 as one of JSON Schema: there null is a type."""
+    """Translate a schema of Swagger 2.0 to JSON Schema, where null is a type."""
     if isinstance(schema, list):
         return [_translated(item) for item in schema]
     if not isinstance(schema, dict):

@@ -1,4 +1,4 @@
-"""Makes multipart bodies to the byte, and reads them."""
+"""Builds multipart bodies byte by byte, and reads them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ END = b"--B--\r\n"
 
 
 def part(parameters: str | bytes, body: bytes = b"", *headers: str) -> bytes:
-    """A part with these parameters of its Content-Disposition, and these further headers."""
+    """Return a part with these Content-Disposition parameters and these additional headers."""
     if isinstance(parameters, str):
         parameters = parameters.encode()
     head = b"Content-Disposition: form-data; " + parameters
@@ -23,7 +23,7 @@ def part(parameters: str | bytes, body: bytes = b"", *headers: str) -> bytes:
 
 
 class Uploads:
-    """Where the files of forms go; knows them all."""
+    """A directory for the files of forms; `files` lists them."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -41,7 +41,7 @@ class Uploads:
         parts: int = 100,
         text: int = 10_000,
     ) -> list[tuple[Any, ...]]:
-        """Read a form that comes in these chunks; returns its parts, with the contents of files."""
+        """Read a form from chunks; return its parts, with the contents of files."""
         form = Form(content_type, parts, text, self.new)
         try:
             for chunk in chunks:

@@ -1,6 +1,6 @@
-"""Requests that are large, or made to keep the server busy: the bytes of each.
+"""Requests that are large or expensive to process.
 
-A bomb becomes larger than DECOMPRESSED when it is decompressed.
+A bomb exceeds DECOMPRESSED when it is decompressed.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def compressed(body: bytes, head: bytes = HEAD) -> bytes:
 
 
 def bomb(before: bytes, megabytes: int, after: bytes) -> bytes:
-    """A compressed body that consists of spaces, nearly all of it."""
+    """Return a compressed body that consists mostly of spaces."""
     packer = zlib.compressobj(9, wbits=31)
     spaces = b" " * MEGABYTE
     packed = [packer.compress(before), *(packer.compress(spaces) for _ in range(megabytes))]
@@ -197,7 +197,7 @@ CODINGS = {
 
 
 def coded(name: str) -> bytes:
-    """A request with this coding of the transfer, and one that must not be read behind it."""
+    """Return a request with these transfer codings, followed by requests that must not be read."""
     head = HEAD + b"".join(field + b"\r\n" for field in CODINGS[name])
     return head + b"\r\n" + b"2\r\n{}\r\n" + END + get(b"/smuggled") * 1000
 

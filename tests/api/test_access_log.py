@@ -1,4 +1,4 @@
-"""The access log: what it counts, and when it is written."""
+"""The access log: the number of bytes of a response, and when lines are written."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_bytes_of_the_body_are_counted(
 
 
 def test_head_that_is_known_has_the_same_count(server: Server) -> None:
-    """The fast path of a request whose head has come before."""
+    """The fast path serves the second and third request."""
     before = len(server.log())
     with client_of(server) as client:
         for number in range(3):
@@ -83,7 +83,7 @@ def test_not_modified_and_head_have_no_body(server: Server) -> None:
     wait_until(lambda: wanted in server.log(), within=15, what=wanted)
 
 
-# --- one record for each turn of the event loop
+# --- one record per iteration of the event loop
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ async def test_lines_of_a_turn_are_one_record(
     assert records == []
     await asyncio.sleep(0)
     access.add("third")
-    access.flush()  # as at the end of a server
+    access.flush()  # as when the server stops
     await asyncio.sleep(0)
     assert [record.getMessage() for record in records] == ["first\nsecond", "third"]
     start = LineFormatter().format(records[1]).removesuffix("third")

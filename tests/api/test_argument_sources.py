@@ -1,16 +1,16 @@
 """The model gets exactly the value that was sent, from every source of arguments.
 
-Each example has a value for each of several arguments and sends them in every way that there is: in
-the query, as a urlencoded form, as a multipart form in some of its many ways, and as JSON. The type
-and the repr of each argument of the model are compared with those of the value.
+Each example has a value for each of several arguments, and sends them in every possible way: in the
+query, as a urlencoded form, as a multipart form in some of its many variants, and as JSON. The test
+compares the type and the repr of each argument of the model with those of the value.
 
-The ways differ where they cannot hold the same:
+The sources differ where they cannot hold the same values:
 
-- A query and a urlencoded form hold texts alone: no nested values, files or bytes, and no list
-  that is empty. In a multipart form these are parts of type JSON, or files.
+- A query and a urlencoded form hold only texts: no nested values, files or bytes, and no empty
+  list. In a multipart form these are parts of type JSON, or files.
 - JSON holds neither files nor bytes.
-- An argument that takes anything (`fields.Raw`) gets a text from a query or a
-  form, and a number, an object or null from JSON. So only texts, and bytes, are sent to it here.
+- An argument that accepts any value (`fields.Raw`) gets a text from a query or a form, and a
+  number, an object or null from JSON. So the tests send it only texts and bytes.
 """
 
 from __future__ import annotations
@@ -76,14 +76,14 @@ STRUCTURES = ("nested", "mapping")
 
 
 def meant(value: Any) -> list[str]:
-    """The model's description of a value that is not a file."""
+    """Return the model's description of a value that is not a file."""
     if isinstance(value, dict):
         return ["dict", json.dumps(value, sort_keys=True)]
     return [type(value).__name__, repr(value)]
 
 
 def as_text(value: Any) -> str:
-    """A scalar as a query or a form holds it."""
+    """Format a scalar for a query or a form."""
     match value:
         case bool():
             return "true" if value else "false"
@@ -96,7 +96,7 @@ def as_text(value: Any) -> str:
 
 
 def as_pairs(values: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The values that a query or a urlencoded form can hold."""
+    """Return the values that a query or a urlencoded form can hold."""
     pairs = []
     for name, value in values.items():
         if name in (*FILES, *STRUCTURES) or isinstance(value, bytes):
@@ -107,7 +107,7 @@ def as_pairs(values: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def as_json(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values that JSON can hold."""
+    """Return the values that JSON can hold."""
     return {
         name: value.isoformat() if isinstance(value, datetime.date) else value
         for name, value in values.items()
@@ -120,14 +120,14 @@ def as_json(values: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass
 class Form:
-    """A multipart form, and the descriptions that the model must give of its values."""
+    """A multipart form, and the descriptions of its values that the model must return."""
 
     draw: Any
     body: bytes = b""
     expected: dict[str, Any] = field(default_factory=dict)
 
     def add(self, name: str, content: bytes, parameters: str = "", kind: str = "") -> None:
-        """Add a part in one of the transfer encodings."""
+        """Add a part in a random transfer encoding."""
         head = f'Content-Disposition: form-data; name="{name}"{parameters}\r\n'
         if kind:
             head += f"Content-Type: {kind}\r\n"
@@ -138,7 +138,7 @@ class Form:
         self.body += b"--%b\r\n%b\r\n%b\r\n" % (BOUNDARY, head.encode(), content)
 
     def add_text(self, name: str, text: str, *, is_item: bool = False) -> None:
-        """Add a text in one of the ways that make no difference; an item is one of a list."""
+        """Add a text in one of several equivalent ways; `is_item` marks an item of a list."""
         kinds = ["", "text/plain", "text/plain; charset=utf-16", "text/csv; charset=utf-8"]
         kind = self.draw(st.sampled_from(kinds if is_item else kinds + JSON_TYPES))
         content = text.encode("utf-16" if "utf-16" in kind else "utf-8")
@@ -151,7 +151,7 @@ class Form:
         self.add(name, text.encode(), "", self.draw(st.sampled_from(JSON_TYPES)))
 
     def add_file(self, name: str, content: bytes) -> list[str] | None:
-        """Add a file; returns its description, or None if there is no file for the model."""
+        """Add a file; return its description, or None if the model gets no file."""
         way = self.draw(st.sampled_from(["named", "named, typed", "typed", "empty name"]))
         kind = "image/png" if "typed" in way else ""
         parameters = {"empty name": '; filename=""', "typed": ""}.get(way, '; filename="a b.X9"')
@@ -198,7 +198,7 @@ ENCODINGS: dict[str, Any] = {
 
 @st.composite
 def forms(draw: st.DrawFn, values: Mapping[str, Any]) -> Form:
-    """A form that holds these values, each in one of the ways that there are."""
+    """Draw a form that holds these values, each in one of the possible ways."""
     form = Form(draw, draw(st.sampled_from([b"", b"\r\n", b"before\r\n"])))
     for name in draw(st.permutations(sorted(values))):
         form.add_value(name, values[name])
@@ -214,7 +214,7 @@ sizes = st.none() | st.integers(1, 50)
 
 @dataclass(frozen=True)
 class Sending:
-    """Whether a body is compressed, and how it is cut into chunks."""
+    """How a body is sent: its compression, and the size of its chunks."""
 
     coding: str
     size: int | None
@@ -236,7 +236,7 @@ sendings = st.builds(Sending, st.sampled_from(sorted(COMPRESSIONS)), sizes)
 
 
 def property_test(examples: int) -> settings:
-    """Bounds the number of requests; a busy machine may take its time."""
+    """Limit the number of examples, but not their time: the machine can be busy."""
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large]
     return settings(max_examples=examples, deadline=None, suppress_health_check=checks)
 
@@ -278,7 +278,7 @@ def test_multipart_form_gives_the_values(
 def test_several_sources_give_each_argument_once(
     server: Server, values: dict[str, Any], data: st.DataObject
 ) -> None:
-    """Some are in the query, which comes first, and all are in the form."""
+    """The query has some of the arguments and takes precedence; the form has all of them."""
     names = sorted(dict(as_pairs(values)))
     in_query = data.draw(st.sets(st.sampled_from(names))) if names else set()
     pairs = as_pairs({name: values[name] for name in in_query})

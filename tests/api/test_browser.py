@@ -1,4 +1,4 @@
-"""The page at /api in a real browser: a prediction is made by clicking, as a person would."""
+"""A real browser makes a prediction by clicking on the page at /api."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ FRAMED = """
 
 
 async def evaluate(home: Path, url: str, script: str) -> Any:
-    """What a script returns on the page at `url`."""
+    """Return the value of a script on the page at `url`."""
     async with browsing(home) as page:
         await page.open(url)
         return await page.run(script)
@@ -73,7 +73,7 @@ async def test_page_runs_no_other_script_and_calls_nobody(tmp_path: Path, serve:
 
 
 async def test_page_is_not_shown_in_a_frame(tmp_path: Path, serve: Serve) -> None:
-    """Not even on a page of the same server, which could otherwise read its title."""
+    """Not even a page of the same server can show it in a frame."""
     server = serve({}, "zoo.echo")
     script = FRAMED.replace("ADDRESS", f"{server.url}/api")
     url = f"{server.url}/v2/models/"

@@ -1,4 +1,4 @@
-"""What every answer has in its head, and what it does not have: versions."""
+"""Headers that every response has, and versions, which no response has."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def server(serve_all: Serve) -> Server:
 
 
 def check(headers: list[tuple[str, str]]) -> None:
-    """Each is there once, and none of the others has a version in it."""
+    """Check that each header is there once, and that no other header has a version."""
     values = [value for name, value in headers if name.lower() == "x-content-type-options"]
     assert values == ["nosniff"]
     assert [value for name, value in headers if name.lower() == "server"] == ["deepaas"]
@@ -166,7 +166,7 @@ async def test_answers_on_the_short_way_have_the_headers(server: Server) -> None
 
 @pytest.mark.parametrize("base", ["", "/x"])
 def test_page_has_a_policy_and_refuses_frames(serve: Serve, base: str) -> None:
-    """What a browser makes of them is tried in test_browser.py."""
+    """test_browser.py tests their effect in a browser."""
     headers = serve({}, "zoo.echo", "--base-path", base).get(f"{base}/api").headers
     assert headers["X-Frame-Options"] == "DENY"
     policy = dict(

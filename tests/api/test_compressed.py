@@ -1,4 +1,4 @@
-"""Compressed bodies of every kind are read, bounded, and refused if they are broken."""
+"""Compressed bodies of every kind are read and bounded, and refused if they are broken."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def sent(coding: str, kind: str, body: bytes | Iterator[bytes]) -> dict[str, Any
     return {"content": body, "headers": headers}
 
 
-# --- they are read
+# --- good bodies
 
 
 @every_coding
@@ -120,7 +120,7 @@ def test_compressed_request_that_comes_again_is_read_again(server: Server) -> No
             assert predictions(response) == {"text": ["str", repr("x" * 1000)]}
 
 
-# --- they are broken
+# --- broken bodies
 
 
 @every_way
@@ -174,11 +174,11 @@ def test_unknown_compression_is_415_before_the_body_is_sent(
     assert server.raw(head.encode(), timeout=25).status == 415
 
 
-# --- they have bounds
+# --- limits
 
 
 def bomb(size: int, kind: str) -> tuple[str, bytes]:
-    """A body that is small, and becomes large."""
+    """Return the type and the bytes of a small body that decompresses to a large one."""
     if kind == "json":
         return "application/json", gzip.compress(b'{"text": "' + b"a" * size + b'"}')
     form = multipart(Part("file", b"\0" * size, "a.bin"))
@@ -232,7 +232,7 @@ def test_endless_members_without_content_are_bound_by_their_size(serve: Serve) -
 
 
 def test_body_is_refused_as_soon_as_it_is_too_large(limited: Server) -> None:
-    """The answer comes though the rest of the body never does."""
+    """The response does not wait for the rest of the body."""
     content_type, body = bomb(50_000_000, "json")
     head = (
         "POST /v2/models/sources/predict/ HTTP/1.1\r\nHost: localhost\r\n"
@@ -244,7 +244,7 @@ def test_body_is_refused_as_soon_as_it_is_too_large(limited: Server) -> None:
         assert connection.recv(1000).startswith(b"HTTP/1.1 413 ")
 
 
-# --- other work goes on meanwhile
+# --- other work runs meanwhile
 
 
 async def in_chunks(data: bytes, size: int) -> AsyncGenerator[bytes]:
@@ -253,7 +253,7 @@ async def in_chunks(data: bytes, size: int) -> AsyncGenerator[bytes]:
 
 
 def runs_of_other_work(body: bytes, limits: BodyLimits) -> tuple[int, int]:
-    """The size of the decompressed body, and how often other work ran meanwhile."""
+    """Return the size of the decompressed body, and how often other work ran meanwhile."""
     runs = 0
 
     async def others() -> None:

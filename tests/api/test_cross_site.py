@@ -1,7 +1,7 @@
-"""Requests that a browser sends for another site, and requests under a foreign name, are refused.
+"""The server refuses requests that a browser sends for another site or under a foreign name.
 
-What a real browser sends is tried in test_cross_site_browser.py, and what proxies make of it in
-test_proxies.py.
+test_cross_site_browser.py tests what a real browser sends, and test_proxies.py tests requests that
+pass through proxies.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def server(serve_all: Serve) -> Server:
 
 @pytest.fixture(scope="module")
 def friendly(serve_all: Serve) -> Server:
-    """Allows two other sites, and two names for itself."""
+    """Start a server that allows two other origins, and two host names."""
     return serve_all(
         {},
         "zoo.echo",
@@ -71,7 +71,7 @@ def code(answer: RawAnswer) -> str:
 
 
 def ask(server: Server, method: str = "POST", host: str | None = None, **headers: str) -> int:
-    """The status of a prediction, or of another request for that path, with these headers."""
+    """Return the status of a request for the path of predictions, with these headers."""
     lines = [f"{method} /v2/models/echo/predict/?text=a HTTP/1.1", "Connection: close"]
     lines.append(f"Host: {f'127.0.0.1:{server.port}' if host is None else host}")
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
@@ -235,7 +235,7 @@ def test_refusal_does_not_wait_for_the_body(server: Server) -> None:
 
 
 def foreign(server: Server, host: str, method: str = "GET") -> bool:
-    """Whether a request under this name is refused. The other requests are answered."""
+    """Return whether the server refuses a request under this name; check its other responses."""
     answer = server.raw(
         f"{method} /v2/models/ HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n"
         "Content-Length: 0\r\n\r\n".encode()
@@ -319,7 +319,7 @@ def test_allowed_host_is_that_host_alone(friendly: Server, name: str, is_foreign
 
 
 def test_request_without_a_host_is_answered(server: Server) -> None:
-    """HTTP/1.0 has no Host header. No browser omits it, so no page can have caused this."""
+    """HTTP/1.0 has no Host header. Browsers always send one, so no page can cause this request."""
     assert server.raw(b"GET /v2/models/ HTTP/1.0\r\n\r\n").status == 200
     sent_for_a_page = b"POST /v2/models/echo/predict/ HTTP/1.0\r\nOrigin: http://localhost\r\n\r\n"
     assert server.raw(sent_for_a_page).status == 403
@@ -346,7 +346,7 @@ def test_host_in_the_target_counts_more_than_the_header(
 
 @pytest.mark.parametrize("name", ["X-Forwarded-Host", "X-Host", "Forwarded", "X-Original-Host"])
 def test_header_of_a_proxy_is_not_believed(server: Server, name: str) -> None:
-    """Any client can send it."""
+    """Any client can send this header."""
     value = "host=localhost" if name == "Forwarded" else "localhost"
     head = f"GET /v2/models/ HTTP/1.1\r\nHost: evil.test\r\n{name}: {value}\r\n\r\n"
     assert server.raw(head.encode()).status == 421
@@ -432,7 +432,7 @@ def test_allowed_host_that_is_none_is_told(value: str) -> None:
         SiteRules.of([], [value], "127.0.0.1", "127.0.0.1")
 
 
-# --- the short way of requests
+# --- the fast path
 
 KNOWN = predict("echo", "", padded(60, text="known"))
 
@@ -454,7 +454,7 @@ def changed(*fields: str) -> Ask:
 async def test_refused_request_is_refused_however_often_it_comes(
     server: Server, refused: Ask, status: int
 ) -> None:
-    """Also between requests whose heads the server knows, byte for byte."""
+    """It is refused even between requests with known heads."""
 
     async with Line(server.port) as line:
         for _ in range(5):

@@ -1,4 +1,4 @@
-"""What pages of other sites can do to a server, tried in a real browser."""
+"""What pages of other sites can do to a server, tested in a real browser."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support import HOST, Server, wait_until
 pytestmark = needs_chromium
 
 RESOLVE = "--host-resolver-rules=MAP *.test 127.0.0.1"
-"""Names that end in .test are this machine for the browser."""
+"""The browser resolves names that end in .test to this machine."""
 
 TRAIN = "/v2/models/trains/train/"
 
@@ -73,7 +73,7 @@ class _Pages(BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def other_site() -> Iterator[int]:
-    """The port of a web site that is not the server's."""
+    """Serve a web site that is not the server's; yield its port."""
     with ThreadingHTTPServer((HOST, 0), _Pages) as site:
         thread = threading.Thread(target=site.serve_forever)
         thread.start()
@@ -96,7 +96,7 @@ def server(serve_all: Serve) -> Server:
 
 
 class Answers:
-    """The statuses of the requests to one path, as the log has them."""
+    """The statuses of the requests to one path, read from the log."""
 
     def __init__(self, server: Server, method: str = "POST") -> None:
         self._server = server
@@ -108,13 +108,13 @@ class Answers:
         return [line.partition(self._start)[2][:3] for line in lines if self._start in line]
 
     def wait(self, count: int) -> list[str]:
-        """The statuses since this was made; there must be so many."""
+        """Wait for `count` new responses; return all statuses since this object was created."""
         wait_until(lambda: len(self._all()) >= self._before + count, within=20, what="the answers")
         return self._all()[self._before :]
 
 
 async def attack(page: Page, action: str, answers: Answers, other: int) -> list[str]:
-    """Ask for a training from the present page, in each way that needs no consent."""
+    """Request a training from the current page in each way that needs no consent."""
     for method in ("POST", "DELETE"):
         fetch = FETCH.replace("ACTION", action).replace("METHOD", method)
         assert await page.run(fetch) == ("opaque" if method == "POST" else "failed")
@@ -128,7 +128,7 @@ async def attack(page: Page, action: str, answers: Answers, other: int) -> list[
 async def test_page_of_another_origin_starts_no_training(
     server: Server, port: int, tmp_path: Path, name: str, called: str
 ) -> None:
-    """A browser sends `Sec-Fetch-Site` to an address that it trusts, and else `Origin` alone."""
+    """Browsers send `Sec-Fetch-Site` only to trusted addresses; others get only `Origin`."""
     answers = Answers(server)
 
     async def visit() -> list[str]:
@@ -159,7 +159,7 @@ async def test_redirect_by_another_site_starts_no_training(
 async def test_page_of_another_site_cannot_read_answers(
     server: Server, port: int, tmp_path: Path
 ) -> None:
-    """Its requests that change nothing are answered, and the browser keeps the answers from it."""
+    """The server answers its safe requests, but the browser hides the responses from it."""
     url = f"{server.url}/v2/models/"
     script = """
     (async () => {
@@ -185,7 +185,7 @@ async def test_page_of_another_site_cannot_read_answers(
 
 
 async def test_page_whose_name_is_rebound_reads_nothing(server: Server, tmp_path: Path) -> None:
-    """For the browser the server then is the page's own site."""
+    """After the rebinding, the browser treats the server as the page's own site."""
     read = f'fetch("{TRAIN}").then(async (answer) => [answer.status, await answer.text()])'
 
     async def visit() -> Any:

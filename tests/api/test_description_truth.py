@@ -1,5 +1,4 @@
-"""The description tells the truth: every answer of a server is described as it is, and every route
-is described."""
+"""The API description is complete and correct: it covers every response and every route."""
 
 from __future__ import annotations
 
@@ -153,7 +152,7 @@ def test_answers_about_predictions_are_described(predicting: Described, model: s
     ask_model(predicting, model)
     ask_predictions(predicting, model, PREDICTIONS[model][1])
     path = path_of(predicting, model)
-    # This one needs a model that leaves a file.
+    # Artifacts need a model that writes a file.
     assert_all_succeeded(predicting, path, ("get", f"{path}jobs/{{uuid}}/artifacts/{{path}}"))
 
 
@@ -167,7 +166,7 @@ def test_answer_for_an_asynchronous_prediction_that_failed_is_described(
         predicting.ask("get", f"{path}/result", status, place={"uuid": uuid}, chosen=True)
 
 
-# --- what models are, and what they are not
+# --- models: metadata, readiness and missing functions
 
 BEING = {
     "echo": "zoo.echo",
@@ -229,7 +228,7 @@ def test_training_whose_arguments_cannot_be_read_is_described(being: Described) 
     being.ask("get", f"{path}train/", 200)
 
 
-# --- records, with a base path and all that an operator can switch on
+# --- records, with a base path and all options on
 
 
 @pytest.fixture(scope="module")
@@ -249,7 +248,7 @@ def test_answers_about_records_are_described(recording: Described) -> None:
     path = path_of(recording, "leaves")
     ask_model(recording, "leaves")
     recording.ask("post", f"{path}reload", 200)
-    ask_predictions(recording, "leaves", [good()])  # which is null
+    ask_predictions(recording, "leaves", [good()])  # the model returns null
     form = multipart(Part("data", b"a", "a.csv", "text/csv"))
     callback = {"headers": {"Callback-URL": "http://127.0.0.1:9/"}}
     malformed = Ask(400, {"content": b"{", "headers": JSON})
@@ -285,7 +284,7 @@ def test_result_that_is_not_there_yet_is_described(recording: Described, place: 
     recording.ask("get", f"{path}/result", 409, place={"uuid": uuid})
 
 
-# --- what an operator switches off
+# --- options that disable routes
 
 
 @pytest.mark.parametrize("which", ["predict", "train"])
@@ -382,7 +381,7 @@ def test_reload_that_fails_or_is_not_the_only_one_is_described(
     described.check("post", path, 409, content_type, refused.content)
 
 
-# --- the whole
+# --- the whole description
 
 
 async def test_every_route_is_described_unless_it_is_switched_off() -> None:
@@ -418,7 +417,7 @@ def is_switched_off(route: Route, settings: ApiSettings) -> bool:
 def test_description_is_valid_swagger(predicting: Described, being: Described) -> None:
     for described in (predicting, being):
         document = described.document
-        # Its nested and mixed arguments have no valid form that existing clients know.
+        # The nested and mixed arguments of `rich` have no valid form that existing clients know.
         paths = {path: one for path, one in document["paths"].items() if "/rich/" not in path}
         document = {**document, "paths": paths}
         assert [*openapi_v2_schema_validator.iter_errors(document)] == []
@@ -427,7 +426,7 @@ def test_description_is_valid_swagger(predicting: Described, being: Described) -
 
 
 def known_to_the_validator(value: Any) -> Any:
-    """The same without what the validator does not know: null as a default, and files."""
+    """Return the value without what the validator rejects: null as a default, and file types."""
     if isinstance(value, list):
         return [known_to_the_validator(item) for item in value]
     if not isinstance(value, dict):

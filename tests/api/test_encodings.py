@@ -1,4 +1,4 @@
-"""Decoding of compressed bodies and of encoded parts, wherever they are cut."""
+"""Decoding of compressed bodies and of encoded parts, cut anywhere."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_any_bytes_are_decompressed_or_refused(coding: str, body: bytes) -> None
         return
 
 
-# --- their names
+# --- names of encodings
 
 
 @pytest.mark.parametrize(

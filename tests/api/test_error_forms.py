@@ -1,4 +1,4 @@
-"""Every error is JSON with a message and a code, save 404 and 501, whose texts clients know."""
+"""Every error is JSON with a message and a code, except 404 and 501, whose texts clients know."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The short way of a request changes nothing: each is answered as if it had come alone.
+"""The fast path changes no response: each request is answered as if it had come alone.
 
-A request whose head the server has seen before, byte for byte, is not parsed again. So here
-requests with the same heads come again and again: whole, in pieces, one behind the other, hidden
-in the bodies of others, and between all kinds of other requests.
+The server does not parse a request whose head it has seen before, byte for byte. So these tests
+repeat requests with the same heads: whole, in pieces, pipelined, inside the bodies of other
+requests, and between requests of all kinds.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ from tests.serving.segments import (
 from tests.support import HOST, Server, wait_until
 
 IS_MODERN = hasattr(web_protocol, "MAX_MSG_QUEUE_SIZE")
-"""Whether aiohttp is a version that has since been mended."""
+"""Whether this aiohttp limits its queue of pipelined requests."""
 
 COMPLAINTS = ["Fatal error", "deepaas/api", "aiohttp/web_protocol", "Unhandled", "cannot be read"]
-"""What is in the log of a server that has made a mistake of its own."""
+"""Texts in the log of a server that failed."""
 
 
 @pytest.fixture(scope="module")
@@ -53,11 +53,11 @@ def server(serve_all: Serve) -> Server:
     return serve_all({}, "zoo.echo", "zoo.sized", "zoo.raises", "zoo.streaming:Plain")
 
 
-# --- whatever comes, however it is cut
+# --- any requests, cut anywhere
 
 
 def _usual() -> list[Ask]:
-    """Predictions as clients ask for them: few heads, and many bodies of the same length."""
+    """Return typical predictions: few distinct heads, and many bodies of the same length."""
     bodies = [padded(40, text=f"body {n}", number=n) for n in range(8)]
     asks = [predict("echo", f"?text={letter}") for letter in "abcd"]
     asks += [predict("echo", f"?text={letter}", b"", media="text/plain") for letter in "ef"]
@@ -69,7 +69,7 @@ def _usual() -> list[Ask]:
 
 
 def _ways_to_say_it() -> list[Ask]:
-    """The same prediction in other words."""
+    """Return the same prediction, with its head written in different ways."""
     body = padded(40, text="words")
     lengths = (
         "content-length: {}",
@@ -114,7 +114,7 @@ def _ways_to_say_it() -> list[Ask]:
 
 
 def _refused() -> list[Ask]:
-    """Requests that come to nothing, and do not end the connection."""
+    """Return requests that are refused, but leave the connection open."""
     hidden = predict("echo", "?text=a").data
     return [
         predict("nobody", "", padded(40, text="a")),
@@ -134,7 +134,7 @@ def _refused() -> list[Ask]:
 
 
 def _others() -> list[Ask]:
-    """What is no prediction, or no small one."""
+    """Return requests that are not predictions, and predictions with large responses."""
     file = {"do": "file", "accept": "application/octet-stream"}
     return [
         get("/v2/models/"),
@@ -160,13 +160,13 @@ def _others() -> list[Ask]:
         predict("streaming", "", padded(80, kind="count", count=0, end="raise")),
         *[
             predict("echo", "?text=a", b"{}", "Connection: Upgrade", "Upgrade: h2c", alone=True)
-            for _ in range(IS_MODERN)  # to an older one a body is no part of such a request
+            for _ in range(IS_MODERN)  # an older aiohttp reads no body here
         ],
     ]
 
 
 def _last() -> list[Ask]:
-    """Requests with which a connection ends."""
+    """Return requests that end the connection."""
     body = padded(40, text="end")
     ends: list[dict[str, Any]] = [
         {"version": "HTTP/1.0"},
@@ -203,8 +203,10 @@ KINDS = [_usual(), _ways_to_say_it(), _refused(), _others()]
 
 
 class Truth:
-    """What each request is answered when it comes whole, on a new connection, and with a header
-    that no other has: then it is parsed for certain."""
+    """The response to each request when it is sent whole, on a new connection.
+
+    A header that is unique to the request prevents the fast path.
+    """
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -234,7 +236,7 @@ class Talk:
         return self._random.choice(kind)
 
     def groups(self) -> list[list[Ask]]:
-        """Those that are sent one behind the other, without a wait for answers."""
+        """Return the requests in groups; each group is sent without waiting for responses."""
         groups: list[list[Ask]] = []
         for ask in self.asks:
             together = groups and not ask.alone and not groups[-1][-1].alone
@@ -266,7 +268,7 @@ class Talk:
         return self._random.choice((0, 0, 0.0005, 0.003))
 
     async def hold(self, port: int, truth: Truth) -> None:
-        """Say all of it, and check the answers: as many, in the same order, and the same."""
+        """Send all requests, and check that each gets the expected response, in order."""
         number = itertools.count()
         async with Line(port) as line:
             for group in self.groups():
@@ -281,7 +283,7 @@ class Talk:
 
 @pytest.mark.parametrize("seed", range(20))
 async def test_every_answer_is_the_same_in_any_company(server: Server, seed: int) -> None:
-    """Four clients at a time, that use the same heads."""
+    """Four clients at a time send requests with the same heads."""
     before = len(server.log())
     workers = pids(server, "echo") + pids(server, "sized")
     truth = Truth(server.port)
@@ -294,7 +296,7 @@ async def test_every_answer_is_the_same_in_any_company(server: Server, seed: int
 
 
 async def test_truth_is_told_by_every_request_alone(server: Server) -> None:
-    """What is taken for the truth above is what these requests have to be answered."""
+    """The responses that `Truth` collects are the correct ones."""
 
     async def statuses(asks: list[Ask]) -> list[int]:
         truth = Truth(server.port)
@@ -309,7 +311,7 @@ async def test_truth_is_told_by_every_request_alone(server: Server) -> None:
     assert last == [200] + [400] * 7 + [200, 404] + [200] * 3 + [400, 200]
 
 
-# --- a request is one request: never two, never a part of one
+# --- a request stays one request: it is never split, and never joined with another
 
 KNOWN = predict("echo", "", padded(60, text="known"))
 END = predict("echo", "", padded(60, text="the end"))
@@ -321,7 +323,7 @@ def echoed(text: str, number: int | None = None) -> dict[str, Any]:
 
 
 class Speaker:
-    """A client that has its segments read one by one; the server knows its heads already."""
+    """A client that waits until the server has read each segment; the server knows its heads."""
 
     def __init__(self, server: Server, line: Line) -> None:
         self._server = server
@@ -337,7 +339,7 @@ class Speaker:
             await asyncio.to_thread(settle, self._server)
 
     async def end(self) -> None:
-        """The next answer is the one to what is asked now: there was none too many."""
+        """Check that no surplus response precedes the response to a new request."""
         assert (await self.line.ask(END)).predicted == echoed("the end")
         assert (await self.line.ask(KNOWN)).predicted == echoed("known")
 
@@ -345,7 +347,7 @@ class Speaker:
 async def speak(
     server: Server, *segments: bytes, asks: Sequence[Ask | None] = (None,)
 ) -> list[Seen]:
-    """Send the segments behind known requests; the answers, of which there are no more."""
+    """Send the segments after known requests; return the responses, and check their number."""
     async with Line(server.port) as line:
         speaker = Speaker(server, line)
         await speaker.prepare()
@@ -360,7 +362,7 @@ async def speak(
 async def test_known_request_that_begins_within_a_head_is_a_part_of_it(
     server: Server, size: int, before: list[Ask]
 ) -> None:
-    """Its first line is the value of a header, wherever the segments before it ended."""
+    """The first line of the known request is the value of a header, at any segment border."""
     start = b"POST /v2/models/echo/predict/?number=5 HTTP/1.1\r\nX-Value: "
     first = b"".join(aligned(before)) + start[:size]
     *_, seen = await speak(server, first, start[size:], KNOWN.data, asks=[*before, None])
@@ -369,7 +371,7 @@ async def test_known_request_that_begins_within_a_head_is_a_part_of_it(
 
 @pytest.mark.parametrize("already", [0, 1, 30])
 async def test_known_request_that_is_a_body_is_a_body(server: Server, already: int) -> None:
-    """Announced by the length, and sent where the rest of that body has to begin."""
+    """The length announces the body, and the known request is sent where the body continues."""
     body = padded(already, text="it") if already >= 14 else b" " * already
     whole = predict("echo", "?text=query", body + KNOWN.data)
     (seen,) = await speak(server, whole.head + body, KNOWN.data)
@@ -377,7 +379,7 @@ async def test_known_request_that_is_a_body_is_a_body(server: Server, already: i
 
 
 async def test_known_request_in_a_text_stays_there(server: Server) -> None:
-    """As a value of a form, told to the letter by the model."""
+    """The known request is a value in a form. The model returns it unchanged."""
     start, end = b"number=5&text=", b"&x=y"
     ask = predict("echo", "", start + KNOWN.data + end, media="application/x-www-form-urlencoded")
     cases = [[ask.head + start, KNOWN.data, end], [ask.head, start, KNOWN.data + end]]
@@ -407,7 +409,7 @@ async def test_known_request_behind_chunks_is_a_request(server: Server) -> None:
 async def test_known_request_that_is_a_body_is_one_after_the_answer_too(
     server: Server, path: str, fields: list[str]
 ) -> None:
-    """The refusal is out before the body comes; or the body is waited for."""
+    """The server refuses before the body comes, or it waits for the body."""
     ask = post(path, KNOWN.data, *fields)
     early = path == "/nowhere" or bool(fields)
     async with Line(server.port) as line:
@@ -446,7 +448,7 @@ async def test_known_head_with_a_longer_body_takes_the_next_request_in(server: S
 async def test_known_head_with_less_of_its_body_takes_the_next_bytes(
     server: Server, missing: int
 ) -> None:
-    """Even if they are a known request. What is left of that is no request."""
+    """This is so even if these bytes are a known request. The rest of them is not a request."""
 
     async with Line(server.port) as line:
         speaker = Speaker(server, line)
@@ -462,7 +464,7 @@ async def test_known_head_with_less_of_its_body_takes_the_next_bytes(
 async def test_known_head_with_more_than_its_body_is_two_requests(
     server: Server, size: int
 ) -> None:
-    """In one segment: the known request, and the beginning of the next."""
+    """One segment holds the known request and the beginning of the next."""
     segments = [KNOWN.data + END.data[:size], END.data[size:]]
     first, second = await speak(server, *filter(None, segments), asks=[KNOWN, END])
     assert (first.predicted, second.predicted) == (echoed("known"), echoed("the end"))
@@ -475,7 +477,7 @@ async def test_line_ends_before_a_known_request_are_nothing(server: Server) -> N
 
 
 async def test_line_ends_behind_a_known_request_are_nothing(server: Server) -> None:
-    """Old clients send them behind a body."""
+    """Old clients send line ends after a body."""
     (seen,) = await speak(server, KNOWN.data + b"\r\n")
     assert seen.predicted == echoed("known")
 
@@ -491,11 +493,11 @@ async def test_known_body_with_two_lengths_is_refused(server: Server, fields: li
         assert b"HTTP/1.1" not in await line.rest()
 
 
-# --- what a head means is what it meant, and nothing that came with it
+# --- the head of a request is never confused with another head
 
 
 class Mix:
-    """Two kinds of requests with bodies of one length, whose answers must not be exchanged."""
+    """Two requests with bodies of the same length, whose responses must not be swapped."""
 
     def __init__(self, server: Server, name: str) -> None:
         self.server = server
@@ -505,7 +507,7 @@ class Mix:
         }
 
     async def check(self) -> None:
-        """Ask both on a connection that has been used, so that they need not be parsed."""
+        """Send both on a connection that is in use, so that the fast path can serve them."""
         async with Line(self.server.port) as line:
             assert (await line.ask(get("/v2/health/live"))).status == 200
             for text, ask in [*self.asks.items(), *self.asks.items()]:
@@ -516,8 +518,10 @@ class Mix:
 async def test_head_is_not_taken_for_that_of_the_request_before_it(
     server: Server, name: str
 ) -> None:
-    """They wait, each read by itself, while the connection is busy with something else. The known
-    ones among them wait too."""
+    """All requests wait, each read separately, while the connection serves a slow request.
+
+    The requests with known heads wait too.
+    """
     size = {"slow-prediction": MEGABYTE, "slow-file": 64 * MEGABYTE}[name]
     busy = predict("sized", "", padded(90, do="file", size=size, accept="application/octet-stream"))
     mix = Mix(server, name)
@@ -536,7 +540,7 @@ async def test_head_is_not_taken_for_that_of_the_request_before_it(
 
 
 async def test_head_is_not_taken_for_that_of_a_request_just_before_it(server: Server) -> None:
-    """One behind the other, without a wait: again and again, as it is a matter of luck."""
+    """The requests are pipelined. The test repeats them, since the timing is random."""
 
     async with Line(server.port) as line:
         await Speaker(server, line).prepare()
@@ -564,7 +568,7 @@ async def test_head_is_not_learned_from_what_came_before(server: Server, other: 
     await mix.check()
 
 
-# --- a client that takes nothing
+# --- clients that read nothing
 
 MOST_GROWTH = 24 * MEGABYTE
 
@@ -579,7 +583,7 @@ MOST_GROWTH = 24 * MEGABYTE
 def test_client_that_sends_and_never_reads_fills_no_memory(
     server: Server, size: int, most: int, together: int
 ) -> None:
-    """It can send only as long as the server has room for what it will not take."""
+    """The client can send only as long as the server has room for the unread responses."""
     ask = predict("sized", "", padded(60, do="json", size=size))
     with socket.create_connection((HOST, server.port), timeout=25) as client:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -597,7 +601,7 @@ def test_client_that_sends_and_never_reads_fills_no_memory(
 
 
 def send_while_it_is_taken(client: socket.socket, data: bytes, most: int) -> int:
-    """Send it again and again, until nothing more is taken for a while; how often it was sent."""
+    """Send `data` until the server stops reading; return how often it was sent."""
     client.settimeout(1)
     sent = 0
     with contextlib.suppress(TimeoutError):
@@ -608,7 +612,7 @@ def send_while_it_is_taken(client: socket.socket, data: bytes, most: int) -> int
 
 
 def is_idle(server: Server) -> bool:
-    """Whether the server and its workers have nothing to do for a moment."""
+    """Return whether the server and its workers use no CPU for a moment."""
 
     def used() -> float:
         times = [process.cpu_times() for process in server.processes()]
@@ -619,7 +623,7 @@ def is_idle(server: Server) -> bool:
     return used() - before < 0.03
 
 
-# --- its line in the log
+# --- the access log
 
 
 async def test_every_request_has_its_line_in_the_log(server: Server) -> None:
@@ -644,7 +648,7 @@ async def test_every_request_has_its_line_in_the_log(server: Server) -> None:
             assert words.startswith(f"{start} 200 {len(one.body)} 0.")
 
 
-# --- a server that ends
+# --- a server that stops
 
 
 @pytest.fixture
@@ -654,7 +658,7 @@ def journal(tmp_path: Path) -> Journal:
 
 @pytest.fixture
 def ending() -> Iterator[Server]:
-    """A server that is told to stop while a prediction is under way on the short way."""
+    """Yield a server for a test that stops it while the fast path waits for a prediction."""
     args = ["zoo.gated", "--noaccess-log", "--drain-timeout", "6"]
     server = Server(args=args).start()
     yield server
@@ -662,12 +666,12 @@ def ending() -> Iterator[Server]:
 
 
 def noted(journal: Journal, number: int, **arguments: Any) -> bytes:
-    """One of the calls that are alike but for their bodies."""
+    """Return a request whose head is the same for every call."""
     return predict("gated", "", padded(400, **journal.args(number, **arguments))).data
 
 
 def under_way(server: Server, journal: Journal) -> Caller:
-    """A client whose call has begun, and whose head is known."""
+    """Return a client with a known head, whose call has begun."""
     caller = Caller(server)
     for number in (1, 2):
         caller.send(noted(journal, number))

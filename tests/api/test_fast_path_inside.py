@@ -1,4 +1,4 @@
-"""Which requests go the short way, and that it ends well whatever becomes of them there."""
+"""Which requests take the fast path, and how the fast path ends in each case."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from tests.serving.inside import LIVE, Client, House
 from tests.serving.segments import Ask, Line, Seen, chunked, get, padded, predict
 
 new_loop = uvloop.new_event_loop
-"""The tests and their houses run on the kind of loop that servers have."""
+"""The loop of the tests and of their `House`: the one that servers use."""
 
 LENGTH = 400
-"""Of the bodies of the calls that are alike."""
+"""Length of the request bodies. All heads are therefore equal."""
 
 MEGABYTE = 1024 * 1024
 KINDS: dict[str, dict[str, Any]] = {
@@ -37,7 +37,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "failure": {"seconds": -1.0},
     "refusal": {"number": "none"},
 }
-"""What calls ask for, and so what their replies are like."""
+"""Arguments of calls, by the kind of reply that they cause."""
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,10 @@ async def shared() -> AsyncIterator[House]:
 
 @pytest.fixture
 async def house(shared: House) -> AsyncIterator[House]:
-    """The house that tests share: each leaves its worker, and no call, connection or descriptor."""
+    """Yield the shared server.
+
+    Each test must leave its worker alive, and leave no call, connection or descriptor open.
+    """
     await warm_up(shared)
     shared.http.heads.clear()
     before, pids = open_files(), shared.pool.pids
@@ -75,23 +78,23 @@ def journal(tmp_path: Path) -> Journal:
 
 
 def call(*fields: str, length: int = LENGTH, query: str = "", **arguments: Any) -> Ask:
-    """One of the calls that are alike but for their bodies."""
+    """Return a request; all requests with the same fields and length have the same head."""
     return predict("gated", query, padded(length, **arguments), *fields)
 
 
 def noted(journal: Journal, number: int, *fields: str, **arguments: Any) -> Ask:
-    """One of the calls that are alike, which leaves its notes in a journal."""
+    """Return a request that writes to a journal; its head is the same for every number."""
     return call(*fields, **journal.args(number, **arguments))
 
 
 async def known(client: Client, *fields: str) -> None:
-    """Let the server know the head of the calls that are alike."""
+    """Teach the server the head of these requests."""
     ask = call(*fields, text="known")
     for seen in (await client.ask(ask), await client.short(ask)):
         assert seen.predicted["text"] == 5
 
 
-# --- which go the short way
+# --- which requests take the fast path
 
 
 async def test_request_whose_head_was_seen_goes_the_short_way(house: House) -> None:
@@ -169,7 +172,7 @@ async def test_never_goes_the_short_way(house: House, kind: str) -> None:
             for _ in range(1 if ask.last else 3):
                 seen = await client.long(ask)
                 assert seen.status == {"refused": 422, "another site": 403}.get(kind, 200)
-    if kind != "refused":  # which may be known, but is no plain answer
+    if kind != "refused":  # the head may be known, but the response is not plain
         assert house.http.heads == {}
 
 
@@ -221,7 +224,7 @@ async def test_request_in_pieces_goes_the_long_way_and_the_next_ones_do_not(
 async def test_connection_whose_bodies_come_by_themselves_stays_on_the_short_way(
     house: House,
 ) -> None:
-    """A body behind its head in a segment of its own is usual, and does not spoil the rest."""
+    """Clients often send a body in a separate segment. Later requests still take the fast path."""
     async with Client(house) as client:
         await known(client)
         one = call(text="two")
@@ -230,7 +233,7 @@ async def test_connection_whose_bodies_come_by_themselves_stays_on_the_short_way
         await client.short(one)
 
 
-# --- what a head means now
+# --- what a known head means
 
 
 async def test_draining_server_takes_nothing_more(house: House) -> None:
@@ -265,7 +268,7 @@ HEADER = (
 
 
 async def test_head_means_something_else_after_a_reload(tmp_path: Path) -> None:
-    """A header becomes an argument; then it is none again."""
+    """A header becomes an argument in one reload, and stops being one in the next."""
     file = tmp_path / "changing.py"
 
     def write(version: str, arguments: str) -> None:
@@ -293,7 +296,7 @@ async def test_head_means_something_else_after_a_reload(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 async def strict() -> AsyncIterator[House]:
-    """Nobody may wait, and nothing may take long."""
+    """Yield a server that queues no calls, and times out after a second."""
     async with House(options={"queue_size": 0, "predict_timeout": 1.0}) as opened:
         yield opened
 
@@ -332,7 +335,10 @@ async def test_prediction_that_takes_too_long_is_504_and_its_worker_is_replaced(
 
 
 def test_time_that_the_request_gives_is_kept(journal: Journal) -> None:
-    """For each anew; the prediction is let finish. The clock is moved ahead."""
+    """Each request has a separate limit; the prediction itself runs on.
+
+    The clock is moved ahead.
+    """
     field = "X-Request-Timeout: 30"
 
     async def ask() -> None:
@@ -374,7 +380,7 @@ async def test_worker_that_dies_is_said_and_replaced(house: House, journal: Jour
         assert seen.predicted["pid"] != worker
 
 
-# --- clients that leave
+# --- clients that disconnect
 
 
 async def test_call_of_a_client_that_leaves_leaves_the_queue(
@@ -401,7 +407,7 @@ async def test_call_of_a_client_that_leaves_leaves_the_queue(
 async def test_client_that_has_sent_more_and_leaves_is_noticed(
     house: House, journal: Journal
 ) -> None:
-    """What it sent behind is not begun either."""
+    """The server does not begin the requests that the client sent behind it, either."""
     async with Client(house) as first, Client(house) as second:
         await known(first)
         await first.send(noted(journal, 1, gate="gate").data)
@@ -423,7 +429,7 @@ async def test_client_that_has_sent_more_and_leaves_is_noticed(
 async def test_reply_that_nobody_waits_for_is_let_go(
     house: House, journal: Journal, kind: str
 ) -> None:
-    """Its client leaves while the model works on it."""
+    """The client disconnects while the model works."""
     ask = noted(journal, 1, gate="gate", **KINDS[kind])
     async with Client(house) as client:
         await known(client)
@@ -432,7 +438,7 @@ async def test_reply_that_nobody_waits_for_is_let_go(
         if kind == "stream":
             await client.reader.readuntil(b"\r\n\r\n")
             await house.until(lambda: journal.numbers("waits") == [1], "its wait")
-            assert house.handled == before + 1  # once there is something of it
+            assert house.handled == before + 1  # the stream has begun
         else:
             await house.until(lambda: journal.numbers("begin") == [1], "its begin")
             assert house.handled == before
@@ -447,7 +453,7 @@ async def test_reply_that_nobody_waits_for_is_let_go(
 async def test_client_that_leaves_at_the_moment_of_the_reply(
     house: House, journal: Journal, monkeypatch: pytest.MonkeyPatch, kind: str, turns: int
 ) -> None:
-    """Just before the reply comes, or then, or a few turns of the loop later."""
+    """The client leaves just before the reply, with it, or a few iterations of the loop later."""
     arrived = fast_path.Connection.arrived
     left = []
 
@@ -477,7 +483,7 @@ async def test_client_that_leaves_at_the_moment_of_the_reply(
         await house.until(lambda: journal.numbers("closed") == [1], "its end")
 
 
-# --- one behind the other
+# --- pipelined requests
 
 
 async def test_second_request_is_answered_after_the_first(house: House, journal: Journal) -> None:
@@ -498,7 +504,7 @@ async def test_second_request_is_answered_after_the_first(house: House, journal:
 async def test_request_that_comes_at_the_moment_of_a_reply_keeps_its_turn(
     house: House, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Others have been waiting for the reply before it."""
+    """Other requests of the connection were waiting for the reply before it came."""
     arrived = fast_path.Connection.arrived
 
     def arriving(connection: fast_path.Connection, *args: Any) -> None:
@@ -520,7 +526,7 @@ async def test_request_that_comes_at_the_moment_of_a_reply_keeps_its_turn(
 async def test_other_requests_behind_one_are_answered_after_it(
     house: House, journal: Journal
 ) -> None:
-    """Of every kind, and the replies of the first are of every kind."""
+    """The first request causes each kind of reply, and requests of each kind follow it."""
     behind = [get("/v2/health/live"), NEVER["chunked"], NEVER["refused"], call(text="abc")]
 
     async def ask(first: Ask, number: int) -> list[Seen]:
@@ -559,7 +565,7 @@ async def test_many_requests_one_behind_the_other(house: House, together: int) -
 
 @pytest.mark.parametrize("pause", [0, 0.01], ids=["at once", "one by one"])
 async def test_client_that_takes_no_answer_is_not_served_on(house: House, pause: float) -> None:
-    """What it would have to take is bounded, and so is what is read of what it sends."""
+    """The unread responses are bounded, and so are the requests that the server reads."""
     data = call(do="json", size=50_000).data
     async with Client(house) as client:
         await known(client)
@@ -579,7 +585,7 @@ async def test_client_that_takes_no_answer_is_not_served_on(house: House, pause:
 async def test_what_is_sent_behind_a_request_is_not_all_read(
     house: House, journal: Journal
 ) -> None:
-    """The client has to keep it, as long as it does not end."""
+    """The rest stays with the client as long as the first request runs."""
     data = call(text="abc").data * 100
     total = 32 * MEGABYTE
     async with Client(house) as client:
@@ -602,7 +608,7 @@ async def test_what_is_sent_behind_a_request_is_not_all_read(
         transport.abort()
 
 
-# --- how long a connection is kept
+# --- how long a connection stays open
 
 
 def test_idle_connection_is_closed_with_the_real_clock() -> None:
@@ -617,20 +623,20 @@ def test_idle_connection_is_closed_with_the_real_clock() -> None:
         opened.run(ask())
 
 
-# In the following tests the clock is moved ahead: by less than a limit, or by more.
+# The following tests move the clock ahead, by less than a limit or by more.
 
 LIMIT = 30.0
 
 
 @pytest.fixture(scope="module")
 def brief() -> Iterator[House]:
-    """A connection is kept for so many seconds after the last request."""
+    """Yield a server that closes a connection LIMIT seconds after its last request."""
     with House(keepalive=LIMIT, new_loop=TurnedLoop) as opened:
         yield opened
 
 
 def test_connection_in_use_is_not_closed_for_being_idle(brief: House, journal: Journal) -> None:
-    """Neither while a prediction takes long, nor while one follows another."""
+    """A connection is in use during a long prediction, and between successive requests."""
 
     async def ask() -> None:
         async with Client(brief) as client:
@@ -661,7 +667,7 @@ def test_idle_connection_is_closed(brief: House) -> None:
 
 @pytest.fixture(scope="module")
 def impatient() -> Iterator[House]:
-    """A head that has begun has to come to its end in so many seconds."""
+    """Yield a server that closes a connection if a head is not complete after LIMIT seconds."""
     with House(receive_timeout=LIMIT, keepalive=1000.0, new_loop=TurnedLoop) as opened:
         yield opened
 
@@ -681,7 +687,7 @@ BEGINNINGS: dict[str, list[bytes]] = {
 def test_head_that_does_not_come_to_its_end_ends_the_connection(
     impatient: House, after: float
 ) -> None:
-    """Whenever it begins, and whatever was before it."""
+    """The head may begin at any time, and after any request."""
 
     async def begin(client: Client, kind: str) -> None:
         await client.ask(call(text="abc"))
@@ -696,7 +702,7 @@ def test_head_that_does_not_come_to_its_end_ends_the_connection(
                 await client.ask(call(text="abc"))
             await impatient.turn(after * LIMIT)
             await asyncio.gather(*map(begin, clients, BEGINNINGS))
-            await impatient.turn(1.1 * LIMIT)  # it is looked again if something has come meanwhile
+            await impatient.turn(1.1 * LIMIT)  # bytes since the last check cause a second check
             await impatient.turn(1.1 * LIMIT)
             for client in clients:
                 assert await client.rest() == b""
@@ -719,11 +725,11 @@ def test_connection_without_a_head_is_kept(impatient: House, extra: bytes) -> No
     impatient.run(ask())
 
 
-# --- the log, and failures of the server's own
+# --- the log, and failures inside the server
 
 
 class Lines(logging.Handler):
-    """Keeps what is logged; fails at the lines it is told to fail at."""
+    """A log handler that stores the lines, and fails `fails` times."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -752,7 +758,7 @@ def lines() -> Iterator[Lines]:
 
 
 async def test_line_in_the_log_tells_the_same_either_way(lines: Lines, journal: Journal) -> None:
-    """Who, what, the status, the bytes and how long it really took; once for each request."""
+    """Each request is logged once, with client, request line, status, size and true duration."""
     access = logging.getLogger("tests.express.access")
     agent = "User-Agent: some one"
     slow_file = {**KINDS["file"], "seconds": 0.4}
@@ -784,7 +790,7 @@ async def test_line_in_the_log_tells_the_same_either_way(lines: Lines, journal: 
     assert told[0][1] == told[1][1] == told[6][1]
     logged_seconds = [float(seconds) for _, _, seconds in told]
     assert all(logged_seconds[number] >= 0.39 for number in (2, 3, 5))
-    # The clock of a loop has milliseconds.
+    # The clock of a loop has a resolution of milliseconds.
     assert all(logged_seconds[number] <= took + 0.01 for number, took in enumerate(quick))
 
 
@@ -815,7 +821,7 @@ async def test_line_that_cannot_be_logged_harms_no_connection(
 
 
 async def test_nothing_is_learned_for_another_request(house: House, journal: Journal) -> None:
-    """Requests wait, each read by itself, behind one that is slow."""
+    """The requests wait, each read separately, behind a slow one."""
     asks = {letter: call(query=f"?number={n}", text=letter) for n, letter in enumerate("abcd", 1)}
     async with Client(house) as client:
         await client.send(noted(journal, 9, gate="gate").data)

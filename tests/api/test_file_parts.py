@@ -1,4 +1,4 @@
-"""Files reach a model exactly as they were sent: in predictions, trainings and jobs."""
+"""Files reach a model unchanged: in predictions, trainings and jobs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-# --- the three ways that arguments take
+# --- predictions, trainings and jobs
 
 
 def predict(server: Server, **kwargs: Any) -> httpx.Response:
@@ -60,7 +60,7 @@ def predict_later(server: Server, **kwargs: Any) -> httpx.Response:
 
 
 def seen(server: Server, response: httpx.Response) -> Any:
-    """The model's description of its arguments, from a prediction, a training or a job."""
+    """Return the model's description of its arguments, from a prediction, a training or a job."""
     assert response.status_code in (200, 202), response.text
     if "predictions" in response.json():
         return predictions(response)
@@ -145,11 +145,11 @@ def test_encoded_file_is_decoded(server: Server, ask: Ask) -> None:
     assert seen(server, response)["file"][1] == sha256(content)
 
 
-# --- as other programs send them
+# --- forms as other programs send them
 
 
 def test_form_of_a_mail_library_is_read(server: Server) -> None:
-    """As Ansible sends it: with headers of mail, a preamble, and everything encoded."""
+    """Ansible sends such a form: with mail headers and a preamble, and with all parts encoded."""
     body = (
         b"This is a multi-part message in MIME format.\r\n"
         b"--===1==\r\nMIME-Version: 1.0\r\nContent-Type: image/png\r\n"
@@ -179,7 +179,7 @@ def test_form_of_a_browser_without_a_chosen_file_has_no_file(server: Server) -> 
     }
 
 
-# --- bounds
+# --- limits
 
 
 def test_file_without_a_name_is_not_bound_as_text_is(serve: Serve) -> None:
@@ -203,7 +203,7 @@ def test_file_without_a_name_is_not_bound_as_text_is(serve: Serve) -> None:
     ],
 )
 def test_parts_that_are_values_are_bound_together(serve: Serve, kind: str, option: str) -> None:
-    """A worker holds them in memory, unless they are for an argument that takes files."""
+    """A worker holds them in memory, unless they are for an argument that accepts files."""
     server = serve({"sources": "zoo.sources"}, f"--client-max-{option}", "1000")
     half, more = (Part("texts", b'"%b"' % (b"x" * size), None, kind) for size in (498, 499))
     file = Part("files", b"x" * 1001, None, kind)

@@ -1,4 +1,4 @@
-"""Names that clients give to their files are cleaned, and extensions kept."""
+"""The server cleans the file names of clients, and keeps their extensions."""
 
 from __future__ import annotations
 

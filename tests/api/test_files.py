@@ -1,4 +1,4 @@
-"""The files of a request: what they hold, and how many descriptors they take."""
+"""The files of a request: their contents, and how many descriptors they need."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def contents(directory: Path) -> list[bytes]:
 @pytest.mark.parametrize("size", [1, 2 * INLINE // 300])
 @pytest.mark.parametrize("together", [1, 50])
 async def test_many_files_take_few_descriptors(tmp_path: Path, size: int, together: int) -> None:
-    """Also if many of them come in one piece of the body."""
+    """This holds even if one chunk of the body contains many of them."""
 
     async def receive() -> int:
         process = psutil.Process()
@@ -39,19 +39,19 @@ async def test_many_files_take_few_descriptors(tmp_path: Path, size: int, togeth
             received = contents(tmp_path)
         assert received == sorted(bytes([number % 256]) * size for number in range(300))
         assert not contents(tmp_path)
-        await asyncio.sleep(0)  # the last descriptor goes when the answer is out
+        await asyncio.sleep(0)  # the last descriptor is closed after the response is sent
         assert process.num_fds() <= before
         return most
 
     async def warmed() -> int:
-        await asyncio.to_thread(int)  # the threads and their descriptors are there already
+        await asyncio.to_thread(int)  # create the thread pool and its descriptors first
         return await receive()
 
     assert await warmed() <= 3
 
 
 class CountedFiles(RequestFiles):
-    """Notes how many descriptors the process has when a file is made."""
+    """Records the most descriptors that the process has when a file is created."""
 
     most = 0
 
@@ -61,7 +61,7 @@ class CountedFiles(RequestFiles):
 
 
 async def test_many_small_parts_take_few_descriptors(tmp_path: Path) -> None:
-    """They come in one piece, and after a file so large that a thread writes them."""
+    """They come in one chunk, after a file so large that a thread writes it."""
     small = part("name=a", b"x", "Content-Type: image/png") * 900
     large = part("name=b; filename=f", b"y" * (2 * INLINE))
 
@@ -70,7 +70,7 @@ async def test_many_small_parts_take_few_descriptors(tmp_path: Path) -> None:
         yield small + END
 
     async def receive() -> int:
-        await asyncio.to_thread(int)  # the threads and their descriptors are there already
+        await asyncio.to_thread(int)  # create the thread pool and its descriptors first
         before = psutil.Process().num_fds()
         call = Call(content_type=CONTENT_TYPE)
         counted = CountedFiles(str(tmp_path))

@@ -262,7 +262,7 @@ contents = st.binary(max_size=60) | st.text("-B\r\n=\0", max_size=60).map(str.en
 
 @st.composite
 def forms(draw: st.DrawFn) -> tuple[bytes, list[tuple[Any, ...]]]:
-    """A form, and the parts that it consists of."""
+    """Draw a form, and the parts that it consists of."""
     body, parts = draw(st.sampled_from([b"", b"\r\n", b"before\r\n--b\r\n"])), []
     for _ in range(draw(st.integers(0, 4))):
         name = draw(names)

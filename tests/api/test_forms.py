@@ -1,4 +1,4 @@
-"""Multipart forms, to the byte."""
+"""Parsing of multipart forms, byte by byte."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_malformed_body(read: Read, body: bytes) -> None:
     "body", [BODY.replace(b"\r\n", b"\n"), b"--B\r\n bad\r\n", b"--B\r\n" + BODY, b"--Bad\r\n"]
 )
 def test_fault_of_a_malformed_body_is_the_same_wherever_it_is_cut(read: Read, body: bytes) -> None:
-    """It says no position, as the parser counts from the beginning of a chunk."""
+    """The message has no position, since the parser counts from the beginning of a chunk."""
     assert why_not(read, *(bytes([byte]) for byte in body)) == why_not(read, body)
 
 
@@ -299,7 +299,7 @@ def test_text_that_is_not_in_its_charset_is_refused(read: Read, charset: str, bo
     )
 
 
-# --- bounds ----------------------------------------------------------------------------------
+# --- limits ----------------------------------------------------------------------------------
 
 
 def test_as_many_parts_as_allowed(read: Read) -> None:

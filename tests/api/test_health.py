@@ -1,4 +1,4 @@
-"""`/v2/health/` tells the truth, at once, whatever the models do."""
+"""`/v2/health/` reports the true state at once, whatever the models do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests that are no requests: a 4xx or a closed connection, and nothing else happens."""
+"""Malformed requests get a 4xx or a closed connection, and have no other effect."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def server(serve_all: Serve) -> Server:
 
 @pytest.fixture(autouse=True)
 def _nothing_else_happens(server: Server) -> Iterator[None]:
-    """The same workers go on, the log has no traceback, no file stays."""
+    """Check that the workers survive, the log has no traceback, and no file stays."""
     models = [target.partition(".")[2] for target in MODELS]
     before, workers = len(server.log()), [pids(server, model) for model in models]
     yield
@@ -41,7 +41,7 @@ def _nothing_else_happens(server: Server) -> Iterator[None]:
 
 
 def outcome(server: Server, data: bytes, *, timeout: float = 3) -> RawAnswer | None:
-    """The answer to these bytes; None if the connection was closed without one."""
+    """Return the response to these bytes, or None if the connection was closed without one."""
     try:
         return server.raw(data, timeout=timeout)
     except ConnectionError:
@@ -62,7 +62,7 @@ def post(
     headers: bytes = b"",
     length: bytes | None = None,
 ) -> bytes:
-    """A request with all of its parts to the letter."""
+    """Return a request that has exactly these parts."""
     size = b"%d" % len(body) if length is None else length
     return (
         b"POST /v2/models/"
@@ -162,7 +162,7 @@ def test_odd_part_is_taken_or_refused(server: Server, case: str) -> None:
 @pytest.mark.parametrize("filler", [b";", b";a=b", b'\\"', b";a*1*=b", b"=", b" ", b'";'])
 @pytest.mark.parametrize("where", ["content type", "part"])
 def test_long_header_of_a_form_holds_up_nobody(server: Server, where: str, filler: bytes) -> None:
-    """Parsing it takes no time that grows with the square of its length."""
+    """The time for parsing does not grow with the square of the length."""
     tail = b'; a="' + filler * (60_000 // len(filler))
     data = (
         form(part(NAMED), FORM + tail)
@@ -178,9 +178,9 @@ def test_long_header_of_a_form_holds_up_nobody(server: Server, where: str, fille
 
 
 def send(server: Server, data: bytes, *, close: bool = False) -> bytes:
-    """Send bytes and give all that comes until the server closes the connection.
+    """Send bytes; return everything that the server sends until it closes the connection.
 
-    With `close` the sending side is closed at the end.
+    If `close` is set, shut down the sending side first.
     """
     with socket.create_connection((HOST, server.port), timeout=25) as connection:
         connection.sendall(data)
@@ -194,7 +194,7 @@ def send(server: Server, data: bytes, *, close: bool = False) -> bytes:
 
 
 def nothing_or_refusal(received: bytes) -> bool:
-    """Whether at most one answer came, and that was a refusal."""
+    """Return whether the server sent nothing, or exactly one response with a 4xx."""
     if received.count(b"HTTP/1.") > 1:
         return False
     return received == b"" or received[:10] in (b"HTTP/1.0 4", b"HTTP/1.1 4")
@@ -259,7 +259,7 @@ def test_malformed_chunks_are_refused(server: Server, chunks: bytes) -> None:
 
 
 def test_what_follows_a_refused_body_is_no_request(server: Server) -> None:
-    """The rest of a body that was refused early is never taken for the next request."""
+    """After an early refusal, the rest of the body is never read as the next request."""
     before = len(server.log())
     data = form(b"--b\r\nno header\r\n" + SMUGGLED * 100)
     with socket.create_connection((HOST, server.port), timeout=25) as connection:
@@ -482,7 +482,7 @@ CHANGES = {
 def test_what_follows_a_request_for_another_protocol_is_no_request(
     server: Server, change: str, behind: bytes, size: int
 ) -> None:
-    """A proxy may see it as the body, or as bytes of the other protocol."""
+    """A proxy may treat these bytes as the body, or as bytes of the other protocol."""
     head = CHANGES[change] + b"Host: localhost\r\nContent-Length: %d\r\n\r\n" % len(behind)
     data = head + behind
     with socket.create_connection((HOST, server.port), timeout=5) as connection:

@@ -1,6 +1,6 @@
 """HTTP/1.0, with and without keep-alive, and HTTP/1.1 with `Connection: close`.
 
-Under HTTP/1.0 an answer has a length, or it ends with its connection: there are no chunks.
+Under HTTP/1.0, a response has a length, or it ends when the connection closes. Chunks do not exist.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ async def test_answer_without_a_length_ends_with_the_connection(
     ask = version_of("HTTP/1.0", with_fields(make(place), *fields))
 
     async with Line(place.server.port) as line:
-        seen = await line.ask(ask)  # which is read to the end of the connection
+        seen = await line.ask(ask)  # reads until the connection ends
         assert seen.status == 200
         assert seen.header("Connection") in (None, "close")
         assert seen.header("Transfer-Encoding") is None
@@ -139,7 +139,7 @@ async def test_answer_without_a_length_ends_with_the_connection(
 
 
 async def test_text_that_fails_midway_is_cut_off(place: Place) -> None:
-    """The end of a connection would look like the end of the text, so it is a reset."""
+    """A normal close would look like the end of the text, so the server resets the connection."""
     ask = predict("plain", "?end=raise&kind=texts&accept=text/plain", b"{}", *KEEP)
 
     async with Line(place.server.port) as line:

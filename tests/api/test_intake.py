@@ -1,4 +1,4 @@
-"""What a connection takes in is bounded."""
+"""The server bounds how much it reads from a connection."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.serving.inside import LIVE, Client, House
 from tests.serving.segments import chunked, predict
 
 new_loop = uvloop.new_event_loop
-"""The tests and their houses run on the kind of loop that servers have."""
+"""The loop of the tests and of their `House`: the one that servers use."""
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ async def house() -> AsyncIterator[House]:
 
 
 async def ask(house: House, *pieces: bytes, pause: float = 0.0) -> bytes:
-    """All that comes back until the connection ends."""
+    """Send the pieces; return everything that the server sends until it closes the connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
     try:
         for piece in pieces:
@@ -88,7 +88,7 @@ async def lenient() -> AsyncIterator[House]:
 
 
 def head_of(size: int, *, field: int = 500) -> bytes:
-    """A whole head of so many bytes, which asks for the connection to end."""
+    """Return a complete head of `size` bytes that asks to close the connection."""
     head = b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
     while len(head) + 2 < size:
         left = size - 2 - len(head)
@@ -136,7 +136,7 @@ async def test_large_head_without_a_limit(lenient: House) -> None:
 
 
 async def unfinished(house: House, size: int) -> asyncio.StreamReader:
-    """A connection whose head has begun."""
+    """Open a connection, and send a head without its last line."""
     reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
     writer.write(head_of(size)[:-2])
     connections.append(writer)
@@ -155,9 +155,9 @@ def _close_connections() -> Iterator[None]:
 
 
 async def test_all_unfinished_heads_are_bounded_together(strict: House) -> None:
-    """The connections whose heads began first are closed."""
+    """The server closes the connections whose heads began first."""
     readers = [await unfinished(strict, 1900) for _ in range(15)]
-    await asyncio.wait_for(readers[0].read(), 5)  # closed
+    await asyncio.wait_for(readers[0].read(), 5)
     assert strict.http.unfinished.total <= SMALL_HEADS["heads_memory"]
     assert not readers[-1].at_eof()
     connections[-1].write(b"\r\n")
@@ -182,7 +182,7 @@ async def test_many_unfinished_heads_without_a_limit(lenient: House) -> None:
     assert not any(reader.at_eof() for reader in readers)
 
 
-# --- garbage behind a request, and within its body
+# --- garbage after a request, and in its body
 
 GARBAGE = {
     "words": b"garbage and more\r\n\r\n",
@@ -210,7 +210,7 @@ async def test_requests_before_garbage_are_answered(
 @pytest.mark.parametrize("chunks", [b"zz\r\n{}\r\n", b"2\r\n{}x", b"-2\r\n{}\r\n"])
 @pytest.mark.parametrize("pause", [0, 0.05])
 async def test_malformed_chunks_are_400_at_once(house: House, chunks: bytes, pause: float) -> None:
-    """In a segment with the head, and in one of their own."""
+    """The chunks come in the segment of the head, or in a separate one."""
     pieces = [CHUNKED, b"1\r\n \r\n", chunks] if pause else [CHUNKED + b"1\r\n \r\n" + chunks]
     answer = await asyncio.wait_for(ask(house, *pieces, pause=pause), 5)
     assert answer.startswith(b"HTTP/1.1 400 The request body is malformed: ")
@@ -235,7 +235,7 @@ async def test_malformed_chunks_are_400_at_once(house: House, chunks: bytes, pau
 async def test_a_body_that_becomes_malformed_behind_its_answer_is_no_error_of_the_server(
     house: House, path: bytes, form: bytes, status: bytes, chunks: bytes, pause: float
 ) -> None:
-    """The answer comes without this part of the body, and stays the only one."""
+    """The response does not wait for this part of the body, and no second response follows."""
     head = (
         b"POST %b HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n"
         b"Content-Type: multipart/form-data; boundary=B\r\n\r\n" % path
@@ -265,7 +265,7 @@ async def test_first_of_two_errors_in_a_body_is_told_however_it_is_cut(
     assert b"A part of the multipart body has no name" in answers
 
 
-# --- the coding of the transfer
+# --- transfer codings
 
 VERSIONS = (b"1.1", b"1.0")
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -279,7 +279,7 @@ SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
 async def test_other_codings_than_chunked_are_refused(
     house: House, coding: str, path: bytes, version: bytes
 ) -> None:
-    """The connection ends, and what follows is no request."""
+    """The server closes the connection, and does not read the following bytes as a request."""
     fields = CODINGS.get(coding, [b"Transfer-Encoding: chunked"])
     head = b"POST %b HTTP/%b\r\nHost: x\r\nConnection: keep-alive\r\n" % (path, version)
     data = head + b"".join(field + b"\r\n" for field in fields) + b"\r\n0\r\n\r\n" + SMUGGLED

@@ -1,4 +1,4 @@
-"""The options that bound heads and unread answers, given to a real server."""
+"""Options that limit heads and unread responses, tested with a real server."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""When clients wait for a connection, and which connections are closed for them, in virtual time.
+"""When clients wait for a connection, and which idle connections are closed for them.
 
-The sockets are real. A client has connected before the loop runs on, so the loop sees it at once.
+The tests run in virtual time with real sockets. A client has connected before the loop continues,
+so the loop sees it at once.
 """
 
 from __future__ import annotations
@@ -22,7 +23,11 @@ ROOM = "New clients no longer have to wait"
 
 
 class Connection(asyncio.Protocol):
-    """A connection that is busy, or has been idle since some time; `state` says so."""
+    """A connection.
+
+    `state` is None while it is busy; otherwise it says whether the connection was used, and since
+    when it is idle.
+    """
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -48,7 +53,7 @@ class Connection(asyncio.Protocol):
 
 
 class Server:
-    """As much of the server as a listener needs."""
+    """The part of the server that a listener needs."""
 
     def __init__(self) -> None:
         self.made: list[Connection] = []
@@ -117,7 +122,7 @@ async def test_client_waits_while_all_connections_are_busy() -> None:
 
 @in_virtual_time
 async def test_unused_connection_is_closed_for_a_client_that_waits_after_half_a_second() -> None:
-    """Although another one has been idle for longer."""
+    """It is closed even if another connection has been idle for longer."""
     with opened() as door:
         await door.connect(2)
         used, _ = door.server.made
@@ -130,7 +135,7 @@ async def test_unused_connection_is_closed_for_a_client_that_waits_after_half_a_
 
 @in_virtual_time
 async def test_used_connection_is_closed_for_a_client_that_waits_after_two_seconds() -> None:
-    """The one that has been idle for longest."""
+    """The connection that has been idle longest is closed."""
     with opened() as door:
         await door.connect(2)
         longer, shorter = door.server.made
@@ -156,7 +161,7 @@ async def test_wait_of_clients_is_said_once_and_its_end_when_it_was_quiet_for_a_
     caplog.set_level("INFO", "deepaas")
     with opened() as door:
         await door.connect(2)
-        for _ in range(10):  # a client waits, and gets a place, again and again
+        for _ in range(10):  # a client waits and gets a connection, repeatedly
             for one in door.server.made:
                 one.state = None
             await door.connect()

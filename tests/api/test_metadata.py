@@ -1,5 +1,8 @@
-"""A model whose `get_metadata` fails is served and says so; one without is described by its
-docstring."""
+"""Models whose `get_metadata` fails, and models without it.
+
+The server serves a model whose `get_metadata` fails, and reports the failure. The docstring
+describes a model without `get_metadata`.
+"""
 
 from __future__ import annotations
 
@@ -104,7 +107,7 @@ def test_problem_goes_when_a_reload_repairs_get_metadata(serve: Serve, tmp_path:
     assert "metadata_problem" not in described
 
 
-# --- there is no get_metadata
+# --- get_metadata is missing
 
 DOCUMENTED = {
     "zoo.documented": "A module with a docstring.\n\nIts second paragraph is indented.",

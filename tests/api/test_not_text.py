@@ -1,4 +1,4 @@
-"""Bytes where a text is wanted are refused, and never replaced by other characters."""
+"""Bytes that are not valid text are refused, and never replaced by other characters."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def server(serve_all: Serve) -> Server:
 
 @pytest.fixture(scope="module")
 def without_extensions(serve_all: Serve) -> Server:
-    """aiohttp's parser in C refuses a target with raw bytes; the one in Python lets them pass."""
+    """Start a server with aiohttp's Python parser: its C parser refuses raw bytes in a target."""
     return serve_all({"sources": "zoo.sources"}, env={"AIOHTTP_NO_EXTENSIONS": "1"})
 
 
@@ -57,7 +57,7 @@ def test_value_that_no_argument_wants_may_be_anything(server: Server) -> None:
 def test_urlencoded_form(server: Server, body: bytes) -> None:
     headers = b"Content-Type: application/x-www-form-urlencoded\r\n"
     answer = server.raw(post(headers=headers, body=body))
-    if body.startswith(b"text=x"):  # the first value is taken
+    if body.startswith(b"text=x"):  # the first value is used
         assert answer.status == 200
     else:
         assert (answer.status, json.loads(answer.body)) == (422, NOT_TEXT)

@@ -45,7 +45,7 @@ def test_name_that_is_taken_by_another_gets_a_number() -> None:
 
 
 def test_definition_that_refers_to_a_renamed_one_is_renamed_too() -> None:
-    """The texts of both outer ones are equal, and they are not the same."""
+    """The texts of both outer definitions are equal, but they refer to different inner ones."""
     definitions: Json = {}
     first = {"Outer": OUTER, "Inner": form(a=NUMBER), "Other": form()}
     second = {"Outer": OUTER, "Inner": form(a=TEXT), "Other": form()}

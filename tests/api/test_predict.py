@@ -1,4 +1,4 @@
-"""Predictions over HTTP: many at once, of any size, by several models."""
+"""Predictions over HTTP: concurrent, of any size, and by several models."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def pair(serve_all: Serve) -> Server:
     return serve_all({}, "zoo.dies", "--workers", "2")
 
 
-# --- at once
+# --- concurrent predictions
 
 
 def test_sixteen_connections_each_get_their_own_answers(server: Server) -> None:
@@ -113,7 +113,7 @@ def test_connection_is_closed_when_the_client_asks_for_it(server: Server) -> Non
 
 
 def test_short_calls_do_not_wait_for_a_long_one(pair: Server, tmp_path: Path) -> None:
-    """An idle worker takes what another one has not begun."""
+    """An idle worker takes calls that another worker has not begun."""
     wait_ready(pair, "dies", 2)
     note, gate = tmp_path / "begun", tmp_path / "gate"
     with ThreadPoolExecutor(9) as executor:
@@ -142,7 +142,7 @@ def test_two_workers_predict_at_the_same_time(pair: Server, tmp_path: Path) -> N
 
 
 def test_models_are_separate(server: Server, tmp_path: Path) -> None:
-    """Each has its own processes and arguments, and none waits for another."""
+    """Each model has separate processes and arguments, and none waits for another."""
     processes = {pid for model in ("echo", "sized", "dies") for pid in pids(server, model)}
     assert len(processes) == 3
     assert predictions(server.predict("echo", params={"do": "bytes"})) == {}
@@ -228,7 +228,7 @@ def test_server_stays_the_same_size_over_many_requests(server: Server) -> None:
     worker = psutil.Process(pids(server, "echo")[0])
 
     def many(count: int) -> None:
-        """Requests that are all different, on one connection."""
+        """Send `count` different requests on one connection."""
         with socket.create_connection((HOST, server.port), timeout=20) as connection:
             for start in range(0, count, 50):
                 requests = b"".join(

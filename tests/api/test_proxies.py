@@ -1,6 +1,6 @@
-"""The configurations of proxies on docs/proxies.md, run as they stand there, with real browsers.
+"""The proxy configurations on docs/proxies.md, exactly as on the page, with real browsers.
 
-Only addresses and the places of certificates are replaced, so that they can run here.
+The tests replace only addresses and the paths of certificates.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ http {
 
 @dataclass(frozen=True)
 class Configuration:
-    """A proxy's configuration, and the options of the server that go with it."""
+    """A proxy's configuration, and the matching options of the server."""
 
     title: str
     kind: str
@@ -76,7 +76,7 @@ class Configuration:
 
 
 def on_the_page() -> list[Configuration]:
-    """The sections that have a configuration, and then how the server is to be started."""
+    """Return the configurations of the page, each with the options of the server's command line."""
     found = []
     for section in PAGE.read_text().split("\n## ")[1:]:
         match FENCE.findall(section):
@@ -99,7 +99,7 @@ class Proxied:
     configuration: Configuration
 
     def post(self, path: str = PREDICT, **kwargs: Any) -> httpx.Response:
-        """What a client that has looked up the public name of the proxy gets."""
+        """Return the response to a client that uses the public name of the proxy."""
         with self.stream(path, **kwargs) as answer:
             answer.read()
             return answer
@@ -122,13 +122,13 @@ class Proxied:
 
     @property
     def resolve(self) -> str:
-        """How a browser finds the proxy, and another site."""
+        """Return a browser flag that resolves the names of the proxy and of another site."""
         rules = f"MAP {NAME} {HOST}:{self.port}, MAP evil.test {HOST}"
         return f"--host-resolver-rules={rules}"
 
 
 def nginx(text: str, directory: Path, port: int) -> list[str]:
-    """Write the files that nginx needs; the command that starts it."""
+    """Write the files of nginx; return its command line."""
     certificate = directory / "certificate.pem"
     key = directory / "certificate.key"
     subject = f"-subj /CN={NAME} -addext subjectAltName=DNS:{NAME} -days 2"
@@ -161,7 +161,7 @@ def caddy(text: str, directory: Path, port: int) -> list[str]:
 def proxied(
     configuration: Configuration, directory: Path, flags: Sequence[str] | None = None
 ) -> Iterator[Proxied]:
-    """A server with the options of the page, or with these, and the proxy in front of it."""
+    """Yield the proxy and a server with `flags`, or with the page's options if they are None."""
     if configuration.program is None and not os.environ.get("CI"):
         name = "nginx" if configuration.kind == "nginx" else "caddy"
         pytest.skip(f"needs {name}: apt-get install {name}")
@@ -188,7 +188,7 @@ def proxied(
 
 
 def speaks_tls(port: int) -> bool:
-    """Whether the proxy is up. Caddy opens its port before it has made its certificate."""
+    """Return whether the proxy is ready. Caddy opens its port before its certificate exists."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -257,7 +257,7 @@ def test_other_site_is_refused_in_a_browser_that_sends_origin_alone(
 
 
 def test_foreign_name_is_hidden_by_nginx_that_replaces_host(behind: Proxied) -> None:
-    """nginx takes every name, as it has no other server here. Caddy takes its own name alone."""
+    """nginx accepts every name, since it has no other server here. Caddy accepts only its name."""
     answer = behind.post(headers={"Host": "evil.test"})
     is_nginx, replaces = behind.configuration.kind == "nginx", behind.configuration.replaces_host
     assert ("predictions" in answer.text) is (is_nginx and replaces)
@@ -285,7 +285,7 @@ def test_stream_goes_through_item_by_item(behind: Proxied, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("configuration", on_the_page(), ids=lambda one: one.title)
 def test_options_of_the_page_are_needed(configuration: Configuration, tmp_path: Path) -> None:
-    """Without them the answer says which option is missing."""
+    """Without them the response names the missing option."""
     with proxied(configuration, tmp_path, flags=[]) as behind:
         new = behind.post(headers={"Sec-Fetch-Site": "same-origin", "Origin": f"https://{NAME}"})
         old = behind.post(headers={"Origin": f"https://{NAME}"})

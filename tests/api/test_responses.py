@@ -1,4 +1,4 @@
-"""Replies and errors as HTTP answers."""
+"""Replies and errors as HTTP responses."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ Answer = tuple[int, str, dict[str, str], bytes]
 def received(
     make: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], method: str = "GET"
 ) -> Answer:
-    """What a client receives of an answer: status, reason phrase, headers and body."""
+    """Return what a client receives: status, reason phrase, headers and body."""
 
     async def ask() -> Answer:
         async with (
@@ -60,7 +60,7 @@ def received(
 
 
 def sent(answer: Callable[[web.BaseRequest], web.StreamResponse]) -> Answer:
-    """What a client receives of an answer that is made from its request."""
+    """Return what a client receives if `answer` makes the response from its request."""
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         made = answer(request)
@@ -161,7 +161,7 @@ def test_headers_of_an_error_are_sent() -> None:
 
 
 def answer_of(reply: Reply) -> Answer:
-    """What a client receives for a worker's reply."""
+    """Return what a client receives for a worker's reply."""
     return sent(lambda _: response_from_reply(reply))
 
 
@@ -175,7 +175,7 @@ def test_reply_is_json_unless_it_says_otherwise(status: int) -> None:
 
 
 def test_plain_reply_has_the_header_of_any_other() -> None:
-    """It takes a shorter way out, which nobody must see."""
+    """Plain replies take a separate code path, which must send the same headers."""
     plain, other = (answer_of(Reply(status, body=b"[]"))[2] for status in (200, 201))
     assert plain.pop("Date")
     assert other.pop("Date")
@@ -209,7 +209,7 @@ def test_headers_of_one_answer_are_not_those_of_the_next() -> None:
 
 @pytest.mark.parametrize(("status", "size"), [(200, 5), (201, 5), (200, 200_000), (201, 200_000)])
 async def test_answer_to_the_old_protocol(status: int, size: int) -> None:
-    """Kept open only if the client asks for it."""
+    """The connection stays open only if the client asks for it."""
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         return response_from_reply(Reply(status, body=b"x" * size))
@@ -393,7 +393,7 @@ def test_failure_of_a_stream_that_has_no_place_for_it_breaks_it_off() -> None:
 async def _of_a_client_that_does_not_read(
     make: Callable[[], FileResponse | StreamedResponse], seconds: float
 ) -> BaseException | None:
-    """What sending an answer to a client that takes nothing ends with."""
+    """Send a response to a client that reads nothing; return the exception that ends it."""
     outcome: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:

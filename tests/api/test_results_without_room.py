@@ -1,4 +1,4 @@
-"""A large result or a large body, and a disk that has no room for it."""
+"""Large results and large bodies on a full disk."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_result_for_which_there_is_no_room_is_507(serve: Serve, disk: Disk) -> N
 
 @pytest.mark.parametrize("kind", ["form", "JSON"])
 def test_upload_for_which_there_is_no_room_is_507(serve: Serve, disk: Disk, kind: str) -> None:
-    """It leaves no file, and the next request is answered."""
+    """No file remains, and the next request succeeds."""
     server = serve({"sized": "zoo.sized"}, "--upload-dir", str(disk.path))
     content = bytes(2 * DISK_BYTES)
     sent = multipart(Part("files", content, "a")) if kind == "form" else {"content": content}

@@ -1,4 +1,4 @@
-"""From a method and a path to a handler."""
+"""Finding the handler for a method and a path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No log shows the secrets in the targets of requests, whatever becomes of the requests."""
+"""No log line shows secrets from request targets, whatever happens to the requests."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def server(serve_all: Serve) -> Server:
 
 
 def logged(server: Server, method: str, target: str, host: str = HOST, **kwargs: str) -> str:
-    """The line that the log has of a request, which must not have the secret in it."""
+    """Send a request; return its log line, which must not contain the secret."""
     before = len(server.log())
     lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", "Connection: close"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in kwargs.items()]
@@ -159,7 +159,7 @@ def test_secret_that_is_not_in_the_query_is_hidden(server: Server, target: str, 
 
 
 def test_long_target_with_a_secret_shows_no_value(server: Server) -> None:
-    """To look at each of many values would hold up the server."""
+    """Masking each of many values separately would block the server."""
     target = f"/v2/models/guarded/predict/?token={SECRET}"
     line = logged(server, "POST", target + "&a=5" * 10_000)
     assert f'/v2/models/guarded/predict/?{MASK} HTTP/1.1"' in line
@@ -196,7 +196,7 @@ async def test_request_on_the_short_way_hides_its_secrets(server: Server) -> Non
 
 
 def test_malformed_request_is_not_quoted(server: Server) -> None:
-    """Not even with --debug."""
+    """This holds even with --debug."""
     before = len(server.log())
     for data in (
         f"get /?token={SECRET} HTTP/1.1\r\n\r\n",
@@ -213,7 +213,7 @@ def test_malformed_request_is_not_quoted(server: Server) -> None:
 
 
 def test_failure_of_the_server_hides_secrets(serve: Serve) -> None:
-    """A directory for uploads that has gone is nothing that the server expects."""
+    """The server does not expect that its upload directory is removed."""
     server = serve({}, "zoo.guarded")
     directory = next((server.home / "tmp").glob("deepaas-*"))
     for path in directory.iterdir():
@@ -227,14 +227,14 @@ def test_failure_of_the_server_hides_secrets(serve: Serve) -> None:
     assert SECRET not in server.log()
 
 
-# --- every way to write it
+# --- every way to write a secret
 
 SECRETS = frozenset({"token", "api-key"})
 TEXT = st.text(alphabet="abTOKENtoken-k=&;?#%+[]/. \u00e4", max_size=12)
 
 
 def written(text: str, how: list[int]) -> str:
-    """The text with some characters percent-encoded, once or twice."""
+    """Return the text with some characters percent-encoded, once or twice."""
     encoded = ""
     for number, character in enumerate(text):
         times = how[number % len(how)] if how else 0

@@ -1,4 +1,4 @@
-"""Clients that send a body slowly, or do not read their answers; and JSON that is too large."""
+"""Clients that send a body slowly or do not read their responses, and JSON that is too large."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.serving.segments import predict
 from tests.support import Part, Server, multipart, predictions
 
 new_loop = uvloop.new_event_loop
-"""The tests and their houses run on the kind of loop that servers have."""
+"""The loop of the tests and of their `House`: the one that servers use."""
 
 MEGABYTE = 1024 * 1024
 HEAD = b"POST /v2/models/gated/predict/ HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -27,13 +27,13 @@ WINDOW = 0.5
 
 @pytest.fixture(scope="module")
 async def house() -> AsyncIterator[House]:
-    """A client has to send 500 bytes in each half second."""
+    """Yield a server that expects 500 bytes in each half second."""
     async with House(limits={"rate": 1000, "rate_window": WINDOW}) as opened:
         yield opened
 
 
 class Slow:
-    """A client whose body comes in small pieces."""
+    """A client that sends a body in small pieces."""
 
     def __init__(self, house: House, framing: bytes) -> None:
         self._house = house
@@ -68,7 +68,7 @@ async def test_client_that_sends_slower_than_the_rate_is_408(
     async with Slow(house, framing) as client:
         dripping = asyncio.create_task(client.drip(piece, 0.02, 1000))
         began = time.monotonic()
-        answer = await client.reader.read()  # to the end of the connection
+        answer = await client.reader.read()  # until the server closes the connection
         dripping.cancel()
         assert answer.startswith(b"HTTP/1.1 408 The request body arrives too slowly")
         assert b'"code":"receive_timeout"' in answer
@@ -94,7 +94,7 @@ LONG_WINDOW = 30.0
 
 @pytest.fixture(scope="module")
 def turned() -> Iterator[House]:
-    """A client has to send 1000 bytes in each second, on average over a long window."""
+    """Yield a server that expects 1000 bytes per second, on average over a long window."""
     limits = {"rate": 1000, "rate_window": LONG_WINDOW}
     with House(limits=limits, new_loop=TurnedLoop, receive_timeout=0, seconds=2000.0) as opened:
         yield opened
@@ -154,7 +154,7 @@ def test_rate_of_zero_is_no_limit() -> None:
 async def test_time_in_which_the_server_does_not_read_does_not_count(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Here a slow disk holds the server up for longer than the window, again and again."""
+    """A slow disk repeatedly blocks the server for longer than the window."""
     from deepaas.api.files import RequestFiles
 
     flush = RequestFiles.flush
@@ -181,7 +181,7 @@ def test_rate_is_an_option(serve: Serve) -> None:
     assert server.raw(head).status == 408
 
 
-# --- answers that nobody reads
+# --- responses that clients do not read
 
 MOST = 4 * MEGABYTE
 
@@ -199,7 +199,7 @@ async def unbounded() -> AsyncIterator[House]:
 
 
 SIZE = 12 * MEGABYTE
-"""More than the system takes for a connection. A file goes out 256 KiB at a time."""
+"""More than the buffers of a connection hold. A file is sent in pieces of 256 KiB."""
 
 KINDS = {
     "json": {"do": "json", "size": 900_000},
@@ -208,7 +208,7 @@ KINDS = {
 
 
 async def ask_and_not_read(house: House, kind: str) -> Client:
-    """Ask for answers again and again until some of them cannot be sent."""
+    """Send requests until the server cannot send some of the responses."""
     client = Client(house)
     await client.__aenter__()
     client.writer.transport.pause_reading()  # type: ignore[attr-defined]
@@ -223,7 +223,7 @@ def held(house: House) -> int:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_answers_that_nobody_reads_are_bounded_together(small: House, kind: str) -> None:
-    """Those that have stalled for longest are dropped, and others are answered."""
+    """The server drops the responses that have stalled longest, and serves other clients."""
     clients: list[Client] = []
     try:
         while len(clients) < 100 and all(not is_cut(client) for client in clients):
@@ -250,7 +250,7 @@ def is_cut(client: Client) -> bool:
 
 
 async def settled(house: House) -> None:
-    """Wait until no more is held than before."""
+    """Wait until the amount of unsent data stops changing."""
     still, before = 0, -1
     while still < 3:
         await asyncio.sleep(0.02)

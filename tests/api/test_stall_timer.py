@@ -1,4 +1,4 @@
-"""Clients that send or take nothing for too long, or send too slowly, in virtual time."""
+"""Clients that stall or send too slowly, in virtual time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.clock import START, VirtualLoop, in_virtual_time, now, run
 
 
 class Bell:
-    """Notes when it rings."""
+    """A callback that records when it is called."""
 
     def __init__(self) -> None:
         self.rung: list[float] = []
@@ -90,7 +90,7 @@ async def test_zero_is_no_limit(bell: Bell) -> None:
     with StallTimer(0, bell) as stall:
         stall.begin()
         await asyncio.sleep(1e6)
-    assert (bell.rung, timers_so_far()) == ([], 1)  # the one of this test
+    assert (bell.rung, timers_so_far()) == ([], 1)  # this test's sleep
 
 
 def timers_so_far() -> int:
@@ -105,7 +105,7 @@ async def test_nothing_is_told_after_the_end(bell: Bell) -> None:
         stall.begin()
     await asyncio.sleep(100)
     assert bell.rung == []
-    StallTimer(10, bell).close()  # it need not have begun
+    StallTimer(10, bell).close()  # a timer can be closed before it begins
 
 
 @in_virtual_time
@@ -115,7 +115,7 @@ async def test_many_waits_need_one_timer(bell: Bell) -> None:
             stall.begin()
             await asyncio.sleep(0.001)
             stall.end()
-    assert timers_so_far() == 1000 + 1  # those of this test, and one
+    assert timers_so_far() == 1000 + 1  # this test's sleeps, and one timer
 
 
 _waits = st.lists(st.tuples(st.floats(0, 9.5), st.floats(0, 30)), max_size=10)
@@ -181,7 +181,7 @@ async def test_client_that_sends_faster_than_the_rate_may_take_any_time(bell: Be
 
 @in_virtual_time
 async def test_each_window_is_judged_by_its_own_bytes(bell: Bell) -> None:
-    """A client that has been fast has no credit for later."""
+    """A client that was fast gets no credit for later windows."""
     pace = RateMonitor(100, 10, bell)
     await drip(pace, 10_000, every=0.9, times=11)
     await drip(pace, 1, every=0.9, times=20)
@@ -191,7 +191,7 @@ async def test_each_window_is_judged_by_its_own_bytes(bell: Bell) -> None:
 
 @in_virtual_time
 async def test_time_between_two_waits_does_not_count(bell: Bell) -> None:
-    """The server does something else then, and the client may not be able to send."""
+    """Between waits the server does other work, so the client may be unable to send."""
     pace = RateMonitor(100, 10, bell)
     for _ in range(9):
         await drip(pace, 1, every=1, times=1)
@@ -215,7 +215,7 @@ async def test_small_rest_may_take_a_whole_window(bell: Bell) -> None:
 async def test_rate_of_zero_is_no_limit(bell: Bell) -> None:
     pace = RateMonitor(0, 10, bell)
     await drip(pace, 0, every=1e5, times=3)
-    assert (bell.rung, timers_so_far()) == ([], 3)  # those of this test
+    assert (bell.rung, timers_so_far()) == ([], 3)  # this test's sleeps
 
 
 @in_virtual_time

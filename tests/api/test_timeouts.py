@@ -1,7 +1,7 @@
-"""Clients that get nowhere with sending or receiving, and models that get nowhere with starting.
+"""Clients that stall while sending or receiving, and models that stall while starting.
 
-These are the proofs with real servers and the real clock; `test_timeouts_inside.py` has more cases,
-with a clock that is moved ahead.
+These tests use real servers and the real clock. `test_timeouts_inside.py` has more cases, with a
+clock that is moved ahead.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def journal(tmp_path: Path) -> Journal:
 
 @pytest.fixture(scope="module")
 def hasty(serve_all: Serve) -> Server:
-    """A server with little patience for its clients."""
+    """Start a server with short timeouts."""
     return serve_all({}, "zoo.gated", "--receive-timeout", "2", "--send-timeout", "2")
 
 
@@ -58,7 +58,7 @@ CHUNKED = (
 
 
 def test_client_that_stops_sending_is_408(hasty: Server, journal: Journal) -> None:
-    """Before the body, in its middle, or before its last byte; and in the middle of chunks."""
+    """The client stops before the body, inside it, before its last byte, or inside the chunks."""
     before = descriptors(hasty)
     with Callers(Caller(hasty) for _ in range(3 * len(BODIES) + 1)) as callers:
         began = time.monotonic()
@@ -106,7 +106,7 @@ ENDLESS: dict[str, Any] = {"do": "stream", "size": 0}
 
 
 def reluctant(server: Server) -> Caller:
-    """A client that takes in little at a time."""
+    """Return a client with a small receive buffer."""
     return Caller(server, receive_buffer=16 * 1024)
 
 
@@ -116,7 +116,7 @@ def connections(server: Server) -> int:
 
 
 def test_client_that_takes_nothing_is_cut_off(hasty: Server, journal: Journal) -> None:
-    """Neither a file nor a stream."""
+    """This holds for a file and for a stream."""
     before = descriptors(hasty)
     worker = pids(hasty, "gated")
     with Callers(reluctant(hasty) for _ in range(2)) as callers:
@@ -136,7 +136,7 @@ def test_client_that_takes_nothing_is_cut_off(hasty: Server, journal: Journal) -
 def test_answer_that_nobody_takes_is_held_in_memory_no_longer(
     hasty: Server, journal: Journal
 ) -> None:
-    """Also a whole one, which is no file and no stream."""
+    """This holds for a response that is neither a file nor a stream, too."""
     before = descriptors(hasty)
     with Callers(reluctant(hasty) for _ in range(20)) as callers:
         for number, caller in enumerate(callers):

@@ -1,6 +1,6 @@
-"""Clients that get nowhere with sending or receiving: the clock of the server is moved ahead.
+"""Clients that stall while sending or receiving; the tests move the server's clock ahead.
 
-`test_timeouts.py` has the proofs with real servers and the real clock.
+`test_timeouts.py` has tests with real servers and the real clock.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def noted(journal: Journal, number: int, **arguments: Any) -> Ask:
 
 @pytest.mark.parametrize("kind", BODIES)
 def test_client_that_stops_sending_is_408(house: House, kind: str) -> None:
-    """Before the body, in its middle, or before its last byte; not before the limit."""
+    """The client stops before the body, inside it, or before its last byte."""
     ask = BODIES[kind]
     whole = len(ask.body)
     parts = [0, whole // 2, whole - 1]
@@ -113,7 +113,7 @@ def test_client_that_stops_sending_chunks_is_408(house: House) -> None:
 
 
 def test_rest_that_comes_after_the_refusal_is_no_request(house: House, journal: Journal) -> None:
-    """The connection is closed, or serves on with what follows the rest."""
+    """The connection is closed, or it continues with the request after the rest of the body."""
     smuggled = get("/smuggled").data
 
     async def asking() -> None:
@@ -145,7 +145,7 @@ def test_connection_that_rests_between_two_requests_is_kept(house: House) -> Non
 
 
 def test_client_that_sends_slowly_but_surely_is_served(house: House) -> None:
-    """It takes longer than the limit in all, but never pauses as long."""
+    """The body takes longer than the limit in total, but no pause does."""
     ask = BODIES["small"]
 
     async def asking() -> None:
@@ -197,13 +197,13 @@ def test_receive_timeout_of_0_is_no_limit(unlimited: House) -> None:
 
 
 def take_little(client: Client) -> None:
-    """Let the system hold little for the client; otherwise it may take tens of megabytes."""
+    """Shrink the client's receive buffer; otherwise the system may buffer tens of megabytes."""
     sock = client.writer.get_extra_info("socket")
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 128 * 1024)
 
 
 async def until_stuck(house: House) -> None:
-    """Wait until the server holds bytes that the client does not take."""
+    """Wait until the server holds bytes that the client does not read."""
     still = 0
     while still < 20:
         before = house.unsent
@@ -213,7 +213,7 @@ async def until_stuck(house: House) -> None:
 
 @pytest.mark.parametrize("kind", REPLIES)
 def test_client_that_takes_nothing_is_cut_off(house: House, journal: Journal, kind: str) -> None:
-    """Not before the limit."""
+    """The server waits until the limit."""
 
     async def asking() -> None:
         pids = house.pool.pids
@@ -236,7 +236,7 @@ def test_client_that_takes_nothing_is_cut_off(house: House, journal: Journal, ki
 
 
 def test_client_that_takes_slowly_but_surely_gets_all(house: House, journal: Journal) -> None:
-    """It takes longer than the limit in all, but never pauses as long."""
+    """The response takes longer than the limit in total, but no pause does."""
 
     async def asking() -> None:
         async with Client(house) as client:

@@ -1,4 +1,4 @@
-"""No turn of the event loop takes long, whatever clients send and however little they read."""
+"""No callback of the event loop takes long, whatever clients send and however slowly they read."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ HEADS_MEMORY = 8 * MEGABYTE
 MAX_SECONDS = 0.05
 """CPU time that one callback of the event loop may take."""
 
-# --- a loop whose callbacks are timed
+# --- a loop that measures its callbacks
 
 
 class TimedLoop(asyncio.SelectorEventLoop):
-    """Keeps the CPU time of the callback that took most, and what it was."""
+    """An event loop that stores the slowest callback and its CPU time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class TimedLoop(asyncio.SelectorEventLoop):
 
 
 new_loop = TimedLoop
-"""The tests and their houses run on such a loop."""
+"""The loop of the tests and of their `House`."""
 
 
 @pytest.fixture(scope="module")
@@ -72,16 +72,16 @@ async def house() -> AsyncIterator[House]:
 
 @contextlib.asynccontextmanager
 async def nothing_takes_long(house: House) -> AsyncIterator[None]:
-    """No callback of the event loop may take long while the block runs.
+    """Check that no callback of the event loop takes long while the block runs.
 
-    What the tests have made before is kept from the garbage collector, as a server does with its
-    own modules: to look through all of it takes 50 ms.
+    All existing objects are hidden from the garbage collector, as a server does with its modules: a
+    scan of all of them takes 50 ms.
     """
     loop = house.loop
     assert isinstance(loop, TimedLoop)
     gc.collect()
     gc.freeze()
-    await asyncio.sleep(0)  # so that the collection itself is not measured
+    await asyncio.sleep(0)  # keep the collection out of the measurement
     loop.worst = (0.0, "")
     try:
         yield
@@ -90,18 +90,18 @@ async def nothing_takes_long(house: House) -> AsyncIterator[None]:
     assert loop.worst[0] <= MAX_SECONDS, loop.worst
 
 
-# --- what must not take long
+# --- slow requests and slow readers
 
 
 def some_long(kinds: Iterable[str]) -> list[Any]:
-    """The kinds, of which every second has the mark `long`."""
+    """Return the kinds as parameters; every second one has the mark `long`."""
     marks: list[Any] = [(), pytest.mark.long]
     return [pytest.param(kind, marks=marks[i % 2]) for i, kind in enumerate(kinds)]
 
 
 @pytest.mark.parametrize("kind", some_long(CORPUS))
 async def test_no_callback_takes_long_and_others_are_answered(house: House, kind: str) -> None:
-    """They are answered while the request comes; it is answered too, with 200 or 4xx."""
+    """Others get responses while the request comes. It gets a response too, with 200 or 4xx."""
     data = CORPUS[kind]()
 
     async def attack() -> bytes:
@@ -115,21 +115,21 @@ async def test_no_callback_takes_long_and_others_are_answered(house: House, kind
                         assert (await honest.ask(LIVE)).status == 200
                 try:
                     await writer.drain()
-                except ConnectionError:  # refused already
+                except ConnectionError:  # the server has already refused the request
                     break
             writer.write(data[middle:])
             return await reader.readline()
         finally:
             writer.transport.abort()
 
-    await attack()  # what is imported or made for the first time is not counted
+    await attack()  # exclude imports and other first-time work from the measurement
     async with nothing_takes_long(house):
         status = await attack()
     assert status.split()[1][:1] in (b"2", b"4"), status
 
 
 async def open_many(house: House, number: int, data: bytes) -> list[asyncio.StreamWriter]:
-    """Connections that send this, and read nothing."""
+    """Open connections that send this data and read nothing."""
     writers = []
     for _ in range(number):
         _, writer = await asyncio.open_connection("127.0.0.1", house.port, limit=1)
@@ -148,7 +148,7 @@ UNREAD = {
 
 @pytest.mark.parametrize("kind", UNREAD)
 async def test_no_callback_takes_long_while_answers_are_not_read(house: House, kind: str) -> None:
-    """Many answers at a time, on each of many connections; others are answered meanwhile."""
+    """Each of many connections asks for many responses. Other requests are served meanwhile."""
 
     async def attack() -> None:
         writers = await open_many(house, 30, UNREAD[kind].data * 20)
@@ -168,7 +168,7 @@ async def test_no_callback_takes_long_while_answers_are_not_read(house: House, k
 
 
 async def test_no_callback_takes_long_while_heads_are_unfinished(house: House) -> None:
-    """They take more memory than they may, so the oldest of them are closed."""
+    """The heads need more memory than allowed, so the server closes the oldest connections."""
     head = b"GET / HTTP/1.1\r\nHost: x\r\n" + (b"X: " + b"a" * 6000 + b"\r\n") * 10
 
     async def attack() -> None:

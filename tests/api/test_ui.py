@@ -1,4 +1,4 @@
-"""The page at /api: all it needs comes from the server itself."""
+"""The page at /api loads everything that it needs from the server itself."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TYPES = {
 
 
 class References(HTMLParser):
-    """The addresses that a page refers to, and what it says besides."""
+    """The addresses that a page refers to, and its title and attributes."""
 
     def __init__(self, page: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Unknown arguments are ignored: the answer names them in a header, and the log names them once."""
+"""Unknown arguments are ignored: a response header names them, and the log names them once."""
 
 from __future__ import annotations
 

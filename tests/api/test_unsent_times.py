@@ -1,4 +1,4 @@
-"""How often the log says that connections were cut, in virtual time."""
+"""How often the log reports cut connections, in virtual time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.clock import in_virtual_time
 
 
 class Held:
-    """A connection whose client has not read a megabyte."""
+    """A connection whose client has left a megabyte unread."""
 
     def unsent(self) -> int:
         return 1_000_000

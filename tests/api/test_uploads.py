@@ -1,4 +1,4 @@
-"""Bodies that are large, many, broken off or oddly sent: they work, and nothing of them stays."""
+"""Large, concurrent, aborted and unusual uploads work, and leave no files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BINARY = {"accept": "application/octet-stream"}
 @pytest.fixture(scope="module")
 def server(serve_all: Serve) -> Server:
     server = serve_all({}, "zoo.sized", "zoo.many_files", "--noaccess-log")
-    for _ in range(3):  # what is allocated once is no growth
+    for _ in range(3):  # the first allocations are not growth
         server.predict("sized", **multipart(Part("data", b"x" * MEGABYTE, "a.bin")))
         server.predict("sized", json={"text": "x" * MEGABYTE})
         server.predict("sized", params={"do": "bytes", "size": 2 * MEGABYTE, **BINARY})
@@ -53,7 +53,7 @@ def _nothing_stays(request: pytest.FixtureRequest) -> Iterator[None]:
         wait_until(lambda: not uploads(server), within=3, what="removal of all files")
 
 
-# --- large ones
+# --- large uploads
 
 
 def test_large_upload_does_not_go_through_the_servers_memory(
@@ -113,7 +113,7 @@ def test_large_answer_to_a_slow_client_stays_out_of_memory(server: Server) -> No
     assert growth.bytes < MOST_GROWTH
 
 
-# --- many ones
+# --- many uploads
 
 
 def request_head(
@@ -133,7 +133,7 @@ def form_start(filename: str) -> bytes:
 
 
 def break_off(server: Server, number: int) -> None:
-    """Send part of an upload and leave, rudely or not."""
+    """Send part of an upload; then close or reset the connection."""
     with socket.create_connection((HOST, server.port), timeout=25) as connection:
         if number % 2:
             no_farewell = b"\x01\x00\x00\x00\x00\x00\x00\x00"
@@ -145,7 +145,7 @@ def break_off(server: Server, number: int) -> None:
 
 
 def descriptors(*processes: int) -> dict[int, int]:
-    """How many descriptors each process has open."""
+    """Return how many descriptors each process has open."""
     return {pid: psutil.Process(pid).num_fds() for pid in processes}
 
 
@@ -204,7 +204,7 @@ def test_a_thousand_uploads_leave_neither_files_nor_descriptors(serve: Serve) ->
     assert "Answering" not in server.log()
 
 
-# --- what the module does with its file
+# --- files inside the model
 
 
 @pytest.mark.parametrize("do", ["delete", "move", "replace"])
@@ -317,7 +317,7 @@ def read_until(connection: socket.socket, end: bytes) -> bytes:
 
 
 def upload_in_two_steps(server: Server, *, expect: bytes) -> tuple[bytes, bytes]:
-    """What came before the body was sent, and after."""
+    """Return the responses from before and after the body was sent."""
     body = form_start("a.bin") + b"content\r\n--" + BOUNDARY + b"--\r\n"
     head = request_head(content_length=len(body), headers=b"Expect: " + expect + b"\r\n")
     with socket.create_connection((HOST, server.port), timeout=25) as connection:
@@ -410,7 +410,7 @@ def test_client_that_leaves_during_a_large_answer_leaves_nothing(server: Server)
 
 
 def test_result_file_that_becomes_shorter_breaks_the_answer_off(server: Server) -> None:
-    """The client sees that it has not all; what it has is nothing but the file."""
+    """The client sees that the response is incomplete, and has received only bytes of the file."""
     query = b"?do=shrink&size=20971520&accept=application/octet-stream"
     with socket.socket() as slow:
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

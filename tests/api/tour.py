@@ -1,4 +1,4 @@
-"""Asks for everything that a description offers, so that each answer is compared with it."""
+"""Requests for every described operation, each checked against the description."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ UNKNOWN = {"uuid": "0" * 32}
 
 
 class Ask(NamedTuple):
-    """A request for a prediction, or for a training, and the status of its answer."""
+    """A request for a prediction or a training, and the expected status."""
 
     status: int
     kwargs: Mapping[str, Any] = {}
@@ -32,7 +32,7 @@ def bad(status: int, **query: Any) -> Ask:
 
 
 def chosen(status: int, **query: Any) -> Ask:
-    """A request for which the model raises an error of that status."""
+    """Return a request for which the model raises an error of that status."""
     return Ask(status, {"params": query}, chosen=True)
 
 
@@ -45,7 +45,7 @@ def path_of(described: Described, model: str) -> str:
 
 
 def ask_server(described: Described, ready: int = 200, debug: int = 204) -> None:
-    """Ask for what does not depend on a model."""
+    """Request everything that does not depend on a model."""
     base = described.base
     for path in ("/", "/v2/", "/v2/models/", "/v2/health/live"):
         described.ask("get", f"{base}{path}", 200)
@@ -54,14 +54,14 @@ def ask_server(described: Described, ready: int = 200, debug: int = 204) -> None
 
 
 def ask_model(described: Described, model: str, ready: int = 200) -> None:
-    """Ask for what every model has."""
+    """Request everything that every model has."""
     path = path_of(described, model)
     described.ask("get", path, 200)
     described.ask("get", f"{path}ready", ready)
 
 
 def ask_predictions(described: Described, model: str, asks: Sequence[Ask]) -> None:
-    """Make predictions, and one that is not waited for; of these the first has to be good."""
+    """Make the predictions, and the first of them once more as a job; the first must succeed."""
     path = path_of(described, model)
     for one in asks:
         described.ask("post", f"{path}predict/", one.status, chosen=one.chosen, **one.kwargs)
@@ -81,7 +81,7 @@ def begin_job(described: Described, model: str, one: Ask) -> str:
 
 
 def ask_trainings(described: Described, model: str, asks: Sequence[Ask]) -> None:
-    """Begin trainings; the first has to be good."""
+    """Begin the trainings; the first must succeed."""
     path = f"{path_of(described, model)}train/"
     uuids = []
     for one in asks:
@@ -92,7 +92,7 @@ def ask_trainings(described: Described, model: str, asks: Sequence[Ask]) -> None
 
 
 def wait_for_end(described: Described, path: str, uuid: str) -> None:
-    """Ask for a record until it has ended."""
+    """Poll a record until its job or training has ended."""
 
     def ended() -> bool:
         record = described.ask("get", path, 200, place={"uuid": uuid}).json()
@@ -102,7 +102,7 @@ def wait_for_end(described: Described, path: str, uuid: str) -> None:
 
 
 def ask_record(described: Described, path: str, uuid: str) -> None:
-    """Ask for all that there is of a record that has ended, and remove it."""
+    """Request every resource of an ended record, and remove the record."""
     one, place = f"{path}{{uuid}}", {"uuid": uuid}
     described.ask("get", path, 200)
     described.ask("get", path, 422, params={"limit": "0", "status": "odd"})
@@ -131,7 +131,7 @@ def ask_log(described: Described, path: str, place: Mapping[str, str]) -> None:
 
 
 def assert_all_succeeded(described: Described, prefix: str, *but: tuple[str, str]) -> None:
-    """Fail if an operation on a path with that prefix has not had an answer that is no error."""
+    """Fail if an operation on a path with that prefix has not succeeded, except those in `but`."""
     offered = {one for one in described.operations() if one[1].startswith(prefix)}
     assert offered, f"nothing is described at {prefix}"
     assert offered - described.succeeded == set(but)

@@ -1,4 +1,4 @@
-"""How models are found and loaded."""
+"""Finding and loading models."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _imports_are_undone() -> Iterator[None]:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder on the path with a package `demo_package.api`, and a file `demo.py`."""
+    """Return a directory on `sys.path` with a package `demo_package.api` and a file `demo.py`."""
     package = tmp_path / "demo_package"
     package.mkdir()
     (package / "__init__.py").touch()
@@ -59,10 +59,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def in_environment(home: Path, groups: Mapping[str, Mapping[str, str]], call: str) -> Any:
-    """What a call of `loading` gives where these packages, with their entry points, are installed.
+    """Return the result of a call of `loading` in an environment with these packages.
 
-    An error is given as the name of its class and its text. The entry points are in a group of
-    their own, as models may be installed beside the tests.
+    Each package has these entry points. An error is returned as the name of its class and its text.
+    The entry points are in a separate group, because models may be installed beside the tests.
     """
     for package, models in groups.items():
         info = home / "site" / f"{package}-1.0.dist-info"

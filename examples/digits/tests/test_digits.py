@@ -15,7 +15,7 @@ from examples.digits.deepaas_digits.weights import read
 from tests.support import Server, wait_until
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "3.png"
-HELD_OUT = range(0, 1797, 45)  # 40 of the digits that the classifier was not trained on
+HELD_OUT = range(0, 1797, 45)  # 40 of the digits that are not in the training data
 
 
 def run(*args: str) -> Server:
@@ -76,7 +76,7 @@ def test_every_format_is_read(server: Server, kind: str) -> None:
 
 
 def cut_out(picture: Image.Image) -> Image.Image:
-    """Return black ink on a transparent ground: only the alpha channel shows the digit."""
+    """Return black ink on a transparent background: only the alpha channel shows the digit."""
     ink = Image.new("LA", picture.size, 0)
     ink.putalpha(ImageOps.invert(picture))
     return ink

@@ -1,4 +1,4 @@
-"""Tests of the digits training: its results, its weights, and failures that must do no harm."""
+"""The training of the digits example: its results, its weights, and its failures."""
 
 import csv
 import io
@@ -27,7 +27,7 @@ SHORT = DEFAULTS | {"epochs": 2}
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Set an empty directory for weights, and an API that has not been warmed."""
+    """Set an empty directory for weights, and an API without a loaded network."""
     monkeypatch.setenv("DEEPAAS_MODEL_WEIGHTS", str(tmp_path / "home"))
     monkeypatch.delenv("DEEPAAS_TRAINING_DIR", raising=False)
     monkeypatch.setattr(api, "_classifier", None)
@@ -110,7 +110,7 @@ def test_variants_of_a_digit_differ_and_stay_in_range() -> None:
     assert len({one.tobytes() for one in variants}) == 50
 
 
-# --- which weights are used ------------------------------------------------------------------
+# --- choosing the weights --------------------------------------------------------------------
 
 
 def test_without_a_training_it_is_the_built_in_classifier(home: Path) -> None:
@@ -152,7 +152,7 @@ def test_without_a_directory_for_weights_no_training_begins(
 
 
 def npz(**changes: Any) -> bytes:
-    """Return a file of weights with some of its arrays changed, or left out for None."""
+    """Return a weights file with some arrays changed, or left out if they are None."""
     arrays = {"format": weights.FORMAT, **network(0.1)._asdict(), **changes}
     file = io.BytesIO()
     np.savez(file, **{name: value for name, value in arrays.items() if value is not None})
@@ -209,7 +209,7 @@ def test_a_folder_in_the_place_of_the_weights_is_passed_over(home: Path) -> None
     assert weights.load() is None
 
 
-# --- nothing is lost -------------------------------------------------------------------------
+# --- no weights are lost ---------------------------------------------------------------------
 
 
 def test_a_training_that_fails_leaves_the_old_weights(

@@ -67,7 +67,7 @@ def test_the_content_tells_the_kind(
 ) -> None:
     answer = predict(server, content)
     assert answer.status_code == 200
-    kind = answer.json()  # the value itself: the model has a schema
+    kind = answer.json()  # the value itself, since the model has a schema
     assert set(kind) == {"label", "score", "group", "description", "mime_type"}
     assert (kind["label"], kind["group"], kind["mime_type"]) == (label, group, mime_type)
     assert 0.5 < kind["score"] <= 1

@@ -120,7 +120,7 @@ def test_a_recording_ends_in_the_midst_of_speech(server: Server) -> None:
 
 @pytest.mark.parametrize("size", [b"\xff\xff\xff\xff", (10**6).to_bytes(4, "little")])
 def test_a_size_that_is_not_known_yet_plays_no_part(server: Server, size: bytes) -> None:
-    """Programs that write WAV to a pipe leave too large a size in its header."""
+    """Programs that write WAV to a pipe put too large a size into its header."""
     whole = SAMPLE.read_bytes()
     audio = whole[:4] + size + whole[8:40] + size + whole[44:]
     assert segments(server, audio) == segments(server, whole)
@@ -142,7 +142,7 @@ def test_segments_come_before_the_recording_is_over(server: Server) -> None:
 
 def test_a_recording_does_not_change_the_next(server: Server) -> None:
     alone = segments(server, SAMPLE.read_bytes())
-    loud = wav(sound()[: 32_000 // 2])  # ends in the midst of speech
+    loud = wav(sound()[: 32_000 // 2])  # ends in the middle of speech
     assert segments(server, loud) != []
     assert segments(server, SAMPLE.read_bytes()) == alone
 

@@ -1,4 +1,4 @@
-"""Makes calls that hold arguments in one place or another, and loads them."""
+"""Builds calls whose arguments are in different places, and loads them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ MULTIPART = "multipart/form-data; boundary=b"
 
 
 def load(declared: Any, call: Call) -> dict[str, Any]:
-    """The keyword arguments that the model's function would get."""
+    """Return the keyword arguments that the model's function would get."""
     return Arguments(declared).load(call)[0]
 
 
 def refusal(declared: Any, call: Call) -> tuple[int, Any]:
-    """The status and messages with which the call is refused."""
+    """Return the status and messages with which the call is refused."""
     with pytest.raises(InvalidArgumentsError) as refused:
         Arguments(declared).load(call)
     return refused.value.status, refused.value.messages

@@ -1,4 +1,4 @@
-"""How the arguments of a function are gathered from a request and validated."""
+"""Collecting the arguments of a function from a request, and validating them."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_what_is_no_field_is_a_type_error_with_its_names() -> None:
     )
 
 
-# --- validation is the field's own -----------------------------------------------------------
+# --- validation by the field itself ----------------------------------------------------------
 
 
 def test_each_argument_gets_its_messages() -> None:
@@ -254,7 +254,7 @@ def accept_field(*choices: str, **kwargs: Any) -> Any:
 
 
 def chosen(field: Any, call: Call) -> tuple[Any, str]:
-    """The module's `accept`, and the media type of the answer."""
+    """Return the module's `accept`, and the media type of the response."""
     arguments, media_type = Arguments({"accept": field}).load(call)
     return arguments.get("accept"), media_type
 

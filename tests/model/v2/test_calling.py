@@ -1,4 +1,4 @@
-"""How a model wants to be called: one at a time, many at a time, or in batches."""
+"""How models are called: one call at a time, many calls at a time, or in batches."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class CallableAsync:
 
 
 def decorated(function: Any) -> Any:
-    """As a careful decorator makes it: it awaits nothing, and looks like what it decorates."""
+    """Decorate as `functools.wraps` allows: the wrapper is not async, but looks like `function`."""
 
     @functools.wraps(function)
     def wrapper(**kwargs: Any) -> Any:
@@ -62,7 +62,7 @@ def decorated(function: Any) -> Any:
 
 
 def calling(options: dict[str, int] | None = None, **attributes: Any) -> Calling:
-    """How a model with these attributes is called, with these options."""
+    """Return how a model with these attributes is called, with these options."""
     model = ModelWrapper("made", SimpleNamespace(**attributes))
     return calling_of(model, **(options or {}))
 
@@ -203,7 +203,7 @@ def test_attributes_of_another_kind_do_not_matter() -> None:
     assert calling(predict=predict, max_concurrency="many", max_batch_size=0) == Calling(SEQUENTIAL)
 
 
-# --- what predict_batch returned
+# --- results of predict_batch
 
 
 class Columns(NamedTuple):

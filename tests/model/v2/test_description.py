@@ -1,4 +1,4 @@
-"""Arguments and results in plain data."""
+"""Descriptions of arguments and results as plain data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of what a model raises."""
+"""How errors of a model become responses."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_describe(error: BaseException, described: str) -> None:
     assert describe(error) == described
 
 
-# --- what is not of HTTP ---------------------------------------------------------------------
+# --- errors that are not HTTP errors ---------------------------------------------------------
 
 
 @pytest.mark.parametrize(

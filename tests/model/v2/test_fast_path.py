@@ -1,4 +1,4 @@
-"""Plain values take a shorter way; the answer must be marshmallow's own."""
+"""Plain values take a fast path; its results must equal those of marshmallow."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ fields = webargs.fields
 LIBRARIES = [webargs.fields, marshmallow.fields]
 
 Recipe = Callable[[], Any]
-"""Makes a new field, the same at every call."""
+"""Creates a new field, the same at every call."""
 
 
 class OddList(fields.List):
@@ -79,7 +79,7 @@ _list_validators = st.sampled_from(
 
 
 def _given(**strategies: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """Keyword arguments, each of which may be left out."""
+    """Return a strategy for keyword arguments, each of which may be left out."""
     return st.fixed_dictionaries({}, optional=strategies)
 
 
@@ -173,7 +173,7 @@ numbers = st.one_of(
 
 
 def exact(value: Any) -> Any:
-    """The value with the types of all its parts, so that 1 is not 1.0 and nan is nan."""
+    """Return the value with the types of all its parts, so that 1 is not 1.0 and nan equals nan."""
     if isinstance(value, dict):
         return dict, [(exact(key), exact(item)) for key, item in value.items()]
     if isinstance(value, list | tuple):
@@ -182,7 +182,7 @@ def exact(value: Any) -> Any:
 
 
 def outcome(schema: Schema, name: str, value: Any) -> Any:
-    """What the schema makes of the value: what was loaded, or why it was not."""
+    """Return the value that the schema loads, or the reason why it loads none."""
     data = {} if value is marshmallow.missing else {name: value}
     try:
         return "loaded", exact(schema.load(data))
@@ -193,12 +193,12 @@ def outcome(schema: Schema, name: str, value: Any) -> Any:
 
 
 def schema_of(field: Any) -> Schema:
-    """The schema that requests are loaded with, the fast path in it."""
+    """Return the schema that loads requests, including its fast path."""
     return Arguments({"x": field})._schema
 
 
 def assert_equal(recipe: Recipe, value: Any) -> None:
-    """Fail if the fast path makes anything else of the value than marshmallow does."""
+    """Fail if the fast path and marshmallow treat the value differently."""
     plain = Schema.from_dict({"x": recipe()})()
     name = plain.fields["x"].data_key or "x"
     before = exact(value)
@@ -263,7 +263,7 @@ _sent = st.dictionaries(st.sampled_from(["a", "b", "wire", "in.side", ""]), _any
 
 
 def made_of(schema: Schema, gathered: dict[str, Any]) -> Any:
-    """What the schema makes of the arguments, whatever their order; None if it refuses them."""
+    """Return the loaded arguments in sorted order, or None if the schema refuses them."""
     try:
         return exact(sorted(schema.load(gathered).items()))
     except ValidationError:
@@ -273,7 +273,7 @@ def made_of(schema: Schema, gathered: dict[str, Any]) -> Any:
 
 
 def simply(arguments: Arguments, gathered: dict[str, Any]) -> Any:
-    """What the short way makes of them; None if it leaves that to the schema."""
+    """Return the result of the fast path, or None if it leaves the arguments to the schema."""
     try:
         loaded = arguments._load_simply(gathered)
     except Exception as error:
@@ -286,7 +286,7 @@ def simply(arguments: Arguments, gathered: dict[str, Any]) -> Any:
 def test_arguments_are_those_of_marshmallow(declared: dict[str, Recipe], sent: Any) -> None:
     try:
         plain = Schema.from_dict({name: recipe() for name, recipe in declared.items()})()
-    except ValueError:  # two have the same name
+    except ValueError:  # two arguments have the same name
         reject()
     arguments = Arguments({name: recipe() for name, recipe in declared.items()})
     gathered = {one.name: sent[one.name] for one in arguments._arguments if one.name in sent}
@@ -347,12 +347,12 @@ def test_schema_of_the_author_is_always_asked(kind: Any) -> None:
     assert Arguments(author()).load(call)[0] == {"x": -5}
 
 
-# --- where it is taken -----------------------------------------------------------------------
+# --- where the fast path is taken ------------------------------------------------------------
 
 
 @pytest.fixture
 def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The numbers that marshmallow has looked at one by one."""
+    """Return a list of the numbers that marshmallow has validated one by one."""
     seen: list[Any] = []
     original = marshmallow.fields.Number._validated
 

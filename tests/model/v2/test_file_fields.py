@@ -1,4 +1,4 @@
-"""A file field takes nothing but files, unless its author wants something else."""
+"""A file field accepts only files, unless its author allows something else."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.model.v2.calls import (
     refusal,
 )
 
-# marshmallow 4 will want fields.Raw; modules use both.
+# marshmallow 4 will require fields.Raw; modules use both.
 pytestmark = pytest.mark.filterwarnings("ignore:`Field` should not be instantiated")
 
 CAT = FilePart("/uploads/1", "image/png", "cat.png")
@@ -55,7 +55,7 @@ TEXTS = {
 
 
 def is_seen(kind: str, source: str) -> bool:
-    """Whether a field looks there."""
+    """Return whether a field of this kind reads from this source."""
     return kind in ("raw", "field", "bare keyword") or source not in ("query", "json")
 
 
@@ -182,7 +182,7 @@ def test_validators_of_a_list_count_only_files() -> None:
     )
 
 
-# --- fields that take texts on purpose
+# --- fields that accept texts on purpose
 
 
 def test_field_that_deserializes_by_itself_gets_the_text() -> None:

@@ -1,4 +1,4 @@
-"""The parameters of headers: what they are, and that reading them takes linear time."""
+"""Parsing the parameters of headers, in linear time."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_contradictory_or_very_many_parameters_are_refused(value: str) -> None:
 @pytest.mark.parametrize("start", ["x; a=", 'x; a="'])
 @pytest.mark.parametrize("filler", [";", ";a=b", '\\"', '"', '";', "%", "'", "*", "=", " ", "\\"])
 def test_reading_takes_linear_time(start: str, filler: str) -> None:
-    """A million characters take well below a second; in quadratic time it would be an hour."""
+    """A million characters take well below a second; in quadratic time they would take an hour."""
     value = start + filler * (1_000_000 // len(filler))
     began = time.thread_time()
     try:

@@ -1,4 +1,4 @@
-"""What becomes JSON, and how, of the values that models return."""
+"""Encoding of the values that models return as JSON."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def decoded(value: Any) -> Any:
 
 
 def name_of(value: Any) -> str:
-    """A name for a test case that is the same in each process."""
+    """Return a name for a test case that is the same in each process."""
     text = ascii(value)
     return type(value).__name__ if isinstance(value, set) or " at 0x" in text else text[:40]
 
@@ -62,7 +62,7 @@ class Box:
 
 @dataclasses.dataclass
 class Extra:
-    """Has an attribute that is no field, and a private field."""
+    """An instance has an attribute that is not a field, and a private field."""
 
     shown: int
     _private: int = 2
@@ -81,7 +81,7 @@ class Ratio(float):
 
 
 class Tensor:
-    """An array of a library that numpy knows how to read."""
+    """An array of a library that numpy can read."""
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         return np.array([0.1, 0.2], "f4")
@@ -222,12 +222,12 @@ def test_keys_that_are_no_text_change_nothing_for_their_neighbours(
 
 @pytest.mark.parametrize(("value", "expected"), ENCODED, ids=name_of)
 def test_plain_data_is_the_same(value: Any, expected: Any) -> None:
-    if "\\ud" not in ascii(value):  # a lone surrogate becomes its escape there
+    if "\\ud" not in ascii(value):  # such text contains an escaped lone surrogate
         assert to_plain(value) == expected
 
 
 def _layouts(array: Any) -> list[Any]:
-    """The same values in other layouts of memory, and in other containers."""
+    """Return the same values in other memory layouts and in other containers."""
     doubled = np.repeat(array, 2)
     return [
         doubled[::2],

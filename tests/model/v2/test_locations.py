@@ -1,4 +1,4 @@
-"""Arguments are looked for in several places; lists take several values."""
+"""Arguments can be in several places, and lists can have several values."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from deepaas.model.v2.arguments import Arguments
 from deepaas.model.v2.exchange import Call
 from tests.model.v2.calls import JSON, by_form, by_json, by_parts, by_query, load, refusal
 
-# --- where an argument is looked for ---------------------------------------------------------
+# --- places of arguments ---------------------------------------------------------------------
 
 
 def test_query_comes_before_the_form() -> None:

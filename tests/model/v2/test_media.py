@@ -1,4 +1,4 @@
-"""Which media type a client would like best."""
+"""Choosing the media type that a client prefers."""
 
 from __future__ import annotations
 

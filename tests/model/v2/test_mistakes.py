@@ -1,6 +1,6 @@
-"""What is no mistake of an author is told as none, and where a mistake is said to be.
+"""Correct code is not reported as a mistake, and mistakes are reported with the right place.
 
-What is said about each mistake is tested with a server, in tests/cmd/test_mistakes.py.
+tests/cmd/test_mistakes.py tests the message of each mistake with a server.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from webargs import fields, validate
 
 @pytest.fixture
 def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., ModuleType]:
-    """Import code as a module in a file `made.py`, whose first line is line 4 of it."""
+    """Write code to `made.py`, from its line 4, and import the file as a module."""
     monkeypatch.chdir(tmp_path)
 
     def load(code: str, head: str = HEAD) -> ModuleType:
@@ -53,7 +53,7 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Modul
 
 
 def told(model: object) -> list[str]:
-    """The mistakes with which a model is served."""
+    """Return the reported mistakes of a model that is served."""
     wrapper = ModelWrapper("made", model)
     notes: list[str] = []
     arguments = Arguments(declared_fields(wrapper, "predict", notes))

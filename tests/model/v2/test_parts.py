@@ -1,4 +1,4 @@
-"""Texts, files and other parts of forms are read as their fields need them."""
+"""Reading texts, files and other form parts as their fields require."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ Nameless = Callable[..., FilePart]
 
 @pytest.fixture
 def nameless(tmp_path: Path) -> Nameless:
-    """A part without a file name, as the server has put it into a file."""
+    """Return a function that makes a part without a file name, as the server stores it."""
 
     def nameless(content: bytes, content_type: str) -> FilePart:
         path = tmp_path / str(len(list(tmp_path.iterdir())))

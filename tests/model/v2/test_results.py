@@ -1,4 +1,4 @@
-"""What becomes of the value that `predict` returned."""
+"""How the value that `predict` returned becomes a response."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def why_not(value: Any, media_type: str = JSON) -> str:
 
 
 def body_of(reply: Reply) -> bytes:
-    """The whole body, be it in the reply or in the file it goes along with, which is closed."""
+    """Return the whole body, from the reply or from its file, and close the file."""
     if reply.fd < 0:
         return reply.body
     assert reply.body == b""
@@ -63,7 +63,7 @@ def _no_descriptor_is_left() -> Iterator[None]:
     assert open_descriptors() - before == set()
 
 
-# --- the answer ------------------------------------------------------------------------------
+# --- the response ----------------------------------------------------------------------------
 
 
 def test_json_answer_says_ok() -> None:

@@ -1,4 +1,4 @@
-"""What streams are called, and how their items and errors look."""
+"""Media types of streams, and the format of their items and errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which arguments of a call the model does not have, and which of their names are shown."""
+"""Finding the arguments of a call that the model does not have, and the names that are shown."""
 
 from __future__ import annotations
 

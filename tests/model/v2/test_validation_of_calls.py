@@ -1,4 +1,4 @@
-"""Valid arguments: for people to see, without secrets and files' places; and for the function."""
+"""Validated arguments: shown without secrets and file paths, and pickled for the function."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def call(**arguments: Any) -> Call:
 
 
 def body_of(reply: Reply) -> tuple[dict[str, Any], bytes]:
-    """The arguments for people, and what is pickled."""
+    """Return the arguments that are shown, and the pickled arguments."""
     assert (reply.status, reply.headers, reply.fd) == (200, None, -1)
     line, newline, pickled = reply.body.partition(b"\n")
     assert newline == b"\n"
@@ -47,7 +47,7 @@ def body_of(reply: Reply) -> tuple[dict[str, Any], bytes]:
 
 
 def shown(declared: Any, **arguments: Any) -> dict[str, Any]:
-    """What is shown of the arguments that a client has sent; the secret never is."""
+    """Return how the arguments of a client are shown; check that the secret is not shown."""
     reply = validate(Arguments(declared), call(**arguments))
     args, _ = body_of(reply)
     assert SECRET.encode() not in reply.body.partition(b"\n")[0]
@@ -55,7 +55,7 @@ def shown(declared: Any, **arguments: Any) -> dict[str, Any]:
 
 
 def shown_of(value: Any) -> Any:
-    """What is shown of a value that a field has made; it is JSON in any case."""
+    """Return how a value that a field has made is shown; check that it is valid JSON."""
     shown = arguments_shown(Schema(), {"value": value})
     assert exact_json.loads(exact_json.dumps({"trainings": [{"args": shown}]}))
     return shown["value"]
@@ -96,7 +96,7 @@ def test_invalid_arguments_are_an_error() -> None:
 
 
 class Object(fields.Field):
-    """Makes what it is given, at its making, of any value."""
+    """A field that turns any value into the object `made`."""
 
     def __init__(self, made: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -214,7 +214,7 @@ def test_value_is_shown_in_plain_json(value: Any, expected: Any) -> None:
 
 
 class Odd:
-    """Everything that could be asked of it raises."""
+    """An object that raises an error whenever it is converted."""
 
     def __init__(self, error: type[BaseException]) -> None:
         self.error = error
@@ -380,7 +380,7 @@ def test_secrets_in_a_list_are_masked() -> None:
 
 
 def test_list_of_secret_numbers_is_masked() -> None:
-    """Lists of numbers are loaded in a shorter way."""
+    """Lists of numbers are loaded on a fast path."""
     pins = {"pins": fields.List(fields.Int(metadata={"format": "password"}))}
     assert shown(pins, pins=[1, 2]) == {"pins": [MASK, MASK]}
     whole = {"pins": fields.List(fields.Int(), load_only=True)}
@@ -536,7 +536,7 @@ def test_metadata_that_cannot_be_read_hides_all(error: type[BaseException]) -> N
         (fields.Dict(keys=secret()), True),
         (fields.Dict(values=fields.Nested(Tree)), True),
         (fields.Nested(PlainTree), False),
-        (fields.Nested(Tree, exclude=("key",)), True),  # those further down have it
+        (fields.Nested(Tree, exclude=("key",)), True),  # nested trees still have the key
         (fields.Nested(Tree, only=("name",)), False),
     ],
 )
@@ -544,7 +544,7 @@ def test_field_holds_secrets(field: fields.Field, holds: bool) -> None:
     assert holds_secrets(field) is holds
 
 
-# --- whatever comes
+# --- arbitrary values
 
 
 _plain = st.recursive(

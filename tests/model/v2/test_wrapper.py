@@ -1,4 +1,4 @@
-"""One face for a module, a class's instance or any object that is a model."""
+"""The wrapper of a model that is a module, an instance of a class, or another object."""
 
 from __future__ import annotations
 
