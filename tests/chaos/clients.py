@@ -1,7 +1,7 @@
 """Clients that predict, upload, stream, queue jobs and train, and check each response.
 
 Each client has a thread and a random generator. It never retries. A request gets the correct
-response or an error that the rounds allow; anything else fails the client.
+response or another outcome that the rounds allow; anything else fails the client.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Place:
 
 @dataclass
 class Client:
-    """One client. `endings` counts the outcomes of its requests; `works` lists accepted works."""
+    """One client. `endings` counts outcomes; `works` lists the accepted trainings and jobs."""
 
     place: Place
     name: str

@@ -100,7 +100,7 @@ class Rounds:
         return records
 
     def _check_works(self, works: list[Work], records: dict[str, Any]) -> None:
-        """Check that each acknowledged work still has its record and its reported status."""
+        """Check that each acknowledged work was removed or has its reported status."""
         for work in works:
             if work.is_in_doubt:
                 continue

@@ -12,7 +12,7 @@ from tests.serving.traces import memory
 
 PARTS = 4
 WORK_PAUSE = 40.0
-"""Average seconds between two works of one client. At this rate the machine is not saturated."""
+"""Average seconds between two works of a client: few enough not to overload the machine."""
 
 
 def test_long_use_takes_no_more_memory_descriptors_processes_and_files(

@@ -40,7 +40,7 @@ numbers = st.sampled_from(range(CALLS))
 
 @st.composite
 def conversations(draw: st.DrawFn) -> list[Sending]:
-    """Return a valid sequence of replies with one message inserted at a wrong position."""
+    """Return a valid sequence of replies with one more message inserted at a random position."""
     sent: list[bytes] = []
     ended: set[int] = set()
     streams: set[int] = set()

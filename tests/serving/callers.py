@@ -50,8 +50,7 @@ class Journal:
     """The events that the models zoo.gated, gated_async and gated_batch record about their calls.
 
     `alike` calls have their arguments in bodies of one length, so that the server receives the same
-    head each time. Other calls have their arguments in the query, so that no two heads are the
-    same.
+    head each time. Other calls have their arguments in the query, so that their heads differ.
     """
 
     def __init__(self, directory: Path, *, alike: bool = False) -> None:
@@ -328,8 +327,7 @@ def processes(server: Server) -> int:
 class Load:
     """Calls a function repeatedly in several threads while the `with` block runs.
 
-    `results` holds the return values. An exception from the function is raised at the end of the
-    block.
+    `results` holds the return values. The block's end raises what the function has raised.
     """
 
     def __init__(self, call: Callable[[int], Any], *, threads: int = 4) -> None:

@@ -42,8 +42,7 @@ def lines(path: Path) -> list[Any]:
 class Caller:
     """A POST to a model's predict endpoint, whose response is read step by step.
 
-    `ended` is None while the body is incomplete, then True for a proper end or False for a broken
-    one.
+    `ended` is None until the response has ended, then True for a proper end and False otherwise.
     """
 
     def __init__(
@@ -98,7 +97,7 @@ class Caller:
         return self
 
     def read_until(self, wanted: bytes, *, within: float = ANSWER_SECONDS) -> bytes:
-        """Read until the body contains `wanted`, and return the body so far. Fails at its end."""
+        """Read until the body contains `wanted`; return the body so far. Fails if it ends first."""
         return self._read_while(lambda: wanted not in self._body, within)
 
     def read_some(self, size: int, *, within: float = ANSWER_SECONDS) -> bytes:

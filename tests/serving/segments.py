@@ -27,7 +27,7 @@ class Ask:
     head: bytes  # up to and including the blank line
     body: bytes = b""
     last: bool = False  # the server closes the connection after its response
-    alone: bool = False  # sent only when earlier requests are answered, and before later ones
+    alone: bool = False  # not pipelined: sent while no other request is pending
 
     @property
     def data(self) -> bytes:

@@ -85,7 +85,7 @@ class Rounds:
         return Asked(self._server, model, how=how, items=2, **more)
 
     def _answered(self, model: str) -> None:
-        """Check that the model answers at once, or after a delay if workers have died repeatedly."""
+        """Check that the model answers at once, or later if its workers have died repeatedly."""
         until = time.monotonic() + 15
         while True:
             answer = self._ask(model, "live", number=self._number).answer()

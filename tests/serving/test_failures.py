@@ -288,7 +288,7 @@ def test_health_tells_of_the_death_and_of_the_replacement(serve: Serve) -> None:
 
 def test_worker_that_keeps_dying_is_restarted_more_and_more_slowly(serve: Serve) -> None:
     server = serve({}, "zoo.dies", "zoo.echo")
-    for _ in range(2):  # a worker that has never been used
+    for _ in range(2):  # neither worker has answered a call before
         assert ask(server, "dies", how="_exit").json()["code"] == "worker_died"
     response = server.predict("dies")
     assert response.status_code == 503

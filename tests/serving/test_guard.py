@@ -131,7 +131,7 @@ print("goes on")
 
 @pytest.mark.parametrize(("parent", "code", "said"), [("its own", 0, "goes on\n"), ("1", 1, "")])
 def test_process_whose_parent_has_ended_already_ends(parent: str, code: int, said: str) -> None:
-    """The parent may end before the process has asked the kernel for its signal."""
+    """The parent may end before the process has set its parent-death signal."""
     parent = str(os.getpid()) if parent == "its own" else parent
     ran = subprocess.run(
         [sys.executable, "-c", ASK, parent], capture_output=True, text=True, timeout=20

@@ -14,7 +14,7 @@ from tests.serving.callers import Caller, Journal, in_background, predicted
 from tests.serving.processes import answers, health, pids, wait_gone, wait_ready
 from tests.support import Server, predictions, wait_until
 
-# The model's warm() waits until a file exists beside it, and the model can be made to die.
+# The model's warm() waits while a file named cold exists beside it. A call can make it die.
 MODEL = """\
 import os
 import pathlib
