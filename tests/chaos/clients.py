@@ -1,7 +1,7 @@
-"""Clients that predict, upload, stream, queue jobs and train, and check each answer that they get.
+"""Clients that predict, upload, stream, queue jobs and train, and check each response.
 
-Each client has a thread and its own random numbers. It never tries again: a request either has the
-right answer, or one that the rounds allows, or the client fails.
+Each client has a thread and a random generator. It never retries. A request gets the correct
+response or another outcome that the rounds allow; anything else fails the client.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from urllib.parse import urlencode
 from tests.support import HOST, Part, multipart
 
 HANGS = 60.0
-"""Seconds after which a request hangs."""
+"""Seconds after which a request counts as hanging."""
 
 ITEMS = 20
 PADDED = 400
@@ -34,12 +34,12 @@ JSON = {"Content-Type": "application/json"}
 
 
 class BrokenOffError(Exception):
-    """The connection ended before the whole answer was there."""
+    """The connection ended before the whole response was received."""
 
 
 @dataclass(frozen=True)
 class Allowed:
-    """What may happen to a request besides its right answer."""
+    """The outcomes of a request that are allowed besides the correct response."""
 
     errors: frozenset[tuple[int, str]] = frozenset()
     breaks: bool = False
@@ -47,21 +47,21 @@ class Allowed:
 
 @dataclass
 class Work:
-    """A training or a job that the server has taken in."""
+    """A training or a job that the server has accepted."""
 
     uuid: str
     id: str
     path: str
     told: str = ""
-    """Its status in the answer to the last request to cancel or to remove it."""
+    """The status in the response to the last request to cancel or remove it."""
 
     is_in_doubt: bool = False
-    """Whether such a request had no answer."""
+    """Whether such a request got no response."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """An answer."""
+    """A response."""
 
     status: int
     headers: http.client.HTTPMessage
@@ -74,7 +74,7 @@ class Seen:
 
 @dataclass
 class Place:
-    """Where the clients find servers, and where models note what they do."""
+    """The servers' ports, and the directory in which models record their calls."""
 
     ports: Sequence[int]
     ledger: Path
@@ -85,7 +85,7 @@ class Place:
 
 @dataclass
 class Client:
-    """One client. `endings` counts how its requests ended, and `works` are those taken in."""
+    """One client. `endings` counts outcomes; `works` lists the accepted trainings and jobs."""
 
     place: Place
     name: str
@@ -104,7 +104,7 @@ class Client:
         return self.random.expovariate(1 / self.place.work_pause)
 
     def run(self) -> None:
-        """Make requests until it is over."""
+        """Make requests until the client is stopped."""
         try:
             while not self.over.is_set():
                 self._act()
@@ -136,7 +136,7 @@ class Client:
 
     @property
     def actions(self) -> dict[Callable[[str], str], int]:
-        """What is done how often."""
+        """Return each action with its relative frequency."""
         return {
             self.predict: 40,
             self.predict_alike: 40,
@@ -154,7 +154,7 @@ class Client:
     def _ask(
         self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None
     ) -> Seen:
-        """Make a request of any server. Raises BrokenOffError."""
+        """Send a request to a random server. Raises BrokenOffError."""
         port = self.random.choice(self.place.ports)
         connection = self._connections.setdefault(
             port, http.client.HTTPConnection(HOST, port, timeout=HANGS)
@@ -171,7 +171,7 @@ class Client:
         return seen
 
     def _is_refused(self, seen: Seen) -> str:
-        """The code of an error that is allowed; empty for any success."""
+        """Return the code of an allowed error, or an empty string for a success."""
         if seen.status in (200, 202):
             return ""
         code = str(seen.content["code"])
@@ -194,11 +194,11 @@ class Client:
         return "answered"
 
     def predict_alike(self, id: str) -> str:
-        """The head is the same each time, so the server takes its short way."""
+        """Predict with the same request head each time, so that the server uses its fast path."""
         return self._post_json(id)
 
     def leave_child(self, id: str) -> str:
-        """Have the worker start a process that does not end by itself."""
+        """Let the worker start a process that does not end by itself."""
         return self._post_json(id, do="child")
 
     def predict(self, id: str) -> str:
@@ -244,7 +244,7 @@ class Client:
         assert len(items) == ITEMS
         return "answered"
 
-    # --- requests that the client gives up
+    # --- requests that the client abandons
 
     def _leave(self, data: bytes, reads: int) -> str:
         port = self.random.choice(self.place.ports)
@@ -303,7 +303,7 @@ class Client:
         return "taken in"
 
     def cancel(self, id: str) -> str:
-        """Delete a training or a job: this ends it, or removes it if it has ended already."""
+        """Delete a training or a job: this cancels it, or removes it if it has already ended."""
         left = [one for one in self.works if not (one.told or one.is_in_doubt)]
         if not left:
             return "nothing to cancel"
@@ -321,7 +321,7 @@ class Client:
 
 
 class Clients:
-    """Some clients, each in its thread while the block runs; a failure of one fails the block."""
+    """Runs clients, each in a thread, inside the `with` block. A failed client fails the block."""
 
     def __init__(self, place: Place, name: str, size: int) -> None:
         self.over = threading.Event()

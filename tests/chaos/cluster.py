@@ -1,6 +1,6 @@
 """Servers that share a state directory and an upload directory, and all their processes.
 
-All processes that they start have a mark in their environment, so each of them is found.
+Every process that they start has a mark in its environment, by which the cluster finds it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MODELS = {"echo": "zoo.busy:echo", "items": "zoo.busy:items"}
 WORKERS = 2
 ARGS = ("--workers", str(WORKERS), "--restart-delay-max", "1", "--max-trainings", "2")
 EACH_WORKERS = {"socket": 4, "anon_inode": 1}
-"""The descriptors that a server has for each of its workers."""
+"""The descriptors that a server holds for each worker."""
 
 ROLES = {
     "deepaas.guard.main import watch": "guard",
@@ -39,7 +39,7 @@ ROLES = {
 
 @dataclass(frozen=True)
 class Member:
-    """A process, what it is for, and the training that it runs for, if any."""
+    """A process, its role, and the training that it runs, if any."""
 
     process: psutil.Process
     role: str
@@ -61,8 +61,8 @@ def _member(process: psutil.Process, mark: str) -> Member | None:
 class Cluster:
     """The servers; a context manager.
 
-    Records and uploads are in `directory`, or on `disk`. `killed` are the trainings of which a
-    process was killed.
+    Records and uploads are in `directory`, or on `disk`. `killed` holds the trainings that had a
+    process killed.
     """
 
     directory: Path
@@ -130,19 +130,19 @@ class Cluster:
         return server
 
     def replace(self, index: int) -> None:
-        """Start another server in place of one that has ended; its port is the same."""
+        """Start another server on the same port in place of one that has ended."""
         self.servers[index].wait_end()
         self.servers[index] = self._new(self.ports[index]).start(wait=False)
 
-    # --- what is there
+    # --- processes and records
 
     def members(self) -> list[Member]:
-        """All processes of this cluster that run."""
+        """Return all running processes of this cluster."""
         found = (_member(process, self.mark) for process in psutil.process_iter())
         return [one for one in found if one is not None]
 
     def strays(self) -> list[str]:
-        """Processes that belong to no server, or to a training that has ended."""
+        """Describe zombies, processes that belong to no server, and processes of trainings."""
         own = {pid for server in self.servers for pid in _family(server.pid)}
         found = [f"a zombie: {pid}" for pid in own if _is_zombie(pid)]
         for one in self.members():
@@ -152,7 +152,7 @@ class Cluster:
         return found
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """What the first server lists: the trainings, and then the jobs."""
+        """Yield the trainings, then the jobs, that the first server lists."""
         for segment in ("train", "jobs"):
             answer = self.servers[0].get(f"/v2/models/echo/{segment}/")
             assert answer.status_code == 200, answer.text
@@ -160,19 +160,19 @@ class Cluster:
                 yield {**record, "path": f"/v2/models/echo/{segment}/{record['uuid']}"}
 
     def wait_ready(self) -> None:
-        """Wait until every server answers, and every model has all its workers."""
+        """Wait until every server is ready and every model has all its workers."""
         for server in self.servers:
             server.wait_ready()
             wait_until(lambda: _is_complete(server), within=30, what="all workers")  # noqa: B023
 
     def log(self) -> str:
-        """The ends of the logs of the newest servers."""
+        """Return the last lines of the current servers' logs."""
         return "\n".join("\n".join(one.log().splitlines()[-30:]) for one in self.servers)
 
-    # --- what must not be left
+    # --- leftovers
 
     def check_nothing_left(self) -> None:
-        """No process, no descriptor and no file is there but those of idle servers."""
+        """Check that only the processes, descriptors and files of idle servers are left."""
         left: list[str] = []
 
         def nothing() -> bool:
@@ -204,7 +204,7 @@ class Cluster:
             return db.execute("SELECT uuid, status FROM records").fetchall()
 
     def _descriptors(self) -> Iterator[str]:
-        """Those that a server has beyond those that it had at the start."""
+        """Describe the descriptors that a server holds beyond those it held at the start."""
         for server in self.servers:
             more = own_descriptors(server.pid) - self._at_start
             if more:
@@ -212,7 +212,7 @@ class Cluster:
 
 
 def own_descriptors(pid: int) -> Counter[str]:
-    """How many descriptors of each kind a server has, without those of its workers."""
+    """Count a server's descriptors by kind, without those for its workers."""
     found = Counter(kinds_of_descriptors(pid))
     for _ in filter(_is_worker, _family(pid)):
         found.subtract(EACH_WORKERS)
@@ -220,10 +220,10 @@ def own_descriptors(pid: int) -> Counter[str]:
 
 
 def kinds_of_descriptors(pid: int) -> Counter[str]:
-    """How many descriptors of each kind a process has."""
+    """Count a process's descriptors by kind."""
     found: Counter[str] = Counter()
     for path in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # it was closed after it was listed
+        with contextlib.suppress(FileNotFoundError):  # closed after it was listed
             target = os.readlink(path)
             found["file" if target.startswith("/") else target.split(":")[0]] += 1
     return found

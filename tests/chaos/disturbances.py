@@ -1,4 +1,4 @@
-"""What happens to the servers while clients are busy."""
+"""Disturbances of the servers while clients send requests."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ STOPPED = ("worker", "worker", "guard", "supervisor", "training", "server")
 
 
 def moments(chance: random.Random, number: int, seconds: float) -> list[float]:
-    """The pauses before each of some random moments in a time, and after the last."""
+    """Return the pauses before `number` random moments within `seconds`, and after the last."""
     times = sorted(chance.uniform(0, seconds) for _ in range(number))
     return [after - before for before, after in zip([0.0, *times], [*times, seconds], strict=True)]
 
 
 def of_role(cluster: Cluster, role: str) -> list[Member]:
-    """The processes of a role, in the order in which they were started."""
+    """Return the processes with this role in the order in which they were started."""
     found = []
     for one in cluster.members():
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -39,7 +39,7 @@ def of_role(cluster: Cluster, role: str) -> list[Member]:
 
 @dataclass
 class Kills:
-    """SIGKILL at random moments. `hits` counts the killed processes by their role."""
+    """Sends SIGKILL at random moments. `hits` counts the killed processes by role."""
 
     hits: Counter[str] = field(default_factory=Counter)
 
@@ -77,7 +77,10 @@ class Kills:
 
 @dataclass
 class Stops:
-    """SIGSTOP at random moments, and SIGCONT at most a second later. `hits` counts as above."""
+    """Sends SIGSTOP at random moments, and SIGCONT at most a second later.
+
+    `hits` counts the stopped processes by role.
+    """
 
     hits: Counter[str] = field(default_factory=Counter)
 
@@ -106,7 +109,7 @@ class Stops:
 
 @dataclass
 class Shortage:
-    """Something runs out at random moments, and is there again soon afterwards."""
+    """Takes a resource away at random moments, for at most `longest` seconds each."""
 
     take: Callable[[], object]
     give_back: Callable[[], object]

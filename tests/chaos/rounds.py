@@ -1,6 +1,7 @@
-"""Rounds in which clients are busy while something happens to the servers, and a check after each.
+"""Rounds in which clients send requests while the servers are disturbed; each ends with a check.
 
-What has been acknowledged must be there, have ended and have run once; and nothing else is left.
+Every acknowledged training and job must exist, must have ended and must have run once. Nothing else
+may be left.
 """
 
 from __future__ import annotations
@@ -24,16 +25,16 @@ Disturbance = Callable[[Cluster, random.Random, float], None]
 
 
 def no_disturbance(cluster: Cluster, chance: random.Random, seconds: float) -> None:
-    """Nothing happens to the servers."""
+    """Leave the servers alone."""
     time.sleep(seconds)
 
 
 @dataclass
 class Rounds:
-    """What happens to a cluster, and what clients may notice of that.
+    """A cluster, a disturbance of it, and the outcomes that clients may see.
 
-    `seconds` are those of one round. `excuse` is a message with which a training or a job may end
-    as an error though none of its processes was killed.
+    `seconds` is the length of one round. A training or a job may fail with the message `excuse`
+    although none of its processes was killed.
     """
 
     cluster: Cluster
@@ -54,7 +55,7 @@ class Rounds:
         self._place = Place(self.cluster.ports, self._ledger, self.allowed, self.work_pause)
 
     def run(self, rounds: int) -> None:
-        """Run some rounds. A failure tells the seed and the round."""
+        """Run some rounds. A failure names the seed and the round."""
         began = time.monotonic()
         servers = "one server" if self.cluster.size == 1 else f"{self.cluster.size} servers"
         print(f"\n{rounds} rounds with {servers}, seed {self.seed}", flush=True)
@@ -87,7 +88,7 @@ class Rounds:
     # --- trainings and jobs
 
     def _ended_records(self) -> dict[str, Any]:
-        """All records by uuid, once all have ended."""
+        """Wait until all trainings and jobs have ended, and return their records by uuid."""
         records: dict[str, Any] = {}
 
         def have_ended() -> bool:
@@ -99,12 +100,12 @@ class Rounds:
         return records
 
     def _check_works(self, works: list[Work], records: dict[str, Any]) -> None:
-        """What was acknowledged is there, unless it was removed; and it has ended as was told."""
+        """Check that each acknowledged work was removed or has its reported status."""
         for work in works:
             if work.is_in_doubt:
                 continue
             record = records.get(work.uuid)
-            if record is None:  # it was removed, as it had ended
+            if record is None:  # a client has removed it after its end
                 assert work.told in ("done", "error"), f"{work} is lost"
             else:
                 assert record["args"]["id"] == work.id
@@ -125,7 +126,7 @@ class Rounds:
                 assert is_excused or uuid in self.cluster.killed, f"nobody has killed {record}"
 
     def _noted(self, id: str) -> list[str]:
-        """What a model has noted of a training or a job."""
+        """Return the events that a model has recorded for a training or a job."""
         path = self._ledger / id
         return path.read_text().split() if path.exists() else []
 
@@ -140,7 +141,7 @@ class Rounds:
         return answer.json()
 
     def _remove(self, records: dict[str, Any]) -> None:
-        """Remove all records, which removes their files and ends what they have left running."""
+        """Remove all records. This removes their files and kills their leftover processes."""
         servers: Iterator[Any] = iter(self.cluster.servers * len(records))
         for record in records.values():
             answer = next(servers).request("DELETE", record["path"])

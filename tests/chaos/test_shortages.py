@@ -1,4 +1,4 @@
-"""The disk or the descriptors run out at random moments, and are there again soon afterwards."""
+"""The disk or the descriptors run out at random moments and become available again soon."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 def test_full_disk_refuses_what_is_new_and_loses_nothing(
     tmp_path: Path, disk: Disk, chaos: Chaos
 ) -> None:
-    """Uploads and records are on the disk. Every training that was taken in is done, and every job,
-    but for those whose result finds no room.
+    """Uploads and records are on the disk. Every accepted training and job is done, except those
+    whose result does not fit on the disk.
     """
     with Cluster(tmp_path / "cluster", 2, disk=disk.path) as cluster:
         disturbance = Shortage(disk.fill, disk.make_room, 1.0)
@@ -41,7 +41,7 @@ def test_full_disk_refuses_what_is_new_and_loses_nothing(
 
 
 class Floods:
-    """Silent connections to a server, more than it has descriptors for."""
+    """Opens more silent connections to a server than it has descriptors for."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -59,15 +59,15 @@ class Floods:
         self._wait_for(ROOM)
 
     def _wait_for(self, words: str) -> None:
-        """Wait until the log has these words once more."""
+        """Wait until the log contains these words once more."""
         wait_until(lambda: self._server.log().count(words) >= self._number, within=30, what=words)
 
 
 def test_flood_of_connections_delays_answers_and_changes_nothing_else(
     tmp_path: Path, chaos: Chaos
 ) -> None:
-    """No worker ends, no connection in use breaks, every request has its right answer, and
-    everything that was taken in is done.
+    """No worker ends, no connection in use breaks, every request gets the correct response, and
+    every accepted training and job is done.
     """
     with Cluster(tmp_path / "cluster", 1, open_files=OPEN_FILES) as cluster:
         (server,) = cluster.servers

@@ -1,4 +1,4 @@
-"""Everything is used for a long time, and nothing grows."""
+"""A long run of all features, in which no resource may grow."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tests.serving.traces import memory
 
 PARTS = 4
 WORK_PAUSE = 40.0
-"""Each client begins a training or a job so often: together they need less than the machine has."""
+"""Average seconds between two works of a client: few enough not to overload the machine."""
 
 
 def test_long_use_takes_no_more_memory_descriptors_processes_and_files(
     tmp_path: Path, chaos: Chaos
 ) -> None:
-    """Every request has its right answer. The memory is compared after each part."""
+    """Every request gets the correct response. The memory is compared after each part."""
     with Cluster(tmp_path / "cluster", 1) as cluster:
         seconds = chaos.soak_seconds / PARTS
         rounds = Rounds(cluster, chaos.seed, seconds=seconds, work_pause=WORK_PAUSE)

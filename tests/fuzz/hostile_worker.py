@@ -1,4 +1,4 @@
-"""Fuzzing of what a worker sends to the server: on both of its sockets, with descriptors."""
+"""Fuzz tests of the bytes and descriptors that a worker sends on its two sockets."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.serving.puppet import READY, Puppet
 CALLS = 3
 
 Sending = tuple[str, bytes, list[int], int]
-"""The socket, the bytes, where they are cut, and how many descriptors go along."""
+"""The socket's name, the bytes, the places at which to cut them, and the number of descriptors."""
 
 without_files = st.just(0)
 replies_without_files = replies.map(lambda reply: replace(reply, fd=-1))
@@ -40,7 +40,7 @@ numbers = st.sampled_from(range(CALLS))
 
 @st.composite
 def conversations(draw: st.DrawFn) -> list[Sending]:
-    """What a worker sends in the course of its work, and one message in a wrong place."""
+    """Return a valid sequence of replies with one more message inserted at a random position."""
     sent: list[bytes] = []
     ended: set[int] = set()
     streams: set[int] = set()
@@ -72,7 +72,7 @@ sendings = conversations() | malformed
 
 
 async def listen(sent: Sequence[Sending]) -> None:
-    """Have a worker send all this; then each call is answered, or given back."""
+    """Send everything from one worker, then check that each call is answered or handed back."""
     worker = Puppet()
     worker.control(messages.encode_control(READY))
     predictions = [worker.take_call(number) for number in range(CALLS)]
@@ -107,7 +107,7 @@ def descriptors() -> int:
 
 @contextlib.contextmanager
 def workers() -> Iterator[Callable[[Any], None]]:
-    """The server reads it or kills the worker; it keeps no descriptor and raises no exception."""
+    """Check that the server reads the input or kills the worker, and leaks no descriptor."""
     loop = asyncio.new_event_loop()
     with contextlib.closing(loop), complaints(loop) as complained:
 

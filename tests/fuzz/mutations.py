@@ -1,4 +1,4 @@
-"""Hostile input: valid input with mutations, and input that is put together from tokens."""
+"""Strategies for hostile input: mutations of valid input, and sequences of tokens."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from hypothesis import strategies as st
 
 Edit = tuple[str, int, int, bytes]
-"""A kind of mutation, a place, a length, and a token."""
+"""The kind of mutation, its position, its length, and a token."""
 
 KINDS = ("insert", "delete", "replace", "repeat", "move", "truncate", "flip")
 
 
 def apply(data: bytes, edit: Edit) -> bytes:
-    """The data after one mutation."""
+    """Return the data after one mutation."""
     kind, place, length, token = edit
     start = place % (len(data) + 1)
     end = min(start + length, len(data))
@@ -49,7 +49,7 @@ def edits(tokens: Sequence[bytes]) -> st.SearchStrategy[Edit]:
 def mutated(
     draw: st.DrawFn, valid: st.SearchStrategy[bytes], tokens: Sequence[bytes], most: int = 5
 ) -> bytes:
-    """Valid input with up to `most` mutations."""
+    """Return valid input with up to `most` mutations."""
     data = draw(valid)
     for edit in draw(st.lists(edits(tokens), max_size=most)):
         data = apply(data, edit)
@@ -57,21 +57,21 @@ def mutated(
 
 
 def of_tokens(tokens: Sequence[bytes], most: int = 25) -> st.SearchStrategy[bytes]:
-    """Tokens in any order."""
+    """Return up to `most` tokens in any order."""
     return st.lists(st.sampled_from(list(tokens)), max_size=most).map(b"".join)
 
 
 def places() -> st.SearchStrategy[list[int]]:
-    """Where something is to be cut; see `cut`. An empty list cuts it into single bytes."""
+    """Return positions for `cut`. An empty list cuts the data into single bytes."""
     return st.lists(st.integers(0, 2**14), max_size=8)
 
 
 SINGLE_BYTES_UP_TO = 1500
-"""Longer data would take long to send byte by byte."""
+"""Longer data would take too long to send byte by byte."""
 
 
 def cut(data: bytes, chosen: Sequence[int]) -> list[bytes]:
-    """The data in pieces, none of them empty."""
+    """Cut the data into non-empty pieces."""
     size = len(data)
     if not chosen and size <= SINGLE_BYTES_UP_TO:
         edges = list(range(size + 1))
@@ -82,7 +82,7 @@ def cut(data: bytes, chosen: Sequence[int]) -> list[bytes]:
 
 
 def _place(number: int, size: int, line_ends: Sequence[int]) -> int:
-    """A place within the data, for odd numbers one near the end of a line."""
+    """Return a position within the data; an odd `number` gives one near the end of a line."""
     if number % 2 == 0 or not line_ends:
         return number % (size + 1)
     nearby = line_ends[number // 10 % len(line_ends)] + number // 2 % 5 - 2

@@ -1,4 +1,4 @@
-"""Fuzzing of what clients send: each input has the same outcome however it is cut and framed."""
+"""Fuzz tests of client input: the outcome does not depend on how the input is cut or framed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ JSON = b"application/json"
 
 @contextlib.contextmanager
 def opened() -> Iterator[Callable[[Sequence[bytes]], Outcome]]:
-    """A server, and a function that has it answer what comes in these pieces."""
+    """Start a server and yield a function that sends it the pieces and returns the outcome."""
     with House("zoo.received") as house, complaints(house.loop) as complained:
 
         def outcome(pieces: Sequence[bytes]) -> Outcome:
@@ -138,7 +138,7 @@ def whole_connections() -> Iterator[Callable[[Any], None]]:
             data, chosen = drawn
             first = outcome([data])
             assert outcome(cut(data, chosen)) == first
-            assert outcome([data]) == first  # now the server may know its head
+            assert outcome([data]) == first  # now the server may have cached the head
 
         yield check
 
@@ -146,11 +146,11 @@ def whole_connections() -> Iterator[Callable[[Any], None]]:
 # --- bodies
 
 STARTS_OF_BODIES = (b"", b"", b"", b" " * 130_000)
-"""The last one makes a body too large to be kept in memory."""
+"""The last one makes the body too large to be kept in memory."""
 
 
 def framings(body: bytes, media: bytes, chosen: Sequence[int]) -> Iterator[list[bytes]]:
-    """The same body in requests of several kinds, in pieces."""
+    """Yield the body in requests of several kinds, each cut into pieces."""
     last = b"Connection: close"
     pieces = cut(body, chosen) if chosen else [body[:1], body[1:]]
     yield [request(body, last, media=media)]

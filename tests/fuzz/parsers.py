@@ -1,4 +1,4 @@
-"""Fuzzing of the parsers of this package: of forms, of JSON, and of what workers send."""
+"""Fuzz tests of the parsers of forms, of JSON, and of messages between server and worker."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Check = Callable[[Any], None]
 
 
 def read_form(chunks: Sequence[bytes]) -> Any:
-    """The parts with the contents of their files, or the error."""
+    """Return the parts with their files' contents, or the status and the text of the error."""
     with TemporaryDirectory() as directory:
         try:
             return Uploads(Path(directory)).read(*chunks, parts=6, text=500)
@@ -58,7 +58,7 @@ def _standard(text: bytes) -> Any:
 
 @contextlib.contextmanager
 def json_values() -> Iterator[Check]:
-    """What the exact reader takes, the standard library reads in the same way."""
+    """Check that the standard library reads the same value from all text `exact_json` accepts."""
 
     def check(text: bytes) -> None:
         try:
@@ -101,7 +101,7 @@ def packets() -> Iterator[Check]:
     def check(packet: bytes) -> None:
         try:
             number, call = messages.decode_call(memoryview(packet))
-        except (ValueError, TypeError, OSError, struct.error):  # the server makes the packets
+        except (ValueError, TypeError, OSError, struct.error):  # only the server writes packets
             return
         assert messages.call_id_of(packet) == number
         again = messages.encode_call(number, messages.encode_meta(call), call.body)
@@ -139,7 +139,10 @@ reply_streams = st.lists(
 
 
 def read_replies(chunks: Sequence[bytes], fds: list[int]) -> tuple[list[Any], bool]:
-    """What was read before the first error, and whether there was one. No descriptor is lost."""
+    """Return the messages before the first error, and whether there was an error.
+
+    Also checks that no descriptor is lost.
+    """
     reader = messages.ReplyReader()
     found: list[Any] = []
     failed = False
@@ -179,7 +182,7 @@ def reply_readers() -> Iterator[Check]:
         stream, chosen = drawn
         assert read_replies([stream], []) == read_replies(cut(stream, chosen), [])
         if stream:
-            read_replies(cut(stream, chosen), [1001])  # whom it belongs to depends on the cuts
+            read_replies(cut(stream, chosen), [1001])  # the cuts decide whose it is
 
     yield check
 
@@ -204,7 +207,7 @@ def control() -> Iterator[Check]:
         except ValueError:
             return
         again = messages.decode_control(messages.encode_control(message))
-        assert repr(again) == repr(message)  # NaN is not equal to itself
+        assert repr(again) == repr(message)  # a message with NaN is not equal to itself
 
     yield check
 
@@ -215,7 +218,7 @@ MOST_REPEATED = 64
 
 
 def calls_of(work: Callable[[], object]) -> int:
-    """How many functions are called, in Python and in C: a measure of work that needs no clock."""
+    """Count the calls of Python and C functions: a measure of work that needs no clock."""
     count = 0
 
     def profile(_frame: object, event: str, _arg: object) -> None:
@@ -267,7 +270,7 @@ repeated = st.tuples(
 
 @contextlib.contextmanager
 def work() -> Iterator[Check]:
-    """Four times as much of the same takes at most about four times as many calls."""
+    """Check that four times the input takes at most about four times as many function calls."""
 
     def check(drawn: tuple[str, bytes, bytes, bytes]) -> None:
         kind, before, unit, after = drawn

@@ -1,8 +1,8 @@
-"""Fuzzing for long, with random seeds: python -m tests.fuzz.run --minutes 60.
+"""Fuzz the targets for a long time with random seeds: python -m tests.fuzz.run --minutes 60.
 
-Each round takes all targets, one after another, with a new seed each. The seeds, and the numbers of
-inputs, are printed at the end. What fails is printed, kept in the directory of --store, and tried
-again first in later rounds and runs.
+Each round runs every target once, with new seeds. The run ends by printing the seeds and the
+numbers of inputs. Each failure is printed, stored in the directory given by --store, and tried
+first in later rounds and runs.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from hypothesis.database import DirectoryBasedExampleDatabase
 from tests.fuzz.targets import BASE, BY_NAME, Target
 
 SHARE = 20
-"""Seconds that a target gets in a round; slow targets check fewer inputs in it."""
+"""Seconds that a target runs in a round. Slow targets check fewer inputs in this time."""
 
 
 INPUTS = 100
-"""Inputs that are made from one seed."""
+"""The number of inputs made from one seed."""
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Report:
     failures: list[str] = field(default_factory=list)
 
     def failed(self, target: Target) -> None:
-        """Keep what the exception that is being handled says about an input."""
+        """Record the exception that is being handled as a failure of the target."""
         number = next(reversed(self.seeds.get(target.name, [])), "start")
         name = f"{target.name.replace(' ', '-')}-{number}.txt"
         self.store.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,7 @@ class Report:
 
 
 def fuzz(target: Target, report: Report, until: float) -> None:
-    """Check a target's inputs for its share of a round, or until the end of the run."""
+    """Check a target's inputs for SHARE seconds, or until the end of the run."""
     try:
         _fuzz(target, report, until)
     except Exception:

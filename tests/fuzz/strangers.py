@@ -1,4 +1,4 @@
-"""Fuzzing of a real server: many hostile clients at once, which all get to an end."""
+"""Fuzz tests of a real server with many hostile clients at once: every connection must end."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from tests.serving.processes import pids
 from tests.support import HOST, Server
 
 SECONDS = 40.0
-"""Within this the server has answered everybody or closed the connection, whatever else the machine
-does; its own limit is a second."""
+"""Seconds within which the server must have answered or closed every connection, however busy the
+machine is. The server's own limit is one second.
+"""
 
 LIMITS = ["--receive-timeout", "1", "--client-rate-window", "1"]
 COMPLAINTS = ["Traceback", "ERROR", "Fatal error", "Unhandled"]
 
 
 LAST = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-"""Ends a connection whose requests are all answered: the server would keep it for another one."""
+"""A last request that closes the connection: the server keeps an idle connection open."""
 
 PATIENCE = 3.0
-"""Seconds after which it is sent to a connection that is open, again and again."""
+"""Seconds between two sends of LAST on a connection that stays open."""
 
 
 def _send(sock: socket.socket, pieces: Sequence[bytes]) -> None:
@@ -61,7 +62,7 @@ def _has_ended(sock: socket.socket) -> bool:
 
 @contextlib.contextmanager
 def strangers() -> Iterator[Callable[[Any], None]]:
-    """The server closes each connection, goes on with the same workers, and logs no error."""
+    """Check that the server closes each connection, keeps its workers, and logs no error."""
     with Server({}, args=["zoo.received", *LIMITS]) as server:
         workers = pids(server, "received")
 

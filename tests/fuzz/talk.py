@@ -1,7 +1,7 @@
-"""One connection to a server in this process: it sends bytes in given pieces, and tells all that
-comes back until the server waits for more or closes the connection.
+"""One connection to a server in this process: it sends bytes in given pieces, and returns all that
+the server sends until it waits for more input or closes the connection.
 
-The server is seen from within, so no time has to pass to know that it waits.
+The test inspects the server's state, so it needs no pause to know that the server waits.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from tests.serving.inside import House
 from tests.support import HOST
 
 SECONDS = 20.0
-"""Within this each input is answered, or the connection is closed, whatever the machine does."""
+"""Seconds within which the server must answer each input or close the connection."""
 
 TURNS = 100
-"""Turns of the event loop in which a piece is taken, unless the server does not read now."""
+"""Turns of the event loop in which the server reads a piece, unless it has paused reading."""
 
 _CHANGING = [
     (re.compile(rb"\r\nDate: [^\r]*"), b""),
-    (re.compile(rb"\r\nConnection: close"), b""),  # an answer may be sent before the end is known
+    (re.compile(rb"\r\nConnection: close"), b""),  # missing if the end was not yet known
     (re.compile(rb"\btmp\w{8}\b"), b"tmp"),
 ]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """All that a client sees; `ended` if the server has closed the connection."""
+    """All that a client sees; `ended` says whether the server has closed the connection."""
 
     answers: bytes
     ended: bool
@@ -49,7 +49,7 @@ class Outcome:
 
 
 class Complaints(logging.Handler):
-    """Keeps what the server logs as an error, and what the event loop complains about."""
+    """Collects the errors that the server logs and the exceptions that the event loop reports."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
@@ -99,7 +99,7 @@ class Talk:
         return await self.outcome()
 
     async def send(self, piece: bytes) -> None:
-        """Send a piece; it is taken before this returns, unless the server does not read now."""
+        """Send a piece, and wait until the server has read it, unless it has paused reading."""
         rest = memoryview(piece)
         while rest and not self._ended:
             with contextlib.suppress(BlockingIOError):
@@ -115,7 +115,6 @@ class Talk:
             await asyncio.sleep(0)
 
     def _is_taken(self) -> bool:
-        """Whether the server has read everything that was sent."""
         transport = self._connection.transport
         if transport is None or transport.is_closing():
             return True
@@ -135,7 +134,7 @@ class Talk:
         self._ended = True
 
     def _waits(self) -> bool:
-        """Whether the server has done all that it can before the client sends more."""
+        """Return whether the server can do nothing more until the client sends more."""
         connection = self._connection
         transport = connection.transport
         if transport is None or transport.is_closing() or not self._is_taken():
@@ -151,7 +150,7 @@ class Talk:
         return not connection._messages and any(one and not one.done() for one in waiters)
 
     async def outcome(self) -> Outcome:
-        """Everything that the server does about what was sent."""
+        """Wait until the server waits for input or has closed; return all that it sent."""
         turns = 0
         while not self._ended:
             waits = self._waits()
@@ -181,7 +180,7 @@ async def _accepted(house: House, sock: socket.socket) -> Connection:
 
 
 async def talk(house: House, pieces: Sequence[bytes]) -> Outcome:
-    """Send these pieces on a connection of their own; when it is over, nothing of it is left."""
+    """Send the pieces on a new connection, and check that nothing is left when it is closed."""
     with socket.socket() as sock:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

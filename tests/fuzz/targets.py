@@ -1,4 +1,4 @@
-"""What is fuzzed, and with what; each target is run by tests and, for long, by `tests.fuzz.run`."""
+"""The fuzz targets. The tests run each one briefly; `tests.fuzz.run` runs it for long."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ BASE = settings(
 
 @dataclass(frozen=True)
 class Target:
-    """`opened` gives the function that checks one input; `examples` are for the short form."""
+    """A fuzz target: `opened` yields the function that checks one input.
+
+    `examples` is the number of inputs in a short run.
+    """
 
     name: str
     opened: Callable[[], AbstractContextManager[Check]]
@@ -32,7 +35,7 @@ class Target:
     examples: int
 
     def run(self, check: Check, how: settings, number: int | None = None) -> int:
-        """Check inputs, made from this seed if there is one; returns how many were checked."""
+        """Check inputs, from the seed `number` if given; return how many were checked."""
         count = 0
 
         def counted(drawn: Any) -> None:

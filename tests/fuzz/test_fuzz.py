@@ -1,4 +1,4 @@
-"""Hostile input of every kind, always the same: see `tests.fuzz.run` for random input."""
+"""Hostile input of every kind with fixed seeds. See `tests.fuzz.run` for random input."""
 
 from __future__ import annotations
 

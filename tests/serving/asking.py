@@ -1,4 +1,4 @@
-"""Requests that are sent at once and answered later, without a thread for each."""
+"""Requests whose response is read later, without a thread for each."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from urllib.parse import urlencode
 from tests.support import ANSWER_SECONDS, HOST, Server
 
 ALIKE = 2000
-"""Bytes of the bodies of requests that are alike."""
+"""The length of the bodies of `alike` requests, in bytes."""
 
 
 @dataclass
 class Answer:
-    """What came back; `whole` is false if the connection was cut before the end of the body."""
+    """A response; `whole` is false if the connection was cut before the end of the body."""
 
     status: int
     headers: http.client.HTTPMessage
@@ -31,7 +31,7 @@ class Answer:
 
     @property
     def code(self) -> str:
-        """The code of an error; empty if it is none."""
+        """The code of an error; empty for a success."""
         return "" if self.status == 200 else str(self.json()["code"])
 
     @property
@@ -40,7 +40,7 @@ class Answer:
 
     @property
     def predicted(self) -> Any:
-        """What the model returned; fails unless it is 200."""
+        """The value that the model returned. The status must be 200."""
         assert self.status == 200, f"{self.status} {self.body!r}"
         content = self.json()
         assert content["status"] == "OK"
@@ -48,11 +48,10 @@ class Answer:
 
 
 class Asked:
-    """A prediction that was asked for; `answer()` reads what comes of it. A context manager.
+    """A prediction whose request has been sent; `answer()` reads the response. A context manager.
 
-    With `alike` its parameters are in a body of a fixed length, and it is sent in one piece: all
-    such requests begin with the same bytes, as those of most clients do, and the server may take a
-    shorter way for them when they come again.
+    An `alike` request has its parameters in a body of a fixed length and is sent in one piece. All
+    such requests have the same head, so the server may use its fast path when the head comes again.
     """
 
     def __init__(
@@ -84,14 +83,14 @@ class Asked:
         self._response: http.client.HTTPResponse | None = None
 
     def begin(self) -> http.client.HTTPResponse:
-        """The head of the answer, once it has come."""
+        """Wait for the head of the response."""
         if self._response is None:
             self._response = http.client.HTTPResponse(self._socket, method="POST")
             self._response.begin()
         return self._response
 
     def read_until(self, text: bytes) -> bytes:
-        """What comes of the body, until `text` is in it."""
+        """Read the body until it contains `text`, and return the part that was read."""
         response = self.begin()
         read = b""
         while text not in read:
@@ -101,7 +100,7 @@ class Asked:
         return read
 
     def answer(self) -> Answer:
-        """The whole answer, or the rest of it after `read_until`."""
+        """Read the whole response, or the rest of it after `read_until`."""
         with self:
             response = self.begin()
             whole = True
@@ -128,12 +127,12 @@ class Asked:
 
 
 def settle(server: Server) -> None:
-    """Let the server read what was sent before: it answers requests in the order they come."""
+    """Wait until the server has read everything sent before: it answers in order."""
     for _ in range(3):
         assert server.get("/v2/health/live").status_code == 200
 
 
 def make_known(server: Server, model: str, headers: Mapping[str, str] | None = None) -> None:
-    """Let the server see requests of `alike` for this model, so that it knows the next."""
+    """Send `alike` requests to this model, so that the server has cached their head."""
     for _ in range(2):
         assert Asked(server, model, alike=True, headers=headers).answer().status == 200

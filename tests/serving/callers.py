@@ -1,4 +1,4 @@
-"""What tests of waiting and leaving share: callers that can go, and the journal of zoo.gated."""
+"""Clients that can leave, the journal of zoo.gated, and other helpers of tests about waiting."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ import pytest
 from tests.support import HOST, RawAnswer, Server, wait_until
 
 WAIT_SECONDS = 25.0
-"""How long something that must happen may take on a machine that is busy with other things."""
+"""Seconds that an expected event may take on a busy machine."""
 
 
 ALIKE_BYTES = 2000
-"""The length of the bodies of calls that are alike."""
+"""The length of the bodies of `alike` calls."""
 
 
 @dataclass(frozen=True)
@@ -41,16 +41,16 @@ class Event:
 
 
 class Arguments(dict[str, Any]):
-    """The arguments of a call; if they are `alike` its head is that of all such calls."""
+    """The arguments of a call. All calls with `alike` arguments have the same request head."""
 
     alike = False
 
 
 class Journal:
-    """What the calls of the models zoo.gated, gated_async and gated_batch have noted.
+    """The events that the models zoo.gated, gated_async and gated_batch record about their calls.
 
-    `alike` calls have their arguments in bodies of one length, so that the server gets the same
-    head again and again, byte for byte; those of others are in the query, and no two are the same.
+    `alike` calls have their arguments in bodies of one length, so that the server receives the same
+    head each time. Other calls have their arguments in the query, so that their heads differ.
     """
 
     def __init__(self, directory: Path, *, alike: bool = False) -> None:
@@ -59,13 +59,13 @@ class Journal:
         directory.mkdir(parents=True, exist_ok=True)
 
     def args(self, number: int = 0, *, gate: str = "", **others: Any) -> Arguments:
-        """The arguments of a call that notes what becomes of it here."""
+        """Return the arguments of a call that records its events in this journal."""
         made = Arguments(journal=str(self.directory), number=number, gate=gate, **others)
         made.alike = self.alike
         return made
 
     def prepare(self, server: Server, model: str, headers: Mapping[str, str] | None = None) -> None:
-        """Let the server know the head of alike calls, by one that is noted nowhere."""
+        """Let the server cache the head of `alike` calls, with a call that records nothing."""
         if self.alike:
             with Caller(server) as caller:
                 unnoted = self.args()
@@ -74,11 +74,11 @@ class Journal:
                 assert caller.answer().status == 200
 
     def open(self, gate: str) -> None:
-        """Let the calls go on that wait at this gate."""
+        """Release the calls that wait at this gate."""
         (self.directory / gate).touch()
 
     def events(self, kind: str = "") -> list[Event]:
-        """What was noted, in order."""
+        """Return the recorded events of this kind, or of all kinds, in order."""
         path = self.directory / "journal"
         if not path.exists():
             return []
@@ -87,18 +87,18 @@ class Journal:
         return [event for event in events if kind in ("", event.kind)]
 
     def numbers(self, kind: str) -> list[int]:
-        """The numbers of the calls of which this was noted, in order."""
+        """Return the numbers of the calls that have recorded an event of this kind, in order."""
         return [event.number for event in self.events(kind)]
 
     def wait_for(self, kind: str, number: int) -> Event:
-        """Wait until this was noted."""
+        """Wait for the event of this kind from the call with this number."""
         wait_until(
             lambda: number in self.numbers(kind), within=WAIT_SECONDS, what=f"{kind} of {number}"
         )
         return next(event for event in self.events(kind) if event.number == number)
 
     def assert_one_at_a_time(self) -> None:
-        """No process has begun a call before the one it had begun before was over."""
+        """Check that no process began a call before its previous call had ended."""
         running: dict[int, int] = {}
         for event in self.events():
             if event.kind == "begin":
@@ -109,9 +109,9 @@ class Journal:
 
 
 class Caller:
-    """A client with a connection of its own, which it may close at any time.
+    """A client with one connection, which it may close at any time.
 
-    `receive_buffer` is what the kernel may take in for it, in bytes; 0 leaves it to the kernel.
+    `receive_buffer` is the size of the kernel's receive buffer in bytes; 0 leaves it to the kernel.
     """
 
     def __init__(self, server: Server, *, receive_buffer: int = 0) -> None:
@@ -140,11 +140,10 @@ class Caller:
         self.leave()
 
     def leave(self) -> None:
-        """Close the connection."""
         self._socket.close()
 
     def break_off(self) -> None:
-        """Close the connection as it is when a program is killed: what comes is refused."""
+        """Abort the connection: the server receives a reset, as when a client process is killed."""
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._socket.close()
 
@@ -161,7 +160,7 @@ class Caller:
         body: bytes = b"",
         length: int | None = None,
     ) -> None:
-        """Send a request; `length` is what it announces if that is not the length of `body`."""
+        """Send a request; `length` is the announced length if it differs from that of `body`."""
         self._is_used = True
         target = path + ("?" + urlencode(params) if params else "")
         size = len(body) if length is None else length
@@ -170,9 +169,9 @@ class Caller:
         self.send("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
 
     def predict(self, model: str, params: Mapping[str, Any], **kwargs: Any) -> None:
-        """Ask for a prediction. Arguments that are alike go into the body, if there is no other.
+        """Send a prediction request. `alike` arguments go into the body if no body is given.
 
-        The first time something else is asked for before: only then the connection is at rest.
+        The first call sends another request before, because only then the connection is idle.
         """
         path = f"/v2/models/{model}/predict/"
         if isinstance(params, Arguments) and params.alike and not {"body", "length"} & set(kwargs):
@@ -186,7 +185,7 @@ class Caller:
             self.request("POST", path, params=params, **kwargs)
 
     def receive(self, size: int = 65536, *, timeout: float = WAIT_SECONDS) -> bytes:
-        """What comes next, nothing if the connection was closed."""
+        """Return the next bytes, or empty bytes if the connection was closed."""
         self._socket.settimeout(timeout)
         try:
             return self._socket.recv(size)
@@ -194,7 +193,7 @@ class Caller:
             return b""
 
     def answer(self, *, timeout: float = WAIT_SECONDS) -> RawAnswer:
-        """The answer to the oldest request, whose length must be told."""
+        """Return the response to the oldest request; it must have a Content-Length."""
         deadline = time.monotonic() + timeout
         head, body = self._read_to(b"\r\n\r\n", deadline)
         status_line, *lines = head.decode("latin-1").split("\r\n")
@@ -219,7 +218,7 @@ class Caller:
         return data
 
     def rest(self, *, timeout: float = WAIT_SECONDS) -> bytes:
-        """All that comes until the server closes the connection."""
+        """Read until the server closes the connection, and return all that was read."""
         deadline = time.monotonic() + timeout
         received, self._received = [self._received], b""
         while data := self.receive(timeout=max(0.01, deadline - time.monotonic())):
@@ -227,7 +226,7 @@ class Caller:
         return b"".join(received)
 
     def is_closed(self, *, within: float = WAIT_SECONDS) -> bool:
-        """Whether the server closes the connection in that time without a further word."""
+        """Return whether the server closes the connection in time without sending anything more."""
         try:
             return self.receive(timeout=within) == b""
         except TimeoutError:
@@ -235,16 +234,16 @@ class Caller:
 
 
 EITHER_WAY = pytest.mark.parametrize("journal", ["different", "alike"], indirect=True)
-"""For tests that are run with calls whose heads differ, and with calls that are alike."""
+"""Runs a test twice: with calls whose heads differ, and with `alike` calls."""
 
 
 def make_journal(directory: Path, request: pytest.FixtureRequest) -> Journal:
-    """The journal of a test, which may be marked with EITHER_WAY."""
+    """Return the journal of a test, which may have the mark EITHER_WAY."""
     return Journal(directory / "journal", alike=getattr(request, "param", "") == "alike")
 
 
 def code_of(answer: RawAnswer) -> str:
-    """The code of an error answer, which must have its message as its reason phrase."""
+    """Return the code of an error, and check that its message is also the reason phrase."""
     content = json.loads(answer.body)
     assert set(content) == {"message", "code"}, content
     assert answer.reason == content["message"][:400]
@@ -257,19 +256,19 @@ def message_of(answer: RawAnswer) -> str:
 
 
 def predicted(answer: RawAnswer) -> Any:
-    """What was predicted; the answer must be 200."""
+    """Return the prediction. The status must be 200."""
     assert answer.status == 200, (answer.status_line, answer.body[:500])
     return json.loads(answer.body)["predictions"]
 
 
 def settle(server: Server) -> None:
-    """Wait until the server has read what was sent to it before: it serves in turn."""
+    """Wait until the server has read everything sent before: it serves connections in order."""
     for _ in range(2):
         assert server.get("/v2/health/live").status_code == 200
 
 
 class Callers(list[Caller]):
-    """Some callers, all of which leave at the end of the block."""
+    """Callers that all leave at the end of the `with` block."""
 
     def __enter__(self) -> Callers:
         return self
@@ -287,7 +286,7 @@ class Callers(list[Caller]):
 def queue(
     server: Server, model: str, journal: Journal, numbers: range, *, gate: str = ""
 ) -> Callers:
-    """Callers whose calls reach the server in the order of their numbers."""
+    """Send calls that reach the server in the order of their numbers."""
     callers = Callers()
     for number in numbers:
         callers.append(Caller(server))
@@ -297,17 +296,17 @@ def queue(
 
 
 def descriptors(server: Server) -> int:
-    """The number of the server's descriptors, without what uvloop opens at the first connection."""
+    """Count the server's descriptors, without those that uvloop opens at the first connection."""
     directory = Path(f"/proc/{server.pid}/fd")
     count = 0
     for path in directory.iterdir():
-        with contextlib.suppress(FileNotFoundError):  # it was closed after it was listed
+        with contextlib.suppress(FileNotFoundError):  # closed after it was listed
             count += int(path.name) <= 2 or path.readlink() != Path("/dev/null")
     return count
 
 
 def wait_for_descriptors(server: Server, most: int, *, within: float = WAIT_SECONDS) -> None:
-    """Wait until the server holds no more descriptors than that."""
+    """Wait until the server holds at most this many descriptors."""
     wait_until(
         lambda: descriptors(server) <= most,
         within=within,
@@ -316,19 +315,19 @@ def wait_for_descriptors(server: Server, most: int, *, within: float = WAIT_SECO
 
 
 def wait_no_files(server: Server, *, within: float = WAIT_SECONDS) -> None:
-    """Wait until there are no uploads and no spilled bodies any more."""
+    """Wait until no uploads and no spilled bodies are left."""
     wait_until(lambda: not server.temporary_files(), within=within, what="removal of all files")
 
 
 def processes(server: Server) -> int:
-    """How many processes the server has started and not ended."""
+    """Count the descendant processes of the server."""
     return len(psutil.Process(server.pid).children(recursive=True))
 
 
 class Load:
-    """Calls a function again and again in some threads, as long as the block runs.
+    """Calls a function repeatedly in several threads while the `with` block runs.
 
-    `results` are what it returned. What it raises comes out at the end of the block.
+    `results` holds the return values. The block's end raises what the function has raised.
     """
 
     def __init__(self, call: Callable[[int], Any], *, threads: int = 4) -> None:
@@ -344,7 +343,7 @@ class Load:
             number += self._threads
 
     def wait_for_more(self, count: int) -> None:
-        """Wait until that many more calls have come back."""
+        """Wait until this many more calls have returned."""
         target = len(self.results) + count
         wait_until(
             lambda: len(self.results) >= target or self.has_ended(),
@@ -353,7 +352,7 @@ class Load:
         )
 
     def has_ended(self) -> bool:
-        """Whether a thread has ended before its time, because of what the function raised."""
+        """Return whether a thread has ended early because the function raised."""
         return any(future.done() for future in self._futures)
 
     @contextlib.contextmanager
@@ -372,6 +371,6 @@ class Load:
 
 @contextlib.contextmanager
 def in_background(call: Callable[[], httpx.Response]) -> Iterator[Future[httpx.Response]]:
-    """Make a call while the block runs; the future holds its response."""
+    """Make the call in a thread while the block runs; yields the future of its response."""
     with ThreadPoolExecutor(1) as executor:
         yield executor.submit(call)

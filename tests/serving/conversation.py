@@ -1,4 +1,4 @@
-"""A caller who reads its answer bit by bit, and what tests of batches and streams share."""
+"""A client that reads a response step by step, and helpers of tests of batches and streams."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ T = TypeVar("T")
 
 
 def together(calls: Sequence[Callable[[], T]]) -> list[T]:
-    """What the calls return, made at the same time in threads."""
+    """Make all calls at the same time in threads, and return their results."""
     with ThreadPoolExecutor(len(calls)) as executor:
         running = [executor.submit(call) for call in calls]
         return [one.result(timeout=2 * ANSWER_SECONDS) for one in running]
 
 
 def settle(server: Server) -> None:
-    """Let the server come to what it has been sent before."""
+    """Wait until the server has read everything sent before."""
     for _ in range(2):
         assert server.get("/v2/health/live").status_code == 200
 
 
 def lines(path: Path) -> list[Any]:
-    """The JSON values that a model has noted in a file, one a line."""
+    """Return the JSON values that a model has written to a file, one per line."""
     if not path.exists():
         return []
     text = path.read_text()
@@ -40,9 +40,9 @@ def lines(path: Path) -> list[Any]:
 
 
 class Caller:
-    """A POST to a model's predict endpoint, whose answer is read as far as one wants.
+    """A POST to a model's predict endpoint, whose response is read step by step.
 
-    `ended` is None until the end of the answer is known, then whether it was a proper one.
+    `ended` is None until the response has ended, then True for a proper end and False otherwise.
     """
 
     def __init__(
@@ -76,13 +76,13 @@ class Caller:
 
     @property
     def body(self) -> bytes:
-        """What has been read of the answer's body so far."""
+        """The part of the body that was read so far."""
         return bytes(self._body)
 
     # --- reading
 
     def read_head(self) -> Caller:
-        """Read until the body begins."""
+        """Read up to the start of the body."""
         deadline = time.monotonic() + ANSWER_SECONDS
         while b"\r\n\r\n" not in self._raw:
             if not self._receive(deadline):
@@ -97,15 +97,15 @@ class Caller:
         return self
 
     def read_until(self, wanted: bytes, *, within: float = ANSWER_SECONDS) -> bytes:
-        """Read until the body holds `wanted`; fails if it ends before. Returns the body so far."""
+        """Read until the body contains `wanted`; return the body so far. Fails if it ends first."""
         return self._read_while(lambda: wanted not in self._body, within)
 
     def read_some(self, size: int, *, within: float = ANSWER_SECONDS) -> bytes:
-        """Read until the body so far has `size` bytes at least."""
+        """Read until the body has at least `size` bytes, and return the body so far."""
         return self._read_while(lambda: len(self._body) < size, within)
 
     def read_rest(self, *, within: float = ANSWER_SECONDS) -> bytes:
-        """Read to the end, proper or not: see `ended`. Returns the whole body."""
+        """Read to the end, proper or not (see `ended`), and return the whole body."""
         deadline = time.monotonic() + within
         if not self.status:
             self.read_head()
@@ -137,7 +137,7 @@ class Caller:
         return len(self._body) < int(self.headers.get("content-length", 0))
 
     def _receive(self, deadline: float) -> bool:
-        """Receive something; False if the connection has ended, in whatever way."""
+        """Receive more bytes; return False if the connection has ended in any way."""
         left = deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError(f"nothing more in time; so far {self._end!r}")
@@ -151,7 +151,6 @@ class Caller:
         return bool(data)
 
     def _decode(self) -> None:
-        """Move what has come of the body from the raw bytes."""
         if self.headers.get("transfer-encoding") != "chunked":
             self._body += self._raw
             self._raw = b""
@@ -173,22 +172,22 @@ class Caller:
         self._raw = self._raw[position:]
         self._body += b"".join(parts)
 
-    # --- what was answered
+    # --- the response
 
     def json(self) -> Any:
-        """The whole answer, which must have come well."""
+        """Return the whole response as JSON. It must be complete."""
         body = self.read_rest()
         assert self.ended, body
         return json.loads(body)
 
     def predicted(self) -> Any:
-        """What the model predicted."""
+        """Return the prediction."""
         content = self.json()
         assert (self.status, content["status"]) == (200, "OK"), content
         return content["predictions"]
 
     def failure(self) -> tuple[int, str, str]:
-        """Status, code and message of an error."""
+        """Return the status, the code and the message of an error."""
         content = self.json()
         assert set(content) == {"message", "code"}
         return self.status, content["code"], content["message"]
@@ -199,7 +198,7 @@ class Caller:
         self._socket.close()
 
     def abort(self) -> None:
-        """Break the connection off: the server is told by a reset."""
+        """Abort the connection; the server receives a reset."""
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._socket.close()
 

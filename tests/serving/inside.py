@@ -1,4 +1,4 @@
-"""A server in the process of the test, with a real model: to see which way its requests go."""
+"""A server in the test's process, with a real model, to see which requests take the fast path."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from tests.serving.segments import Ask, Line, Seen, get
 from tests.support import HOST, ZOO
 
 SECONDS = 120.0
-"""Work that takes longer hangs. This says nothing about speed."""
+"""A longer wait means a hang. This limit says nothing about speed."""
 
 LIVE = get("/v2/health/live")
 
 
 @dataclass
 class House:
-    """A model, its pool, and the HTTP server before it; a context manager.
+    """A model, its pool, and the HTTP server in front of it; a context manager.
 
-    Opened by `async with`, it lives on the loop that runs. Opened by `with`, it has a loop of its
-    own, made by `new_loop`, which runs only while `run` does.
+    With `async with`, it uses the running loop. With `with`, it creates a loop with `new_loop`,
+    which runs only during `run`.
 
-    `handled` counts the requests that were parsed: those that went the long way.
+    `handled` counts the requests that aiohttp parsed: those that did not take the fast path.
     """
 
     target: str = "zoo.gated"
@@ -96,7 +96,7 @@ class House:
             self.loop.close()
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """Let the loop of a house that was opened by `with` run until this work is done."""
+        """Run the loop of a house opened with `with` until this coroutine is done."""
         return self.loop.run_until_complete(asyncio.wait_for(work, self.seconds))
 
     async def _open(self) -> None:
@@ -146,7 +146,7 @@ class House:
         await self.pool.stop()
         await self.http.shutdown(1)
 
-    # --- what goes on in it
+    # --- state
 
     @property
     def connections(self) -> list[Connection]:
@@ -154,32 +154,32 @@ class House:
 
     @property
     def unsent(self) -> int:
-        """Bytes of answers that no client has taken."""
+        """Bytes of responses that clients have not received."""
         transports = [one.transport for one in self.connections if one.transport is not None]
         return sum(transport.get_write_buffer_size() for transport in transports)
 
     async def until(self, condition: Callable[[], Any], what: str, within: float = 60) -> None:
-        """Wait until something is so."""
+        """Wait until the condition is true."""
         deadline = self.loop.time() + within
         while not condition():
             assert self.loop.time() < deadline, f"{what} was not so within {within} s"
             await asyncio.sleep(0.005)
 
     async def turn(self, seconds: float) -> None:
-        """Move the clock of a `TurnedLoop` ahead, and let what is due then happen."""
+        """Advance the clock of a `TurnedLoop`, and run the callbacks that are then due."""
         assert isinstance(self.loop, TurnedLoop)
         self.loop.turn(seconds)
         for _ in range(10):
             await asyncio.sleep(0)
 
     async def until_received(self, *sizes: int) -> None:
-        """Wait until the server has received bodies up to these bytes, and waits for their rest."""
+        """Wait until the server has received bodies up to these sizes and waits for the rest."""
 
         def received() -> list[int]:
             return sorted(body.total_bytes for body in self.app.settings.limits.receiving)
 
         await self.until(lambda: received() == sorted(sizes), f"the receipt of {sizes} bytes")
-        for _ in range(10):  # until it has taken them in
+        for _ in range(10):  # until the bodies' readers have run
             await asyncio.sleep(0)
 
     async def until_nothing_is_under_way(self) -> None:
@@ -187,9 +187,9 @@ class House:
 
 
 class Client(Line):
-    """A client of a house, which sees which way its requests go.
+    """A client of a house that checks whether its requests take the fast path.
 
-    Its first is one of no interest: aiohttp is ready for no short way before the first.
+    It first sends an uninteresting request: aiohttp cannot use the fast path before the first one.
     """
 
     def __init__(self, house: House) -> None:
@@ -203,11 +203,11 @@ class Client(Line):
         return self
 
     async def long(self, ask: Ask) -> Seen:
-        """The answer to a request that has to go the long way."""
+        """Return the response to a request that must not take the fast path."""
         return await self._ask(ask, 1)
 
     async def short(self, ask: Ask) -> Seen:
-        """The answer to a request that has to go the short way."""
+        """Return the response to a request that must take the fast path."""
         return await self._ask(ask, 0)
 
     async def _ask(self, ask: Ask, parsed: int) -> Seen:

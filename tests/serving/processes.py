@@ -1,4 +1,4 @@
-"""What tests of processes share: which live, how large they are, and work done meanwhile."""
+"""Helpers of tests about processes: workers, their sizes, and calls in progress."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ MEGABYTE = 1024 * 1024
 
 
 def health(server: Server, model: str) -> dict[str, Any]:
-    """What the health page says of a model: ready, problem, pids."""
+    """Return the model's entry on the health page: ready, problem, pids."""
     described: dict[str, Any] = server.get("/v2/health/ready").json()["models"][model]
     return described
 
 
 def pids(server: Server, model: str) -> list[int]:
-    """The processes of a model's workers that are ready."""
+    """Return the pids of a model's ready workers."""
     return [int(pid) for pid in health(server, model)["pids"]]
 
 
 def wait_ready(server: Server, model: str, workers: int = 1) -> list[int]:
-    """Wait until that many workers are ready; their processes."""
+    """Wait until this many workers are ready, and return their pids."""
     wait_until(lambda: len(pids(server, model)) == workers, within=10, what=f"{workers} workers")
     return pids(server, model)
 
 
 def wait_replaced(server: Server, model: str, old: list[int]) -> list[int]:
-    """Wait until as many other workers are ready in place of those."""
+    """Wait until as many new workers are ready as there are old pids; return the new pids."""
 
     def are_others() -> bool:
         new = pids(server, model)
@@ -53,13 +53,13 @@ def lives(pid: int) -> bool:
 
 
 def wait_gone(processes: list[int], *, within: float = 3) -> None:
-    """Wait until none of the processes lives."""
+    """Wait until none of the processes is alive."""
     wait_until(lambda: not any(map(lives, processes)), within=within, what=f"end of {processes}")
 
 
 @contextlib.contextmanager
 def killed_at_the_end(pid: int) -> Iterator[None]:
-    """See to it that a process is gone, whatever the test finds."""
+    """Kill the process at the end of the block, whether or not the test passes."""
     try:
         process = psutil.Process(pid)
     except psutil.NoSuchProcess:
@@ -73,12 +73,12 @@ def killed_at_the_end(pid: int) -> Iterator[None]:
 
 
 def answers(server: Server, model: str, **kwargs: Any) -> Any:
-    """What the model predicts for the arguments; it must be 200."""
+    """Return the prediction for these arguments. The status must be 200."""
     return predictions(server.predict(model, **kwargs))
 
 
 def both_work(server: Server, model: str, directory: Path) -> list[Any]:
-    """What two calls to zoo.dies predict that are under way at the same time."""
+    """Return the predictions of two concurrent calls to zoo.dies."""
     gate = directory / "both-gate"
     notes = [directory / f"both-{number}" for number in range(2)]
     with ThreadPoolExecutor(2) as executor:
@@ -95,9 +95,9 @@ def both_work(server: Server, model: str, directory: Path) -> list[Any]:
 
 
 class Growth:
-    """How many bytes a process grew beyond what it had at the start, at the most.
+    """The largest growth of a process's memory, in bytes, since the start.
 
-    Measured by a thread while the block runs, every few milliseconds.
+    A thread measures it every few milliseconds while the block runs.
     """
 
     def __init__(self, pid: int) -> None:

@@ -1,4 +1,4 @@
-"""A worker whose process does nothing: the test sends what the process would."""
+"""A worker whose process does nothing: the test sends messages in its place."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ START = messages.Start("hostile", "hostile", "", 0, False, {})
 
 
 class Puppet(WorkerHandle):
-    """A worker that the test speaks for."""
+    """A worker whose messages are sent by the test."""
 
     def __init__(self) -> None:
         self.has_room = 0
@@ -34,18 +34,17 @@ class Puppet(WorkerHandle):
         self, _: str, ends: list[socket.socket], output: int | None, variables: dict[str, str]
     ) -> subprocess.Popen[bytes]:
         self.ends = [end.dup() for end in ends]
-        for end in self.ends:  # socket.send_fds() ignores MSG_DONTWAIT
+        for end in self.ends:  # because socket.send_fds() ignores MSG_DONTWAIT
             end.setblocking(False)
         return subprocess.Popen(
             ["sleep", "100"], env=os.environ | variables, start_new_session=True
         )
 
     def reply(self, *pieces: bytes, files: int = 0) -> None:
-        """Send on the socket of replies, with so many descriptors of a file."""
+        """Send on the socket of replies, with `files` descriptors of a file."""
         self._say(self.ends[1], pieces, files)
 
     def control(self, *pieces: bytes) -> None:
-        """Send on the control connection."""
         self._say(self.ends[2], pieces, 0)
 
     def _say(self, end: socket.socket, pieces: Sequence[bytes], files: int) -> None:
@@ -67,13 +66,13 @@ class Puppet(WorkerHandle):
         return prediction
 
     async def heard(self) -> bool:
-        """Let the server read what was sent; whether it goes on with the worker."""
+        """Let the server read what was sent, and return whether it keeps the worker."""
         for _ in range(5):
             await asyncio.sleep(0)
         return not self._channel.is_broken
 
     async def end(self) -> list[Prediction]:
-        """End the process, and close everything; the calls that it had not answered."""
+        """Kill the process, close everything, and return the unanswered calls."""
         self.kill()
         await asyncio.wait_for(asyncio.shield(self.exited), SECONDS)
         left = [*self.reclaim(100), *self.calls.values()]

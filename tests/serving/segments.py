@@ -1,4 +1,4 @@
-"""Requests as bytes, cut into segments, and all that comes back on one connection."""
+"""Requests as bytes, cut into segments, and the responses on one connection."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 from tests.support import HOST
 
 SECONDS = 60.0
-"""Within this an answer has to be there, whatever else the machine does."""
+"""Seconds within which a response must come, however busy the machine is."""
 
 _numbers = itertools.count(1)
 _TEMPORARY = re.compile(r"\btmp\w{8}\b")
@@ -22,19 +22,19 @@ _TEMPORARY = re.compile(r"\btmp\w{8}\b")
 
 @dataclass(frozen=True)
 class Ask:
-    """A request, to the letter."""
+    """A request, byte for byte."""
 
-    head: bytes  # to the blank line, and with it
+    head: bytes  # up to and including the blank line
     body: bytes = b""
-    last: bool = False  # the connection is closed after its answer
-    alone: bool = False  # nothing is sent before it that has not been answered, nor behind it
+    last: bool = False  # the server closes the connection after its response
+    alone: bool = False  # not pipelined: sent while no other request is pending
 
     @property
     def data(self) -> bytes:
         return self.head + self.body
 
     def marked(self) -> bytes:
-        """The same, with a header that no other request has."""
+        """Return the request with an additional header that no other request has."""
         return self.head[:-2] + b"X-Only: %d\r\n\r\n" % next(_numbers) + self.body
 
 
@@ -48,7 +48,7 @@ def post(
     last: bool = False,
     alone: bool = False,
 ) -> Ask:
-    """A POST; `length` is the field that tells the length of the body, None for none at all."""
+    """Return a POST. `length` is the header line for the body's length, or None to omit it."""
     lines = [f"POST {path} {version}", f"Host: {HOST}", f"Content-Type: {media}"]
     if length is not None:
         lines.append(length.format(len(body)))
@@ -57,7 +57,7 @@ def post(
 
 
 def predict(model: str, query: str = "", body: bytes = b"{}", *fields: str, **others: Any) -> Ask:
-    """A request for a prediction, made as by `post`."""
+    """Return a prediction request, made with `post`."""
     return post(f"/v2/models/{model}/predict/{query}", body, *fields, **others)
 
 
@@ -67,23 +67,23 @@ def get(path: str, *fields: str, method: str = "GET", **others: Any) -> Ask:
 
 
 def padded(length: int, **arguments: Any) -> bytes:
-    """Arguments as a body of JSON that has this length."""
+    """Return arguments as a JSON body of this length."""
     body = json.dumps(arguments).encode()
     assert len(body) <= length
     return body.ljust(length)
 
 
 def chunked(*parts: bytes, extension: bytes = b"", trailer: bytes = b"") -> bytes:
-    """A body in chunks."""
+    """Return a chunked body."""
     chunks = [b"%x%b\r\n%b\r\n" % (len(part), extension, part) for part in parts]
     return b"".join(chunks) + b"0\r\n" + trailer + b"\r\n"
 
 
 @dataclass(frozen=True)
 class Seen:
-    """An answer: all that a client sees of it but the date and the names of temporary files.
+    """All of a response that a client sees, except the date and the names of temporary files.
 
-    It is not `whole` if it was cut off in its middle.
+    `whole` is false if the response was cut off.
     """
 
     status_line: str
@@ -111,16 +111,16 @@ class Seen:
 
     @property
     def code(self) -> str:
-        """The code of an error; empty if it is none."""
+        """The code of an error; empty for a success."""
         return "" if self.status == 200 else str(self.json()["code"])
 
 
 @dataclass
 class Line:
-    """One connection; a context manager, asynchronous."""
+    """One connection; an asynchronous context manager."""
 
     port: int
-    limit: int = 2**16  # bytes that are read ahead of who wants them
+    limit: int = 2**16  # bytes that are buffered before they are read
     asked: list[Ask] = field(default_factory=list)
 
     async def __aenter__(self) -> Line:
@@ -143,19 +143,19 @@ class Line:
             pass
 
     async def send(self, *segments: bytes, pause: float = 0) -> None:
-        """Send each of these by itself."""
+        """Send each segment separately."""
         for segment in segments:
             self.writer.write(segment)
             await self.writer.drain()
             await asyncio.sleep(pause)
 
     async def ask(self, ask: Ask) -> Seen:
-        """Send a request in one piece; its answer."""
+        """Send a request in one piece, and return its response."""
         await self.send(ask.data)
         return await self.answer(ask)
 
     async def answer(self, ask: Ask | None = None) -> Seen:
-        """The next answer, which is to `ask`."""
+        """Return the next response, which answers `ask`."""
         return await asyncio.wait_for(self._reply(ask), SECONDS)
 
     async def _reply(self, ask: Ask | None) -> Seen:
@@ -196,7 +196,7 @@ class Line:
         return body, True
 
     async def rest(self) -> bytes:
-        """All that comes until the server closes the connection."""
+        """Read until the server closes the connection, and return all that was read."""
         try:
             return await asyncio.wait_for(self.reader.read(), SECONDS)
         except ConnectionResetError:
@@ -204,19 +204,19 @@ class Line:
 
 
 def aligned(asks: Iterable[Ask]) -> list[bytes]:
-    """Each request in a segment of its own."""
+    """Return each request as one segment."""
     return [ask.data for ask in asks]
 
 
 def cut(data: bytes, places: Iterable[int]) -> list[bytes]:
-    """Cut at these places; what is empty is left out."""
+    """Cut at these positions, and leave out empty pieces."""
     edges = [0, *sorted(set(places)), len(data)]
     pieces = [data[start:end] for start, end in itertools.pairwise(edges)]
     return [piece for piece in pieces if piece]
 
 
 def borders(asks: Sequence[Ask]) -> list[int]:
-    """Where, in all their bytes, the heads and the bodies end."""
+    """Return the positions at which the heads and the bodies end in the concatenated requests."""
     return list(
         itertools.accumulate(size for ask in asks for size in (len(ask.head), len(ask.body)))
     )

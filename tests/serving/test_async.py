@@ -1,4 +1,4 @@
-"""Models with `async def predict`: many calls at once in a worker, and each for itself."""
+"""Models with `async def predict`: a worker runs many independent calls at once."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def server(serve_all: Serve) -> Server:
 
 @pytest.fixture(scope="module")
 def cancelling(serve_all: Serve) -> Server:
-    """Ends what nobody waits for, and works on three calls at a time."""
+    """A server that cancels calls whose caller has left, and runs three calls at a time."""
     return serve_all(MODELS, "--cancel-running", env={"ZOO_CONCURRENCY": "3"})
 
 
 class Desk:
-    """Calls to a model, what it notes of them, and a gate at which they wait."""
+    """Calls to a model, the events that it records about them, and a gate at which they wait."""
 
     def __init__(self, server: Server, directory: Path, model: str = MODEL) -> None:
         self.server = server
@@ -53,14 +53,14 @@ class Desk:
         return self._callers.enter_context(Caller(self.server, self._model, **sent))
 
     def begun(self, count: int, *, gated: bool = True, **parameters: Any) -> list[Caller]:
-        """Calls 0, 1, ... that the model has all begun."""
+        """Send calls 0, 1, ..., and return them when the model has begun all of them."""
         before = len(self.noted("begin"))
         made = [self.call(number, gated=gated, **parameters) for number in range(count)]
         self.wait_for("begin", before + count)
         return made
 
     def noted(self, event: str) -> list[int]:
-        """The ids of the calls for which the model has noted `event`."""
+        """Return the ids of the calls for which the model has recorded `event`."""
         return [number for what, number, _ in lines(self.note) if what == event]
 
     def wait_for(self, event: str, count: int) -> None:
@@ -105,7 +105,7 @@ def test_call_that_takes_long_holds_up_no_other(desk: Desk) -> None:
 
 
 def most_at_once(desk: Desk, expected: int, count: int) -> int:
-    """How many of `count` calls the model had at the most; it must come to `expected`."""
+    """Send `count` calls, check that `expected` run first, and return the most at once."""
     made = [desk.call(number, gated=True) for number in range(count)]
     desk.wait_for("begin", expected)
     settle(desk.server)
@@ -162,7 +162,7 @@ def test_context_variables_are_each_calls_own(desk: Desk) -> None:
 
 
 def test_warm_may_be_asynchronous(server: Server) -> None:
-    """What it leaves running goes on while calls are answered, on the same loop."""
+    """A task that warm() leaves running continues during calls, on the same loop."""
     calls = [partial(server.predict, "warmed", params={"id": n}) for n in range(5)]
     assert [predictions(one) for one in together(calls)] == [{"same loop": True}] * 5
 
@@ -276,7 +276,7 @@ def test_death_does_not_harm_what_was_not_begun(stern: Desk) -> None:
 
 
 def test_task_that_leaves_ends_the_worker_and_every_caller_is_told(desk: Desk) -> None:
-    """SystemExit in a task of the model's own ends the event loop; that is asyncio's doing."""
+    """SystemExit in a task of the model ends the event loop: asyncio raises it out of the loop."""
     (mate,) = desk.begun(1)
     guilty = desk.call(1, do="task-leaves")
     assert [one.failure()[1] for one in (mate, guilty)] == ["worker_died"] * 2
@@ -319,7 +319,7 @@ def test_place_of_a_cancelled_call_is_free(stern: Desk) -> None:
 
 
 def test_callers_that_leave_at_once_leave_nothing_behind(stern: Desk) -> None:
-    """Whether a call was begun, was about to be or waited: its place is free afterwards."""
+    """Their room is free afterwards, whether a call had begun, was about to begin or was queued."""
     for _ in range(10):
         made = [stern.call(number, gated=True) for number in range(6)]
         for one in made:
@@ -382,7 +382,7 @@ def limited(serve_all: Serve) -> Server:
 
 @pytest.fixture
 def strict(limited: Server, tmp_path: Path) -> Iterator[Desk]:
-    wait_ready(limited, MODEL)  # the test before may have ended it
+    wait_ready(limited, MODEL)  # the previous test may have ended it
     with contextlib.closing(Desk(limited, tmp_path)) as desk:
         yield desk
 
@@ -407,7 +407,7 @@ def test_only_the_call_that_takes_too_long_is_cancelled(strict: Desk) -> None:
 
 
 def test_call_that_will_not_be_cancelled_is_ended_with_its_worker(strict: Desk) -> None:
-    """Another worker takes what comes; what the old one has begun meanwhile is let finish."""
+    """Another worker takes later calls, and the old one finishes the calls it has begun."""
     worker = pids(strict.server, MODEL)[0]
     (late,) = strict.begun(1, do="stubborn")
     assert late.failure() == TOO_LONG
@@ -450,7 +450,7 @@ def test_caller_that_waits_too_long_is_told_so(serve: Serve, tmp_path: Path) -> 
         assert desk.noted("begin") == [0]
 
 
-# --- what comes with calls
+# --- data that comes with calls
 
 
 def form(text: str) -> dict[str, Any]:

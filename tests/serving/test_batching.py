@@ -1,4 +1,4 @@
-"""Models with `predict_batch`: which calls come together, and who suffers when one fails."""
+"""Models with `predict_batch`: which calls share a batch, and which of them fail together."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ SIZE = 8
 
 @pytest.fixture(scope="module")
 def server(serve_all: Serve) -> Server:
-    """BatchingLoop of 8 at the most; they wait long enough for callers that come together."""
+    """A batching server: batches of up to 8, which wait up to 50 ms for more calls."""
     env = {"ZOO_BATCH_SIZE": str(SIZE), "ZOO_BATCH_WAIT_MS": "50"}
     return serve_all(MODELS | {"slowly": "zoo.batched:AsyncBatched"}, env=env)
 
 
 class Queue:
-    """Calls that wait behind one that holds the worker up, so that it finds them all at once."""
+    """Calls queued behind one that keeps the worker busy, so that it finds them all at once."""
 
     def __init__(self, server: Server, directory: Path, model: str = MODEL) -> None:
         self.server = server
@@ -42,12 +42,12 @@ class Queue:
         self._callers = contextlib.ExitStack()
 
     def call(self, number: int, **parameters: Any) -> Caller:
-        """Send a call; its arguments, and `headers` and `content` if it has them."""
+        """Send a call with these arguments, and with `headers` and `content` if given."""
         sent = {"id": number, "note": str(self.note), **parameters}
         return self._callers.enter_context(Caller(self.server, self._model, **sent))
 
     def hold(self) -> Caller:
-        """Send the call that holds the worker up, until the rest is let go."""
+        """Send the call that keeps the worker busy until `let_go`."""
         before = len(self.batches())
         first = self.call(0, gate=str(self._gate))
         wait_until(lambda: self.batches()[before:] == [[0]], within=5, what="the first call")
@@ -58,7 +58,7 @@ class Queue:
         self._gate.touch()
 
     def run(self, *calls: dict[str, Any]) -> list[Caller]:
-        """Calls 1, 2, ... with these arguments, which the worker finds when it becomes free."""
+        """Send calls 1, 2, ... with these arguments, and then let the worker go on."""
         first = self.hold()
         made = [self.call(number, **one) for number, one in enumerate(calls, 1)]
         self.let_go()
@@ -91,7 +91,7 @@ def do(what: str, **parameters: Any) -> dict[str, Any]:
     return {"do": what, **parameters}
 
 
-# --- which calls come together
+# --- which calls share a batch
 
 
 def test_calls_that_wait_come_together(queue: Queue) -> None:
@@ -124,7 +124,7 @@ def test_many_callers_at_once_share_batches(server: Server, tmp_path: Path) -> N
     batches = [line["ids"] for line in lines(note)]
     assert sorted(itertools.chain(*batches)) == list(range(4 * SIZE))
     assert max(map(len, batches)) <= SIZE
-    assert len(batches) <= 2 * SIZE  # else they came one by one
+    assert len(batches) <= 2 * SIZE  # otherwise they came one by one
 
 
 def test_two_models_of_one_server_do_not_mix(server: Server, tmp_path: Path) -> None:
@@ -145,19 +145,19 @@ LONG = {"ZOO_BATCH_SIZE": str(SIZE), "ZOO_BATCH_WAIT_MS": "1000"}
 
 @pytest.fixture(scope="module")
 def patient(serve_all: Serve) -> Server:
-    """BatchingLoop may wait a second."""
+    """A server whose batches may wait one second."""
     return serve_all(MODELS, env=LONG)
 
 
 def test_lone_caller_does_not_wait(serve: Serve) -> None:
-    """BatchingLoop may wait for longer than a test may take."""
+    """A batch may wait for longer than a test may take."""
     server = serve(MODELS, env={**LONG, "ZOO_BATCH_WAIT_MS": "3600000"})
     for number in range(20):
         assert predictions(server.predict(MODEL, params={"id": number}))["size"] == 1
 
 
 def test_batch_waits_while_more_can_be_expected(patient: Server, tmp_path: Path) -> None:
-    """Two have just come together, so a first one is held back until the second is there."""
+    """Two calls have just run together, so the first one waits until the second has arrived."""
     queue = Queue(patient, tmp_path)
     for caller in queue.run(ECHO, ECHO):
         caller.predicted()
@@ -189,7 +189,7 @@ def test_wait_of_zero_takes_what_is_there(serve: Serve, tmp_path: Path) -> None:
 
 
 def sizes(server: Server, directory: Path, model: str, count: int) -> list[int]:
-    """The sizes of the batches that this many waiting calls make."""
+    """Return the sizes of the batches into which this many waiting calls are grouped."""
     queue = Queue(server, directory, model)
     for caller in queue.run(*[ECHO] * count):
         caller.predicted()
@@ -263,7 +263,7 @@ def test_option_saves_a_model_from_its_bad_attribute(serve: Serve) -> None:
 
 
 def echoed(caller: Caller) -> tuple[int, int]:
-    """The id of a call that was answered well, and the size of the batch that it was in."""
+    """Return the id of a call that succeeded, and the size of its batch."""
     answer = caller.predicted()
     return answer["id"], answer["size"]
 
@@ -386,7 +386,7 @@ def large(number: int, size: int) -> dict[str, Any]:
 
 @pytest.mark.parametrize("size", [100 * 1024, 126 * 1024, 300 * 1024])
 def test_large_calls_come_together(queue: Queue, size: int) -> None:
-    """Those of 126 KiB fit no packet with all that goes with them; larger ones lie in files."""
+    """Calls of 126 KiB with their metadata exceed a packet; larger ones are stored in files."""
     made = queue.run(*(large(number, size + number) for number in range(6)))
     answers = [one.predicted() for one in made]
     assert [one["id"] for one in answers] == [1, 2, 3, 4, 5, 6]
@@ -475,7 +475,7 @@ def test_batch_that_all_leave_is_ended_with_its_worker(serve: Serve, tmp_path: P
 
 
 def deadly(queue: Queue) -> list[tuple[int, ...]]:
-    """The batches after the one that holds the worker up, with the number of each worker."""
+    """Return the batches after the call that keeps the worker busy, with the worker's number."""
     noted = queue.noted()[1:]
     workers = list(dict.fromkeys(line["pid"] for line in noted))
     return [(workers.index(line["pid"]), *line["ids"]) for line in noted]
@@ -512,7 +512,7 @@ def test_two_guilty_ones_are_told_each(queue: Queue) -> None:
 
 
 def test_deaths_in_a_row_do_not_keep_the_mates_from_their_answers(queue: Queue) -> None:
-    """They have been begun, and wait for the next worker; others would be told to come again."""
+    """They have begun, so they wait for the next worker. New calls would get a 503."""
     first = pids(queue.server, MODEL)[0]
     os.kill(first, signal.SIGKILL)
     wait_until(lambda: first not in pids(queue.server, MODEL), within=5, what="its death")
@@ -570,7 +570,7 @@ def test_hang_in_a_batch_is_told_to_the_guilty_one_alone(serve: Serve, tmp_path:
     queue.close()
 
 
-# --- what is said of them
+# --- their descriptions
 
 
 def test_description_is_that_of_any_model(server: Server) -> None:

@@ -1,4 +1,4 @@
-"""Whatever comes, leaves, fails and dies, in whatever order: each caller gets what is its own."""
+"""Calls arrive, leave, fail and kill workers in any order: each caller gets its own response."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ from tests.serving.conversation import together
 from tests.support import HOST, ZOO, Server
 
 SECONDS = 120.0
-"""Within this, whatever happens in an example has to be over."""
+"""Seconds within which each step of an example must be over."""
 
 PREDICT_TIMEOUT = 1.5
 
 
 @dataclass(frozen=True)
 class Visit:
-    """One caller: when it comes, what it asks for, and whether it stays."""
+    """One call: when it is sent, what it does, and when its caller leaves."""
 
     do: str
-    comes_after: float = 0.0  # seconds since the one before
+    comes_after: float = 0.0  # seconds since the previous call
     stays: float | None = None  # seconds; None: until it is answered
-    deadline_seconds: float = 0.0  # what its X-Request-Timeout would say
+    deadline_seconds: float = 0.0  # the value of X-Request-Timeout
     large: bool = False
 
     @property
@@ -55,7 +55,7 @@ class Visit:
 
 @dataclass
 class Outcome:
-    """What became of a caller: a reply, an error, or nothing when it left."""
+    """The outcome of a call: a reply, an error, or neither if the caller left."""
 
     reply: Reply | None = None
     error: RequestError | None = None
@@ -68,7 +68,7 @@ class Outcome:
 
     @property
     def is_to_be_repeated(self) -> bool:
-        """Whether the call was not begun, through nobody's fault."""
+        """Whether the call was refused because no worker was ready or free."""
         return isinstance(self.error, NotReadyError) or self.text.startswith("No worker was free")
 
     @property
@@ -77,7 +77,7 @@ class Outcome:
 
 
 class Office:
-    """A pool with real workers, on an event loop of its own; a context manager."""
+    """A pool with real workers on a separate event loop; a context manager."""
 
     def __init__(
         self, kind: str, workers: int, *, cancel_running: bool = False, predict_timeout: float = 0
@@ -129,7 +129,7 @@ class Office:
     # --- callers
 
     def play(self, visits: list[Visit]) -> None:
-        """Let all come, and check what becomes of each of them, and that nothing is left."""
+        """Send all calls, and check that each has a correct outcome and that nothing is left."""
         self._run(self._play(visits))
 
     async def _play(self, visits: list[Visit]) -> None:
@@ -147,7 +147,7 @@ class Office:
         self._check(number, Visit("echo"), await self._visit(number, Visit("echo")), False)
 
     async def _visit(self, number: int, visit: Visit) -> Outcome:
-        """Ask, and ask again while there is no worker, as one does who is told to."""
+        """Send the call, and send it again while the pool has no worker for it."""
         call = self._call(number, visit)
         while (outcome := await self._ask(call, visit)).is_to_be_repeated:
             await asyncio.sleep(0.02)
@@ -173,12 +173,12 @@ class Office:
         return Call(urlencode(query), "application/json" if content else "", body=content)
 
     async def _wait_for_nothing(self) -> None:
-        """Wait until nothing is under way any more, also for those who have left."""
+        """Wait until no call is running, including calls whose callers have left."""
         while self._pool.calls:
             await asyncio.sleep(0.005)
         assert list(self._directory.iterdir()) == []
 
-    # --- what must become of them
+    # --- expected outcomes
 
     def _check(self, number: int, visit: Visit, outcome: Outcome, deaths: bool) -> None:
         self._check_tries(number, visit)
@@ -192,7 +192,7 @@ class Office:
         ):
             return
         if self.kind == "Many" and deaths and outcome.code == "worker_died":
-            return  # it was with the one that died
+            return  # it shared a worker that died
         if visit.is_innocent:
             assert outcome.reply is not None, outcome
             assert outcome.reply.status == 200, outcome
@@ -227,8 +227,11 @@ class Office:
                 raise AssertionError(visit)
 
     def _check_tries(self, number: int, visit: Visit) -> None:
-        """No call is begun twice, save those in batches: with others, and then twice alone, if the
-        batch has first raised and then died."""
+        """Check that no call was begun too often.
+
+        A call to a batching model may begin three times: with others, and then twice alone, if the
+        batch first raised and then died. Any other call begins at most once.
+        """
         path = self._notes / str(number)
         tries = len(path.read_text()) if path.exists() else 0
         assert tries <= (3 if self.kind == "Batch" else 1), f"call {number} was begun {tries} times"
@@ -252,7 +255,7 @@ def visits(*more: str) -> st.SearchStrategy[list[Visit]]:
 
 def examples(count: int) -> settings:
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large]
-    phases = [Phase.explicit, Phase.reuse, Phase.generate]  # what hangs would take long to shrink
+    phases = [Phase.explicit, Phase.reuse, Phase.generate]  # no shrinking: slow when calls hang
     return settings(max_examples=count, deadline=None, suppress_health_check=checks, phases=phases)
 
 
@@ -296,7 +299,7 @@ LONGEST = 20.0
 
 
 class Client:
-    """One who asks again and again on one connection, always with the same header."""
+    """A client that sends calls on one connection, always with the same head."""
 
     def __init__(self, server: Server, notes: Path, seed: int) -> None:
         self._connection = http.client.HTTPConnection(HOST, server.port, timeout=LONGEST)
@@ -305,7 +308,7 @@ class Client:
         self._first = 1_000_000 + 10_000 * seed
 
     def run(self, count: int, doings: Sequence[str]) -> list[str]:
-        """Ask so often; what became of each call. Fails if one is not the caller's own."""
+        """Send `count` calls, and return the outcome of each. Each must be the call's own."""
         try:
             return [self._ask(self._first + n, self._random.choice(doings)) for n in range(count)]
         finally:

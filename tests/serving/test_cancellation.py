@@ -1,4 +1,4 @@
-"""Callers that leave: nobody works for them, nothing of theirs stays, and no other is harmed."""
+"""Callers that leave: their calls end, their files are removed, and no other call is harmed."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def journal(tmp_path: Path, request: pytest.FixtureRequest) -> Journal:
 
 @pytest.fixture(scope="module")
 def server(serve_all: Serve) -> Server:
-    """It lets what has begun be finished."""
+    """A server that finishes the calls that have begun."""
     return serve_all({}, "zoo.gated")
 
 
 @pytest.fixture(scope="module")
 def strict(serve_all: Serve) -> Server:
-    """It ends what nobody waits for."""
+    """A server that cancels calls whose caller has left."""
     return serve_all({}, "zoo.gated", "zoo.gated_async", "zoo.gated_batch", "--cancel-running")
 
 
@@ -56,7 +56,7 @@ def strict(serve_all: Serve) -> Server:
 def begun(
     server: Server, journal: Journal, number: int, gate: str = "", model: str = "gated", **kw: Any
 ) -> Iterator[Caller]:
-    """A caller whose call has begun."""
+    """Yield a caller whose call has begun."""
     with Caller(server) as caller:
         sent = journal.args(number, gate=gate, **kw.pop("args", {}))
         caller.predict(model, sent, **kw)
@@ -68,7 +68,7 @@ def ask(server: Server, journal: Journal, number: int, model: str = "gated", **a
     return predictions(server.predict(model, params=journal.args(number, **args)))
 
 
-# --- gone before its call has begun
+# --- gone before the call has begun
 
 
 @EITHER_WAY
@@ -76,7 +76,7 @@ def ask(server: Server, journal: Journal, number: int, model: str = "gated", **a
 def test_who_leaves_while_waiting_is_never_begun(
     server: Server, journal: Journal, how: str
 ) -> None:
-    """Some wait in the worker's socket, which takes 16, and the others in the server."""
+    """Some calls wait in the worker's socket, which takes 16, and the others in the server."""
     journal.prepare(server, "gated")
     worker = pids(server, "gated")
     leavers = [1, 7, 15, 16, 17, 24]
@@ -154,7 +154,7 @@ def test_who_leaves_while_waiting_for_other_models_is_never_begun(
     assert pids(strict, model) == worker
 
 
-# --- gone while its call runs
+# --- gone while the call runs
 
 
 @EITHER_WAY
@@ -184,7 +184,7 @@ def test_what_has_begun_is_finished_and_the_next_waits_for_that(
 @EITHER_WAY
 @pytest.mark.parametrize("how", LEAVE)
 def test_cancel_running_ends_the_work_at_once(strict: Server, journal: Journal, how: str) -> None:
-    """What waited for the same worker goes to the next, and each is begun once."""
+    """Calls queued for the same worker go to the next one, and each begins once."""
     journal.prepare(strict, "gated")
     worker = wait_ready(strict, "gated")[0]
     before = len(strict.log())
@@ -206,7 +206,7 @@ def test_cancel_running_ends_the_work_at_once(strict: Server, journal: Journal, 
 def test_cancel_running_again_and_again_makes_nobody_wait_longer(
     strict: Server, journal: Journal
 ) -> None:
-    """These are no deaths after which a model is given time to recover."""
+    """These ends do not count as deaths, so the next start is not delayed."""
     seen = set()
     for number in range(4):
         worker = wait_ready(strict, "gated")[0]
@@ -298,7 +298,7 @@ def test_one_who_leaves_harms_no_call_of_the_other_worker(
         if flags:
             wait_gone([victim])
         journal.open("one")
-        for number, caller in enumerate(waiting, 3):  # while the other worker is busy still
+        for number, caller in enumerate(waiting, 3):  # while the other worker is still busy
             assert predicted(caller.answer())["number"] == number
         assert journal.numbers("begin")[:2] == [1, 2]
         journal.open("two")
@@ -350,7 +350,7 @@ def test_upload_of_who_leaves_stays_until_the_model_is_through(
     assert len(server.temporary_files()) == 1
     journal.open("gate")
     journal.wait_for("end", 1)
-    assert journal.numbers("read") == [200_000]  # what the model saw of it in the end
+    assert journal.numbers("read") == [200_000]  # the bytes that the model could read
     wait_no_files(server)
 
 
@@ -400,7 +400,7 @@ BYTES, JSON_TYPE = "application/octet-stream", "application/json"
 @EITHER_WAY
 @pytest.mark.parametrize("do", ["file", "json"])
 def test_large_reply_to_who_has_gone_is_closed(server: Server, journal: Journal, do: str) -> None:
-    """Both an open file and what is larger than a megabyte come as a descriptor."""
+    """Both an open file and a reply larger than a megabyte are passed as a descriptor."""
     journal.prepare(server, "gated")
     before = descriptors(server)
     for number in range(20):
@@ -440,7 +440,7 @@ def test_who_leaves_in_the_middle_of_a_file_leaves_nothing(
 def test_generator_of_who_leaves_is_closed(
     server: Server, journal: Journal, how: str, size: int
 ) -> None:
-    """At the next item, in the model's own `finally`; the worker goes on."""
+    """It is closed at the next item, in the model's own `finally`. The worker goes on."""
     journal.prepare(server, "gated")
     worker = pids(server, "gated")
     with Caller(server) as caller:
@@ -475,7 +475,6 @@ def test_request_that_follows_on_the_connection_of_who_leaves_is_not_begun(
 def test_who_has_sent_the_next_request_and_leaves_is_not_begun(
     server: Server, journal: Journal, how: str
 ) -> None:
-    """Neither with the one that waits nor with the next."""
     journal.prepare(server, "gated")
     with begun(server, journal, 0, "gate") as running, Caller(server) as caller:
         caller.predict("gated", journal.args(1))
@@ -508,7 +507,7 @@ def test_who_leaves_is_no_error_in_the_log(server: Server, journal: Journal) -> 
 
 @EITHER_WAY
 def test_connection_serves_on_after_a_refusal(serve: Serve, journal: Journal) -> None:
-    """A client whose call was refused or timed out may send the next on the same connection."""
+    """A client whose call was refused or timed out can send the next one on the same connection."""
     server = serve({}, "zoo.gated", "--queue-size", "0")
     journal.prepare(server, "gated")
     with begun(server, journal, 0, "gate") as running, Caller(server) as caller:

@@ -1,4 +1,4 @@
-"""Thousands of requests at once of every bad kind: each has an end, and no trace of it stays."""
+"""Thousands of concurrent requests of every bad kind: each one ends, and none leaves anything."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support import Server
 LEAST_REQUESTS = 3_000
 LEAST_RESTLESS = 1_500
 PARTS = (0.1, 0.4, 0.5)
-"""The requests are made in these parts; the server's memory is compared after each."""
+"""The shares of requests made in each part. The server's memory is compared after each part."""
 
 RESTLESS = ("--cancel-running", "--worker-max-requests", "100", "--predict-timeout", "15")
 """Options with which workers are replaced all the time."""
@@ -30,7 +30,7 @@ RESTLESS = ("--cancel-running", "--worker-max-requests", "100", "--predict-timeo
 CONNECTIONS = 200
 SEED = 1_234
 HANGS = 120.0
-"""Seconds after which a request hangs."""
+"""Seconds after which a request counts as hanging."""
 
 ITEMS = 6
 SMALL = 300
@@ -38,7 +38,7 @@ LARGE = 200_000
 MODELS = ("plain", "plain", "many", "batch")
 
 KINDS = {
-    # How many of a thousand are of which kind.
+    # The number of requests of each kind in a thousand.
     "quick": 358,
     "pair": 50,
     "impatient": 20,
@@ -57,7 +57,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Plan:
-    """What one request does."""
+    """The plan of one request."""
 
     id: int
     kind: str
@@ -66,7 +66,7 @@ class Plan:
 
     @property
     def is_alike(self) -> bool:
-        """Whether it begins as many others do, byte for byte; the server may treat them apart."""
+        """Whether its head equals that of many others, so that the server may use its fast path."""
         return self.id % 3 > 0
 
     @property
@@ -100,7 +100,7 @@ class Plan:
 
     @property
     def next(self) -> Plan:
-        """Another one like this, which is nobody else's."""
+        """A request like this one with an id that no other request has."""
         return dataclasses.replace(self, id=self.id + 3_000_000)
 
 
@@ -113,11 +113,11 @@ def plans(number: int) -> Iterator[Plan]:
         yield Plan(id, kind, model, chance.uniform(2, 8) if slow else 0.0)
 
 
-# --- what the callers do
+# --- the callers
 
 
 async def play(connection: Connection, plan: Plan) -> str:
-    """Make a request; how it ended, in a word. Whatever is not as it should be fails."""
+    """Make a request, and return its outcome as one word. Fails on any wrong response."""
     match plan.kind:
         case "slow body":
             return await send_slowly(connection, plan)
@@ -153,7 +153,7 @@ async def send_slowly(connection: Connection, plan: Plan) -> str:
 
 
 async def send_two(connection: Connection, plan: Plan) -> str:
-    """Do not wait for the first answer before the second request is sent."""
+    """Send the second request before the first response."""
     both = plan, plan.next
     await connection.send(b"".join(request(one.path, one.body) for one in both))
     words = [ending(one, await connection.read_answer()) for one in both]
@@ -161,7 +161,7 @@ async def send_two(connection: Connection, plan: Plan) -> str:
 
 
 async def leave_stream(connection: Connection, plan: Plan) -> str:
-    """Read the beginning of a stream that would be long, and go."""
+    """Read the start of a long stream, and leave."""
     await connection.send(request(plan.path, plan.body))
     status, headers = await connection.read_head()
     if status != 200:
@@ -175,7 +175,7 @@ async def leave_stream(connection: Connection, plan: Plan) -> str:
 
 
 def ending(plan: Plan, answer: Answer) -> str:
-    """How a request ended that was answered; fails if that cannot be."""
+    """Return the outcome of an answered request. Fails if this response is not possible."""
     if answer.status == 200:
         assert plan.kind not in ("kill", "invalid"), answer
         check_echo(plan, answer)
@@ -193,7 +193,7 @@ def ending(plan: Plan, answer: Answer) -> str:
         assert (answer.status, plan.kind) == (504, "impatient"), (plan, answer)
         return answer.code
     assert (answer.status, answer.code) == (500, "worker_died"), (plan, answer)
-    # Only those that share a process with the one who ends it are harmed.
+    # Only calls that share a process with the one that ends it are harmed.
     assert plan.kind == "kill" or plan.model == "many", (plan, answer)
     assert (
         "exited with code 3" in answer.content["message"] or "SIGKILL" in answer.content["message"]
@@ -202,7 +202,7 @@ def ending(plan: Plan, answer: Answer) -> str:
 
 
 def check_echo(plan: Plan, answer: Answer) -> None:
-    """It is this request's own answer, and whole."""
+    """Check that the response is complete and belongs to this request."""
     own = {"id": plan.id, "text": plan.text}
     if plan.model == "stream":
         lines = [json.loads(line) for line in answer.body.splitlines()]
@@ -212,7 +212,7 @@ def check_echo(plan: Plan, answer: Answer) -> None:
 
 
 class Crowd:
-    """Two hundred callers, each with a connection, who share what there is to do."""
+    """Two hundred callers, each with one connection, that share the requests to make."""
 
     def __init__(self, port: int) -> None:
         self._connections = [Connection(port) for _ in range(CONNECTIONS)]
@@ -236,7 +236,7 @@ class Crowd:
 
 
 async def work_of_requests(server: Server) -> float:
-    """How long the server uses a core for requests that come one after another."""
+    """Return the CPU seconds that the server uses for a fixed number of successive requests."""
     connection = Connection(server.port)
     before = seconds_of_work(server)
     for number in range(600):
@@ -274,7 +274,7 @@ async def play_all(server: Server, number: int) -> None:
 
 
 def check_endings(crowd: Crowd, number: int) -> None:
-    """Every request has ended, and nearly all as they should in spite of the others."""
+    """Check that every request has ended, and that nearly all of each kind ended as planned."""
     assert crowd.endings.total() == number
     words = {"answered", "half", "cut", "refused", "timeout", "worker_died", "model_not_ready"}
     assert set(crowd.endings) <= words
@@ -303,5 +303,5 @@ def test_requests_of_every_kind(serve: Serve, chaos: Chaos) -> None:
 
 
 def test_requests_of_every_kind_while_workers_are_replaced(serve: Serve, chaos: Chaos) -> None:
-    """No one is harmed by that; the same holds as without."""
+    """The same checks hold while workers are replaced."""
     check(serve, max(LEAST_RESTLESS, 30 * chaos.rounds), *RESTLESS)

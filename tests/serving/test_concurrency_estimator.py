@@ -1,4 +1,4 @@
-"""How many calls a worker may expect at once."""
+"""The estimate of how many calls a worker can expect at once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PERIOD = CONCURRENCY_SECONDS
 
 
 def expected(concurrency: ConcurrencyEstimator, *calls: tuple[int, float]) -> int:
-    """What is expected after the last of these: how many there were, and when."""
+    """Return the estimate after the last of these pairs of a number of calls and a time."""
     return [concurrency.with_one_more(count, when) for count, when in calls][-1]
 
 
@@ -36,7 +36,7 @@ def test_what_was_longer_ago_is_forgotten(later: int) -> None:
 
 
 def test_what_was_before_a_long_batch_counts_still() -> None:
-    """A worker that was busy all the time has answered only now: its callers come again."""
+    """The worker was busy until now, so its callers are about to return."""
     concurrency = ConcurrencyEstimator()
     assert concurrency.with_one_more(4, 0.0) == 4
     now = 10 * PERIOD

@@ -22,12 +22,12 @@ from deepaas.worker.reply_sender import Control, ReplySender
 
 SECONDS = 60.0
 
-# What is tested here leaves readers on its loop, as a worker does that ends.
+# The code under test leaves readers on its loop, because in a worker the process ends then.
 pytestmark = pytest.mark.asyncio(loop_scope="function")
 
 
 class ThisLoop(Runtime):
-    """A process that runs the loop of the test."""
+    """A runtime that uses the loop of the test."""
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -35,7 +35,7 @@ class ThisLoop(Runtime):
 
 
 class Host:
-    """A host of a model that has nothing but this function."""
+    """A host whose model has only this predict function."""
 
     def __init__(self, predict: Callable[..., Any], at_once: int) -> None:
         self.options = messages.CallOptions(stream_buffer=100)
@@ -46,7 +46,7 @@ class Host:
 
 
 class Server:
-    """The other ends of the sockets, and what came out of them."""
+    """The server's ends of the sockets, and the messages received from them."""
 
     def __init__(self, predict: Callable[..., Any], at_once: int = 8) -> None:
         kinds = (socket.SOCK_SEQPACKET, socket.SOCK_STREAM, socket.SOCK_STREAM)
@@ -74,12 +74,12 @@ class Server:
 
     @property
     def listens(self) -> bool:
-        """Whether the worker waits for calls."""
+        """Whether the worker reads calls from its socket."""
         selector = cast(Any, asyncio.get_running_loop())._selector
         return self._inner.fileno() in selector.get_map()
 
     async def receive(self, wanted: Callable[[], bool]) -> None:
-        """Read what the worker sends until that is enough."""
+        """Receive messages from the worker until the condition is true."""
         loop = asyncio.get_running_loop()
 
         async def read() -> None:
@@ -125,7 +125,7 @@ async def test_call_is_answered() -> None:
 
 
 async def test_running_call_that_is_cancelled_is_answered() -> None:
-    """Otherwise the server would take it for running for ever."""
+    """Without an answer, the server would consider the call running for ever."""
     began = []
 
     async def predict() -> None:
@@ -142,10 +142,10 @@ async def test_running_call_that_is_cancelled_is_answered() -> None:
 
 
 async def _cancelled_at_once(server: Server, *call_ids: int) -> None:
-    """Let the worker find, in one turn of its loop, calls and then the cancellation of the first.
+    """Let the worker find calls and the cancellation of the first one in the same turn of its loop.
 
-    So it is when the server cancels a call as soon as it has left the socket, and the worker
-    listens just then because of another.
+    This happens when the server cancels a call just after the worker has read it from the socket,
+    and another call makes the worker listen at that moment.
     """
     server.serve()
     while not server.listens:
@@ -155,7 +155,7 @@ async def _cancelled_at_once(server: Server, *call_ids: int) -> None:
 
 
 async def test_call_that_is_cancelled_before_its_first_step_is_answered() -> None:
-    """Otherwise the server would take it for running for ever."""
+    """Without an answer, the server would consider the call running for ever."""
 
     async with Server(_forever) as server:
         await _cancelled_at_once(server, 1)
@@ -216,7 +216,7 @@ async def test_stream_waits_for_room() -> None:
     async def predict() -> AsyncIterator[str]:
         for number in range(10):
             yielded.append(number)
-            yield "x" * 40  # a line of 43 bytes; 100 may be under way, and be exceeded by one part
+            yield "x" * 40  # a line of 43 bytes; the limit is 100, which one part may exceed
 
     async with Server(predict) as server:
         server.call(1)
@@ -258,7 +258,7 @@ async def test_stream_that_is_cancelled_runs_its_finally_and_is_closed(where: st
 
 
 async def test_stream_that_swallows_its_cancellation_is_ended_all_the_same() -> None:
-    """Nobody takes what it yields any more: it would wait for room for ever."""
+    """Nobody reads its items any more, so it would wait for room for ever."""
     ended: list[int] = []
     swallowed: list[int] = []
 

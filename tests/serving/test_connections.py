@@ -1,4 +1,4 @@
-"""More connections than the server has descriptors for: clients wait, and nobody else is harmed."""
+"""More connections than the server has descriptors for: clients wait, and nothing else fails."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def journal(tmp_path: Path) -> Journal:
 
 
 class Flood(threading.Thread):
-    """Keeps silent connections open, and opens new ones for those that are closed."""
+    """Keeps silent connections open, and replaces those that are closed."""
 
     def __init__(self, port: int, size: int) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ def flood(server: Server, size: int) -> Iterator[None]:
 
 
 class Client:
-    """Asks for numbers on one connection, and checks that the answers are those to its own."""
+    """Sends numbered requests on one connection, and checks that each response has its number."""
 
     def __init__(self, server: Server, first: int) -> None:
         self._connection = http.client.HTTPConnection(HOST, server.port, timeout=ANSWER_SECONDS)
@@ -111,7 +111,7 @@ def ask_often(client: Client) -> None:
 
 
 def test_flood_costs_no_worker_and_no_answer(serve: Serve) -> None:
-    """Callers get their own answers, on old connections and on new ones, all the while."""
+    """Callers get their own responses during the flood, on old connections and on new ones."""
     server = serve({}, "zoo.numbered", "--workers", "2", open_files=OPEN_FILES)
     workers = pids(server, "numbered")
     clients = [Client(server, 1_000_000 * (number + 1)) for number in range(6)]
@@ -130,7 +130,7 @@ def test_flood_costs_no_worker_and_no_answer(serve: Serve) -> None:
 
 
 def test_limit_of_connections_follows_from_that_of_descriptors(serve: Serve) -> None:
-    """What an operator asks for beyond that is not given, and the log says so."""
+    """A larger `--max-connections` is reduced to that limit, and the log says so."""
     flags = ("--max-connections", "100000")
     server = serve({}, "zoo.numbered", *flags, open_files=OPEN_FILES)
     said = re.search(r"only (\d+) connections are possible.*Let it open (\d+)", server.log())
@@ -153,7 +153,7 @@ def most_connections(server: Server) -> int:
 
 
 def test_connections_that_are_accepted_have_descriptors_for_their_files(serve: Serve) -> None:
-    """As many as there may be: each sends two files, and then does not read the one it gets."""
+    """On each possible connection, a client sends two files and does not read the response."""
     server = serve({}, "zoo.numbered", open_files=OPEN_FILES)
     workers = pids(server, "numbered")
     most = most_connections(server)
@@ -214,7 +214,7 @@ def test_unused_connection_makes_room_first_then_the_one_that_is_idle_longest(se
 
 
 def test_connections_with_requests_keep_their_places(serve: Serve, journal: Journal) -> None:
-    """A client that connects meanwhile waits, and is answered when one of them has left."""
+    """A client that connects then waits, and is served when another client has left."""
     server = serve({}, "zoo.gated", "--max-connections", "2")
     wait_until(lambda: connections(server) == 0, within=5, what="an end to the looks at the port")
     with contextlib.ExitStack() as opened:
@@ -223,7 +223,7 @@ def test_connections_with_requests_keep_their_places(serve: Serve, journal: Jour
             caller.predict("gated", journal.args(number, gate=f"gate-{number}"))
         journal.wait_for("begin", 0)
         wait_until(lambda: connections(server) == 2, within=5, what="two connections")
-        assert FULL not in server.log()  # nobody waits yet
+        assert FULL not in server.log()  # no client waits yet
         late = opened.enter_context(Caller(server))
         late.predict("gated", journal.args(2))
         wait_until(lambda: FULL in server.log(), within=10, what="the limit")
@@ -235,12 +235,12 @@ def test_connections_with_requests_keep_their_places(serve: Serve, journal: Jour
     wait_until(lambda: ROOM in server.log(), within=10, what="the end of the waiting")
 
 
-# --- when there is no descriptor all the same
+# --- no descriptor is free
 
 
 @contextlib.contextmanager
 def without_descriptors(server: Server) -> Iterator[None]:
-    """Let the server have no more descriptors than it has open, and clients wait for them."""
+    """Reduce the server's descriptor limit to those it has open, so that clients must wait."""
     limits = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
     open_now = max(numbers(server)) + 1
     resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (open_now, limits[1]))
@@ -248,7 +248,7 @@ def without_descriptors(server: Server) -> Iterator[None]:
         with contextlib.ExitStack() as opened:
             for _ in range(open_now):
                 opened.enter_context(socket.create_connection((HOST, server.port)))
-            # The server may have opened one beyond the limit before it was set.
+            # The server may have opened one more before the limit was set.
             wait_until(
                 lambda: numbers(server).issuperset(range(open_now)), within=5, what="the end of all"
             )

@@ -1,6 +1,6 @@
-"""Predictions that take too long, and ends of workers: the clock of the server is moved ahead.
+"""Predictions that take too long, and ends of workers, with a server whose clock is advanced.
 
-`test_limits.py` has the proofs with real servers and the real clock.
+`test_limits.py` tests the same with real servers and the real clock.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def journal(tmp_path: Path) -> Journal:
 
 
 class Call:
-    """A call on a connection of its own, which has reached the server."""
+    """A call on a separate connection that has reached the server."""
 
     def __init__(self, client: Client, ask: Ask) -> None:
         self._reply = asyncio.create_task(client.ask(ask))
@@ -64,7 +64,7 @@ class Call:
 
 
 class Calls:
-    """Makes calls of a model; `alike` ones have the same head and go the short way."""
+    """Sends calls to a model; `alike` ones have the same head and take the fast path."""
 
     def __init__(self, house: House, journal: Journal, *, alike: bool) -> None:
         self._house = house
@@ -89,7 +89,7 @@ class Calls:
         return call
 
     async def begin(self, number: int, gate: str) -> Call:
-        """Make a call, and wait until its worker has begun it."""
+        """Send a call, and wait until its worker has begun it."""
         call = await self.make(number, gate)
         begun = lambda: number in self._journal.numbers("begin")  # noqa: E731
         await self._house.until(begun, "the begin of a call")
@@ -100,7 +100,7 @@ class Calls:
 async def calling(house: House, journal: Journal, alike: bool = False) -> AsyncIterator[Calls]:
     async with Calls(house, journal, alike=alike) as calls:
         await house.until(lambda: house.pool.status.is_ready, "a worker")
-        if alike:  # let the server know their head
+        if alike:  # let the server cache their head
             async with Client(house) as client:
                 await client.ask(predict(house.pool.name, "", padded(400)))
         yield calls
@@ -114,7 +114,7 @@ def test_prediction_that_takes_too_long_ends_and_its_worker_is_replaced(
     house: House, journal: Journal, caplog: pytest.LogCaptureFixture, alike: bool
 ) -> None:
     async def asking() -> None:
-        for number in range(3):  # as often as it happens: these are no deaths that make it wait
+        for number in range(3):  # repeated, because these deaths must not delay the next start
             async with calling(house, journal, alike) as calls:
                 [worker] = house.pool.pids
                 late = await calls.begin(number, "never")
@@ -138,7 +138,7 @@ def test_prediction_that_takes_too_long_ends_and_its_worker_is_replaced(
 def test_what_waits_in_the_socket_of_a_killed_worker_is_begun_once(
     house: House, journal: Journal, alike: bool
 ) -> None:
-    """Also what waits in the server, as the socket takes only some."""
+    """This includes the calls in the server, because the socket takes only some."""
 
     async def asking() -> None:
         async with calling(house, journal, alike) as calls:
@@ -188,7 +188,7 @@ def test_wait_for_a_worker_is_limited_too(house: House, journal: Journal) -> Non
             await house.turn(REST)
             await three.assert_timed_out("No worker was free for 30 s")
             journal.open("two")
-            assert (await two.predicted())["number"] == 2  # it had 30 s from when it began
+            assert (await two.predicted())["number"] == 2  # it had 30 s from its begin
             await (await calls.make(4)).predicted()
         assert journal.numbers("begin") == [1, 2, 4]
 
@@ -203,7 +203,7 @@ def test_async_prediction_that_takes_too_long_is_cancelled_alone(journal: Journa
             one = await calls.begin(1, "never")
             await own.turn(HALF)
             two = await calls.begin(2, "gate")
-            # Hardly to the limit: after a second more it would be too late to be cancelled alone.
+            # Only to the limit: a second later, the call could no longer be cancelled alone.
             await own.turn(max(0, began + LIMIT - own.loop.time()))
             await one.assert_timed_out("took longer than 30 s")
             await own.until(lambda: journal.numbers("cancelled") == [1], "its cancellation")
@@ -218,7 +218,7 @@ def test_async_prediction_that_takes_too_long_is_cancelled_alone(journal: Journa
 def test_worker_that_does_not_end_is_killed_when_the_time_for_that_is_over(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """It has nothing to do, and does not end all the same."""
+    """The worker is idle, but it does not end when asked to."""
 
     async def stopping() -> None:
         [worker] = own.pool._supervisor.workers

@@ -1,4 +1,4 @@
-"""Many deaths, hangs and failures, one after another: what is left of them is nothing."""
+"""Many deaths, hangs and failures in a row: they leave nothing behind."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support import Server, wait_until
 
 LEAST_ROUNDS = 70
 SETTLED = 40
-"""Rounds after which the server's memory has found its size."""
+"""Rounds after which the server's memory must no longer grow."""
 
 SEED = 20_240_229
 MODELS = ("one", "many", "batch", "stream")
@@ -40,7 +40,7 @@ SCENES = ("predicting", "predicting", "two at once", "idle", "thread", "left", "
 
 
 class Rounds:
-    """Plays the rounds, and checks what each caller is told."""
+    """Plays the rounds, and checks the response to each caller."""
 
     def __init__(self, server: Server, directory: Path) -> None:
         self._server = server
@@ -85,7 +85,7 @@ class Rounds:
         return Asked(self._server, model, how=how, items=2, **more)
 
     def _answered(self, model: str) -> None:
-        """See that the model answers: at once, unless its workers have kept dying."""
+        """Check that the model answers at once, or later if its workers have died repeatedly."""
         until = time.monotonic() + 15
         while True:
             answer = self._ask(model, "live", number=self._number).answer()
@@ -98,7 +98,7 @@ class Rounds:
             time.sleep(0.05)
 
     def _kill_idle(self, model: str) -> None:
-        """Kill a worker from outside, at any time of its life."""
+        """Kill a worker from outside, in any phase of its life."""
         found = pids(self._server, model)
         if found:
             victim = self._random.choice(found)
@@ -107,7 +107,7 @@ class Rounds:
             wait_gone([victim])
 
     def _harm_later(self, model: str, how: str) -> None:
-        """Let the model harm its process when it has answered."""
+        """Let the model harm its process after it has answered."""
         note = self._directory / f"note-{self._number}"
         answer = self._ask(model, how, when="thread", note=note).answer()
         assert answer.status == 200
@@ -115,19 +115,19 @@ class Rounds:
         self._wait_for_end(how, note)
 
     def _leave(self, model: str, how: str) -> None:
-        """Do not wait for the answer."""
+        """Leave before the response."""
         note = self._directory / f"note-{self._number}"
         with self._ask(model, how, note=note):
             wait_until(note.exists, within=10, what="the call")
         self._wait_for_end(how, note)
 
     def _wait_for_end(self, how: str, note: Path) -> None:
-        """Wait until the worker is dead, so that no other call is in it when that happens."""
+        """Wait until the worker is dead, so that its death harms no other call."""
         if TOLD[how][0] == "worker_died":
             wait_gone([int(note.read_text().split()[0])], within=5)
 
     def _upload(self, model: str, how: str) -> None:
-        """Send a body that lies in a file while its worker dies."""
+        """Send a body that is stored in a file while its worker dies."""
         response = self._server.predict(
             model,
             params={"how": how, "items": 0},
@@ -154,7 +154,7 @@ def server(serve: Serve) -> Server:
 
 
 def settled(server: Server) -> None:
-    """Wait until all workers are there, and all that the dead had is gone."""
+    """Wait until all workers are running and nothing is left of the dead ones."""
     for model in MODELS:
         wait_ready(server, model, workers=2)
     workers = {pid for model in MODELS for pid in pids(server, model)}
@@ -187,6 +187,6 @@ def test_many_rounds_of_deaths_leave_nothing(server: Server, tmp_path: Path, cha
 
 
 def records_of_the_server(server: Server) -> str:
-    """The lines that the server itself has logged, and not its workers."""
+    """Return the lines logged by the server itself, without those of its workers."""
     start = f" {server.pid} "
     return "\n".join(line for line in server.log().splitlines() if start in line[:60])

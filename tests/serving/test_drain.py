@@ -1,4 +1,4 @@
-"""A server that is told to stop: what it has accepted it finishes, in the time there is for it."""
+"""A server that receives a signal to stop: it finishes accepted requests in the drain timeout."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ def journal(tmp_path: Path, request: pytest.FixtureRequest) -> Journal:
 
 
 class Ending:
-    """A server that a test tells to stop, and what must have gone then."""
+    """A server that a test stops, with checks of what is left."""
 
     def __init__(self, *args: str) -> None:
         self.server = Server(args=args).start()
         self.log_before = ""
 
     def tell(self, signum: signal.Signals = signal.SIGTERM) -> None:
-        """Send the signal, and wait until the server has heard it."""
+        """Send the signal, and wait until the server has closed its port."""
         self.everyone = [process.pid for process in self.server.processes()]
         os.kill(self.server.pid, signum)
         wait_until(lambda: not self.server.is_open(), within=5, what="the closed port")
 
     def assert_ends(self, code: int = 0, *, within: float = WAIT_SECONDS) -> None:
-        """It ends with this exit code, and leaves no process and no file."""
+        """Check that the server ends with this exit code and leaves no process and no file."""
         assert self.server.wait_end(within=within) == code
         left = [pid for pid in self.everyone if lives(pid)]
         assert left == []
@@ -61,7 +61,7 @@ class Ending:
 
 @pytest.fixture
 def started() -> Iterator[Any]:
-    """Makes servers that end by themselves, or are killed when the test is over."""
+    """A function that starts servers; those still running are killed after the test."""
     endings: list[Ending] = []
 
     def start(*args: str) -> Ending:
@@ -87,7 +87,7 @@ def assert_stopping(answer: RawAnswer) -> None:
     assert answer.header("Connection") == "close"
 
 
-# --- what has come is finished
+# --- accepted requests are finished
 
 
 @EITHER_WAY
@@ -95,7 +95,7 @@ def assert_stopping(answer: RawAnswer) -> None:
 def test_what_runs_and_what_waits_is_answered(
     started: Any, journal: Journal, signum: signal.Signals
 ) -> None:
-    """Also what is beyond the 16 that a worker is handed at once."""
+    """This includes the calls beyond the 16 that a worker receives at once."""
     ending: Ending = started("zoo.gated")
     journal.prepare(ending.server, "gated")
     worker = pids(ending.server, "gated")[0]
@@ -199,7 +199,7 @@ def test_client_that_says_half_a_request_holds_up_nobody(started: Any) -> None:
         ending.assert_ends(within=3)
 
 
-# --- what comes later is not begun
+# --- later requests do not begin
 
 
 @EITHER_WAY
@@ -234,7 +234,7 @@ def test_new_requests_are_refused_on_old_connections_and_new_ones_are_not_taken(
 
 @EITHER_WAY
 def test_request_in_the_wake_of_another_is_refused(started: Any, journal: Journal) -> None:
-    """On the connection whose request is being finished, sent before that was answered."""
+    """It is sent before the response, on the connection whose request is being finished."""
     ending: Ending = started("zoo.gated")
     journal.prepare(ending.server, "gated")
     with begin(ending, journal, 1, "gate") as caller:
@@ -356,7 +356,7 @@ def test_worker_that_does_not_end_is_killed_after_the_stop_timeout(
     assert "did not end in 1 s and is killed" in ending.server.log()
 
 
-# --- told twice
+# --- two signals
 
 
 @pytest.mark.parametrize(
@@ -413,7 +413,7 @@ def test_second_signal_while_a_model_starts_does_no_harm(tmp_path: Path, where: 
 def test_under_load_everyone_who_was_heard_is_answered(
     started: Any, journal: Journal, kept: bool
 ) -> None:
-    """On connections that are kept, and on new ones: what has begun has its answer."""
+    """Calls that have begun are answered, on reused connections and on new ones."""
     ending: Ending = started("zoo.gated", "--workers", "2")
     limits = httpx.Limits(max_keepalive_connections=10 if kept else 0)
     answered: list[int] = []

@@ -1,4 +1,4 @@
-"""What the caller and the next caller get when a model raises, dies or damages its process."""
+"""The responses to a caller and the next one when a model raises, dies or damages its process."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def server(serve_all: Serve) -> Server:
 
 
 def ask(server: Server, model: str, **parameters: Any) -> httpx.Response:
-    """The answer to a prediction."""
+    """Return the response to a prediction."""
     return server.predict(model, params=parameters)
 
 
@@ -219,7 +219,7 @@ def test_result_that_fails_while_it_is_encoded_is_500(server: Server) -> None:
     assert answers(server, "odd_results") == worker
 
 
-# --- deaths: another worker goes on, warmed
+# --- deaths: another worker goes on, already warmed
 
 DEATHS = {
     "_exit": "exited with code 3",
@@ -262,7 +262,7 @@ def test_death_from_outside_is_told_during_the_prediction(server: Server, tmp_pa
 def test_death_while_idle_harms_no_caller(server: Server) -> None:
     first = answers(server, "dies")["pid"]
     os.kill(first, signal.SIGKILL)
-    wait_gone([first])  # the server may not know yet
+    wait_gone([first])  # the server may not have noticed yet
     second = answers(server, "dies")
     assert second["pid"] != first
     assert second["warmed"] == [second["pid"]]
@@ -288,7 +288,7 @@ def test_health_tells_of_the_death_and_of_the_replacement(serve: Serve) -> None:
 
 def test_worker_that_keeps_dying_is_restarted_more_and_more_slowly(serve: Serve) -> None:
     server = serve({}, "zoo.dies", "zoo.echo")
-    for _ in range(2):  # never used otherwise
+    for _ in range(2):  # neither worker has answered a call before
         assert ask(server, "dies", how="_exit").json()["code"] == "worker_died"
     response = server.predict("dies")
     assert response.status_code == 503
@@ -300,7 +300,7 @@ def test_worker_that_keeps_dying_is_restarted_more_and_more_slowly(serve: Serve)
     assert answers(server, "dies")["warmed"]
 
 
-# --- damage: the process lives on
+# --- damage: the process survives
 
 
 @pytest.mark.parametrize("how", ["close-stdout", "close-streams", "close-1", "close-1-2"])
@@ -451,7 +451,7 @@ def test_calls_that_were_handed_over_but_not_begun_are_answered(
 
 
 def test_deaths_under_load_lose_no_other_request(pair: Server) -> None:
-    """Callers get either their own answer, or are told of a death; never another's, never none."""
+    """Every caller gets its own result or an error; no call is lost or mixed up."""
     wait_ready(pair, "dies", 2)
     stop = threading.Event()
     answered: list[int] = []
@@ -486,7 +486,7 @@ def test_deaths_under_load_lose_no_other_request(pair: Server) -> None:
     wait_ready(pair, "dies", 2)
 
 
-# --- callers that leave
+# --- worker that writes garbage
 
 
 def test_worker_that_writes_garbage_to_its_sockets_is_replaced() -> None:

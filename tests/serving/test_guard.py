@@ -1,4 +1,4 @@
-"""The guard ends or is stopped: another one takes its place, and no worker outlives its server."""
+"""The guard ends or is stopped: another one replaces it, and no worker outlives its server."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.support import Server, wait_until
 
 
 def guards_of(server: Server) -> list[int]:
-    """The processes that are its guards: one, or none while another one is being started."""
+    """Return the pids of the server's guards: none while the next one is being started."""
     found = []
     for process in psutil.Process(server.pid).children():
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -56,7 +56,7 @@ def replace_guard(server: Server) -> None:
 
 @contextlib.contextmanager
 def hanging(server: Server, note: Path) -> Iterator[int]:
-    """Let a prediction hang in native code as long as the block runs; its process."""
+    """Keep a prediction hanging in native code during the block, and yield its pid."""
 
     def call() -> None:
         with contextlib.suppress(httpx.HTTPError):
@@ -112,7 +112,6 @@ def test_guard_is_started_once_there_is_a_descriptor_for_it(serve: Serve) -> Non
 
 
 def test_worker_ends_with_its_server_also_without_a_guard(serve: Serve, tmp_path: Path) -> None:
-    """Whatever it is doing."""
     server = serve({}, "zoo.hangs", "zoo.echo")
     with hanging(server, tmp_path / "note") as busy:
         workers = [busy, *pids(server, "echo")]
@@ -132,7 +131,7 @@ print("goes on")
 
 @pytest.mark.parametrize(("parent", "code", "said"), [("its own", 0, "goes on\n"), ("1", 1, "")])
 def test_process_whose_parent_has_ended_already_ends(parent: str, code: int, said: str) -> None:
-    """It may have started while that ended, before it could ask the kernel to be ended too."""
+    """The parent may end before the process has set its parent-death signal."""
     parent = str(os.getpid()) if parent == "its own" else parent
     ran = subprocess.run(
         [sys.executable, "-c", ASK, parent], capture_output=True, text=True, timeout=20
@@ -151,7 +150,7 @@ def test_guard_that_is_stopped_does_not_hold_up_the_end(serve: Serve) -> None:
 
 
 def test_guard_that_reads_nothing_does_not_hold_up_its_server(tmp_path: Path) -> None:
-    """It is replaced, and the next one is told of all workers."""
+    """It is replaced, and the next one receives the pids of all workers."""
     guard = Guard(str(tmp_path / "uploads"))
     (stopped,) = psutil.Process().children()
 
@@ -172,7 +171,7 @@ def test_guard_that_reads_nothing_does_not_hold_up_its_server(tmp_path: Path) ->
 
 
 def test_thread_that_may_end_starts_no_worker() -> None:
-    """The kernel ends a worker with the thread that has started it."""
+    """The kernel kills a worker when the thread that started it ends."""
 
     async def start() -> None:
         start = messages.Start("a", "zoo.echo", "", 0, False, {})

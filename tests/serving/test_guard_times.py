@@ -1,4 +1,4 @@
-"""When the next guard is started: real processes that end when the test wants, in virtual time."""
+"""The times of guard restarts: real processes that end on demand, in virtual time."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from tests.clock import START, in_virtual_time, now
 
 
 class Mortal(Guard):
-    """Each of its processes ends after some seconds, which the test sets; `starts` has their times.
+    """A guard whose processes each end after `lives` seconds; `starts` holds their start times.
 
-    `refusals` is how many of the next starts the system refuses.
+    `refusals` is the number of following starts that the system refuses.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -28,7 +28,7 @@ class Mortal(Guard):
 
     def _start(self) -> None:
         if not self.starts:
-            self.starts.append(START)  # no loop runs yet
+            self.starts.append(START)  # no loop is running yet
             super()._start()
             return
         self.starts.append(now())
@@ -43,10 +43,10 @@ class Mortal(Guard):
 
     def _end(self) -> None:
         self._process.kill()
-        os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOWAIT)  # it stays to be reaped
+        os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOWAIT)  # leaves it to be reaped
 
     async def intervals(self, number: int) -> list[float]:
-        """The seconds between so many starts, and the first."""
+        """Return the seconds between consecutive starts, for the first `number` intervals."""
         while len(self.starts) <= number:
             await asyncio.sleep(0.0625)
         return [after - before for before, after in itertools.pairwise(self.starts)][:number]
@@ -79,7 +79,7 @@ async def test_guard_that_has_been_steady_is_replaced_at_once(tmp_path: Path) ->
             guard.end_in_time()
             assert await guard.intervals(2) == pytest.approx([0.5, 1], abs=0.01)
             guard.lives = 10.0
-            # The third one ends at once, and so has the longest delay before its successor.
+            # The third one ends at once, so the delay before the next one is the longest.
             following = (await guard.intervals(5))[2:]
             assert following == pytest.approx([2, 10, 10], abs=0.01)
             guard.lives = 9.0

@@ -1,4 +1,4 @@
-"""Headers that models send: possible ones reach the caller, others are told and harm nothing."""
+"""Headers from models: valid ones reach the caller; others cause an error and harm nothing."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def ask(server: Server, **arguments: str) -> RawAnswer:
 
 
 def refused(server: Server, text: str, **arguments: str) -> None:
-    """It is 500 and says so, in the log too; the worker goes on."""
+    """Check for a 500 with this text, which is also logged, and that the worker goes on."""
     before, workers = len(server.log()), pids(server, "sends_headers")
     answer = ask(server, **arguments)
     content = json.loads(answer.body)
@@ -118,7 +118,7 @@ def test_possible_header_reaches_the_caller(server: Server, name: str, value: st
 
 @pytest.mark.parametrize("name", ["Content-Type", "Content-Encoding"])
 def test_header_about_the_body_is_left_out(server: Server, name: str) -> None:
-    """The body of an error is the server's own."""
+    """The server writes the body of an error itself."""
     answer = ask(server, name=name, value="gzip")
     assert answer.status == 400
     assert json.loads(answer.body)["message"] == "the own reason"

@@ -1,4 +1,4 @@
-"""What `/v2/health/` says in each state of a model: starting, dead, backing off, draining."""
+"""The responses of `/v2/health/` in each state of a model: starting, dead, waiting, draining."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.serving.callers import Caller, Journal, in_background, predicted
 from tests.serving.processes import answers, health, pids, wait_gone, wait_ready
 from tests.support import Server, predictions, wait_until
 
-# A model whose warm() takes as long as a file beside it is there, and that dies if it is asked to.
+# The model's warm() waits while a file named cold exists beside it. A call can make it die.
 MODEL = """\
 import os
 import pathlib
@@ -51,7 +51,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def state(server: Server) -> dict[str, Any]:
-    """What is said of the model `mortal`, which must be the same in all places."""
+    """Return the state of the model `mortal`, and check that all endpoints agree."""
     assert server.get("/v2/health/live").status_code == 200
     assert server.get("/v2/health/live").json() == {"status": "live"}
     everyone = server.get("/v2/health/ready")
@@ -110,7 +110,7 @@ def test_port_is_closed_until_the_models_are_ready(folder: Path) -> None:
 def test_dead_worker_makes_a_model_unready_until_the_next_is_warm(
     serve: Serve, folder: Path
 ) -> None:
-    """Calls that come meanwhile wait for it."""
+    """Calls that arrive in the meantime wait for the next worker."""
     server = serve({}, str(folder / "mortal.py"))
     worker = pids(server, "mortal")[0]
     (folder / "cold").touch()
@@ -174,7 +174,7 @@ def test_answer_in_between_ends_the_row_of_deaths(serve: Serve, folder: Path) ->
     server = serve({}, str(folder / "mortal.py"))
     for _ in range(4):
         die(server)
-        assert answers(server, "mortal")  # waits for the next, which is started at once
+        assert answers(server, "mortal")  # waits for the next worker, which is started at once
     assert "is started again in" not in server.log()
 
 
@@ -199,7 +199,7 @@ def test_calls_that_wait_are_refused_when_the_model_cannot_be_started_again(
 
 
 def first_child(server: Server) -> int:
-    """The process of the only worker, also before it is ready."""
+    """Return the pid of the only worker, which need not be ready."""
     workers = [one.pid for one in server.processes() if "mortal[0]" in " ".join(one.cmdline())]
     assert len(workers) == 1
     return workers[0]

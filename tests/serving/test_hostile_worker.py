@@ -1,4 +1,4 @@
-"""Whatever a worker sends, the server answers all callers, and goes on."""
+"""Whatever a worker sends, the server answers all callers and continues."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.support import Server, wait_until
 
 @contextlib.asynccontextmanager
 async def started(ready: Ready = READY) -> AsyncIterator[Puppet]:
-    """A worker whose first message has been read; it ends with the block."""
+    """A worker whose first message has been read; it is ended with the block."""
     worker = Puppet()
     try:
         worker.control(encode_control(ready))
@@ -56,7 +56,7 @@ WRONG_ORDERS: dict[str, list[ReplyMessage]] = {
 
 @pytest.mark.parametrize("order", WRONG_ORDERS)
 async def test_call_whose_replies_come_in_a_wrong_order_is_given_back(order: str) -> None:
-    """So it is failed with the worker, and no reader of a stream waits for ever."""
+    """The call then fails with the worker, so that no reader of a stream waits for ever."""
     async with started() as worker:
         prediction = worker.take_call(1)
         for message in WRONG_ORDERS[order]:
@@ -136,7 +136,7 @@ def server(serve_all: Serve) -> Server:
 
 @pytest.mark.parametrize("kind", FORGED)
 def test_caller_of_a_worker_that_forges_replies_is_answered(server: Server, kind: str) -> None:
-    """Also if the stream that it gets has no end: then the connection is closed."""
+    """If the caller receives a stream without an end, the connection is closed."""
     others = pids(server, "echo")
     sent = [message.hex() for message in FORGED[kind]]
     try:

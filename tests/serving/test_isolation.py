@@ -1,4 +1,4 @@
-"""The server never holds a model, survives every model, and leaves nothing behind."""
+"""The server never loads a model, survives any model, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.serving.processes import (
 )
 from tests.support import Part, Server, multipart, predictions, run_program, wait_until
 
-# --- what the server has loaded
+# --- the server's libraries
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def server(serve_all: Serve) -> Server:
 
 
 def libraries(pid: int) -> set[str]:
-    """The shared libraries that a process has loaded."""
+    """Return the shared libraries that a process has loaded."""
     return {Path(region.path).name for region in psutil.Process(pid).memory_maps()}
 
 
@@ -222,7 +222,7 @@ def test_without_any_model_the_server_ends_with_1_and_says_why(
 
 
 class Family:
-    """The processes of a server and the directory of its uploads, to see whether they are gone."""
+    """The processes of a server and the directory of its uploads, to check that they disappear."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
@@ -238,7 +238,7 @@ class Family:
 
 
 def in_background(call: Callable[[], object]) -> threading.Thread:
-    """Make a call whose answer nobody needs, and that may break off."""
+    """Make a call in a thread. Its response is not used, and its connection may break."""
 
     def run() -> None:
         with contextlib.suppress(httpx.HTTPError, OSError):
@@ -250,7 +250,7 @@ def in_background(call: Callable[[], object]) -> threading.Thread:
 
 
 def hang(server: Server, note: Path, how: str) -> threading.Thread:
-    """Let a prediction of zoo.hangs hang; it has begun when this returns."""
+    """Start a prediction of zoo.hangs that hangs, and return when it has begun."""
     sent = {"how": how, "note": str(note)}
     thread = in_background(lambda: server.predict("hangs", params=sent))
     wait_until(note.exists, within=5, what="the prediction")
@@ -329,7 +329,7 @@ def uploads(server: Server) -> list[Path]:
 
 
 def test_every_process_but_the_workers_may_be_killed(serve: Serve) -> None:
-    """What the server runs for itself besides the workers is no point of failure."""
+    """The server survives the death of any helper process."""
     server = serve({}, "zoo.dies")
     workers = pids(server, "dies")
     for process in psutil.Process(server.pid).children():
@@ -344,18 +344,18 @@ def test_every_process_but_the_workers_may_be_killed(serve: Serve) -> None:
     assert "Traceback" not in server.log()
 
 
-# --- a server that is asked to stop
+# --- a server that receives a signal to stop
 
 
 def connections(server: Server) -> int:
-    """How many clients the server has accepted and not left."""
+    """Count the clients' open connections to the server."""
     found = psutil.Process(server.pid).net_connections("tcp")
     return len([one for one in found if one.status == psutil.CONN_ESTABLISHED])
 
 
 @pytest.mark.parametrize("how", ["sleep", "gil"])
 def test_stop_ends_in_seconds_while_a_prediction_hangs(tmp_path: Path, how: str) -> None:
-    """It does not wait for what hangs, and every caller is told."""
+    """The server does not wait for a hanging prediction, and every caller gets a response."""
     server = Server(args=["zoo.hangs", "--drain-timeout", "1"]).start()
     try:
         with ThreadPoolExecutor(3) as executor:
@@ -411,7 +411,7 @@ def test_stop_ends_while_a_client_holds_a_connection(serve: Serve) -> None:
 
 
 def test_signals_that_follow_the_first_do_no_harm(serve: Serve, tmp_path: Path) -> None:
-    """The second ends it at once, and also then it leaves nothing."""
+    """The second signal ends the server at once; even then it leaves nothing."""
     server = serve({}, "zoo.hangs")
     thread = hang(server, tmp_path / "note", "sleep")
     family = Family(server)

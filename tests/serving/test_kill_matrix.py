@@ -1,7 +1,7 @@
-"""Every way to end, hang or damage a worker, at every point of its life.
+"""Every way to end, hang or damage a worker, in every phase of its life.
 
-For each: who gets which answer, that everyone else is served, that the worker is replaced,
-that the health page is true all the while, and that the next request is answered.
+Each test checks the responses to all callers, the replacement of the worker, the health page during
+all this, and the next request.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from tests.serving.truth import HealthWatch
 from tests.support import Server, wait_until
 
 LIMIT = 2.5
-"""Seconds that a prediction may take where one is to hang: all others must be over sooner."""
+"""The time limit of predictions on the server for hangs. All other predictions must take less."""
 
 START_LIMIT = 8.0
-"""Seconds that a start may take where one is to hang. All others must be over sooner."""
+"""The time limit of starts on the server for hangs. All other starts must take less."""
 
 MODELS = ("one", "many", "batch", "stream", "astream")
 
 
 @dataclass(frozen=True)
 class Way:
-    """What its caller is told when a call goes wrong in this way, and whether its worker ends."""
+    """A way in which a call goes wrong: the error for its caller, and whether its worker ends."""
 
     status: int
     code: str
@@ -76,24 +76,24 @@ WAYS = {
     "closed": death("exited with code 1"),
 }
 VARIANTS = ("sigsegv", "_exit", "memory", "unpicklable", "text-fails")
-"""Each of these ends as another one does; `make test` has them where they are cheap."""
+"""Each of these ends like another one. `make test` includes them where they are cheap."""
 
 MOST = [
     pytest.param(how, marks=pytest.mark.long) if how in VARIANTS else how
     for how in WAYS
     if how != "hang-gil"
 ]
-"""Without the one that takes long and ends as "hang" does."""
+"""Without a slow one that ends like "hang"."""
 
 
 REQUESTS = [pytest.param(False, id="new"), pytest.param(True, id="known")]
-"""Whether the server has seen the like of a request before, and takes its short way."""
+"""Whether the server has cached the request's head and uses its fast path."""
 
-# --- servers: one where a call may take its time, one where it may not
+# --- servers: one without a time limit for calls, one with a limit
 
 
 class Servers:
-    """Starts a server of each kind when it is first needed."""
+    """Starts a server of each kind on first use."""
 
     def __init__(self, serve: Serve, *args: str) -> None:
         self._serve = serve
@@ -121,9 +121,9 @@ def pairs(serve_all: Serve) -> Servers:
 
 
 def usable(server: Server, model: str, workers: int = 1, *, alike: bool = False) -> list[int]:
-    """Wait until the model has its workers and one has answered, so that none backs off.
+    """Wait until the model has its workers and one has answered, so that no start is delayed later.
 
-    With `alike`, the server knows the requests that come next.
+    With `alike`, the server has then cached the head of the next requests.
     """
     wait_ready(server, model, workers)
     if alike:
@@ -137,7 +137,7 @@ def usable(server: Server, model: str, workers: int = 1, *, alike: bool = False)
 
 @contextlib.contextmanager
 def gate(path: Path) -> Iterator[str]:
-    """A gate that calls wait at; it is open when the block is left."""
+    """Yield a gate at which calls wait, and open it at the end of the block."""
     try:
         yield str(path)
     finally:
@@ -149,7 +149,7 @@ def wait_begun(note: Path) -> None:
 
 
 def is_told(way: Way, answer: Answer) -> bool:
-    """Whether this is the error that a caller gets who is harmed in that way."""
+    """Check that this is the error for a caller harmed in this way."""
     assert answer.whole
     assert (answer.status, answer.code) == (way.status, way.code), answer.body
     assert way.message in answer.message
@@ -159,7 +159,7 @@ def is_told(way: Way, answer: Answer) -> bool:
 
 
 def check_afterwards(server: Server, model: str, how: str, old: list[int]) -> None:
-    """The worker was replaced if it had to be, and the next request is answered."""
+    """Check that the worker was replaced if it had to be, and that the next request is answered."""
     if WAYS[how].dies:
         new = wait_replaced(server, model, old)
         wait_gone(old)
@@ -204,13 +204,13 @@ def test_predicting(servers: Servers, tmp_path: Path, how: str, alike: bool) -> 
         assert not watch.problems("one")
 
 
-# --- predicting, many at a time in one worker
+# --- predicting, many concurrent calls in one worker
 
 
 @pytest.mark.parametrize("alike", REQUESTS)
 @pytest.mark.parametrize("how", MOST)
 def test_predicting_async(servers: Servers, tmp_path: Path, how: str, alike: bool) -> None:
-    """Who shares a process shares its end; who shares but an event loop is not harmed."""
+    """The end of a process harms all its calls; a failure in its event loop harms only one."""
     server = servers.for_way(how)
     old = usable(server, "many", alike=alike)
     way = WAYS[how]
@@ -242,7 +242,7 @@ def test_predicting_async_hang_that_can_be_cancelled(servers: Servers, tmp_path:
     with HealthWatch(server) as watch, gate(tmp_path / "other") as other:
         guilty = Asked(server, "many", how="hang-await", note=tmp_path / "note")
         wait_begun(tmp_path / "note")
-        time.sleep(LIMIT / 2)  # the mate has begun later, so its own time is over later
+        time.sleep(LIMIT / 2)  # so that the mate, which began later, reaches its limit later
         mate = Asked(server, "many", number=7, note=tmp_path / "mate", gate=other)
         wait_begun(tmp_path / "mate")
         assert is_told(WAYS["hang"], guilty.answer())
@@ -258,7 +258,7 @@ def test_predicting_async_hang_that_can_be_cancelled(servers: Servers, tmp_path:
 @pytest.mark.parametrize("alike", REQUESTS)
 @pytest.mark.parametrize("how", WAYS)
 def test_batch(servers: Servers, tmp_path: Path, how: str, alike: bool) -> None:
-    """Only the guilty one is told; it was in a batch with its mates, and then tried alone."""
+    """Only the guilty call fails; it ran in a batch with others, and then alone."""
     server = servers.for_way(how)
     old = usable(server, "batch", alike=alike)
     way = WAYS[how]
@@ -294,7 +294,7 @@ STREAMS = [("lines", False), ("lines", True), ("events", True), ("bytes", False)
 
 
 def items(body: bytes) -> list[Any]:
-    """The values of a stream of lines or of events; an event of another kind by its name too."""
+    """Return the values in a stream of lines or events; events of other kinds with their names."""
     values = []
     for block in body.decode().replace("\nevent: ", "\n\nevent: ").split("\n"):
         if block.startswith("event: "):
@@ -305,7 +305,7 @@ def items(body: bytes) -> list[Any]:
 
 
 def check_error_at_the_end(kind: str, way: Way, answer: Answer) -> None:
-    """After what was yielded before, the stream ends with the error, in the form that it has."""
+    """Check that the stream ends with the error, in the stream's format, after its items."""
     if kind == "bytes":
         assert not answer.whole
         return
@@ -371,7 +371,7 @@ def test_streaming(
 def test_streaming_before_the_first_item(
     servers: Servers, tmp_path: Path, model: str, how: str
 ) -> None:
-    """It is an ordinary error then."""
+    """The failure is then an ordinary error response."""
     server = servers.for_way(how)
     old = usable(server, model)
     with HealthWatch(server):
@@ -383,7 +383,7 @@ def test_streaming_before_the_first_item(
 
 IDLE: dict[str, dict[str, str]] = {
     "thread": {
-        # What a thread raises ends that thread alone, and not the process.
+        # An exception in a thread ends only this thread, not the process.
         **{how: WAYS[how].message for how in ("sigkill", "sigsegv", "_exit", "memory-abort")},
         **dict.fromkeys(("memory", "memory-used-up", "sys.exit"), ""),
         **dict.fromkeys(("unpicklable", "text-fails", "hang"), ""),
@@ -391,8 +391,7 @@ IDLE: dict[str, dict[str, str]] = {
         "closed": "closed",
     },
     "timer": {
-        # A handler of signals runs in the main thread, outside of predict: what it raises ends
-        # the process.
+        # A signal handler runs in the main thread, outside predict: its exception ends the process.
         **{how: WAYS[how].message for how in ("sigkill", "sigsegv", "_exit", "memory-abort")},
         "memory": "exited with code 1",
         "memory-used-up": "has lost its worker",
@@ -438,7 +437,7 @@ def check_unharmed(server: Server, old: list[int]) -> None:
 
 
 def check_hanging_worker_is_replaced(server: Server, old: list[int]) -> None:
-    """Nothing tells that an idle worker hangs, save that it does not begin what it is handed."""
+    """The server sees that an idle worker hangs only when it does not begin a call."""
     answer = Asked(server, "one").answer()
     assert (answer.status, answer.code) == (504, "timeout")
     wait_replaced(server, "one", old)
@@ -484,12 +483,12 @@ STARTING = {
     "closed": "exited with code 1",
 }
 PHASES = {"import": "import", "warm": "warm"}
-"""What stands in the text about each phase: importing or imported, for example."""
+"""Words that occur in the health page's text about each phase."""
 
 
 @dataclass
 class Starter:
-    """A server whose model `one` can be told how to go wrong when it starts."""
+    """A server whose model `one` can be made to fail when it starts."""
 
     server: Server
     script: Path
@@ -512,7 +511,7 @@ def starter(serve_all: Serve, tmp_path_factory: pytest.TempPathFactory) -> Start
 
 
 def is_said(server: Server, *texts: str) -> bool:
-    """Whether the health page says all of this of the model that does not start."""
+    """Return whether the health page gives all these texts for the model that does not start."""
     state = health(server, "one")
     return not state["ready"] and all(text in str(state["problem"]) for text in texts)
 
@@ -543,7 +542,7 @@ def test_starting(starter: Starter, phase: str, how: str) -> None:
 
 
 def ends_well(server: Server, within: float) -> bool:
-    """Whether the server ends by itself with 0, and leaves nothing."""
+    """Return whether the server exits with 0 in time and leaves nothing."""
     family = server.processes()
     assert server.wait_end(within=within) == 0
     wait_gone([process.pid for process in family])
@@ -559,7 +558,7 @@ def ends_well(server: Server, within: float) -> bool:
     ids=["new", "known", "stream"],
 )
 def test_draining(serve: Serve, tmp_path: Path, model: str, alike: bool, how: str) -> None:
-    """Who waits behind the guilty one is answered by its successor, though the server stops."""
+    """Calls queued behind the guilty one go to the next worker, although the server stops."""
     limit = ("--predict-timeout", str(LIMIT)) if how.startswith("hang") else ()
     server = serve({model: f"zoo.mortal:{model}"}, *limit)
     note = tmp_path / "note"
@@ -624,7 +623,7 @@ def test_two_workers_at_once(pairs: Servers, tmp_path: Path, how: str) -> None:
 
 
 def answers_of_both(server: Server, tmp_path: Path, workers: list[int]) -> bool:
-    """Whether each of two workers answers, when they have to at the same time."""
+    """Return whether both workers answer calls that run at the same time."""
     notes = [tmp_path / "third", tmp_path / "fourth"]
     with gate(tmp_path / "last") as closed:
         asked = []

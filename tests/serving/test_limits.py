@@ -1,4 +1,4 @@
-"""How long calls may wait and run, and how many may wait: what goes beyond is refused at once."""
+"""Limits on how long calls wait and run, and on how many wait: more are refused at once."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def ask(
     headers: Mapping[str, str] | None = None,
     **arguments: Any,
 ) -> RawAnswer:
-    """The answer to a call of zoo.gated on a connection of its own."""
+    """Return the response to a call of zoo.gated on a new connection."""
     with Caller(server) as caller:
         caller.predict("gated", journal.args(number, **arguments), headers=headers)
         return caller.answer()
 
 
 def begin(server: Server, journal: Journal, number: int, gate: str, **kwargs: Any) -> Caller:
-    """A caller whose call has begun, and goes on when the gate is opened."""
+    """Return a caller whose call has begun and waits for the gate."""
     caller = Caller(server)
     caller.predict("gated", journal.args(number, gate=gate), **kwargs)
     journal.wait_for("begin", number)
@@ -72,7 +72,7 @@ def assert_queue_is_full(answer: RawAnswer, waiting: int) -> None:
 @EITHER_WAY
 @pytest.mark.parametrize("size", [0, 1, 40])
 def test_queue_takes_so_many_and_no_more(serve: Serve, journal: Journal, size: int) -> None:
-    """40 is more than a worker is handed: some of them wait in the server."""
+    """A worker receives fewer than 40, so some of them wait in the server."""
     server = serve({}, "zoo.gated", "--queue-size", str(size))
     journal.prepare(server, "gated")
     with (
@@ -172,7 +172,7 @@ def test_body_that_comes_while_the_last_place_is_taken_is_refused(
     wait_no_files(server)
 
 
-# --- --predict-timeout: `test_deadlines_inside.py` has more, with a clock that is moved ahead
+# --- --predict-timeout: `test_deadlines_inside.py` has more tests, with a clock that is advanced
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +182,7 @@ def hasty_server(serve_all: Serve) -> Server:
 
 @pytest.fixture
 def hasty(hasty_server: Server) -> Server:
-    """A prediction may take two seconds. There is one worker, and it is ready."""
+    """A server with a prediction timeout of two seconds and one ready worker."""
     wait_ready(hasty_server, "gated")
     return hasty_server
 
@@ -200,7 +200,7 @@ def test_prediction_that_hangs_ends(serve: Serve, how: str) -> None:
     response = server.predict("hangs", params={"how": how})
     assert (response.status_code, response.json()["code"]) == (504, "timeout")
     wait_gone([worker])
-    [successor] = wait_replaced(server, "hangs", [worker])  # as to wait for it is limited too
+    [successor] = wait_replaced(server, "hangs", [worker])  # a wait in predict would be limited too
     assert predictions(server.predict("hangs")) == successor
 
 
@@ -220,7 +220,7 @@ TIMEOUT = "X-Request-Timeout"
 
 @pytest.fixture(scope="module")
 def patient(serve_all: Serve) -> Server:
-    """A server whose predictions may take any time."""
+    """A server without a prediction timeout."""
     return serve_all({}, "zoo.gated")
 
 
@@ -258,7 +258,7 @@ def test_bad_value_is_refused_before_the_body_is_sent(patient: Server, journal: 
 def test_caller_that_will_not_wait_is_told_and_the_work_is_finished(
     patient: Server, journal: Journal
 ) -> None:
-    """The worker is not free before: what comes next is begun when the first has ended."""
+    """The worker is not free before: the next call begins when the first has ended."""
     journal.prepare(patient, "gated")
     journal.prepare(patient, "gated", {TIMEOUT: "0.3"})
     worker = pids(patient, "gated")
@@ -276,7 +276,7 @@ def test_caller_that_will_not_wait_is_told_and_the_work_is_finished(
 
 @EITHER_WAY
 def test_caller_with_hardly_any_patience_harms_nobody(patient: Server, journal: Journal) -> None:
-    """Its time is over about when its call begins: before, or after, or it has its answer."""
+    """Its time is over about when its call begins, so each outcome is possible."""
     for number in range(20):
         answer = ask(patient, journal, number, {TIMEOUT: "0.000001"})
         if answer.status == 200:
@@ -298,7 +298,7 @@ def test_caller_that_will_not_wait_in_the_queue_is_told_and_never_begun(
         queue(patient, "gated", journal, range(1, 20)) as waiting,
     ):
         began = time.monotonic()
-        in_server = ask(patient, journal, 50, {TIMEOUT: "0.3"})  # as the socket is full
+        in_server = ask(patient, journal, 50, {TIMEOUT: "0.3"})  # because the socket is full
         assert time.monotonic() - began >= 0.25
         assert_timed_out(in_server, "No result within")
         journal.open("gate")
@@ -372,13 +372,13 @@ def test_servers_limit_holds_for_what_nobody_waits_for(hasty: Server, journal: J
     assert predicted(ask(server, journal, 2))["pid"] == successor
 
 
-# --- all of it at once
+# --- everything together
 
 
 def assert_was_on_its_way(journal: Journal, gone: dict[int, float]) -> None:
-    """A call that began after its caller had gone was already on its way to its worker then.
+    """Check that calls that began after their caller had left were already sent to the worker.
 
-    So the worker, which gets one call at a time, did nothing in between.
+    A worker gets one call at a time, so it recorded nothing between the two moments.
     """
     events = journal.events()
     for late in (one for one in events if one.kind == "begin" and one.number in gone):
@@ -395,7 +395,7 @@ def assert_was_on_its_way(journal: Journal, gone: dict[int, float]) -> None:
 def test_nothing_is_begun_for_who_has_gone_and_nothing_is_done_twice_at_once(
     serve: Serve, journal: Journal, flags: list[str]
 ) -> None:
-    """Many callers with little patience: each is told in time, and a worker does one thing only."""
+    """Many callers have short timeouts: each gets its response in time, and no call runs twice."""
     server = serve({}, "zoo.gated", "--workers", "2", *flags)
     journal.prepare(server, "gated")
     chance = random.Random(7)
@@ -429,7 +429,7 @@ def test_nothing_is_begun_for_who_has_gone_and_nothing_is_done_twice_at_once(
 
 
 def test_worker_that_is_stopped_cannot_hold_its_callers(hasty: Server, journal: Journal) -> None:
-    """Whatever a worker is stuck in: with a time limit everyone gets an answer."""
+    """With a time limit, every caller gets a response, even from a worker that is stuck."""
     server = hasty
     worker = pids(server, "gated")[0]
     os.kill(worker, signal.SIGSTOP)

@@ -1,4 +1,4 @@
-"""Every message between server and worker, there and back."""
+"""Encoding and decoding of every message between server and worker."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def test_call_that_cannot_be_spilled_leaves_no_file(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-# --- company ---------------------------------------------------------------------------------
+# --- expected concurrency --------------------------------------------------------------------
 
 
 @given(ids, calls, st.integers(0, 0xFFFF))
@@ -224,7 +224,7 @@ def encode(call_id: int, message: ReplyMessage) -> bytes:
     return encode_stream(call_id, message)
 
 
-# What a worker sends: no part is empty.
+# A worker sends no empty part.
 parts = st.builds(Part, st.binary(min_size=1, max_size=60))
 streamed = st.builds(Opened, headers) | parts | st.builds(Closed, texts, texts)
 sent_messages = st.lists(st.tuples(ids, replies | streamed), max_size=8)
@@ -275,7 +275,7 @@ def test_plain_reply_has_no_meta_data() -> None:
 
 def test_descriptors_go_to_their_replies_in_order() -> None:
     reader = ReplyReader()
-    # Not descriptors of this process: the reader only hands them on.
+    # These are not descriptors of this process: the reader only passes the numbers on.
     first = encode_reply(1, Reply(headers={"X": "y"}, fd=5))
     second = encode_reply(2, Reply(body=b"abc"))
     third = encode_reply(3, Reply(fd=6))
@@ -307,7 +307,7 @@ _descriptors = st.lists(st.booleans(), max_size=8)
 def test_descriptors_go_to_their_replies_however_the_stream_is_cut(
     with_fd: list[bool], data: st.DataObject
 ) -> None:
-    """A descriptor comes with the first byte of its reply, as the kernel sees to it."""
+    """The kernel delivers a descriptor with the first byte of its reply."""
     reader = ReplyReader()
     found: list[Sent] = []
     for number, has_fd in enumerate(with_fd):
@@ -331,7 +331,7 @@ def test_descriptors_go_to_their_replies_however_the_stream_is_cut(
 def test_descriptor_that_belongs_to_no_reply_is_an_error(
     packet: bytes, descriptors: list[int]
 ) -> None:
-    """It would be taken for that of the next reply."""
+    """Otherwise it would be assigned to the next reply."""
     reader = ReplyReader()
     with pytest.raises(ValueError, match="belongs to no reply"):
         list(reader.feed(packet, descriptors))
@@ -346,7 +346,7 @@ def test_length_that_no_reply_has_is_an_error() -> None:
 
 
 def forged(status: int, meta: bytes, body: bytes = b"") -> bytes:
-    """The bytes of a reply that no worker sends."""
+    """Return the bytes of a reply that no worker sends."""
     return struct.pack("<IIHI", len(meta) + len(body), 1, status, len(meta)) + meta + body
 
 

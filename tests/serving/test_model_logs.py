@@ -1,4 +1,4 @@
-"""What a model logs reaches the log of the server, with the names of model and worker, once."""
+"""The server logs each record of a model once, with the names of the model and the worker."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def server(serve_all: Serve, tmp_path_factory: pytest.TempPathFactory) -> Server
 
 
 def ask(server: Server, model: str, what: str = "levels", token: str = "") -> str:
-    """Let a model log something; the token in it."""
+    """Let a model log something, and return the token in it."""
     token = token or new_token()
     answer = server.predict(model, params={"what": what, "token": token})
     assert answer.status_code == 200, answer.text
@@ -40,13 +40,13 @@ def ask(server: Server, model: str, what: str = "levels", token: str = "") -> st
 
 
 def lines_with(log: str, token: str) -> list[str]:
-    """The lines about a token, without their time and process; the access log has none of it."""
+    """Return the lines with this token, without time and process, and without the access log."""
     lines = [line for line in log.splitlines() if token in line and "/v2/models/" not in line]
     return [re.sub(f"^{TIME}", "", line) for line in lines]
 
 
 def after(server: Server, model: str, token: str) -> list[str]:
-    """All lines about a token, once the model has printed something after that."""
+    """Return the lines with this token, after waiting for output that the model prints later."""
     end = ask(server, model, "print")
     wait_until(lambda: end in server.log(), within=LOG_SECONDS, what="what was printed")
     return lines_with(server.log(), token)
@@ -59,7 +59,7 @@ def expected(
     return [*logged, f"{token} printed"]
 
 
-# --- how the model is called, and what it has configured -------------------------------------
+# --- how the model is called, and its logging configuration ------------------------------------
 
 
 @pytest.mark.parametrize("model", KINDS)
@@ -125,7 +125,7 @@ def test_what_is_logged_while_the_model_is_loaded_is_there_too(server: Server) -
     assert re.search(f"^{TIME}INFO zoo.logs plain\\[0\\]: warmed Plain$", server.log(), re.M)
 
 
-# --- what is logged --------------------------------------------------------------------------
+# --- the logged records -------------------------------------------------------------------------
 
 
 def test_traceback_follows_its_record(server: Server) -> None:
@@ -162,7 +162,7 @@ def test_message_that_is_no_text_is_shown_as_the_handler_of_the_model_shows_it(
 
 def test_stream_that_logs_what_is_printed_does_no_harm(server: Server) -> None:
     token = ask(server, "stdout_logged", "print")
-    ask(server, "stdout_logged")  # which flushes it
+    ask(server, "stdout_logged")  # this flushes it
     end = ask(server, "nothing", "print")
     wait_until(lambda: end in server.log(), within=LOG_SECONDS, what="what was printed")
     (line,) = lines_with(server.log(), token)
@@ -172,7 +172,7 @@ def test_stream_that_logs_what_is_printed_does_no_harm(server: Server) -> None:
 def test_record_that_cannot_be_formatted_harms_nothing(server: Server) -> None:
     token = ask(server, "nothing", "bad arguments")
     lines = after(server, "nothing", token)
-    assert f"Arguments: ('{token}',)" in lines  # `logging` says so on stderr
+    assert f"Arguments: ('{token}',)" in lines  # `logging` writes this to stderr
 
 
 def test_forked_child_logs_as_its_parent(server: Server) -> None:
@@ -181,7 +181,7 @@ def test_forked_child_logs_as_its_parent(server: Server) -> None:
 
 
 def test_our_own_records_keep_their_form(server: Server) -> None:
-    """They have no names before the message, whatever the model has configured."""
+    """They have no names before the message, however the model configures logging."""
     answer = server.predict("own_handler", params={"what": "fail"})
     assert answer.status_code == 500
     said = f"^{TIME}ERROR deepaas.worker predict of model own_handler failed$"
@@ -190,7 +190,7 @@ def test_our_own_records_keep_their_form(server: Server) -> None:
     )
 
 
-# --- validation ------------------------------------------------------------------------------
+# --- validation ---------------------------------------------------------------------------------
 
 
 def test_validation_is_logged_by_the_process_that_does_it(server: Server, tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_validation_is_logged_by_the_process_that_does_it(server: Server, tmp_pa
     trainings = Trainings(server, "plain")
     uuid = trainings.begin(token="check 1", what="print")
     assert "INFO zoo.logs plain[0]: checked check 1" in after(server, "plain", "check 1")
-    reloaded = f"Model plain answers with the weights of {uuid}"  # by a worker that is not busy yet
+    reloaded = f"Model plain answers with the weights of {uuid}"  # in a worker that is not busy yet
     wait_until(lambda: reloaded in server.log(), within=LOG_SECONDS, what="a reload")
     busy = {"what": "print", "token": new_token(), "gate": str(place.path / "gate")}
     with ThreadPoolExecutor(1) as threads:
@@ -215,7 +215,7 @@ def test_validation_is_logged_by_the_process_that_does_it(server: Server, tmp_pa
         assert asking.result().status_code == 200
 
 
-# --- where the log goes ----------------------------------------------------------------------
+# --- the log's destination ----------------------------------------------------------------------
 
 
 def test_level_is_that_of_the_server(serve: Serve) -> None:

@@ -1,8 +1,7 @@
-"""Ten times more requests than the model can answer: it goes on answering as many as it can.
+"""Ten times more requests than the model can answer: it continues to answer at its full rate.
 
-No claim is about speed, as other work may keep the cores busy. Load is relative to what the model
-answers, waiting is counted in answers of the model, and work in the time that the server has used
-a core.
+The tests make no claim about speed, because other work may keep the cores busy. They set the load
+relative to the model's answers, measure waits in answers, and measure work in CPU time.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ from tests.serving.wire import Answer, Connection, request
 from tests.support import HOST, Server
 
 SHORT = 5
-"""Milliseconds that the model takes where many requests are to be refused soon."""
+"""Milliseconds per prediction in tests in which many requests must soon be refused."""
 
 MILLISECONDS = 20
-"""Milliseconds that it takes under ten times its load."""
+"""Milliseconds per prediction under ten times the load."""
 
 LONG = 500
-"""Milliseconds that it takes where a queue is to be filled: it takes minutes for a full one."""
+"""Milliseconds per prediction in tests that fill the queue: a full one takes minutes to answer."""
 
 TIMES = 10
 ANSWERS = 100
@@ -40,7 +39,7 @@ PATIENCE = 240.0
 """Seconds after which a request hangs. A thousand that take `LONG` need more than twice as long."""
 QUEUE = 10
 SECONDS_OF_WORK = 0.002
-"""Seconds of a core that the server may use for a request, most of which are refused."""
+"""CPU seconds that the server may use per request; it refuses most of them."""
 
 BURST = 400
 PATH = "/v2/models/plain/predict/"
@@ -48,7 +47,7 @@ PATH = "/v2/models/plain/predict/"
 
 @dataclass
 class Seen:
-    """One answer, and how many others the model has given between its request and it."""
+    """A response, and the number of other answers between its request and itself."""
 
     answer: Answer
     others: int
@@ -56,7 +55,7 @@ class Seen:
 
 @dataclass
 class Senders:
-    """Connections that are used again when they are free."""
+    """Connections that are reused when they are free."""
 
     port: int
     milliseconds: int
@@ -69,7 +68,7 @@ class Senders:
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1_000_000))
 
     async def send(self) -> None:
-        """One request; what comes back is noted."""
+        """Send one request and record the response."""
         connection = self._free.pop() if self._free else Connection(self.port)
         await self._send(connection)
 
@@ -88,7 +87,7 @@ class Senders:
         self._free.append(connection)
 
     def begin(self) -> None:
-        """Send one request without waiting for what comes of it."""
+        """Send one request without waiting for the response."""
         connection = self._free.pop() if self._free else Connection(self.port)
         task = asyncio.create_task(self._send(connection))
         self._busy[task] = connection
@@ -110,7 +109,7 @@ class Senders:
         assert not self._busy
 
     async def leave(self) -> None:
-        """Close all connections, also those that are being waited on. What failed comes out."""
+        """Close all connections, also those with pending requests. Fails if a request failed."""
         tasks = list(self._busy)
         for task in tasks:
             task.cancel()
@@ -127,7 +126,7 @@ class Senders:
 
 
 async def offer(senders: Senders) -> int:
-    """Send ten requests for each that the model has answered; how many were sent in all."""
+    """Send ten requests for each answer of the model, and return the number sent."""
     sent = 0
     while senders.answered < ANSWERS:
         for _ in range((senders.answered + 1) * TIMES + QUEUE - sent):
@@ -139,7 +138,7 @@ async def offer(senders: Senders) -> int:
 
 
 def check_refusals(refused: list[Seen]) -> None:
-    """They do not wait for the model, and say when to come again."""
+    """Check that the refusals did not wait for the model and have a Retry-After header."""
     for one in refused:
         assert one.answer.status == 503
         assert 1 <= int(one.answer.headers["retry-after"]) <= 3600
@@ -177,10 +176,10 @@ async def finished(senders: Senders, run: Callable[[], Awaitable[None]]) -> None
 
 
 def check_everyone(seen: list[Seen], sent: int) -> None:
-    """Each has an answer of one of two kinds, and no accepted one was overtaken.
+    """Check that each request was answered or refused, and that none overtook an accepted one.
 
-    When a request is sent, QUEUE + 2 answers may have come that the test has not read yet; as many
-    may come before its own.
+    When a request is sent, the test may not yet have read QUEUE + 2 earlier answers; as many may
+    come before its own.
     """
     assert len(seen) == sent
     assert set(Counter(one.answer.code for one in seen)) == {"", "queue_full"}
@@ -188,7 +187,7 @@ def check_everyone(seen: list[Seen], sent: int) -> None:
 
 
 def check_no_traces(server: Server) -> None:
-    """No connection is left, and the server answers."""
+    """Check that no connection is left and that the server answers."""
     wait_for_traces(server, traces(server))
     assert server.predict("plain", params={"id": 1}).status_code == 200
     assert server.get("/v2/health/ready").status_code == 200
@@ -213,7 +212,7 @@ async def test_ten_thousand_refusals_cost_nothing_that_stays(serve: Serve) -> No
 
 
 async def flood(senders: Senders, refusals: int) -> None:
-    """Let fifty callers ask again and again until so many have been refused, whoever they are."""
+    """Let fifty callers send requests until `refusals` more have been refused in total."""
     until = senders.refused + refusals
 
     async def caller() -> None:
@@ -224,7 +223,7 @@ async def flood(senders: Senders, refusals: int) -> None:
 
 
 async def test_default_queue_holds_a_thousand(serve: Serve) -> None:
-    """Those beyond are refused at once; when all have gone the server is idle at once."""
+    """Further calls are refused at once. When all callers have left, the server is idle at once."""
     server = serve({}, "zoo.turmoil:plain", "--model-name", "plain")
 
     async def run() -> None:
@@ -244,7 +243,7 @@ async def test_default_queue_holds_a_thousand(serve: Serve) -> None:
 
 
 async def fill(senders: Senders, refusals: int) -> None:
-    """Send until so many have been refused; return when only those wait that were accepted."""
+    """Send requests until this many are refused; then wait until only accepted ones are pending."""
     while senders.refused < refusals:
         senders.begin()
         await asyncio.sleep(0.0005)
@@ -254,7 +253,7 @@ async def fill(senders: Senders, refusals: int) -> None:
 
 
 def check_hints(refused: list[Seen]) -> None:
-    """A thousand calls of half a second wait: that is what the client is told."""
+    """Check that Retry-After fits the wait for a thousand calls of half a second."""
     told = [int(one.answer.headers["retry-after"]) for one in refused]
     assert 200 <= statistics.median(told) <= 3600
 
@@ -264,7 +263,7 @@ def check_hints(refused: list[Seen]) -> None:
 
 @contextlib.contextmanager
 def soft_limit(descriptors: int) -> Iterator[None]:
-    """Let what is started in the block have so many descriptors, as is usual."""
+    """Limit the number of descriptors of processes that are started in the block."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(descriptors, soft), hard))
     try:
@@ -280,7 +279,7 @@ async def is_live(connection: Connection) -> bool:
 
 
 async def test_usual_limit_of_descriptors_leaves_no_one_without_an_answer(serve: Serve) -> None:
-    """The default queue is as long as the limit of descriptors that most shells give."""
+    """The default queue is about as long as the descriptor limit that most shells set."""
     with soft_limit(1024):
         server = serve({}, "zoo.turmoil:plain", "--model-name", "plain")
 
@@ -301,7 +300,7 @@ async def test_usual_limit_of_descriptors_leaves_no_one_without_an_answer(serve:
 
 
 def test_burst_of_new_connections_need_not_ask_again(serve: Serve) -> None:
-    """While the server is busy with something else: who asks again does so after a second."""
+    """They connect while the server is stopped. A client whose SYN is dropped retries after 1 s."""
     server = serve({"plain": "zoo.turmoil:plain"})
     with contextlib.ExitStack() as connections:
         os.kill(server.pid, signal.SIGSTOP)

@@ -1,4 +1,4 @@
-"""A call on its way, and the parts of a streamed reply."""
+"""One prediction in the server, and the parts of a streamed reply."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from deepaas.serving.prediction import Awaited, Prediction, ReplyStream, StreamF
 
 
 async def turns() -> None:
-    """Let everyone do what can be done now."""
+    """Let all tasks run until they wait."""
     for _ in range(5):
         await asyncio.sleep(0)
 
@@ -111,7 +111,7 @@ async def test_nothing_is_told_of_a_stream_that_has_ended() -> None:
 async def test_a_reader_that_has_read_all_leaves_room_for_more(
     limit: int, parts: list[bytes]
 ) -> None:
-    """Less than the whole limit may be untold, or the worker would wait for ever."""
+    """The unreported part stays below the limit; otherwise the worker would wait for ever."""
 
     taken: list[int] = []
     stream = ReplyStream(taken.append, limit)
@@ -133,7 +133,7 @@ async def test_a_reader_that_has_read_all_leaves_room_for_more(
 
 
 class Left:
-    """Counts who has left."""
+    """Counts the predictions that have left."""
 
     def __init__(self) -> None:
         self.count = 0

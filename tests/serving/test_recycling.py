@@ -1,4 +1,4 @@
-"""Workers that are replaced because they have done or taken enough: nobody notices."""
+"""Workers that are replaced after a number of requests or for their memory: no caller notices."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def ask(server: Server, journal: Journal, number: int, **args: Any) -> Any:
 
 
 def wait_settled(server: Server, model: str, workers: int) -> None:
-    """Wait until there are so many workers, the guard, and nobody else."""
+    """Wait until only this many ready workers and the guard are left."""
     wait_until(
         lambda: processes(server) == workers + 1 and len(pids(server, model)) == workers,
         within=WAIT_SECONDS,
@@ -50,7 +50,7 @@ def wait_settled(server: Server, model: str, workers: int) -> None:
 
 
 class Watch:
-    """How many processes a server has, and how many workers are ready, looked at all the time."""
+    """Polls the number of a server's processes and of its ready workers."""
 
     def __init__(self, server: Server, model: str) -> None:
         self.processes: list[int] = []
@@ -81,7 +81,7 @@ class Watch:
 def test_no_request_is_lost_while_workers_are_recycled(
     serve: Serve, journal: Journal, workers: int
 ) -> None:
-    """Each is replaced by one that is warm already, and then ends."""
+    """Each worker ends only after its replacement is warm."""
     server = serve({}, "zoo.gated", "-p", str(workers), "--worker-max-requests", "30")
     wait_ready(server, "gated", workers)
     before = descriptors(server)
@@ -144,9 +144,9 @@ def test_worker_may_be_good_for_a_single_request(serve: Serve, journal: Journal)
 
 @contextlib.contextmanager
 def at_work(server: Server, journal: Journal, **args: Any) -> Iterator[tuple[Caller, int]]:
-    """A caller whose call 2 is worked on by a process that has had its time; and that process.
+    """Yield the caller of call 2, and the pid of the worker that runs it after reaching its limit.
 
-    Its server must have been told to recycle a worker after one request.
+    The server must recycle workers after one request.
     """
     with Caller(server) as first, Caller(server) as second:
         first.predict("gated", journal.args(1, gate="first"))
@@ -169,7 +169,7 @@ def wait_replaced(server: Server, old: int) -> None:
 
 
 def test_old_worker_finishes_what_it_has_begun(serve: Serve, journal: Journal) -> None:
-    """Others are served by the new one meanwhile, also if none may wait."""
+    """The new worker serves other calls meanwhile."""
     server = serve({}, "zoo.gated", "--worker-max-requests", "1")
     with at_work(server, journal) as (caller, old):
         wait_replaced(server, old)
@@ -181,14 +181,14 @@ def test_old_worker_finishes_what_it_has_begun(serve: Serve, journal: Journal) -
 
 
 def test_calls_of_an_old_worker_take_no_room(serve: Serve, journal: Journal) -> None:
-    """The new one has nothing to do, so that none has to wait for it."""
+    """They do not count towards the queue's limit."""
     server = serve({}, "zoo.gated", "--worker-max-requests", "1", "--queue-size", "1")
     with at_work(server, journal) as (caller, old), Caller(server) as other:
         wait_replaced(server, old)
         other.predict("gated", journal.args(3, gate="gate"))
         new = journal.wait_for("begin", 3).pid
         with Caller(server) as third:
-            third.predict("gated", journal.args(4))  # there is room for one to wait
+            third.predict("gated", journal.args(4))  # one call may wait
             settle(server)
             assert server.predict("gated").json()["code"] == "queue_full"
             journal.open("gate")
@@ -227,7 +227,7 @@ def predict(**kwargs):
 
 
 def test_worker_stays_when_no_new_one_can_be_started(serve: Serve, tmp_path: Path) -> None:
-    """It is tried again later."""
+    """The replacement is tried again later."""
     (tmp_path / "model.py").write_text(FLAWED)
     flags = ["--worker-max-requests", "2", "--restart-delay-max", "1"]
     server = serve({}, str(tmp_path / "model.py"), *flags)
@@ -267,7 +267,7 @@ def memory_of(pid: int) -> int:
 
 @pytest.fixture(scope="module")
 def idle_size(serve_all: Serve) -> int:
-    """Megabytes that a worker of zoo.gated has before it has grown."""
+    """Megabytes of memory of a worker of zoo.gated before it grows."""
     server = serve_all({}, "zoo.gated")
     server.predict("gated")
     return memory_of(pids(server, "gated")[0])
@@ -294,7 +294,7 @@ def test_worker_that_grows_is_replaced_and_no_request_is_lost(
 
 
 def test_one_is_replaced_at_a_time(serve: Serve, journal: Journal, idle_size: int) -> None:
-    """As a new worker needs memory too."""
+    """Several new workers at once would need too much memory."""
     server = serve({}, "zoo.gated", "-p", "3", "--worker-max-memory", str(idle_size + 60))
     old = set(wait_ready(server, "gated", 3))
     with Watch(server, "gated") as watch:
@@ -319,7 +319,7 @@ def test_limit_below_what_the_model_needs_is_told_and_changes_nothing(
 ) -> None:
     server = serve({}, "zoo.gated", "--worker-max-memory", "10")
     workers = pids(server, "gated")
-    until = time.monotonic() + 2.5  # it is looked at every second
+    until = time.monotonic() + 2.5  # the server checks it every second
     while time.monotonic() < until:
         assert ask(server, journal, 1)["pid"] == workers[0]
         assert processes(server) == 2
@@ -328,7 +328,7 @@ def test_limit_below_what_the_model_needs_is_told_and_changes_nothing(
 
 
 def test_recycling_waits_for_a_reload_that_runs(serve: Serve, tmp_path: Path) -> None:
-    """Both replace workers: they do it in turn, and one worker is there in the end."""
+    """Both replace workers, one after the other, and one worker remains."""
     (tmp_path / "model.py").write_text(FLAWED)
     flags = ["--worker-max-requests", "3", "--admin-endpoint"]
     server = serve({}, str(tmp_path / "model.py"), *flags)

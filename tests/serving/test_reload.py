@@ -1,4 +1,4 @@
-"""Models that are loaded anew while they serve: no request fails; what fails changes nothing."""
+"""Models that are reloaded while they serve: no request fails; a failed reload changes nothing."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Code:
         directory.mkdir(parents=True, exist_ok=True)
 
     def write(self, version: str, *, argument: str = "text", warm: str = "pass") -> None:
-        """Put a version of the model in place, whole."""
+        """Replace the model's file atomically with this version."""
         self.put(MODEL.format(version=version, argument=argument, warm=warm))
 
     def put(self, text: str) -> None:
@@ -78,7 +78,7 @@ class Code:
         new.replace(self.path)
 
     def _stamp(self) -> int:
-        """A time of its own for each change, whatever the clock of the file system."""
+        """Return a new modification time for each change, as the clock may be too coarse."""
         self._last = getattr(self, "_last", 10**18) + 10**10
         return self._last
 
@@ -102,7 +102,7 @@ def with_echo(serve: Serve, code: Code) -> Server:
 
 
 def ask(server: Server) -> tuple[str, int]:
-    """The version that answers, and its process."""
+    """Return the version that answers, and the pid of its process."""
     version, pid = predictions(server.predict("changing"))
     return version, pid
 
@@ -112,7 +112,7 @@ def reload(server: Server, model: str = "changing", **kwargs: Any) -> httpx.Resp
 
 
 def reloaded(server: Server, workers: int = 1) -> float:
-    """Reload the model; the seconds it took."""
+    """Reload the model, and return the seconds it took."""
     response = reload(server)
     assert response.status_code == 200, response.text
     content = response.json()
@@ -124,7 +124,7 @@ def reloaded(server: Server, workers: int = 1) -> float:
 
 
 def wait_settled(server: Server, workers: int = 1) -> None:
-    """Wait until there are so many workers, the guard, and nobody else."""
+    """Wait until only this many workers and the guard are left."""
     wait_until(
         lambda: processes(server) == workers + 1, within=10, what="the end of all old workers"
     )
@@ -200,7 +200,7 @@ def test_description_is_that_of_the_new_code(server: Server, code: Code) -> None
 
 
 def test_prediction_that_runs_is_finished_by_the_old_code(server: Server, code: Code) -> None:
-    """New ones go to the new code meanwhile; the old process ends when it is through."""
+    """Meanwhile, the new code answers new calls. The old process ends after its prediction."""
     _, worker = ask(server)
     with in_background(lambda: server.predict("changing", params={"gate": "open"})) as running:
         wait_until((code.directory / "begun").exists, within=5, what="the prediction")
@@ -256,7 +256,7 @@ WAIT_FOR_GATE = """\
 
 
 def warming(code: Code) -> list[int]:
-    """The processes that wait in the warm() above."""
+    """Return the pids of the processes that wait in warm() above."""
     return [int(path.name.split("-")[1]) for path in code.directory.glob("warming-*")]
 
 
@@ -360,7 +360,7 @@ def test_warm_that_hangs_is_given_up(serve: Serve, code: Code) -> None:
 
 
 def test_model_that_failed_at_the_start_can_be_reloaded(serve: Serve, code: Code) -> None:
-    """At once, however long it was to wait until it would have been tried again."""
+    """The reload does not wait for the delay before the next start."""
     code.put("raise RuntimeError('no weights')\n")
     server = serve({}, str(code.path), "zoo.echo", "--admin-endpoint")
     wait_until(lambda: "again in 2 s" in server.log(), within=10, what="a longer wait")
@@ -431,7 +431,7 @@ def test_signal_while_the_models_start_does_no_harm(tmp_path: Path, code: Code) 
 
 
 def test_no_request_fails_while_workers_are_replaced(serve: Serve, code: Code) -> None:
-    """One after another: there is never one worker less, nor more than one too many."""
+    """Workers are replaced one by one: there is never one too few, nor more than one too many."""
     server = serve({}, str(code.path), "--workers", "2", "--admin-endpoint")
     wait_ready(server, "changing", 2)
     before = descriptors(server)
@@ -547,12 +547,12 @@ def test_change_of_any_file_of_a_package_reloads_its_model(serve: Serve, package
     change(package / "parts" / "words.py", "from .more import WORD\n", 2)
     change(package / "parts" / "more.py", "WORD = 'three'\n", 3)
     wait_until(lambda: answers(server, "pack") == "three", within=10, what="the new file")
-    change(package / "parts" / "more.py", "WORD = 'four'\n", 4)  # which is watched by now
+    change(package / "parts" / "more.py", "WORD = 'four'\n", 4)  # it is watched by now
     wait_until(lambda: answers(server, "pack") == "four", within=10, what="the change of it")
 
 
 def change(path: Path, text: str, step: int) -> None:
-    """Write a file with a time of its own, whatever the clock of the file system."""
+    """Write a file with a different modification time for each `step`."""
     path.write_text(text)
     stamp = 10**18 + step * 10**10
     os.utime(path, ns=(stamp, stamp))

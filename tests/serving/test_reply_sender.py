@@ -1,4 +1,4 @@
-"""The worker's ends of its connections, and the flow of a stream."""
+"""The worker's ends of its connections, and the flow control of a stream."""
 
 from __future__ import annotations
 
@@ -156,11 +156,11 @@ def test_control_sends(ends: Ends) -> None:
     assert ends[0].recv(1000) == encode_control(Phase("warming"))
 
 
-# --- outlet
+# --- replies
 
 
 def received(ours: socket.socket) -> list[tuple[int, ReplyMessage]]:
-    """What has come, whole, with descriptors."""
+    """Return the complete messages that were received, with their descriptors."""
     data, fds, _, _ = socket.recv_fds(ours, 1_000_000, 10)
     return list(ReplyReader().feed(data, fds))
 
@@ -248,7 +248,7 @@ def test_descriptor_is_closed_though_the_server_has_gone(ends: Ends, tmp_path: P
 def sent_together(
     sender: ReplySender, ends: Ends, replies: Iterator[tuple[int, Reply]]
 ) -> list[int]:
-    """How many replies had come whenever the next was asked for, and at the end."""
+    """Return how many replies were received before each next one was requested, and in the end."""
     reader = ReplyReader()
     come: list[int] = []
 
@@ -277,7 +277,7 @@ def sent_together(
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing takes long, on whatever machine."""
+    """Set the hold time so high that no machine is too slow for it."""
     monkeypatch.setattr(reply_sender_module, "HOLD_SECONDS", 60.0)
 
 

@@ -1,4 +1,4 @@
-"""Whatever way a value takes to its caller, it is the same JSON."""
+"""A value is the same JSON in the response, whichever way it takes through the server."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MODELS = {
     "asynchronous": "zoo.values:Asynchronous",
 }
 EXAMPLES = 6
-"""Each takes two processes that load numpy and pandas."""
+"""Each example takes two processes that load numpy and pandas."""
 
 
 @pytest.fixture(scope="module")

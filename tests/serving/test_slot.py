@@ -1,4 +1,4 @@
-"""A place for a worker: what becomes of those that are started for it at the same time."""
+"""Tests of WorkerSlot: which of several workers started at the same time remains."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.clock import in_virtual_time, now
 
 
 class Started:
-    """What a slot needs to know of a worker; when it is ready, and when it ends, is ours to say."""
+    """A stand-in for a worker; the test decides when it is ready and when it ends."""
 
     pid = 0
     name = "model[0]"
@@ -36,7 +36,7 @@ class Started:
 
 
 class Place:
-    """A slot, and all that was started for it."""
+    """A slot, with all workers started for it."""
 
     def __init__(self, *, start_timeout: float = 60, restart_delay_max: float = 0.01) -> None:
         self.started: list[Started] = []
@@ -67,7 +67,7 @@ class Place:
 
 @pytest.mark.parametrize("turns", range(-4, 5))
 async def test_two_that_are_ready_at_once_leave_one(turns: int) -> None:
-    """The worker that is replaced has died meanwhile: it has a successor and a replacement."""
+    """The worker that is being replaced dies, so it has both a successor and a replacement."""
 
     place = Place()
     place.slot.fill()
@@ -129,11 +129,11 @@ async def test_start_timeout_of_0_is_no_limit() -> None:
     assert place.seated == place.started
 
 
-# --- how long it takes until the next one is started, in virtual time
+# --- delays between starts, in virtual time
 
 
 async def starts(place: Place, number: int, end: Callable[[Started], None]) -> list[float]:
-    """Let each that is started come to its end at once; the seconds between the starts."""
+    """End each worker as soon as it is started, and return the seconds between the starts."""
     times = []
     for index in range(1, number + 1):
         while len(place.started) < index:
@@ -181,7 +181,7 @@ async def test_time_of_the_next_start_is_known_while_it_is_waited_for() -> None:
 
 
 async def dies(place: Place, number: int, attributes: dict[str, Any]) -> float:
-    """Let the worker that was started as the `number`th die; the seconds to its successor."""
+    """Let the worker started as number `number` die; return the seconds until the next start."""
     worker = await seated(place, number)
     vars(worker).update(attributes)
     began = now()
@@ -209,16 +209,16 @@ async def test_delay_after_a_death_depends_on_what_came_before_it(
     place = Place(restart_delay_max=60)
     place.slot.fill()
     delays = [await dies(place, number, attributes) for number in range(1, 6)]
-    # The test looks every 0.125 s.
+    # `dies` polls every 0.125 s.
     assert [delay if delay > 0.125 else 0 for delay in delays] == expected
     await place.slot.close()
 
 
-# --- emptied, and filled again
+# --- emptied and filled again
 
 
 async def seated(place: Place, number: int) -> Started:
-    """The one that was started as the `number`th, when it is in its place."""
+    """Return the worker started as number `number`, when the slot holds it."""
     started = await place.until_started(number)
     started.ready.set_result(None)
     while started not in place.seated:
@@ -377,7 +377,7 @@ async def test_one_that_is_to_end_meanwhile_is_ended() -> None:
 
 
 class Slow(Started):
-    """Takes its time to end."""
+    """A worker that takes some time to end."""
 
     def kill(self) -> None:
         if not self.exited.done():

@@ -1,4 +1,4 @@
-"""Models that yield: what reaches the client, when, and what becomes of the generator."""
+"""Models that yield: what the client receives and when, and how the generator ends."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def server(serve_all: Serve) -> Server:
 
 
 class Stage:
-    """Streams of a server, the gate at which they wait, and what their generators note."""
+    """Streams of a server, the gate at which they wait, and the events in their generators."""
 
     def __init__(self, server: Server, directory: Path) -> None:
         self.server = server
@@ -70,11 +70,11 @@ class Stage:
 
     @property
     def yields(self) -> int:
-        """How many items the generator has yielded, or is about to."""
+        """The number of items that the generator has yielded or is about to yield."""
         return int(self.counter.read_text() or 0) if self.counter.exists() else 0
 
     def wait_until_it_waits(self) -> int:
-        """Wait until the generator yields no more; how many items it has yielded."""
+        """Wait until the generator has stopped yielding, and return its number of items so far."""
         seen = [-1]
 
         def stands_still() -> bool:
@@ -96,7 +96,7 @@ def stage(server: Server, tmp_path: Path) -> Iterator[Stage]:
 
 
 def events(body: bytes) -> list[tuple[str, Any]]:
-    """The events of a stream: name and data, as a browser reads them."""
+    """Return the name and data of each event in a stream, parsed as a browser does."""
     *blocks, rest = body.decode().split("\n\n")
     assert rest == ""
     found = []
@@ -108,13 +108,13 @@ def events(body: bytes) -> list[tuple[str, Any]]:
 
 
 def values(body: bytes) -> list[Any]:
-    """The values of a stream of lines."""
+    """Return the values in a stream of lines."""
     *rows, rest = body.split(b"\n")
     assert rest == b""
     return [json.loads(row) for row in rows]
 
 
-# --- items, and when they come
+# --- items and their times
 
 
 @every
@@ -215,7 +215,7 @@ def test_huge_item_is_one_event(stage: Stage, model: str) -> None:
     assert body == b'data: "' + b"a" * size + b'"\n\n'
 
 
-# --- what is asked for
+# --- the requested type
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_events_are_sent_though_the_argument_says_otherwise(stage: Stage) -> Non
 
 def test_media_type_that_the_header_prefers_is_streamed(stage: Stage) -> None:
     caller = stage.call("plain", "texts", headers={"Accept": "text/plain"}).read_head()
-    # The argument has a default, and that is what it is unless it is given.
+    # The argument has a default, which is used unless the argument is given.
     assert caller.headers["content-type"] in ("text/plain", NDJSON_TYPE)
 
 
@@ -484,7 +484,7 @@ def test_async_generator_that_will_not_be_cancelled_is_ended_at_its_next_item(
 
 
 def test_finally_runs_after_the_client_has_left_a_plain_generator_that_waits(stage: Stage) -> None:
-    """It cannot be interrupted; it is ended where it would yield next."""
+    """It cannot be interrupted; it is ended at its next yield."""
     caller = stage.call("plain", "gated", end="hang")
     caller.read_until(b"first")
     caller.abort()
@@ -536,19 +536,19 @@ def test_many_clients_that_leave_leave_nothing_behind(stage: Stage) -> None:
     wait_until(lambda: descriptors() <= before, within=5, what="the closing of descriptors")
 
 
-# --- readers that are slow
+# --- slow readers
 
 
 @every
 def test_reader_that_does_not_read_stops_the_generator(stage: Stage, model: str) -> None:
-    """What is under way is bounded, and so is what the server and the worker hold."""
-    size, count = 10_000, 20_000  # 200 MB in all
+    """The buffers in the connection, the server and the worker are bounded."""
+    size, count = 10_000, 20_000  # 200 MB in total
     processes = [stage.server.pid, *pids(stage.server, model)]
     with Growth(processes[0]) as server_growth, Growth(processes[1]) as worker_growth:
         caller = stage.call(model, "sized", size=size, count=count, receive_buffer=4096)
         caller.read_some(1)
         yields = stage.wait_until_it_waits()
-    assert yields * size < 16 * MEGABYTE  # the kernel's buffers of the connection, above all
+    assert yields * size < 16 * MEGABYTE  # mostly the kernel's socket buffers
     assert server_growth.bytes < 8 * MEGABYTE
     assert worker_growth.bytes < 8 * MEGABYTE
     caller.read_some(yields * size)
@@ -605,7 +605,7 @@ def test_client_that_takes_nothing_is_cut_off(
 def test_client_that_does_not_take_the_end_does_not_hold_the_request(
     serve: Serve, tmp_path: Path, model: str
 ) -> None:
-    """The generator has ended, but what it yielded last has not gone out."""
+    """The generator has ended, but its last items have not been sent."""
     server = serve(MODELS, "--send-timeout", "1")
     sent = {"size": 20_000, "receive_buffer": 4096}
     with contextlib.closing(Stage(server, tmp_path)) as stage:
@@ -616,7 +616,7 @@ def test_client_that_does_not_take_the_end_does_not_hold_the_request(
             stage.call(model, "sized", count=under_way - less, **sent).read_some(1)
         stage.wait_for("finally", 6)
         os.kill(server.pid, signal.SIGTERM)
-        assert server.wait_end(within=8) == 0  # else it waits for requests that nobody ends
+        assert server.wait_end(within=8) == 0  # otherwise it waits for requests that never end
 
 
 def connections(server: Server) -> int:
@@ -637,7 +637,7 @@ def limited(serve_all: Serve) -> Server:
 
 @pytest.fixture
 def strict(limited: Server, tmp_path: Path) -> Iterator[Stage]:
-    for model in MODELS:  # the test before may have ended one
+    for model in MODELS:  # the previous test may have ended one
         wait_ready(limited, model)
     with contextlib.closing(Stage(limited, tmp_path)) as stage:
         yield stage
@@ -726,7 +726,7 @@ def test_time_that_a_caller_gives_is_the_streams_end(stage: Stage, model: str) -
 def test_connection_is_kept_after_a_stream(
     server: Server, model: str, parameters: dict[str, Any], status: int, expected: bytes
 ) -> None:
-    """And the same request on it is answered the same."""
+    """The same request gets the same response on it."""
     connection = http.client.HTTPConnection(HOST, server.port, timeout=25)
     answers = []
     for _ in range(4):
@@ -743,7 +743,7 @@ def test_connection_is_kept_after_a_stream(
 
 @both
 def test_client_that_leaves_a_repeated_stream(stage: Stage, model: str) -> None:
-    """A request that comes a second time on a connection takes a shorter way to the same end."""
+    """A request that is repeated on a connection takes the fast path, with the same result."""
     path = f"/v2/models/{model}/predict/?"
     path += urlencode({"kind": "gated", "note": stage.note, "gate": stage.gate})
     stage.gate.touch()
@@ -817,7 +817,7 @@ def uploads(server: Server) -> list[Path]:
 
 
 def test_stream_is_one_call_at_a_time(stage: Stage) -> None:
-    """A second one waits, and begins when the first has ended or its client has left."""
+    """A second stream begins when the first has ended or its client has left."""
     first = stage.call("plain", "gated")
     first.read_until(b"first")
     second = stage.call("plain", "gated")

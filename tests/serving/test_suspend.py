@@ -1,4 +1,4 @@
-"""A model without workers for a while: who is told what, and how it comes back."""
+"""A model without workers for a time: the responses to callers, and how the model resumes."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from tests.serving.inside import House
 from tests.support import HOST
 
 new_loop = uvloop.new_event_loop
-"""The tests and their houses run on the kind of loop that servers have."""
+"""The tests and their houses use the same kind of event loop as real servers."""
 
 WHY = "is being trained"
 LONG = 30.0
-"""More seconds than any test takes: what ends before has not waited for it."""
+"""A timeout in seconds that no test may reach."""
 
 MANNERS = ["gated", "gated_async", "gated_batch"]
 
 
 class Visit:
-    """One call, by a caller that waits for its answer."""
+    """One call by a caller that waits for the response."""
 
     def __init__(self, house: House, journal: Path, number: int, **arguments: Any) -> None:
         given = {"journal": str(journal), "number": number, **arguments}
@@ -61,14 +61,14 @@ class Visit:
         return await self._task
 
     async def error(self) -> RequestError:
-        """What it was refused with."""
+        """Return the error with which the call was refused."""
         with pytest.raises(RequestError) as caught:
             await self._task
         return caught.value
 
 
 class Ward:
-    """A model that is suspended and resumed, and those that call it meanwhile."""
+    """A model that is suspended and resumed, and the calls to it."""
 
     def __init__(self, house: House, journal: Path) -> None:
         self.house = house
@@ -79,19 +79,22 @@ class Ward:
         return Visit(self.house, self.journal, number, **arguments)
 
     def events(self, kind: str) -> list[int]:
-        """The numbers of the calls to which that has happened."""
+        """Return the numbers of the calls that have recorded an event of this kind."""
         path = self.journal / "journal"
         lines = path.read_text().splitlines() if path.exists() else []
         return [int(line.split()[1]) for line in lines if line.startswith(f"{kind} ")]
 
     async def begun(self, number: int = 0, gate: str = "gate") -> Visit:
-        """A call that waits at the gate."""
+        """Send a call, and return it when it waits at the gate."""
         visit = self.visit(number, gate=gate)
         await self.house.until(lambda: number in self.events("begin"), f"begin of {number}")
         return visit
 
     async def batch(self, *numbers: int) -> list[Visit]:
-        """The members of a batch that waits at the gate: they have come while another worked."""
+        """Return the members of a batch that waits at the gate.
+
+        They are sent while another call is running, so that one batch takes them all.
+        """
         before = await self.begun(0, "first")
         members = [self.visit(number, gate="gate") for number in numbers]
         await asyncio.sleep(0)
@@ -104,7 +107,7 @@ class Ward:
         (self.journal / gate).touch()
 
     async def suspending(self, timeout: float = LONG) -> asyncio.Task[None]:
-        """A suspension that has begun."""
+        """Start a suspension, and return its task."""
         task = asyncio.create_task(self.pool.suspend(WHY, timeout))
         await asyncio.sleep(0)
         assert self.pool.status.is_suspended
@@ -118,7 +121,7 @@ class Ward:
 
 @pytest.fixture
 async def ward(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Ward]:
-    """A model on its own, with one worker unless the test says otherwise."""
+    """A model that no other test uses, with one worker by default."""
     options = {"target": "zoo.gated", **getattr(request, "param", {})}
     async with House(**options) as house:
         yield Ward(house, tmp_path)
@@ -132,7 +135,7 @@ many = pytest.mark.parametrize("ward", [{"target": "zoo.gated_async"}], indirect
 
 
 def workers() -> list[int]:
-    """The processes of all workers of this process, whatever they are doing."""
+    """Return the pids of all worker processes of this process, in any state."""
     found = []
     for process in psutil.Process().children():
         with contextlib.suppress(psutil.Error):
@@ -143,7 +146,7 @@ def workers() -> list[int]:
 
 
 def refused(error: RequestError) -> None:
-    """It is what those are told who call a model that is suspended."""
+    """Check that this is the error for calls to a suspended model."""
     assert type(error) is NotReadyError
     assert error.status == 503
     assert WHY in str(error)
@@ -219,7 +222,7 @@ def has_ended(pid: int) -> bool:
     return True
 
 
-# --- calls that have come before
+# --- calls from before the suspension
 
 
 @each
@@ -307,7 +310,7 @@ async def test_stream_ends_with_the_reason(ward: Ward) -> None:
 
 @batch
 async def test_batch_in_flight_is_refused_whole(ward: Ward) -> None:
-    """Its members are not to be tried alone: there would be nobody to try them."""
+    """The members are not retried one by one, because no worker is left to try them."""
     members = await ward.batch(1, 2, 3)
     await ward.pool.suspend(WHY, 0.1)
     for visit in members:
@@ -335,7 +338,7 @@ async def test_members_of_a_dead_batch_that_wait_to_be_tried_are_refused(ward: W
     members = await ward.batch(1, 2, 3)
     [pid] = ward.pool.pids
     os.kill(pid, signal.SIGKILL)
-    # A worker leaves before its process has ended, which is when its calls wait again.
+    # `pids` loses the worker before its process has ended; the calls are queued again only then.
     await ward.house.until(
         lambda: len(ward.pool.dispatcher._queue) == 3 or ward.pool.pids not in ([], [pid]),
         "a new try",
@@ -372,7 +375,7 @@ async def test_idle_worker_ends_while_another_works(ward: Ward) -> None:
     await suspending
 
 
-# --- back again
+# --- resumed
 
 
 @each
@@ -522,7 +525,7 @@ async def test_predict_timeout_ends_a_call_still(tmp_path: Path) -> None:
         await ward.predicts()
 
 
-# --- with a reload, and with an end
+# --- with a reload, and with a shutdown
 
 
 async def test_suspended_model_is_not_reloaded(ward: Ward) -> None:
@@ -616,7 +619,7 @@ async def test_model_that_is_killed_during_the_suspension_answers_all(ward: Ward
     assert not workers()
 
 
-# --- models that are not what they were
+# --- models that have changed
 
 MODEL = """\
 import os, pathlib, time
@@ -636,7 +639,7 @@ def predict(**kwargs):
 
 
 class Late(Ward):
-    """A model in a file of its own, which can be broken, and whose `warm` can be held up."""
+    """A model in a file of its own, which a test can break, and whose `warm` can be delayed."""
 
     @property
     def file(self) -> Path:
@@ -710,7 +713,7 @@ async def test_resumption_of_an_unloadable_model_returns_and_tells(late: Late) -
 
 
 async def test_unloadable_model_is_suspended_and_resumed(late: Late) -> None:
-    """It is tried at once, however long it would have been until the next try."""
+    """Resuming tries a start at once, however long the delay until the next start was."""
     await late.pool.suspend(WHY, LONG)
     late.spoil()
     await late.pool.resume()

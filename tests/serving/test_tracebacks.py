@@ -1,4 +1,4 @@
-"""A traceback reaches the log, however the model has changed logging or the standard streams."""
+"""A traceback reaches the log, even if the model has changed logging or the standard streams."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ MODELS = {
 hows = pytest.mark.parametrize("how", HOWS)
 SOME = ["dictConfig", "shutdown", "silence all", "stdout None", "close 1 and 2", "dup2 1 and 2"]
 some = pytest.mark.parametrize("how", SOME)
-"""Each of these changes something else; the others are variants of them."""
+"""Each of these changes something different; the others are variants of them."""
 
 mostly_long = pytest.mark.parametrize(
     "how", [how if how in SOME else pytest.param(how, marks=pytest.mark.long) for how in HOWS]
 )
-"""All of them, where each takes processes of its own."""
+"""All of them, for tests in which each one needs its own processes."""
 
 LINE = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} \d+ "
 _tokens = itertools.count(1)
@@ -38,7 +38,7 @@ def new_token() -> str:
 
 
 def has_traceback(log: str, said: str, token: str) -> bool:
-    """Whether the log has the record of a failure, with the traceback: both exactly once."""
+    """Return whether the log has exactly one record of the failure, with exactly one traceback."""
     ends = re.findall(rf"^zoo\.reconfigures\.FailedOnPurposeError: <{token}>$", log, re.MULTILINE)
     record = rf"^{LINE}{said}\nTraceback \(most recent call last\):\n(  .*\n)+\S*Error: <{token}>$"
     return len(ends) == 1 and re.search(record, log, re.MULTILINE) is not None
@@ -53,13 +53,13 @@ def failed(model: str) -> str:
 
 
 def reload(server: Server, model: str) -> None:
-    """Give the model a new worker, in which nothing has been changed."""
+    """Replace the model's worker, so that nothing is changed in the new one."""
     answer = server.post(f"/v2/models/{model}/reload")
     assert answer.status_code == 200, answer.text
 
 
 def fail(server: Server, model: str, how: str) -> str:
-    """Let the model change something and fail; the token in its exception."""
+    """Let the model change something and fail, and return the token in its exception."""
     token = new_token()
     answer = server.predict(model, params={"how": how, "token": token})
     assert token in answer.text
@@ -84,7 +84,7 @@ def server(serve_all: Serve) -> Server:
 )
 def test_prediction_that_fails_is_logged(server: Server, model: str, how: str) -> None:
     reload(server, model)
-    for _ in range(2):  # the second time after what the first one has changed
+    for _ in range(2):  # the second time after the first one's changes
         token = fail(server, model, how)
         wait_for_traceback(server.log, failed(model), token)
 
@@ -125,7 +125,7 @@ def target(verb: str, how: str) -> str:
 
 @pytest.fixture(scope="module")
 def unloadable(tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """What a server says whose models change something when they are loaded, and then fail."""
+    """The output of a server whose models change something while they are loaded, and then fail."""
     models = {f"m{number}": target("failing", how) for number, how in enumerate(HOWS)}
     directory = tmp_path_factory.mktemp("unloadable")
     return run_program(directory, ["--listen-port", "0"], models=models, timeout=120)
@@ -144,7 +144,7 @@ def test_model_that_cannot_be_loaded_is_logged(unloadable: Finished, how: str) -
 
 @pytest.fixture(scope="module")
 def loaded(serve_all: Serve) -> Server:
-    """A server whose models change something when they are loaded."""
+    """A server whose models change something while they are loaded."""
     models = {f"m{number}": target("loaded", how) for number, how in enumerate(HOWS)}
     return serve_all(models, ready_seconds=120)
 
@@ -156,7 +156,7 @@ def test_failure_is_logged_after_the_import_has_changed_logging(loaded: Server, 
     wait_for_traceback(loaded.log, failed(name), token)
 
 
-# --- where the log goes
+# --- the log's destination
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +206,7 @@ def test_traceback_is_in_the_log_as_json(in_json: Server, how: str) -> None:
     wait_until(found, within=5, what="the traceback")
 
 
-# --- the order of what is printed and logged
+# --- the order of printed and logged lines
 
 
 def test_what_is_printed_before_a_failure_is_before_it_in_the_log(serve: Serve) -> None:

@@ -33,13 +33,13 @@ from deepaas.serving.pool import Pool
 from tests.serving.inside import House
 
 new_loop = uvloop.new_event_loop
-"""The tests and their houses run on the kind of loop that servers have."""
+"""The tests and their houses use the same kind of event loop as real servers."""
 
 MANNERS = ["one", "many", "batch"]
 
 
 class Place:
-    """The directory through which a test and the model speak."""
+    """The directory through which a test and the model communicate."""
 
     def __init__(self, house: House, directory: Path) -> None:
         self._house = house
@@ -49,7 +49,7 @@ class Place:
         (self.path / "gate").touch()
 
     async def until(self, event: str, times: int = 1) -> list[int]:
-        """Wait until that has happened as often; the pids of the processes it happened in."""
+        """Wait until the event has happened `times` times; return the pids of its processes."""
         file = self.path / event
         await self._house.until(lambda: len(_lines(file)) >= times, f"{event} {times} times")
         return [int(line) for line in _lines(file)]
@@ -67,14 +67,14 @@ async def shared(request: pytest.FixtureRequest) -> AsyncIterator[House]:
 
 @pytest.fixture
 def each(shared: House, monkeypatch: pytest.MonkeyPatch) -> House:
-    """A model of each manner, for tests that leave it as it was and need no validation worker."""
+    """A model of each kind, for tests that do not change it and need no validation worker."""
     monkeypatch.setattr(pool_module, "VALIDATE_SECONDS", 30.0)
     return shared
 
 
 @pytest.fixture
 async def house() -> AsyncIterator[House]:
-    """A model for one test alone, which is free to do to it what it likes."""
+    """A model for one test, which may change it."""
     async with House("zoo.train_args:one") as house:
         yield house
     assert not validation_workers(house), "a validation worker was left running"
@@ -87,7 +87,7 @@ def place(house: House, tmp_path: Path) -> Place:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let validation workers be asked soon, so that tests are quick."""
+    """Use a validation worker after a short wait, so that tests are fast."""
     monkeypatch.setattr(pool_module, "VALIDATE_SECONDS", 0.05)
 
 
@@ -96,7 +96,7 @@ def call(check: str = "train", **arguments: Any) -> Call:
 
 
 def shown(reply: Reply) -> dict[str, Any]:
-    """The arguments for people to see."""
+    """Return the readable form of the arguments."""
     assert (reply.status, reply.fd, reply.code) == (200, -1, ""), reply
     line, newline, _ = reply.body.partition(b"\n")
     assert newline == b"\n"
@@ -111,13 +111,13 @@ def pickled(reply: Reply) -> bytes:
 
 
 def checked_in(reply: Reply) -> int:
-    """The process that has validated the arguments."""
+    """Return the pid of the process that validated the arguments."""
     pid: int = shown(reply)["does"][0]
     return pid
 
 
 def validation_workers(house: House) -> list[int]:
-    """The validation workers that are running."""
+    """Return the pids of the running validation workers."""
     return [one.pid for one in psutil.Process().children() if _is_validation_worker(one, house)]
 
 
@@ -140,7 +140,7 @@ async def predict(pool: Pool, **arguments: Any) -> Any:
 
 @contextlib.asynccontextmanager
 async def working(house: House, place: Place) -> AsyncIterator[None]:
-    """The model's only worker works on a call in this block."""
+    """Keep the model's only worker busy with a call during the block."""
     task = asyncio.create_task(predict(house.pool, place=str(place.path)))
     try:
         await place.until("working")
@@ -150,7 +150,7 @@ async def working(house: House, place: Place) -> AsyncIterator[None]:
         await task
 
 
-# --- by a worker that is free
+# --- by a free worker
 
 
 async def test_free_worker_validates(each: House) -> None:
@@ -169,7 +169,7 @@ async def test_arguments_of_predict_are_validated_too(each: House) -> None:
 
 
 async def test_nothing_is_called(each: House, tmp_path: Path) -> None:
-    """It would wait at the gate."""
+    """A call would wait at the gate."""
     reply = await each.pool.validate(call("predict", place=str(tmp_path)))
     assert shown(reply)["place"] == str(tmp_path)
     assert not os.listdir(tmp_path)
@@ -246,7 +246,7 @@ def content_of_file(reply: Reply) -> bytes:
 
 
 async def test_many_messages_are_all_told(each: House) -> None:
-    """They are more than fits into a reply, and come in a file."""
+    """The messages are too large for a reply, so they are sent in a file."""
     reply = await each.pool.validate(call(numbers=["x"] * 40_000))
     assert (reply.status, reply.body) == (422, b"")
     assert len(orjson.loads(content_of_file(reply))["numbers"]) == 40_000
@@ -375,13 +375,13 @@ async def test_validation_worker_takes_large_arguments_and_keeps_no_file(
 
 
 def spilled(house: House) -> list[str]:
-    """The files that large calls lie in."""
+    """Return the names of the spill files of large calls."""
     return os.listdir(house.pool.options.spill_dir)
 
 
 @pytest.mark.usefixtures("impatient")
 async def test_worker_that_dies_of_a_check_does_not_answer_for_it(house: House) -> None:
-    """The validation worker tries, and dies of it too; the worker has a successor."""
+    """The validation worker tries the check and dies too. The worker is replaced."""
     [pid] = house.pool.pids
     with pytest.raises(WorkerDiedError, match=r"exited with code 3 while it validated"):
         await house.pool.validate(call(does="die"))
@@ -413,7 +413,7 @@ async def test_validation_worker_that_is_killed_while_it_checks(house: House, pl
 
 
 def signalled(pid: int, signum: int) -> None:
-    """Stop or end a process; it has done so on return, and nobody else has seen it yet."""
+    """Stop or kill a process, and return when this is done and its parent has not yet reaped it."""
     os.kill(pid, signum)
     os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
@@ -449,14 +449,14 @@ async def test_validation_worker_whose_model_closes_its_sockets_is_replaced(hous
 
 @contextlib.asynccontextmanager
 async def suspended(house: House) -> AsyncIterator[None]:
-    """The model has no workers in this block: only a validation worker can validate."""
+    """Suspend the model during the block, so that only a validation worker can validate."""
     await house.pool.suspend("is being trained", 5)
     yield
     await house.pool.resume()
 
 
 def begin(place: Place) -> Call:
-    """A check that waits until the gate is open."""
+    """Return a check that waits until the gate is open."""
     return call(does=f"begin {place.path}")
 
 
@@ -629,7 +629,7 @@ async def test_check_has_as_long_as_a_start(
 ) -> None:
     monkeypatch.setattr(validation_module, "IDLE_SECONDS", 60.0)
     await house.pool.suspend("is being trained", 5)
-    await house.pool.validate(call())  # the validation worker itself may take longer to start
+    await house.pool.validate(call())  # starts the validation worker, untimed
     house.pool._validation._options = WorkerOptions(start_timeout=0.5, log={"level": "CRITICAL"})
     with pytest.raises(PredictTimeoutError, match=r"were not validated in 0\.5 s"):
         await house.pool.validate(begin(place))
@@ -694,7 +694,7 @@ async def test_model_that_has_become_unloadable_is_told(changing: House) -> None
 
 @pytest.mark.usefixtures("impatient")
 async def test_validation_worker_uses_what_was_loaded_last(changing: House) -> None:
-    """Also after a suspension, which may have brought new weights."""
+    """This is also true after a suspension, which may have changed the weights."""
     await changing.pool.suspend("is being trained", 5)
     assert shown(await changing.pool.validate(call())) == {"old": "version"}
     (changing.folder / "changing.py").write_text(CHANGING.replace("old", "newer"))
@@ -705,13 +705,13 @@ async def test_validation_worker_uses_what_was_loaded_last(changing: House) -> N
     assert shown(await changing.pool._validation.validate(call())) == {"newest": "version"}
 
 
-# --- a pool that begins without workers
+# --- a pool that starts without workers
 
 
 class Suspended(House):
-    """A house whose model is suspended before it starts; its first worker comes later."""
+    """A house whose model is suspended before it starts and resumed afterwards."""
 
-    described: dict[str, Any]  # what was known of the model without a worker
+    described: dict[str, Any]  # the description before the first worker
     validation_workers: list[int]
 
     async def __aenter__(self) -> Suspended:
@@ -745,7 +745,7 @@ async def test_validation_worker_describes_what_starts_suspended() -> None:
 
 
 class Mended(Suspended):
-    """Its model can be loaded only after a while."""
+    """A suspended house whose model can be loaded only just before it resumes."""
 
     async def before_resuming(self) -> None:
         (self.folder / "changing.py").write_text(CHANGING)

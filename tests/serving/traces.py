@@ -1,4 +1,4 @@
-"""What a server has at a time: to see whether it has more when all is over."""
+"""The resources of a server, to check that it holds no more of them afterwards."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support import Server, wait_until
 
 @dataclass
 class Traces:
-    """Descriptors of the server's process by kind, how many processes run, and files."""
+    """The server's descriptors by kind, its number of processes, and its temporary files."""
 
     descriptors: Counter[str]
     processes: int
@@ -22,7 +22,7 @@ class Traces:
 
 
 def traces(server: Server) -> Traces:
-    """What the server has when it has no connection."""
+    """Wait until the server has no connection, and return its resources."""
     wait_until(lambda: not _connections(server), within=10, what="the end of the connections")
     return _traces(server)
 
@@ -40,7 +40,7 @@ def _traces(server: Server) -> Traces:
 
 
 def _kind(path: Path) -> str:
-    """What a descriptor is, without the number that tells it from others of its kind."""
+    """Return the target of a descriptor without its inode number."""
     try:
         return os.readlink(path).split(":[")[0]
     except FileNotFoundError:
@@ -48,7 +48,7 @@ def _kind(path: Path) -> str:
 
 
 def wait_for_traces(server: Server, wanted: Traces, *, within: float = 10) -> None:
-    """Wait until the server has what it had then, and nothing else."""
+    """Wait until the server has exactly these resources."""
     found = [wanted]
 
     def same() -> bool:
@@ -62,9 +62,9 @@ def wait_for_traces(server: Server, wanted: Traces, *, within: float = 10) -> No
 
 
 def seconds_of_work(server: Server, *, workers: bool = False) -> float:
-    """How long its process has used a core, which other work on the machine does not make longer.
+    """Return the CPU seconds that the server's process has used. Other load does not increase them.
 
-    With `workers`, the time of all its processes.
+    With `workers`, this is the sum over all its processes.
     """
     counted = server.processes() if workers else [psutil.Process(server.pid)]
     times = [process.cpu_times() for process in counted]
@@ -72,5 +72,5 @@ def seconds_of_work(server: Server, *, workers: bool = False) -> float:
 
 
 def memory(server: Server) -> int:
-    """Bytes of memory that the server's process has."""
+    """Return the resident memory of the server's process in bytes."""
     return int(psutil.Process(server.pid).memory_info().rss)

@@ -1,4 +1,4 @@
-"""Whether the health page is true: watched while things happen to the workers."""
+"""Checks that the health page is true while things happen to the workers."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ from tests.support import HOST, Server
 
 INTERVAL = 0.02
 NOTICED_AFTER = 5
-"""Pages after which a server has seen that a process has ended, as each is a turn of its loop."""
+"""The number of pages after which the server must have noticed that a process has ended.
+
+Each page takes one turn of the server's loop.
+"""
 
 
 @dataclass
 class Page:
-    """The health page at one time. `dead` are those it names that were seen dead before."""
+    """The health page at one time. `dead` lists the pids on it that had already ended."""
 
     status: int
     content: dict[str, Any]
@@ -28,23 +31,23 @@ class Page:
 
 
 class HealthWatch:
-    """Reads the health page all the time while its block runs; at the end it must have been true.
+    """Reads the health page continuously while the block runs, and checks the pages at the end.
 
-    It always answers; its status is what it says of the models; a model is ready if it
-    has workers and no problem; and no process that it names had ended before it was asked.
+    The page must always be served. Its status must fit the models. A model must be ready exactly if
+    it has workers and no problem. No listed process may have ended before the request.
     """
 
     def __init__(self, server: Server) -> None:
         self._server = server
         self._pages: list[Page] = []
         self._error: Exception | None = None
-        self._died: dict[int, int] = {}  # the number of pages that had been read then
+        self._died: dict[int, int] = {}  # the number of pages read before each process ended
         self._known: set[int] = set()
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._watch)
 
     def problems(self, model: str) -> list[str]:
-        """What the page has said was wrong with a model."""
+        """Return the problems that the page reported for a model."""
         states = [page.content["models"][model] for page in self._pages]
         return [str(state["problem"]) for state in states if not state["ready"]]
 

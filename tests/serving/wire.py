@@ -1,4 +1,4 @@
-"""A light HTTP client on asyncio: many connections at a time, each kept as long as it can be."""
+"""A light HTTP client on asyncio: many concurrent connections, kept open as long as possible."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support import HOST
 
 @dataclass
 class Answer:
-    """What came back."""
+    """A response."""
 
     status: int
     headers: dict[str, str]
@@ -25,12 +25,12 @@ class Answer:
 
     @property
     def code(self) -> str:
-        """The code of an error; empty if it is none."""
+        """The code of an error; empty for a success."""
         return "" if self.status == 200 else str(self.content["code"])
 
 
 class Connection:
-    """One connection, opened when it is needed, and opened anew when it was closed."""
+    """One connection, opened on demand and reopened after it was closed."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -42,7 +42,7 @@ class Connection:
             self._reader, self._writer = await asyncio.open_connection(HOST, self._port)
 
     async def close(self) -> None:
-        """Close it; what it was waiting for is not waited for any more."""
+        """Close the connection, and discard the pending response."""
         writer, self._writer, self._reader = self._writer, None, None
         if writer is not None:
             writer.close()
@@ -58,7 +58,7 @@ class Connection:
         await self._writer.drain()
 
     async def read_head(self) -> tuple[int, dict[str, str]]:
-        """The status and the headers of an answer; their names are in lower case."""
+        """Return the status and the headers of a response, with header names in lower case."""
         assert self._reader is not None
         head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         status_line, *lines = head[:-4].split("\r\n")
@@ -67,13 +67,13 @@ class Connection:
         return int(status_line.split(" ", 2)[1]), headers
 
     async def read_chunk(self) -> bytes:
-        """The next part of a chunked body; nothing at its end."""
+        """Return the next chunk of a body; empty at its end."""
         assert self._reader is not None
         size = int(await self._reader.readline(), 16)
         return (await self._reader.readexactly(size + 2))[:size]
 
     async def read_answer(self) -> Answer:
-        """One whole answer. The connection is closed if the server says so."""
+        """Read one whole response. Close the connection if the server asks for it."""
         assert self._reader is not None
         status, headers = await self.read_head()
         if headers.get("transfer-encoding") == "chunked":
@@ -94,7 +94,7 @@ def request(
     length: int | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> bytes:
-    """The bytes of a POST with a JSON body; `length` is what it says of the body's length."""
+    """Return a POST with a JSON body; `length` replaces the true Content-Length."""
     lines = [
         f"POST {path} HTTP/1.1",
         f"Host: {HOST}",
