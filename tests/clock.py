@@ -76,8 +76,7 @@ class TurnedLoop(asyncio.SelectorEventLoop):
         return super().time() + self._ahead
 
     def turn(self, seconds: float) -> None:
-        """Move the clock ahead. The loop calls the timers that are then due in its next
-        iteration."""
+        """Move the clock ahead. The next iteration of the loop calls the timers that are due."""
         self._ahead += seconds
 
 

@@ -184,8 +184,7 @@ class Disk:
 
 @contextlib.contextmanager
 def mounted(path: Path, options: str) -> Iterator[Disk]:
-    """Mount a separate tmpfs with these options at this path; skip the test if that is
-    impossible."""
+    """Mount a separate tmpfs with these options; skip the test if that is impossible."""
     path.mkdir()
     mounting = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"mode=700,{options}", "deepaas-test", str(path)],

@@ -35,8 +35,7 @@ class Step:
 
 @dataclass
 class Block:
-    """A code block with its language, and the paragraph above it, which names the directory to
-    use."""
+    """A code block, its language, and the paragraph above it, which names the folder to use."""
 
     language: str
     text: str
@@ -63,8 +62,11 @@ def blocks(page: str) -> list[Block]:
 
 
 def pattern(printed: list[str]) -> re.Pattern[str]:
-    """Return a pattern for the expected output. `...` within a line matches any text, and a line
-    that is only `...` matches any number of lines. Everything else must match exactly."""
+    """Return a pattern for the expected output.
+
+    `...` within a line matches any text, and a line that is only `...` matches any number of lines.
+    Everything else must match exactly.
+    """
     parts = [
         r"(?:.*\n)*?" if line == "..." else r".*?".join(map(re.escape, line.split("..."))) + r"\n"
         for line in printed

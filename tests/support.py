@@ -561,8 +561,7 @@ class Server:
         return "\n".join(self.log().splitlines()[-60:])
 
     def temporary_files(self) -> list[Path]:
-        """Return the files in the temporary directory, except the lock file of the upload
-        directory."""
+        """Return the files in the temporary directory, except `UPLOAD_LOCK`."""
         found = (path for path in (self.home / "tmp").rglob("*") if path.is_file())
         return sorted(path for path in found if path.name != UPLOAD_LOCK)
 

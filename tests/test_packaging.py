@@ -1,5 +1,4 @@
-"""The distributions contain the files of the repository, and the documents describe them
-correctly."""
+"""The distributions contain the files of the repository, and match the documents."""
 
 from __future__ import annotations
 

@@ -13,8 +13,7 @@ FIELDS = "from webargs import fields, validate\n"
 
 @dataclass(frozen=True)
 class Planted:
-    """A mistake: its description, the code, the expected log line, and what the server serves of
-    it."""
+    """A mistake: description, code, expected log line, and the attribute that is served."""
 
     what: str
     code: str

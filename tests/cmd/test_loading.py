@@ -47,8 +47,7 @@ def train():
 
 
 class Site:
-    """Models in a folder; a test can hold each one, or make it fail, while it is imported or
-    warmed."""
+    """Models in a folder; each can be held, or made to fail, while it is imported or warmed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

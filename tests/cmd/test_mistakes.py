@@ -24,8 +24,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(serve_all: Serve, folder: Path) -> Server:
-    """Start one server with all mistakes, each in a separate model, and one model without a
-    mistake."""
+    """Start one server with a model for each mistake, and a model without a mistake."""
     targets = [
         f"{name}.py" + (f":{planted.attribute}" if planted.attribute else "")
         for name, planted in MISTAKES.items()

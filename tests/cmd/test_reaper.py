@@ -1,5 +1,4 @@
-"""The server adopts orphans, as process 1 of a container does: it reaps them and no other
-process."""
+"""The server reaps the orphans that it gets, as process 1 of a container, and nothing else."""
 
 from __future__ import annotations
 

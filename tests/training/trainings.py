@@ -1,5 +1,4 @@
-"""Helpers for tests of trainings: servers with a state directory, requests, and process
-look-ups."""
+"""Helpers for tests of trainings: servers with a state directory, requests, processes."""
 
 from __future__ import annotations
 
@@ -27,8 +26,7 @@ END_SECONDS = 120.0
 
 @dataclass
 class Place:
-    """A directory where trainings of `zoo.trains` record their start, and wait for a file
-    `gate`."""
+    """A directory where trainings of `zoo.trains` record their start and wait for `gate`."""
 
     path: Path
 
@@ -108,8 +106,7 @@ class Trainings:
         return answer.text
 
     def wait(self, uuid: str, *statuses: str, within: float = END_SECONDS) -> Any:
-        """Wait until the training has one of these statuses or, without any, has ended; return its
-        record."""
+        """Wait for one of these statuses (default: any end), and return the record."""
         record: dict[str, Any] = {}
 
         def there() -> bool:
@@ -125,8 +122,7 @@ class Trainings:
 
 
 def of_training(uuid: str) -> list[psutil.Process]:
-    """Return the processes of a training: its supervisor, the process that trains, and their
-    children."""
+    """Return the processes of a training: its supervisor, its process, and their children."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, ProcessLookupError, PermissionError):
