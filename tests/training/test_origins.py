@@ -93,9 +93,8 @@ def test_model_of_the_same_name_is_not_reloaded_for_an_adopted_training(
     wait_until(lambda: not of_training(running), within=END_SECONDS, what="the end of it")
     assert yours.wait(yours.begin())["status"] == "done"
     wait_until(lambda: "was reloaded" in yours.server.log(), within=END_SECONDS, what="a reload")
-    assert (
-        yours.server.log().count("Model trains was reloaded") == 1
-    )  # after its own training, not after the adopted one
+    # It was reloaded after its own training, and not after the adopted one.
+    assert yours.server.log().count("Model trains was reloaded") == 1
     mine = site.serve()
     assert mine.get(running)["status"] == "done"
 

@@ -27,7 +27,7 @@ def _wait(place: str, begun: str = "begun") -> None:
 
 
 class Does(fields.Field):
-    """Becomes the pid of the process that looks at it, and whether that has been warmed."""
+    """Becomes the pid of the process that validates it, and whether that process has run `warm`."""
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> list[int]:
         what, _, place = str(value).partition(" ")

@@ -54,7 +54,7 @@ def get_train_args() -> dict[str, Any]:
 
 
 def train(text: str, then: str, gate: str) -> dict[str, float]:
-    """Write the weights, and make the file `then` if one is named."""
+    """Write the weights, and create the file `then` if it is given."""
     entered = time.monotonic()
     if gate:
         wait_for(Path(gate))
