@@ -219,7 +219,7 @@ class Async(_Model):
 
 
 def __getattr__(name: str) -> Any:
-    """A model that has configured logging as its name says, for targets such as
+    """Configure logging as the name says, and return a model, for targets such as
     `zoo.logs:basicConfig`."""
     if name not in HOWS:
         raise AttributeError(name)

@@ -1,8 +1,8 @@
-"""Dies, hangs, raises or damages its process where and when it is told to.
+"""Models that exit, hang, raise or damage their process at a requested moment.
 
-`one`, `many`, `batch`, `stream` and `astream` are one model in five manners. Each worker limits its
-own memory in `warm`. The file that ZOO_START names, if it is there, holds what goes wrong at the
-start: "import" or "warm", and how.
+`one`, `many`, `batch`, `stream` and `astream` are five variants of one model. Each worker limits
+its memory in `warm`. If the file that ZOO_START names exists, it contains the failure at the start:
+"import" or "warm", and its kind.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Its arguments do things to the process that validates them; in three manners of being called.
+"""Models with arguments that affect the process that validates them, for three ways of calling.
 
 `does` is one of: "tell" (nothing), "raise", "base", "die", "close" (the sockets),
 "begin" (touch `begun` in the directory `place`, then wait for the file `gate` there).

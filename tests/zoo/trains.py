@@ -1,8 +1,8 @@
-"""Trains until its gate is opened, and then does as it is told; predicts with what it has learned.
+"""Trains until its gate exists, then ends in the requested way; predicts with trained weights.
 
-The gate is the file `gate` in the directory `place` of the call; each training appends a line with
-its pid to the file `attempts` there, before anything else. The weights are a file in the server's
-working directory.
+The gate is the file `gate` in the directory `place` of the call. Each training first appends a line
+with its pid to the file `attempts` there. The weights are a file in the working directory of the
+server.
 """
 
 import ctypes
@@ -97,9 +97,9 @@ def _pass_gate(place: str) -> None:
 
 
 def print_torn(lines: list[str], seconds: float, allowed: str = "") -> None:
-    """Print lines in pieces that end anywhere in them, each of them some seconds after the last.
+    """Print lines in pieces of random size, and wait some seconds after each piece.
 
-    With `allowed`, no more bytes are printed than the file of that name says.
+    `allowed` names a file that contains the largest number of bytes to print.
     """
     pieces = random.Random(len(lines))
     data = "".join(line + "\n" for line in lines).encode()

@@ -1,8 +1,8 @@
-"""Predicts with the weights that it has loaded; its loading can be held up, or made to fail.
+"""Predicts with the weights that it has loaded; a test can hold the loading, or make it fail.
 
-All files are in the working directory. While there is a file `held`, each process that warms the
-model appends a line to the file `warming`, and goes on when there is a file `go-<number of that
-line>`. While there is a file `broken`, warming fails.
+All files are in the working directory. While the file `held` exists, each process that warms the
+model appends a line to the file `warming`, and waits until the file `go-<number of that line>`
+exists. While the file `broken` exists, warming fails.
 """
 
 import os
