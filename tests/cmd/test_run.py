@@ -483,7 +483,7 @@ def test_log_file_takes_the_log_of_server_and_workers(serve: Serve, tmp_path: Pa
     "flags", [[], ["--use-json"], ["--log-file", "server.log"], ["--debug-endpoint"]]
 )
 def test_no_text_is_too_odd_for_the_log(serve: Serve, tmp_path: Path, flags: list[str]) -> None:
-    """Surrogates or control characters in an exception, and bytes in a header."""
+    """Exceptions contain surrogates or control characters, and a header contains bytes."""
     server = serve({}, "zoo.odd_errors", *flags, cwd=tmp_path)
     for kind in ("surrogate", "control", "text-fails"):
         server.predict("odd_errors", params={"kind": kind})

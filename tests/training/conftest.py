@@ -17,7 +17,7 @@ def place(tmp_path: Path) -> Place:
 
 @pytest.fixture
 def places(tmp_path: Path) -> list[Place]:
-    """Return 20 directories, more than any test uses."""
+    """Return 20 directories, enough for every test."""
     return [_place(tmp_path / f"place {number}") for number in range(20)]
 
 

@@ -214,7 +214,7 @@ def test_cancelling_ends_what_goes_on_to_fill_the_disk(
 
 
 def test_reserve_is_kept_for_the_end_of_what_fills_the_disk(disk: Disk) -> None:
-    """Other writes about the training wait: it would fill the space of a released reserve."""
+    """Other writes about the training wait, since it would fill a reserve that is released."""
     with contextlib.contextmanager(site_on)(disk, {"filling": "zoo.filling_early"}) as site:
         trainings = fills(site.serve("--sweep-interval", "0.2"))
         uuid = trainings.begin()

@@ -286,7 +286,7 @@ def test_lock_that_is_not_there_is_held_by_nobody(tmp_path: Path) -> None:
 
 
 def test_lock_counts_as_held_when_nothing_can_be_opened(tmp_path: Path) -> None:
-    """A failed open must not make a live server look dead: its jobs would be ended."""
+    """A failed open must not make a live process look dead, since dead ones are reaped."""
     path = tmp_path / "lock"
     path.touch()
     before = resource.getrlimit(resource.RLIMIT_NOFILE)

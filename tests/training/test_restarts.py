@@ -43,7 +43,7 @@ def after(seconds: float, act: Callable[[], object]) -> Callable[[], None]:
 
 
 def stop_reason(site: Site, uuid: str) -> str:
-    """Return the reason in the record for stopping a training, or ""."""
+    """Return the reason in the record for stopping a training, or an empty string."""
     db = sqlite3.connect(site.state / "trainings.db", timeout=30)
     try:
         (reason,) = db.execute("SELECT stop FROM records WHERE uuid = ?", (uuid,)).fetchone()

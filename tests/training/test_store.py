@@ -88,7 +88,7 @@ def running(code: str, count: int = 1) -> Iterator[list[subprocess.Popen[bytes]]
 
 
 def said(processes: list[subprocess.Popen[bytes]]) -> list[list[str]]:
-    """Return the output lines of the processes; each must exit with 0."""
+    """Return the words that each process has printed; each must exit with 0."""
     words = [process.communicate(timeout=END_SECONDS)[0].decode().split() for process in processes]
     assert [process.returncode for process in processes] == [0] * len(processes)
     return words
