@@ -33,7 +33,7 @@ GROUP = "deepaas.v2.model"
 ZOO = Path(__file__).resolve().parent / "zoo"
 
 UPLOAD_LOCK = ".server-lock"
-"""The lock file in the upload directory; a running server holds its lock."""
+"""The name of a file in the upload directory; a running server keeps it locked."""
 
 # These timeouts stop tests that hang. They are not limits on speed, since other processes may keep
 # the cores busy. Timeouts for events are below 30 s, the time for which a server drains by default.
@@ -153,7 +153,7 @@ for one in distributions():
 
 
 NO_CERTIFICATES = {"SSL_CERT_FILE": os.devnull, "SSL_CERT_DIR": os.devnull}
-"""aiohttp loads all certificates of the system on import, which takes a third of its import time.
+"""Servers start faster without certificates: aiohttp spends a third of its import on loading them.
 No test connects to an external server."""
 
 

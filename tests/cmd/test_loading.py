@@ -248,8 +248,7 @@ def test_model_is_described_when_it_is_ready(site: Site) -> None:
 
 
 def test_model_that_has_failed_is_not_starting(site: Site) -> None:
-    """A failed model is not "starting" even while it is reloaded, and a request does not wait for
-    it."""
+    """This holds even while it is being loaded again; a request does not wait for that."""
     server = site.start(site.model("a"), site.model("b", fails="importing"))
     server.wait_ready()
     assert code_and_phase(server.predict("b")) == (503, "model_not_ready", None)
