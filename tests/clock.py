@@ -1,8 +1,8 @@
-"""Event loops whose clocks belong to the tests, so that no test has to wait for a long time limit.
+"""Event loops with clocks that tests control, so no test waits for a long timeout.
 
-`VirtualLoop` is for code that waits for timers only: when nothing is ready, its clock moves to the
-next timer. `TurnedLoop` is for code that also talks to sockets and processes: its clock runs as
-the real one does, and a test can move it ahead with `turn`.
+`VirtualLoop` is for code that only waits for timers: when nothing is ready, its clock jumps to the
+next timer. `TurnedLoop` is for code that also uses sockets and processes: its clock follows the
+real clock, and a test can move it ahead with `turn`.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from typing import Any
 import pytest
 
 START = 1000.0
-"""What the clock of a `VirtualLoop` shows at first. Some code uses 0 for "never"."""
+"""The start time of a `VirtualLoop`. It is not 0, because some code uses 0 for "never"."""
 
 
 class NothingWillHappenError(RuntimeError):
-    """Every task waits, and there is no timer that could wake one of them."""
+    """All tasks wait, and no timer is set that could wake one of them."""
 
 
 class _Selector(selectors.DefaultSelector):
-    """A selector that never sleeps: it calls `skip` with the seconds that it would have slept."""
+    """A selector that never sleeps: it passes the seconds to `skip` instead."""
 
     def __init__(self, skip: Callable[[float | None], None]) -> None:
         super().__init__()
@@ -40,9 +40,9 @@ class _Selector(selectors.DefaultSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop whose clock moves to the next timer when nothing else is ready.
+    """An event loop whose clock jumps to the next timer when nothing else is ready.
 
-    It does not wait for threads, processes or sockets. If there is no timer either, it raises
+    It does not wait for threads, processes or sockets. Without a timer it raises
     NothingWillHappenError instead of hanging.
     """
 
@@ -68,7 +68,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 class TurnedLoop(asyncio.SelectorEventLoop):
-    """An event loop whose clock runs as the real one does, and can be moved ahead."""
+    """An event loop whose clock follows the real clock, and which a test can move ahead."""
 
     _ahead = 0.0
 
@@ -76,7 +76,7 @@ class TurnedLoop(asyncio.SelectorEventLoop):
         return super().time() + self._ahead
 
     def turn(self, seconds: float) -> None:
-        """Move the clock ahead. The timers that are due then are called in the next turn."""
+        """Move the clock ahead. The next iteration of the loop calls the timers that are due."""
         self._ahead += seconds
 
 
@@ -103,7 +103,7 @@ def _end(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def in_virtual_time(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Let a test that is a coroutine run in virtual time."""
+    """Make a coroutine test run in virtual time."""
 
     @functools.wraps(test)
     def virtual(*args: Any, **kwargs: Any) -> None:
@@ -113,18 +113,18 @@ def in_virtual_time(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[
 
 
 def now() -> float:
-    """What the clock of the running loop shows."""
+    """Return the time of the running loop."""
     return asyncio.get_running_loop().time()
 
 
 class _Time(ModuleType):
-    """The module `time` with the clock of the running loop as its monotonic clock."""
+    """The module `time`, with the clock of the running loop as its monotonic clock."""
 
     def __getattr__(self, name: str) -> Any:
         return now if name == "monotonic" else getattr(time, name)
 
 
 def follow(monkeypatch: pytest.MonkeyPatch, *modules: ModuleType) -> None:
-    """Let `time.monotonic` in these modules show the clock of the running loop."""
+    """Make `time.monotonic` return the time of the running loop in these modules."""
     for module in modules:
         monkeypatch.setattr(module, "time", _Time("time"))

@@ -1,4 +1,4 @@
-"""Which `deepaas-run` is tested, and how tests are given servers."""
+"""Command-line options, fixtures that start servers, and the choice of the tested `deepaas-run`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests import support
 
 REFERENCE = "2.6.0"
 
-# No test of a property fails because other processes keep the cores busy.
+# Tests of properties must not fail because other processes keep the cores busy.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
 
@@ -51,7 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @dataclass(frozen=True)
 class Chaos:
-    """How long the tests in `tests/chaos` take, and what their random numbers start from."""
+    """The length of the tests in `tests/chaos`, and the seed of their random numbers."""
 
     rounds: int
     seed: int
@@ -59,7 +59,7 @@ class Chaos:
 
     @property
     def fewer_rounds(self) -> int:
-        """The rounds of those tests that do not kill."""
+        """The number of rounds for tests that kill no process."""
         return max(1, self.rounds // 4)
 
 
@@ -71,12 +71,12 @@ def chaos(request: pytest.FixtureRequest) -> Chaos:
 
 @functools.cache
 def version_under_test() -> str:
-    """The last word that `deepaas-run --version` prints."""
+    """Return the last word that `deepaas-run --version` prints."""
     return support.version()
 
 
 COROUTINE_SECONDS = 120.0
-"""A test that is a coroutine and takes longer hangs. This says nothing about speed."""
+"""A coroutine test that takes longer is considered to hang. This is not a limit on speed."""
 
 
 def _bounded(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Any]:
@@ -88,7 +88,7 @@ def _bounded(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., An
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Let no coroutine hang."""
+    """Limit the time of every coroutine test."""
     if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
         item.obj = _bounded(item.obj)
 
@@ -96,12 +96,12 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 def pytest_asyncio_loop_factories(
     item: pytest.Function,
 ) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """A module whose coroutines need a loop of another kind sets `new_loop`."""
+    """Let a module choose the event loop of its coroutine tests by defining `new_loop`."""
     return {"loop": getattr(item.module, "new_loop", asyncio.new_event_loop)}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Turn mended cases round for the reference release: there they must fail."""
+    """Expect tests marked as mended to fail for the reference release."""
     mended = [(item, mark) for item in items for mark in item.iter_markers("mended")]
     if not mended or version_under_test() != REFERENCE:
         return
@@ -111,18 +111,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def is_reference() -> bool:
-    """Whether the reference release is tested."""
+    """Tell whether the tests run against the reference release."""
     return version_under_test() == REFERENCE
 
 
 @pytest.fixture(scope="session")
 def patience(is_reference: bool) -> float:
-    """Seconds to wait for an answer that the reference release never gives."""
+    """Return the seconds to wait for a response that the reference release never sends."""
     return 1.0 if is_reference else support.ANSWER_SECONDS
 
 
 class Serve(Protocol):
-    """Starts a server with these models and flags, and sees to its end."""
+    """Starts a server with these models and flags. The fixture stops it."""
 
     def __call__(self, models: Mapping[str, str], *args: str, **kwargs: Any) -> support.Server: ...
 
@@ -144,9 +144,9 @@ def _server_factory(end: Callable[[support.Server], object]) -> Iterator[Serve]:
 
 @pytest.fixture
 def serve(request: pytest.FixtureRequest, is_reference: bool) -> Iterator[Serve]:
-    """Start servers for this test alone; they must end well when it is over.
+    """Start servers for one test; each must exit cleanly at its end.
 
-    The reference release may hang after a mended case: then it is killed.
+    The reference release may hang after a mended case, so its server is killed then.
     """
     doomed = is_reference and request.node.get_closest_marker("mended") is not None
     yield from _server_factory(support.Server.kill if doomed else support.Server.stop)
@@ -154,7 +154,7 @@ def serve(request: pytest.FixtureRequest, is_reference: bool) -> Iterator[Serve]
 
 @pytest.fixture(scope="module")
 def serve_all() -> Iterator[Serve]:
-    """Start servers for all tests of a module; they must end well when it is over."""
+    """Start servers for all tests of a module; each must exit cleanly at the end."""
     yield from _server_factory(support.Server.stop)
 
 
@@ -168,7 +168,7 @@ DISK_BYTES = 8 * 1024 * 1024
 
 
 class Disk:
-    """A small file system of its own, which can be filled."""
+    """A small separate file system that a test can fill."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -184,7 +184,7 @@ class Disk:
 
 @contextlib.contextmanager
 def mounted(path: Path, options: str) -> Iterator[Disk]:
-    """A file system of its own in memory, at this path, with these options of tmpfs."""
+    """Mount a separate tmpfs with these options; skip the test if that is impossible."""
     path.mkdir()
     mounting = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"mode=700,{options}", "deepaas-test", str(path)],

@@ -1,4 +1,4 @@
-"""Runs the commands of a Markdown page, as a reader does, and compares what they print."""
+"""Runs the commands of a Markdown page, and compares their output with the page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.support import Finished, wait_until
 
 COMMAND_SECONDS = 900.0
-"""How long a command may take; only that of a test that fails takes so long."""
+"""The timeout of a command; only a failing test reaches it."""
 
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 SERVERS = re.compile(r"deepaas-run|make run\b")
@@ -22,20 +22,20 @@ SERVERS = re.compile(r"deepaas-run|make run\b")
 
 @dataclass
 class Step:
-    """One command, and the lines that the page prints below it."""
+    """One command, and the lines that the page shows below it."""
 
     command: str
     printed: list[str] = field(default_factory=list)
 
     @property
     def is_server(self) -> bool:
-        """Whether it runs until it is stopped."""
+        """Whether the command runs until it is interrupted."""
         return SERVERS.match(self.command) is not None
 
 
 @dataclass
 class Block:
-    """A block of a page with its language, and the paragraph above, which says where to use it."""
+    """A code block, its language, and the paragraph above it, which names the folder to use."""
 
     language: str
     text: str
@@ -53,7 +53,7 @@ class Block:
 
 
 def blocks(page: str) -> list[Block]:
-    """The blocks of a page, in order."""
+    """Return the code blocks of a page, in order."""
     found = []
     for match in FENCE.finditer(page):
         paragraph = page[: match.start()].rstrip().rpartition("\n\n")[2]
@@ -62,8 +62,11 @@ def blocks(page: str) -> list[Block]:
 
 
 def pattern(printed: list[str]) -> re.Pattern[str]:
-    """What has to be printed: to the letter, but for `...`, which is anything within a line, and a
-    line of its own that is `...`, which is any number of lines."""
+    """Return a pattern for the expected output.
+
+    `...` within a line matches any text, and a line that is only `...` matches any number of lines.
+    Everything else must match exactly.
+    """
     parts = [
         r"(?:.*\n)*?" if line == "..." else r".*?".join(map(re.escape, line.split("..."))) + r"\n"
         for line in printed
@@ -72,7 +75,7 @@ def pattern(printed: list[str]) -> re.Pattern[str]:
 
 
 class Terminal:
-    """A shell that gets one command after another. `notes` is a directory for its output."""
+    """A shell that runs commands one after another. `notes` is a directory for its output."""
 
     def __init__(self, notes: Path, directory: Path, env: Mapping[str, str]) -> None:
         notes.mkdir()
@@ -92,10 +95,10 @@ class Terminal:
                 start_new_session=True,
             )
         os.close(reading)
-        self.run("trap : INT")  # Ctrl-C ends what runs in it, and not the shell
+        self.run("trap : INT")  # Ctrl-C must end the running command, not the shell
 
     def run(self, command: str) -> Finished:
-        """Run a command to its end."""
+        """Run a command until it exits."""
         self.begin(command)
         wait_until(self.has_ended, within=COMMAND_SECONDS, what=f"the end of {command}")
         return self.result()
@@ -107,7 +110,7 @@ class Terminal:
         os.write(self._writing, f"{command}\n{end}\n".encode())
 
     def said(self) -> list[str]:
-        """What the last command has printed so far, to stdout and to stderr."""
+        """Return the output of the last command so far: stdout and stderr."""
         return [
             file.read_bytes()[begin:].decode(errors="replace")
             for file, begin in zip(self._files, self._begins, strict=True)
@@ -124,7 +127,7 @@ class Terminal:
         return Finished(int(status), output, errors)
 
     def interrupt(self) -> None:
-        """Press Ctrl-C, and wait for the end of what runs."""
+        """Send Ctrl-C, and wait until the running command exits."""
         os.killpg(self._process.pid, signal.SIGINT)
         wait_until(self.has_ended, within=COMMAND_SECONDS, what="the end after Ctrl-C")
 

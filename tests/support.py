@@ -1,8 +1,8 @@
-"""What every test of the project uses: a real `deepaas-run`, its models, its ports, its bytes.
+"""Helpers of all tests: they run a real `deepaas-run`, install models, lease ports and send bytes.
 
-The models of `tests/zoo` are seen by a server as `zoo.<module>`: each server gets a directory of
-its own, holding the entry points it was asked for and a link to the zoo, and only that directory
-is added to `PYTHONPATH`. So a server runs the same whatever environment it was installed in.
+A server imports the models of `tests/zoo` as `zoo.<module>`. Each server gets a directory with the
+requested entry points and a link to the zoo, and only that directory is added to `PYTHONPATH`. So
+the tests do not depend on the environment in which the server is installed.
 """
 
 from __future__ import annotations
@@ -33,34 +33,34 @@ GROUP = "deepaas.v2.model"
 ZOO = Path(__file__).resolve().parent / "zoo"
 
 UPLOAD_LOCK = ".server-lock"
-"""A file in the directory for uploads, whose lock a living server holds."""
+"""The name of a file in the upload directory; a running server keeps it locked."""
 
-# These stop a test that hangs. They say nothing about speed, since other work may keep the cores
-# busy. Those for events are below 30 s, for which a server that drains waits unless told otherwise.
+# These timeouts stop tests that hang. They are not limits on speed, since other processes may keep
+# the cores busy. Timeouts for events are below 30 s, the time for which a server drains by default.
 READY_SECONDS = 120.0
 STOP_SECONDS = 25.0
 ANSWER_SECONDS = 60.0
 LEAST_GUARD_SECONDS = 25.0
 
-# Below the ports that the kernel hands out, so that no client's socket takes one of them.
+# Below the ephemeral ports of the kernel, so that no client socket takes one of them.
 FIRST_PORT = 20_000
 PORTS_PER_WORKER = 400
 MOST_WORKERS = 31
 
 _program = Path(sys.executable).with_name("deepaas-run")
 _patience = ["--start-grace", "600"]
-"""Tests of several models wait for all of them, however busy the machine is."""
+"""Tests with several models wait for all of them, even on a busy machine."""
 
 
 def use_program(path: str | os.PathLike[str]) -> None:
-    """Let every server from now on be started from this `deepaas-run`."""
+    """Start all further servers from this `deepaas-run`."""
     global _program
     _program = Path(os.path.abspath(path))
-    _patience.clear()  # another release may not know these options
+    _patience.clear()  # another release may not have these options
 
 
 def program() -> Path:
-    """The `deepaas-run` under test."""
+    """Return the path of the `deepaas-run` under test."""
     return _program
 
 
@@ -68,7 +68,7 @@ def program() -> Path:
 
 
 def _own_ports() -> list[int]:
-    """The ports of this pytest-xdist worker, in an order that differs between test runs."""
+    """Return the ports of this pytest-xdist worker, in an order that differs between test runs."""
     worker = os.environ.get("PYTEST_XDIST_WORKER", "")
     index = 1 + int(worker.removeprefix("gw")) if worker.startswith("gw") else 0
     first = FIRST_PORT + (index % MOST_WORKERS) * PORTS_PER_WORKER
@@ -90,7 +90,7 @@ def _can_be_bound(port: int) -> bool:
 
 @contextlib.contextmanager
 def leased_port() -> Iterator[int]:
-    """A port that no other test on this machine has while the block runs."""
+    """Reserve a port that no other test on this machine uses while the block runs."""
     locks = Path(tempfile.gettempdir()) / "deepaas-test-ports"
     locks.mkdir(exist_ok=True)
     for port in _own_ports():
@@ -116,9 +116,9 @@ def install_models(
 ) -> Path:
     """Make a directory that offers `models` (name -> "module:attr") as entry points.
 
-    Put on `PYTHONPATH` it acts like an installed distribution, and `zoo` can be imported from it.
-    The models that are installed beside the executable are hidden: of two distributions of one
-    name only the first on the path counts, and here theirs have no entry points.
+    On `PYTHONPATH` the directory acts like an installed distribution, and `zoo` can be imported
+    from it. Models that are installed beside the executable are hidden: of two distributions with
+    the same name Python uses the first on the path, and the one written here has no entry points.
     """
     for name in _installed_with_models((executable or program()).with_name("python")):
         _write_distribution(directory, name, "")
@@ -139,7 +139,7 @@ def _write_distribution(directory: Path, name: str, entry_points: str) -> None:
 
 @functools.cache
 def _installed_with_models(python: Path) -> list[str]:
-    """The names of the distributions in an environment that bring models, save DEEPaaS itself."""
+    """Return the names of the distributions with models in an environment, except DEEPaaS."""
     code = f"""
 from importlib.metadata import distributions
 for one in distributions():
@@ -153,15 +153,15 @@ for one in distributions():
 
 
 NO_CERTIFICATES = {"SSL_CERT_FILE": os.devnull, "SSL_CERT_DIR": os.devnull}
-"""For servers: aiohttp reads all certificates of the system when it is imported, which takes a
-third of its time, and no test asks a server out in the world."""
+"""Servers start faster without certificates: aiohttp spends a third of its import on loading them.
+No test connects to an external server."""
 
 
 def environment(home: Path, *path: Path, extra: Mapping[str, str | None]) -> dict[str, str]:
-    """The environment of a program under test: nothing of the caller's set-up reaches it.
+    """Return the environment of a program under test, without the settings of the caller.
 
-    Its home and its temporary directory lie in `home`; `path` becomes `PYTHONPATH`. A value of
-    None in `extra` takes the variable away.
+    Its home and its temporary directory are in `home`; `path` becomes `PYTHONPATH`. A value of None
+    in `extra` removes the variable.
     """
     env = {key: value for key, value in os.environ.items() if not _is_private(key)}
     temporary = home / "tmp"
@@ -186,7 +186,7 @@ def _is_private(key: str) -> bool:
 
 @dataclass
 class Finished:
-    """A program that has ended."""
+    """The exit code and the output of a program that has exited."""
 
     code: int
     stdout: str
@@ -207,7 +207,7 @@ def run_program(
     cwd: Path | None = None,
     timeout: float = READY_SECONDS,
 ) -> Finished:
-    """Run `deepaas-run` (or a program beside it) to its end; `directory` is its home."""
+    """Run `deepaas-run` (or a program beside it) until it exits; `directory` is its home."""
     directory.mkdir(parents=True, exist_ok=True)
     site = install_models(directory / "site", models or {}, executable)
     with subprocess.Popen(
@@ -231,7 +231,7 @@ def run_program(
 
 
 def version() -> str:
-    """The last word on the last line of what `deepaas-run --version` prints."""
+    """Return the last word that `deepaas-run --version` prints."""
     with tempfile.TemporaryDirectory() as directory:
         finished = run_program(Path(directory), ["--version"])
     words = finished.stdout.split()
@@ -245,7 +245,7 @@ def version() -> str:
 
 @dataclass
 class RawAnswer:
-    """An answer as it came over the wire."""
+    """A response as received from the socket."""
 
     status_line: str
     headers: list[tuple[str, str]]
@@ -261,7 +261,7 @@ class RawAnswer:
         return parts[2] if len(parts) == 3 else ""
 
     def header(self, name: str) -> str | None:
-        """The value of a header, or None; more than one of the same name is an error."""
+        """Return the value of a header, or None; raise ValueError if it was sent more than once."""
         values = [value for key, value in self.headers if key.lower() == name.lower()]
         if len(values) > 1:
             raise ValueError(f"{name} was sent {len(values)} times: {values}")
@@ -269,11 +269,11 @@ class RawAnswer:
 
 
 def send_raw(port: int, data: bytes, *, timeout: float = ANSWER_SECONDS) -> RawAnswer:
-    """Send bytes on a new connection and read one answer, whatever its status."""
+    """Send bytes on a new connection, and read one response with any status."""
     deadline = time.monotonic() + timeout
     with socket.create_connection((HOST, port), timeout=timeout) as connection:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            connection.sendall(data)  # refused before it was all read: the answer says why
+            connection.sendall(data)  # a refusal can come before all is sent; it says why
         received = b""
         while b"\r\n\r\n" not in received:
             received += _more(connection, deadline, received)
@@ -329,20 +329,20 @@ def _receive(connection: socket.socket, deadline: float) -> bytes:
 
 
 class ServerEndedError(RuntimeError):
-    """`deepaas-run` ended, or did not open its port in time; the message holds its log."""
+    """`deepaas-run` exited, or did not open its port in time; the message contains its log."""
 
 
 @dataclass
 class Server:
-    """A running `deepaas-run`; a context manager, or `start()` and `stop()`.
+    """A `deepaas-run` process; use it as a context manager, or call `start()` and `stop()`.
 
-    `models` maps entry-point names to "module" or "module:attr"; `args` are further flags;
-    `config` is the text of a configuration file given with `--config-file`; a value of None in
-    `env` takes a variable away. Without `cwd` the server runs in a directory of its own. Without
-    `port` one is leased; `listen=False` leaves the port to `args`, `env` or `config`. With `stderr`
-    only stdout goes to the log, and stderr to that file. `redirect` has the redirections of a shell
-    that it is started with, such as ">&-". `open_files` limits its descriptors.
-    `launcher` is a command that runs the program whose arguments follow.
+    `models` maps entry-point names to "module" or "module:attr". `args` are further flags. `config`
+    is the text of a configuration file for `--config-file`. A value of None in `env` removes the
+    variable. Without `cwd` the server runs in a new directory. Without `port` it leases one; with
+    `listen=False` the port comes from `args`, `env` or `config`. With `stderr` only stdout goes to
+    the log, and stderr to that file. `redirect` contains shell redirections for the start, such as
+    ">&-". `open_files` limits the descriptors. `launcher` is a command that runs the program given
+    as its arguments.
     """
 
     models: Mapping[str, str] = field(default_factory=dict)
@@ -365,10 +365,10 @@ class Server:
         self._family: dict[int, psutil.Process] = {}
         self._last_log = ""
 
-    # Life
+    # Lifecycle
 
     def start(self, *, wait: bool = True) -> Server:
-        """Start it and, unless told otherwise, wait until its port accepts."""
+        """Start the process; with `wait`, return when its port accepts connections."""
         try:
             self._start()
             if wait:
@@ -419,7 +419,7 @@ class Server:
         )
 
     def wait_ready(self) -> None:
-        """Wait until the port accepts; fail with the log if the process ends first."""
+        """Wait until the port accepts connections; fail with the log if the process exits first."""
         deadline = time.monotonic() + self.ready_seconds
         while time.monotonic() < deadline:
             if self.exit_code() is not None:
@@ -430,7 +430,7 @@ class Server:
         raise ServerEndedError(f"no port after {self.ready_seconds} s:\n{self._last_words()}")
 
     def is_open(self) -> bool:
-        """Whether the port accepts a connection now."""
+        """Tell whether the port accepts a connection now."""
         try:
             socket.create_connection((HOST, self.port), timeout=1).close()
         except OSError:
@@ -438,10 +438,10 @@ class Server:
         return True
 
     def stop(self, *, within: float = STOP_SECONDS) -> int:
-        """End it by SIGTERM and return its exit code.
+        """Send SIGTERM, and return the exit code.
 
-        Fails if it hangs, or left a process of its session or a child behind; whatever was left is
-        killed in any case. As with `wait_until`, the time is no claim about speed.
+        Fail if the process hangs, or if a process of its session or a child is left. Kill what is
+        left in any case. As in `wait_until`, the time is not a limit on speed.
         """
         try:
             return self._stop(max(within, STOP_SECONDS))
@@ -450,7 +450,7 @@ class Server:
             self._resources.close()
 
     def _keep_log(self) -> None:
-        """Let the log be read when the server and its directory are gone."""
+        """Keep the log readable after the directory of the server is removed."""
         self._last_log = self.log()
 
     def _stop(self, within: float) -> int:
@@ -473,7 +473,7 @@ class Server:
         return code
 
     def kill(self) -> None:
-        """End it and all its children without asking."""
+        """Kill the server and all its children."""
         self._end(signal.SIGKILL)
         self._keep_log()
         self._resources.close()
@@ -496,7 +496,7 @@ class Server:
             time.sleep(0.02)
 
     def _session(self) -> list[psutil.Process]:
-        """The processes of the session that the server was started in."""
+        """Return the processes of the session that the server was started in."""
         leader = self._started().pid
         found = []
         for process in psutil.process_iter():
@@ -506,7 +506,7 @@ class Server:
         return found
 
     def processes(self) -> list[psutil.Process]:
-        """The server's process and all its descendants that run now."""
+        """Return the process of the server and all its running descendants."""
         with contextlib.suppress(psutil.NoSuchProcess):
             top = psutil.Process(self._started().pid)
             for process in [top, *top.children(recursive=True)]:
@@ -529,7 +529,7 @@ class Server:
         else:
             self.kill()
 
-    # What it is and says
+    # State and output
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is None:
@@ -545,15 +545,15 @@ class Server:
         return self._started().pid
 
     def exit_code(self) -> int | None:
-        """How it ended, None while it runs."""
+        """Return the exit code, or None while the process runs."""
         return self._started().poll()
 
     def wait_end(self, within: float = STOP_SECONDS) -> int:
-        """Wait for it to end by itself. As with `wait_until`, the time is no claim about speed."""
+        """Wait until the process exits. As in `wait_until`, the time is not a limit on speed."""
         return self._started().wait(timeout=max(within, STOP_SECONDS))
 
     def log(self) -> str:
-        """What it wrote to stdout and stderr so far."""
+        """Return the stdout and stderr of the process so far."""
         path = self.home / "log"
         return path.read_text(errors="replace") if path.exists() else self._last_log
 
@@ -561,18 +561,18 @@ class Server:
         return "\n".join(self.log().splitlines()[-60:])
 
     def temporary_files(self) -> list[Path]:
-        """The files in its temporary directory, but for the lock of the one for uploads."""
+        """Return the files in the temporary directory, except `UPLOAD_LOCK`."""
         found = (path for path in (self.home / "tmp").rglob("*") if path.is_file())
         return sorted(path for path in found if path.name != UPLOAD_LOCK)
 
     def uploads(self) -> list[Path]:
-        """The files in the directories of its temporary directory."""
+        """Return the files in the subdirectories of the temporary directory."""
         return [path for path in self.temporary_files() if path.parent != self.home / "tmp"]
 
     # Requests
 
     def request(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
-        """One request on a connection of its own; redirects are not followed."""
+        """Send a request on a separate connection, without following redirects."""
         return self._client.request(method, path, **kwargs)
 
     def get(self, path: str, **kwargs: Any) -> httpx.Response:
@@ -586,7 +586,7 @@ class Server:
         return self.post(f"/v2/models/{model}/predict/", **kwargs)
 
     def raw(self, data: bytes, *, timeout: float = ANSWER_SECONDS) -> RawAnswer:
-        """Send bytes as they are on a new connection and read one answer."""
+        """Send bytes unchanged on a new connection, and read one response."""
         return send_raw(self.port, data, timeout=timeout)
 
     def raw_request(
@@ -598,7 +598,7 @@ class Server:
         body: bytes = b"",
         timeout: float = ANSWER_SECONDS,
     ) -> RawAnswer:
-        """One request whose target is sent to the letter."""
+        """Send a request whose target is sent unchanged."""
         lines = [f"{method} {target} HTTP/1.1", f"Host: {HOST}:{self.port}", "Connection: close"]
         lines += [f"{key}: {value}" for key, value in (headers or {}).items()]
         if body or method in ("POST", "PUT", "PATCH"):
@@ -622,7 +622,7 @@ def _describe(process: psutil.Process) -> str:
 
 
 def predictions(response: httpx.Response) -> Any:
-    """What a model without a schema predicted; fails unless the answer is exactly as it should."""
+    """Return the predictions of a model without a schema; fail if the response has another form."""
     assert response.status_code == 200, response.text
     assert response.headers["Content-Type"] == "application/json; charset=utf-8"
     answer = response.json()
@@ -633,7 +633,7 @@ def predictions(response: httpx.Response) -> Any:
 
 @dataclass
 class Part:
-    """One part of a multipart form, sent to the letter."""
+    """One part of a multipart form; it is sent unchanged."""
 
     name: str
     body: bytes = b""
@@ -651,7 +651,7 @@ class Part:
 
 
 def multipart(*parts: Part) -> dict[str, Any]:
-    """The keyword arguments that make a request a multipart form of these parts."""
+    """Return the keyword arguments of a request that sends these parts as a multipart form."""
     boundary = b"deepaas-test-boundary"
     body = b"".join(b"--" + boundary + b"\r\n" + part.encode() for part in parts)
     return {
@@ -661,10 +661,10 @@ def multipart(*parts: Part) -> dict[str, Any]:
 
 
 def wait_until(condition: Callable[[], Any], *, within: float, what: str = "the condition") -> None:
-    """Poll until `condition()` is true; fail if that takes so long that the test must hang.
+    """Poll until `condition()` is true; fail after a timeout.
 
-    `within` is no claim about speed, since other work may keep the cores busy: a condition has at
-    least `LEAST_GUARD_SECONDS`.
+    `within` is not a limit on speed, since other processes may keep the cores busy: the timeout is
+    at least `LEAST_GUARD_SECONDS`.
     """
     guard = max(within, LEAST_GUARD_SECONDS)
     deadline = time.monotonic() + guard
@@ -673,4 +673,4 @@ def wait_until(condition: Callable[[], Any], *, within: float, what: str = "the 
         if time.monotonic() > deadline:
             raise AssertionError(f"{what} was not met within {guard} s")
         time.sleep(pause)
-        pause = min(0.1, 1.2 * pause)  # most conditions are soon met; the others cost less
+        pause = min(0.1, 1.2 * pause)  # most conditions are met soon; poll less often later

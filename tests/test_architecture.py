@@ -1,4 +1,4 @@
-"""The arrows between the folders, the names, and the page that describes them."""
+"""The import directions between the packages, the names in the code, and the page about them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Outlet Overtime Patience OneByOne Plan Runner Slot Workplace Worker aging answer
 company crew doom express journey keeper keeping linger lingering manager one_by_one outlet overtime
 patience plan runner slot take_back turns workplace
 """
-"""Names that this package had, for classes, functions, modules and attributes."""
+"""Names that classes, functions, modules and attributes of this package no longer have."""
 
 ALLOWED = {
     "calls": "the calls of a worker, of a pool and of a traceback",
@@ -30,7 +30,7 @@ ALLOWED = {
 
 
 def test_folders_import_each_other_in_one_direction() -> None:
-    """The contracts are in pyproject.toml."""
+    """The import contracts are in pyproject.toml."""
     program = "import sys; from importlinter.cli import lint_imports_command as run; run()"
     checked = subprocess.run(
         [sys.executable, "-c", program, "--no-cache"],
@@ -62,7 +62,7 @@ def test_page_names_each_folder() -> None:
 
 
 def names_of(tree: ast.AST) -> set[str]:
-    """The names of all classes, functions, arguments, variables and attributes."""
+    """Return the names of all classes, functions, arguments, variables and attributes."""
     return {
         name
         for node in ast.walk(tree)

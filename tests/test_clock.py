@@ -1,4 +1,4 @@
-"""The event loops whose clocks belong to the tests."""
+"""The event loops with clocks that tests control."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options: flags, files, defaults."""
+"""Options: flags, files and defaults."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support import environment
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home without configuration files, where the tests run."""
+    """Change to a home directory without configuration files."""
     for variable in [name for name in os.environ if name.startswith("DEEPAAS_")]:
         monkeypatch.delenv(variable)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -129,7 +129,7 @@ def test_every_option_with_a_fraction_is_one_in_seconds() -> None:
 
 
 def give(home: Path, option: Any, value: str, where: str) -> None:
-    """Give an option its value as a flag, or in a file."""
+    """Set an option by a flag or in a file."""
     if where == "flag":
         load(f"--{option.name}={value}")
     else:
@@ -354,7 +354,7 @@ def test_value_that_a_flag_replaces_may_be_wrong_in_the_file(home: Path) -> None
     assert from_file(home, "[DEFAULT]\nworkers = many\n", "--workers", "3").workers == 3
 
 
-# --- the rest --------------------------------------------------------------------------------
+# --- other options ---------------------------------------------------------------------------
 
 
 def test_options_of_one_load_are_not_those_of_the_next() -> None:

@@ -1,4 +1,4 @@
-"""Options: mistakes on the command line, and which place counts more than another."""
+"""Options: mistakes on the command line, and the precedence of flags, variables and files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from deepaas.exceptions import ConfigurationError
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home without configuration files, where the tests run."""
+    """Change to a home directory without configuration files."""
     for variable in [name for name in os.environ if name.startswith("DEEPAAS_")]:
         monkeypatch.delenv(variable)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -80,7 +80,7 @@ def test_beginning_of_a_flag_is_enough() -> None:
     assert load("--listen-po", "1").listen_port == 1
 
 
-# --- the order -------------------------------------------------------------------------------
+# --- precedence ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_misspelt_variable_is_a_warning_and_strange_ones_are_none(
     ]
 
 
-# --- options that contradict each other ------------------------------------------------------
+# --- contradictory options -------------------------------------------------------------------
 
 
 CONTRADICTIONS = {

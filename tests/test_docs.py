@@ -1,4 +1,4 @@
-"""The pages of docs/ say what is so: the tests they name exist, and every line names one."""
+"""The pages in docs/: every table row names a test that exists, and links lead to files."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = {ROOT / "docs" / "what-happens-when.md": 30, ROOT / "docs" / "security.md": 25}
-"""The pages whose tables name tests, and how many lines each has at least."""
+"""The pages whose tables name tests, and a lower limit on their number of rows."""
 
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)")
 
 
 def rows(page: Path) -> list[list[str]]:
-    """The cells of the lines of all tables on a page, without the heads."""
+    """Return the cells of all table rows on a page, without the header rows."""
     found = []
     lines = page.read_text().splitlines()
     for line, following in zip(lines, [*lines[1:], ""], strict=True):

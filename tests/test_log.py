@@ -1,4 +1,4 @@
-"""Logging: one line a record."""
+"""Logging: one line for each record."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LINE = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} \d+ "
 
 @pytest.fixture(autouse=True)
 def logger() -> Iterator[logging.Logger]:
-    """A logger of the package; what is changed for all of them is put back as it was."""
+    """Return a logger of the package; restore the settings of all its loggers at the end."""
     tops = [get_logger("deepaas.x").parent, logging.getLogger("deepaas")]
     before = [(top, top.handlers[:], top.level, top.propagate) for top in tops if top]
     yield get_logger("deepaas.x")
@@ -52,7 +52,7 @@ def record(message: str, *args: Any, created: float = 0.0, **kwargs: Any) -> log
     return made
 
 
-# --- where it goes ---------------------------------------------------------------------------
+# --- streams ---------------------------------------------------------------------------------
 
 
 def test_log_goes_to_stdout(logger: logging.Logger, capfd: pytest.CaptureFixture[str]) -> None:
@@ -95,7 +95,7 @@ def test_what_was_printed_before_a_record_comes_before_it(
 
 @contextlib.contextmanager
 def descriptor_1(fd: int) -> Iterator[None]:
-    """Let descriptor 1 be the same as `fd`."""
+    """Redirect descriptor 1 to `fd`."""
     saved = os.dup(1)
     os.dup2(fd, 1)
     try:
@@ -169,7 +169,7 @@ def test_line_after_one_that_was_cut_off_begins_anew(
     path = tmp_path / "log"
     setup(LogOptions(file=str(path)))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (30, limits[1]))  # bytes of any file
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30, limits[1]))  # the limit in bytes for any file
     try:
         logger.info("lost")
         logger.info("lost")
@@ -294,7 +294,7 @@ def test_json_has_the_traceback() -> None:
     assert traceback.endswith("ValueError: cause\n")
 
 
-# --- what models log -------------------------------------------------------------------------
+# --- records of models -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -327,7 +327,7 @@ def test_lines_of_another_process_are_passed_on_as_they_are(
     assert capfd.readouterr() == ("", "")
 
 
-# --- what cannot be formatted ----------------------------------------------------------------
+# --- records that cannot be formatted --------------------------------------------------------
 
 
 @pytest.mark.parametrize("as_json", [False, True])
@@ -336,7 +336,7 @@ def test_exception_that_cannot_be_formatted_is_logged_with_its_frames(
 ) -> None:
     setup(LogOptions(json=as_json))
     try:
-        raise SyntaxError("odd", ("file", 1, 1, 5))  # type: ignore[arg-type]  # not the line's text
+        raise SyntaxError("odd", ("file", 1, 1, 5))  # type: ignore[arg-type]  # has no text
     except SyntaxError:
         logger.exception("failed")
     out, err = capfd.readouterr()

@@ -1,4 +1,4 @@
-"""What is installed is what is in the repository, and what the documents say of it is true."""
+"""The distributions contain the files of the repository, and match the documents."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GENERATED = {"__pycache__", "deepaas.egg-info", "PKG-INFO", ".pytest_cache", ".h
 
 
 def files_of_the_project() -> set[str]:
-    """What is in the checkout, but for what git ignores; all there is if this is no checkout."""
+    """Return the files of the checkout that git does not ignore; without git, all source files."""
     if (ROOT / ".git").exists():
         listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
         names = subprocess.run(listing, cwd=ROOT, check=True, capture_output=True, text=True).stdout
@@ -35,8 +35,8 @@ def files_of_the_project() -> set[str]:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with the source distribution, and the wheel that is built from it."""
-    source = tmp_path_factory.mktemp("source")  # building leaves files behind
+    """Build a source distribution, and a wheel from it; return the directory of both."""
+    source = tmp_path_factory.mktemp("source")  # the build leaves files behind
     for name in files_of_the_project():
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, source / name)

@@ -1,4 +1,4 @@
-"""The benchmark that compares two revisions: its figures, and one short run of it."""
+"""The benchmark that compares two revisions: its statistics, and one short run."""
 
 from __future__ import annotations
 

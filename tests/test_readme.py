@@ -1,9 +1,9 @@
-"""The README does what it says: its commands are run in a fresh clone, in order.
+"""The README is correct: the tests run its commands in a fresh clone, in order.
 
-Nothing is fetched from a package index. The packages that DEEPaaS requires are those of the
-environment of the tests: the new environments see them through `PYTHONPATH`, so pip finds each
-requirement satisfied. It does everything else as for a reader: it builds DEEPaaS, installs it in
-the new environment, and makes its programs. DEEPaaS itself is not among these packages.
+Nothing is fetched from a package index. The new environments find the requirements of DEEPaaS in
+the environment of the tests, through `PYTHONPATH`, so pip finds each of them satisfied. Everything
+else is as for a reader: pip builds DEEPaaS, installs it in the new environment, and makes its
+programs. DEEPaaS itself is not among the shared packages.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from tests.support import HOST, environment, leased_port, run_program, wait_unti
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 OWN = re.compile(r"deepaas|__editable__|pip(-|$)|__pycache__|.*\.pth$")
-"""What is not lent to the new environments: DEEPaaS, its examples, and pip, which they have."""
+"""Packages that the new environments do not share: DEEPaaS, its examples, and pip."""
 
 PORTS = ("5000", "8000")
-"""The ports in the README. They alone are changed, since another program may have them."""
+"""The ports in the README. Only they are replaced, since another program may use them."""
 
 
 def git(*args: str, cwd: Path) -> str:
@@ -40,7 +40,7 @@ def git(*args: str, cwd: Path) -> str:
 
 
 def clone(target: Path) -> Path:
-    """A fresh clone of this checkout, with the changes in it that are not committed yet."""
+    """Make a fresh clone of this checkout, with its uncommitted changes."""
     if not (ROOT / ".git").exists():
         pytest.skip("this is no checkout that could be cloned")
     git("clone", "--quiet", str(ROOT), str(target), cwd=ROOT)
@@ -54,7 +54,7 @@ def clone(target: Path) -> Path:
 
 
 def lend_packages(target: Path) -> Path:
-    """A directory with the packages of this environment, less DEEPaaS and its examples."""
+    """Make a directory with the packages of this environment, except DEEPaaS and its examples."""
     target.mkdir()
     for folder in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
         for entry in Path(folder).iterdir():
@@ -65,7 +65,7 @@ def lend_packages(target: Path) -> Path:
 
 @dataclass
 class Reader:
-    """Somebody who follows the README, with two terminals."""
+    """A reader who follows the README with two terminals."""
 
     folder: Path
     checkout: Path
@@ -90,7 +90,7 @@ class Reader:
         return terminal
 
     def read(self, block: Block) -> None:
-        """Do what a block says, where the paragraph above it says so."""
+        """Follow the instructions of a block, in the folder that the paragraph above it names."""
         if block.language == "python":
             name = re.match(r"# (\w+\.py)\n", block.text)
             assert name, "a block of Python begins with the name of its file"
@@ -98,7 +98,7 @@ class Reader:
         if block.language != "console":
             return
         if "another terminal" in block.paragraph or (self.is_serving and not self.serves(block)):
-            terminal = self.terminal()  # without what was activated in the first one
+            terminal = self.terminal()  # no environment is activated in it
         else:
             terminal = self.first
             self.stop()
@@ -115,7 +115,7 @@ class Reader:
             self.is_serving = False
 
     def go(self, paragraph: str) -> None:
-        """Go where the paragraph says; stay in "the same folder" and without any word."""
+        """Change to the folder that the paragraph names; without one, stay."""
         if "empty folder" in paragraph:
             self.place = self.folder / "empty"
             self.place.mkdir()
@@ -138,7 +138,7 @@ class Reader:
         )
 
     def serve(self, command: str) -> None:
-        """Start a server in the first terminal, and wait until its port accepts."""
+        """Start a server in the first terminal, and wait until its port accepts connections."""
         if command == "make run":
             self.before_make_run = files(self.home)
         port = self.ports["5000"] if "--listen-port" not in command else self.ports["8000"]
@@ -160,11 +160,11 @@ class Reader:
 
 @pytest.fixture
 def reader(tmp_path: Path) -> Iterator[Reader]:
-    """A reader with a fresh clone, a home without anything but three settings, and free ports.
+    """A reader with a fresh clone, free ports, and a home that contains only three settings.
 
-    The settings are the port of a server that is started without one; that a training does not
-    step back for other programs, as the machine may be busy; and that curl shows no progress bar,
-    which it would not show in a terminal either.
+    The settings are: the port of a server that is started without one; no lower priority for
+    trainings, as the machine may be busy; and no progress bar of curl, which it would not show in a
+    terminal either.
     """
     with contextlib.ExitStack() as resources:
         ports = {port: str(resources.enter_context(leased_port())) for port in PORTS}
@@ -202,7 +202,7 @@ def files(folder: Path) -> set[str]:
 def test_commands_of_the_readme_print_what_it_says_and_leave_nothing_behind(
     reader: Reader,
 ) -> None:
-    """One test, as the reader follows the page once; it takes most of a minute."""
+    """Each command needs the ones before it, so this is a single test. It takes almost a minute."""
     fresh = git("status", "--short", "--ignored", cwd=reader.checkout)
     assert reader.first.run("command -v deepaas-run").code == 1
     for block in blocks(README):
@@ -214,7 +214,7 @@ def test_commands_of_the_readme_print_what_it_says_and_leave_nothing_behind(
     wait_for_new_weights(reader)
     for block in blocks(README):
         if "/predict/" in block.text and ":5000" in block.text:
-            reader.read(block)  # its answers are the same after the training
+            reader.read(block)  # the responses are the same after the training
 
     reader.stop()
     assert files(reader.home) == reader.before_make_run | {"chart.png"}
@@ -242,7 +242,7 @@ def test_readme_starts_with_one_sentence_and_the_installation() -> None:
 
 
 def test_nothing_of_the_readme_is_left_out() -> None:
-    """Each console block has commands, and each line in it is a command or is printed by one."""
+    """Each console block has commands, and each line in it is a command or the output of one."""
     consoles = [block for block in blocks(README) if block.language == "console"]
     assert len(consoles) >= 7
     assert all(block.steps for block in consoles)
@@ -259,11 +259,11 @@ FLAGS_OF_2_6 = """
 --nowarm --nowatch-log-file --predict-endpoint --syslog-log-facility --train-endpoint --use-journal
 --use-json --use-syslog --version --warm --watch-log-file --workers
 """
-"""The flags that `deepaas-run --help` of the release 2.6.0 lists."""
+"""The flags that `deepaas-run --help` of release 2.6.0 lists."""
 
 
 def rows(title: str) -> list[list[str]]:
-    """The cells of the table below a title, without its head."""
+    """Return the cells of the table below a heading, without the header row."""
     table = README.partition(f"### {title}\n")[2].partition("\n#")[0]
     lines = [line for line in table.splitlines() if line.startswith("|")][2:]
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
@@ -295,7 +295,7 @@ def test_each_row_has_a_replacement_that_exists() -> None:
         assert set(re.findall(r"`(--[\w-]+)`", now)) <= options, before
 
 
-# --- how the pages are read -------------------------------------------------------------------
+# --- parsing of the pages ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

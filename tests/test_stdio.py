@@ -1,4 +1,4 @@
-"""Standard input, output and error: they are open, and what cannot be written fails nothing."""
+"""Standard input, output and error are open, and a failing write to them raises no exception."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def tell(value):
 
 
 class Shell:
-    """Runs Python programs with the redirections of a shell; `told` is what the last one told."""
+    """Runs Python programs with shell redirections; `told` is the report of the last program."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -86,7 +86,7 @@ tell([links, [os.get_inheritable(fd) for fd in range(3)], os.dup(0)])
     assert following > 2
 
 
-# --- streams that forgive
+# --- streams that ignore errors
 
 FORGIVE = "stdio.open_missing(); stdio.forgive()\n"
 

@@ -1,7 +1,7 @@
-"""Mistakes that authors make when they write a model, and what the server says about each.
+"""Typical mistakes of model authors, and the log line of the server about each.
 
-Each is a small model in a file of its own. `said` is the line of the log, from "Model" on, where
-`{at}` stands for the name of the file, and of the model.
+Each is a small model in a separate file. `said` is the log line from "Model" on, where `{at}`
+stands for the name of the file and of the model.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ FIELDS = "from webargs import fields, validate\n"
 
 @dataclass(frozen=True)
 class Planted:
-    """A mistake: what was done, for people; the code; what is said; what is served of the file."""
+    """A mistake: description, code, expected log line, and the attribute that is served."""
 
     what: str
     code: str
@@ -24,16 +24,16 @@ class Planted:
 def arguments(
     *entries: str, predict: str = "def predict(**arguments):\n    return arguments\n"
 ) -> str:
-    """A model with these entries in the dictionary that its get_predict_args returns.
+    """Return a model with these entries in the dictionary that its get_predict_args returns.
 
-    The first one is on line 4.
+    The first entry is on line 4.
     """
     inner = "".join(f"        {entry},\n" for entry in entries)
     return f"{FIELDS}def get_predict_args():\n    return {{\n{inner}    }}\n{predict}"
 
 
 MISTAKES = {
-    # --- with which the model is not served
+    # --- mistakes that prevent serving
     "syntax": Planted(
         "a syntax error",
         "def predict(:\n    return 1\n",
@@ -144,7 +144,7 @@ MISTAKES = {
         "Model batch_size cannot be loaded: batch_size.py:1: max_batch_size is '32', but must be "
         "a whole number from 1 to 1000000000; write max_batch_size = 32",
     ),
-    # --- with which the model is served
+    # --- mistakes that do not prevent serving
     "not_taken": Planted(
         "predict does not take a declared argument",
         arguments('"x": fields.Float()', predict="def predict():\n    return 1\n"),

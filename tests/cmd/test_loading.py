@@ -1,4 +1,4 @@
-"""A server whose models are loading: what it says, when its port opens, and what it answers."""
+"""A server whose models are loading: its log, the opening of its port, and its responses."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def train():
 
 
 class Site:
-    """Models in a folder, each of which can be held, or fail, while it is imported or warmed."""
+    """Models in a folder; each can be held, or made to fail, while it is imported or warmed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.servers: list[Server] = []
 
     def model(self, name: str, *, held: str = "", fails: str = "") -> str:
-        """Make a model; the target to serve."""
+        """Write a model, and return its target for `deepaas-run`."""
         (self.folder / f"{name}.py").write_text(MODEL)
         for what, phase in (("held", held), ("fails", fails)):
             if phase:
@@ -91,13 +91,13 @@ def wait_for_line(server: Server, pattern: str) -> None:
 
 
 def code_and_phase(response: httpx.Response) -> tuple[int, str, str | None]:
-    """Status, code and phase of an answer, which must say when to come again."""
+    """Return status, code and phase of a response, which must have a Retry-After header."""
     assert int(response.headers["Retry-After"]) >= 1
     body = response.json()
     return response.status_code, body["code"], body.get("phase")
 
 
-# --- what is said
+# --- log lines
 
 
 def test_phase_and_seconds_of_each_model_are_told_at_once_and_every_few_seconds(
@@ -131,7 +131,7 @@ def test_port_opens_when_all_are_ready_or_have_failed(site: Site) -> None:
 
 
 def test_port_opens_some_time_after_the_first_model_is_ready(site: Site) -> None:
-    """However long another one hangs."""
+    """The second model may hang for any time."""
     server = site.start(site.model("a"), site.model("b", held="importing"), "--start-grace", "0.5")
     wait_for_line(server, r"Model a \(a\.py\) ready")
     server.wait_ready()
@@ -171,11 +171,11 @@ def test_signal_ends_a_server_whose_port_is_open_while_a_model_is_loading(site: 
     assert server.stop() == 0
 
 
-# --- what is answered
+# --- responses
 
 
 def start_half(site: Site) -> Server:
-    """A server with a model `a` that is ready, and another one, `b`, that is being warmed."""
+    """Start a server with a model `a` that is ready, and a model `b` that is being warmed."""
     server = site.start(site.model("a"), site.model("b", held="warming"), "--start-grace", "0")
     server.wait_ready()
     site.wait_for("b", "warming")
@@ -248,7 +248,7 @@ def test_model_is_described_when_it_is_ready(site: Site) -> None:
 
 
 def test_model_that_has_failed_is_not_starting(site: Site) -> None:
-    """Not even while it is being loaded again; a request does not wait for that."""
+    """This holds even while it is being loaded again; a request does not wait for that."""
     server = site.start(site.model("a"), site.model("b", fails="importing"))
     server.wait_ready()
     assert code_and_phase(server.predict("b")) == (503, "model_not_ready", None)
@@ -274,14 +274,14 @@ def test_model_that_takes_too_long_to_load_has_failed(site: Site) -> None:
 
 
 def test_model_that_becomes_ready_late_is_not_reloaded_for_that(site: Site) -> None:
-    """With --reload, its files are watched from when they are known."""
+    """With --reload, the files of a model are watched as soon as they are known."""
     flags = ["--start-grace", "0", "--reload"]
     server = site.start(site.model("a"), site.model("b", held="warming"), *flags)
     server.wait_ready()
     site.let_go("b")
     wait_for_line(server, r"Watching 1 file\(s\) of model b")
     (site.folder / "a.py").write_text(MODEL + "\n")
-    wait_for_line(server, r"Model a was reloaded")  # so b has been looked at several times
+    wait_for_line(server, r"Model a was reloaded")  # by then, b has been checked several times
     assert "Reloading model b" not in server.log()
 
 

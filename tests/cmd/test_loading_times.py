@@ -1,6 +1,6 @@
-"""The times of a server that loads its models: what it says when, and when its port may open.
+"""A server that loads its models: the times of its log lines, and the opening of its port.
 
-In virtual time, with pools that are ready or fail when the test says so.
+The tests run in virtual time, with pools that become ready or fail after a given time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ HOUR = 3600.0
 
 
 class Status:
-    """As much of the status of a model as its loading needs."""
+    """The part of a model's status that Loading reads."""
 
     def __init__(self) -> None:
         self.phase = "starting"
@@ -35,7 +35,7 @@ class Status:
 
 
 class Loaded:
-    """As much of a pool as its loading needs. Its model takes `seconds`, and is ready or fails."""
+    """The part of a pool that Loading uses. Its model becomes ready, or fails, after `seconds`."""
 
     def __init__(self, name: str, seconds: float, *, fails: bool = False) -> None:
         self.name = name
@@ -55,7 +55,7 @@ class Loaded:
 
 
 class Said:
-    """The lines of the log that begin in a certain way."""
+    """The log messages with a given beginning."""
 
     def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
         self._caplog = caplog
@@ -72,7 +72,7 @@ def said(caplog: pytest.LogCaptureFixture) -> Said:
 
 @contextmanager
 def expected_at(seconds: float) -> Iterator[None]:
-    """The block must end when the clock shows this."""
+    """Check that the block ends at this time."""
     yield
     assert now() - START == pytest.approx(seconds)
 
@@ -81,7 +81,7 @@ def load(*pools: Loaded, grace: float = 30, early: bool = False) -> Loading:
     return Loading(cast(list[Pool], pools), grace=grace, early=early)
 
 
-# --- what is said
+# --- log lines
 
 
 @in_virtual_time
@@ -142,7 +142,7 @@ async def test_port_opens_when_the_last_model_has_failed() -> None:
 @pytest.mark.parametrize("grace", [0, 30])
 @in_virtual_time
 async def test_port_opens_when_the_grace_after_the_first_model_is_over(grace: float) -> None:
-    """The second one that is ready does not begin it anew."""
+    """A second model that becomes ready does not restart the grace period."""
     loading = load(Loaded("a", 7), Loaded("b", 7.5), Loaded("c", HOUR), grace=grace)
     with expected_at(7 + grace):
         await loading.may_open.wait()

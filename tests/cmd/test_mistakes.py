@@ -1,4 +1,4 @@
-"""A server whose models have mistakes of their authors says so when it starts, in one line each."""
+"""A server logs one line for each mistake of a model author when it starts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(serve_all: Serve, folder: Path) -> Server:
-    """One server with all of the mistakes, each in a model of its own, and a model without any."""
+    """Start one server with a model for each mistake, and a model without a mistake."""
     targets = [
         f"{name}.py" + (f":{planted.attribute}" if planted.attribute else "")
         for name, planted in MISTAKES.items()
@@ -34,7 +34,7 @@ def server(serve_all: Serve, folder: Path) -> Server:
 
 
 def lines_about(server: Server, model: str) -> list[str]:
-    """What the log said about a model, from "Model" on, before the port was open."""
+    """Return the log lines about a model, from "Model" on, before the port was open."""
     before = server.log().partition("Listening on ")[0].splitlines()
     found = [line.partition(" Model ")[2] for line in before]
     return [f"Model {line}" for line in found if re.match(rf"{model}\b", line)]
@@ -58,7 +58,7 @@ def test_no_more_is_told_of_a_model_without_mistakes(server: Server) -> None:
 
 
 def test_place_of_a_mistake_is_for_the_log_alone(server: Server) -> None:
-    """Clients are told what is wrong, but not where the files of the server are."""
+    """Clients receive the mistake, but not the paths of files on the server."""
     message = server.predict("field_class").json()["message"]
     assert message == (
         "Model field_class cannot be loaded: the argument 'x' is the class fields.Float; "
@@ -74,7 +74,7 @@ def test_page_of_mistakes_has_the_line(name: str) -> None:
 
 def test_page_of_mistakes_has_no_other_line() -> None:
     rows = [line for line in PAGE.read_text().splitlines() if line.startswith("| ")]
-    assert len(rows) == len(MISTAKES) + 2  # the heads of the two tables
+    assert len(rows) == len(MISTAKES) + 2  # the header rows of the two tables
 
 
 def test_several_mistakes_of_one_model_are_a_line_each(tmp_path: Path) -> None:

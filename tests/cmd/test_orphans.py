@@ -1,4 +1,4 @@
-"""What a server leaves that is killed together with its guard: the next one removes it."""
+"""Files of a server that was killed together with its guard: the next server removes them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.training.trainings import Trainings
 
 @pytest.fixture
 def shared(tmp_path: Path) -> Path:
-    """The upload directory of several servers."""
+    """An upload directory that several servers share."""
     path = tmp_path / "uploads"
     path.mkdir()
     return path
@@ -32,14 +32,14 @@ def serve_beside(serve: Serve, shared: Path, *models: str) -> Server:
 
 
 def kill_with_guard(server: Server) -> None:
-    os.kill(server.pid, signal.SIGSTOP)  # so that it does not replace its guard
+    os.kill(server.pid, signal.SIGSTOP)  # so that the server does not replace its guard
     os.kill(guard_of(server), signal.SIGKILL)
     os.kill(server.pid, signal.SIGKILL)
     server.wait_end()
 
 
 def leave_behind(serve: Serve, shared: Path) -> Path:
-    """The directory of a server that was killed, with a file in it."""
+    """Kill a server, and return its upload directory, which contains a file."""
     before = set(shared.iterdir())
     server = serve_beside(serve, shared)
     (directory,) = set(shared.iterdir()) - before
@@ -102,7 +102,7 @@ def test_servers_that_start_at_once_do_no_harm_to_each_other(serve: Serve, share
     assert all(map(can_take_upload, servers))
 
 
-# --- what is not a server's
+# --- directories that no server has made
 
 
 def with_lock(directory: Path, text: bytes = orphans.SIGN) -> Path:
@@ -144,7 +144,7 @@ def test_directory_of_another_user_stays(shared: Path) -> None:
 
 
 def test_directory_is_found_again_if_it_could_not_be_removed(shared: Path, disk: Disk) -> None:
-    """Its lock is the last that is removed."""
+    """The lock file is removed last."""
     gone = with_lock(shared / "deepaas-gonegone")
     busy = gone / "mounted"
     busy.mkdir()
@@ -165,7 +165,7 @@ def test_server_serves_where_there_is_no_room_for_a_lock(serve: Serve, disk: Dis
     assert predictions(server.predict("sized"))["files"] == []
 
 
-# --- the locks of servers in a state directory
+# --- locks of servers in a state directory
 
 
 def locks(state: Path) -> set[str]:
@@ -177,7 +177,7 @@ def serve_with(serve: Serve, state: Path) -> Server:
 
 
 def test_locks_of_servers_that_are_gone_are_removed(serve: Serve, tmp_path: Path) -> None:
-    """And not those of living ones, whose trainings would be taken over."""
+    """Locks of running servers stay: otherwise their trainings would be taken over."""
     state = tmp_path / "state"
     living = serve_with(serve, state)
     (of_living,) = locks(state)

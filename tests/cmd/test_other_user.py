@@ -1,4 +1,4 @@
-"""What another user of the machine can do and see. The tests that act as one need root."""
+"""What another user of the machine can do and read. The tests that switch the user need root."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to act as
 
 @pytest.fixture(scope="module")
 def directory() -> Iterator[Path]:
-    """A directory that everybody may look into."""
+    """A directory that everybody may read."""
     with tempfile.TemporaryDirectory(prefix="deepaas-test-") as name:
         os.chmod(name, 0o755)
         yield Path(name)
@@ -42,7 +42,7 @@ def as_nobody(*command: str) -> subprocess.CompletedProcess[str]:
 
 
 def begin(server: Server, place: Path) -> str:
-    """Begin a training with a secret and an upload, which waits for its gate."""
+    """Start a training with a secret and an upload; it waits for its gate."""
     form = multipart(
         Part("place", str(place).encode()),
         Part("do", b"write"),
@@ -63,7 +63,7 @@ def end(server: Server, place: Path, uuid: str) -> None:
 
 @needs_root
 def test_other_user_may_use_the_server(server: Server) -> None:
-    """There is no sign-in: each process of the machine can connect to a loopback address."""
+    """The server has no sign-in: each process of the machine can connect to a loopback address."""
     url = f"{server.url}/v2/models/echo/predict/"
     status = ["-o", "/dev/null", "-w", "%{http_code}"]
     assert as_nobody("curl", "-s", "--noproxy", "*", "-X", "POST", *status, url).stdout == "200"

@@ -1,4 +1,4 @@
-"""The server gets orphans, as process 1 in a container does: it reaps them, and nothing else."""
+"""The server reaps the orphans that it gets, as process 1 of a container, and nothing else."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def wait_reaped(server: Server, orphans: int) -> None:
 
 
 def test_orphans_are_reaped(subreaper: Server) -> None:
-    """With the real clock; `test_reaper_times.py` has those that lead a session, too."""
+    """This uses the real clock; `test_reaper_times.py` also covers session leaders."""
     for _ in range(3):
         predictions(subreaper.predict("orphans"))
     wait_reaped(subreaper, 3)
@@ -86,7 +86,7 @@ INIT = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
 
 @pytest.fixture
 def init() -> Iterator[Server]:
-    """A server that will be process 1 of its own namespace, and is not started yet."""
+    """A server that will be process 1 of a separate namespace, not started yet."""
     if shutil.which("unshare") is None or subprocess.run([*INIT, "true"], check=False).returncode:
         pytest.skip("no process can be process 1 here")
     server = Server(args=["zoo.orphans", "--log-level", "DEBUG"], launcher=INIT)
@@ -95,7 +95,7 @@ def init() -> Iterator[Server]:
 
 
 def process_1(server: Server) -> psutil.Process | None:
-    """The process 1 that is the server; none if it is not there yet."""
+    """Return the server process that is process 1, or None if it has not started yet."""
     for process in psutil.Process(server.pid).children():
         with contextlib.suppress(psutil.NoSuchProcess):
             if "deepaas-run" in " ".join(process.cmdline()):
@@ -123,7 +123,7 @@ def _catches(pid: int, signum: signal.Signals) -> bool:
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_process_1_ends_by_a_signal_while_it_imports(init: Server, signum: signal.Signals) -> None:
-    """The kernel drops signals to process 1 for which there is no handler."""
+    """The kernel drops signals to process 1 that have no handler."""
     init.start(wait=False)
     wait_until(lambda: process_1(init), within=10, what="the server")
     server = process_1(init)

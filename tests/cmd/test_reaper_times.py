@@ -1,4 +1,4 @@
-"""How long a zombie is left before it is reaped: real zombies, in virtual time."""
+"""The time before a zombie is reaped: real zombies, in virtual time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.clock import in_virtual_time
 
 @pytest.fixture(params=[False, True], ids=["orphan", "leader of a session"])
 def zombie(request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[bytes]]:
-    """A child of this process that has ended. To the reaper an orphan looks the same."""
+    """A child of this process that has exited. To the reaper it looks like an orphan."""
     with subprocess.Popen(["true"], start_new_session=request.param) as child:
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
         yield child
@@ -27,7 +27,7 @@ def is_there(child: subprocess.Popen[bytes]) -> bool:
 
 
 async def looks_until_it_is_reaped(child: subprocess.Popen[bytes], most: int) -> int | None:
-    """After how many seconds, of which each brings a look, the child has been reaped."""
+    """Return the seconds until the child is reaped, or None. The reaper looks once a second."""
     reaping = asyncio.create_task(_Reaper().run())
     try:
         await asyncio.sleep(0.5)

@@ -1,4 +1,4 @@
-"""The options of `deepaas-run`: each does something, and says clearly what it cannot do."""
+"""The options of `deepaas-run`: each has an effect, and a wrong value gives a clear error."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TESTS = Path(__file__).resolve().parents[1]
 
 
 def test_every_option_is_used_by_a_test() -> None:
-    """A test here, or beside the behaviour that the option changes."""
+    """The test may be here, or beside the behaviour that the option changes."""
     folders = ("cmd", "api", "serving", "training")
     places = [path for folder in folders for path in TESTS.glob(f"{folder}/*.py")]
     text = "\n".join(path.read_text() for path in places)
@@ -46,7 +46,7 @@ def test_every_option_is_used_by_a_test() -> None:
 
 
 def refused(directory: Path, *args: str, code: int = 1, **kwargs: Any) -> Finished:
-    """What the program says when it does not start; never a traceback."""
+    """Run a program that must not start, and check that it prints no traceback."""
     finished = run_program(directory, ["--listen-port", "0", *args], **kwargs)
     assert finished.code == code, finished.output
     assert "Traceback" not in finished.output
@@ -190,7 +190,7 @@ def test_server_with_the_longest_times_serves(serve: Serve) -> None:
     assert trainings.wait(trainings.begin())["status"] == "done"
 
 
-# --- which models
+# --- choice of models
 
 
 MINE = """\
@@ -255,14 +255,14 @@ def test_model_name_names_a_target(serve: Serve, mine: Path) -> None:
 
 
 def test_working_directory_shadows_nothing(serve: Serve, tmp_path: Path) -> None:
-    """A file that is named like a library is no reason not to start in its directory."""
+    """The server starts in a directory where a file has the name of a library."""
     for name in ("logging", "json", "orjson", "deepaas", "aiohttp", "marshmallow"):
         (tmp_path / f"{name}.py").write_text("raise RuntimeError('shadowed')\n")
     server = serve({}, "zoo.echo", cwd=tmp_path)
     assert predictions(server.predict("echo")) == {}
 
 
-# --- where it listens and what it offers
+# --- address and interface
 
 
 def test_listen_port_0_takes_a_free_one_and_tells_it() -> None:
@@ -396,7 +396,7 @@ def restart_delays(server: Server) -> list[float]:
 
 
 def test_restart_delay_grows_up_to_its_maximum(serve: Serve) -> None:
-    """With the real clock; `serving/test_slot.py` has more delays, in virtual time."""
+    """This uses the real clock; `serving/test_slot.py` checks more delays in virtual time."""
     bounded = serve({}, "zoo.echo", "zoo.unloadable", "--restart-delay-max", "1")
     unbounded = serve({}, "zoo.echo", "zoo.unloadable")
     for server, delays in ((bounded, [1, 1]), (unbounded, [1, 2])):
@@ -406,7 +406,7 @@ def test_restart_delay_grows_up_to_its_maximum(serve: Serve) -> None:
 
 @pytest.mark.parametrize("seconds", [0, 1])
 def test_stop_timeout_is_how_long_a_stop_waits(seconds: int) -> None:
-    """A worker has nothing to do, and does not end all the same. The default is 5 s."""
+    """The worker is idle but does not exit. The default is 5 s."""
     server = Server(args=["zoo.hangs", "--stop-timeout", str(seconds)]).start()
     try:
         os.kill(pids(server, "hangs")[0], signal.SIGSTOP)
@@ -437,7 +437,7 @@ def test_each_model_has_a_line_at_the_start(serve: Serve) -> None:
 
 
 def wait_until_it_listens(server: Server) -> None:
-    """Wait for the last line of the start, which comes after the port is open."""
+    """Wait for the last line of the start, which is logged after the port is open."""
     wait_until(lambda: "Listening on" in server.log(), within=10, what="the last line of the start")
 
 
@@ -483,7 +483,7 @@ def test_log_file_takes_the_log_of_server_and_workers(serve: Serve, tmp_path: Pa
     "flags", [[], ["--use-json"], ["--log-file", "server.log"], ["--debug-endpoint"]]
 )
 def test_no_text_is_too_odd_for_the_log(serve: Serve, tmp_path: Path, flags: list[str]) -> None:
-    """Half a character or control characters in an exception, bytes in a header."""
+    """Exceptions contain surrogates or control characters, and a header contains bytes."""
     server = serve({}, "zoo.odd_errors", *flags, cwd=tmp_path)
     for kind in ("surrogate", "control", "text-fails"):
         server.predict("odd_errors", params={"kind": kind})

@@ -1,4 +1,4 @@
-"""Settings as an operator gives them: where they may stand, and what is said of mistakes."""
+"""Settings as an operator gives them: their sources, and the messages about mistakes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
 
 @dataclass(frozen=True)
 class Planted:
-    """A mistake: the arguments, the text of ./deepaas.conf, and the variables that make it."""
+    """The arguments, the text of ./deepaas.conf and the variables that contain a mistake."""
 
     args: str = ""
     file: str = ""
@@ -50,7 +50,7 @@ FATAL = {
     ),
     "`workers` alone in deepaas.conf": Planted(file="[DEFAULT]\nworkers\n"),
 }
-"""Mistakes that end the server, by the first column of the table in docs/configuration.md."""
+"""Mistakes that stop the server; the keys are the first column in docs/configuration.md."""
 
 HARMLESS = {
     "`listen_prot = 8080` in deepaas.conf": Planted(file="[DEFAULT]\nlisten_prot = 8080\n"),
@@ -59,11 +59,11 @@ HARMLESS = {
     "`DEEPAAS_LISTEN_PROT=8080`": Planted(env={"DEEPAAS_LISTEN_PROT": "8080"}),
     "`--debug --log-level ERROR`": Planted("--debug --log-level ERROR"),
 }
-"""Mistakes that are a warning."""
+"""Mistakes that only cause a warning."""
 
 
 def lines() -> dict[str, str]:
-    """The line that the page promises, by mistake."""
+    """Return the log lines in docs/configuration.md, by mistake."""
     rows = re.findall(r"^\| (.+?) \| `(.+)` \|$", PAGE.read_text(), re.MULTILINE)
     return dict(rows)
 
@@ -99,7 +99,7 @@ def test_harmless_mistake_is_the_warning_of_the_page(
     assert [line[line.index("WARNING") :] for line in warnings] == [lines()[mistake]]
 
 
-# --- where settings may stand
+# --- sources of settings
 
 
 @pytest.mark.parametrize("places", [("flag", "env", "file"), ("env", "file"), ("file",)])

@@ -1,4 +1,4 @@
-"""Signals at every moment: those that end the server do so, and the others do no harm."""
+"""Signals at any moment: some stop the server, and the others have no effect."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def server() -> Iterator[Server]:
 
 
 def command_lines(server: Server) -> list[str]:
-    """Those of the children of the server."""
+    """Return the command lines of the server's children."""
     found = []
     with contextlib.suppress(psutil.NoSuchProcess):
         for process in psutil.Process(server.pid).children():
@@ -80,7 +80,7 @@ def family(server: Server) -> list[psutil.Process]:
 
 
 def assert_ends(server: Server, *signals: signal.Signals) -> None:
-    """It ends by one of them, or as one that has been told to end; nothing is left of it."""
+    """Send the signals; the exit code must be 0 or that of a signal, and nothing may be left."""
     everyone = family(server)
     for signum in signals:
         send(server, signum)
@@ -115,7 +115,7 @@ def test_hangup_in_the_start_does_no_harm(server: Server, moment: str) -> None:
 
 @pytest.mark.parametrize("number", range(ROUNDS))
 def test_start_is_ended_by_a_signal_at_any_moment(number: int) -> None:
-    """Wherever in its start it is after so long, or beyond."""
+    """The signal comes after a fixed time, at any point of the start or after it."""
     server = Server(args=["zoo.echo"]).start(wait=False)
     try:
         wait_until(lambda: "deepaas-run" in " ".join(_command(server)), within=10, what="the start")
@@ -148,7 +148,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 def test_signals_end_it_also_if_its_parent_blocks_and_ignores_them(
     moment: str, signum: signal.Signals
 ) -> None:
-    """As a shell does with SIGINT for what it starts in the background."""
+    """A shell starts background processes with SIGINT ignored."""
     server = Server(args=["zoo.echo"], launcher=[sys.executable, "-c", DEAF])
     try:
         start_until(server, moment)
@@ -157,7 +157,7 @@ def test_signals_end_it_also_if_its_parent_blocks_and_ignores_them(
         server.kill()
 
 
-# --- while it stops
+# --- during a stop
 
 
 def test_hangup_while_it_stops_does_no_harm(serve: Serve, tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_second_signal_is_the_end_whatever_is_stuck() -> None:
 
 
 def _has_handler(server: Server, signum: signal.Signals) -> bool:
-    """Whether the process has a handler of its own for a signal."""
+    """Tell whether the process has a handler for a signal."""
     with contextlib.suppress(FileNotFoundError):
         for line in Path(f"/proc/{server.pid}/status").read_text().splitlines():
             if line.startswith("SigCgt:"):

@@ -1,4 +1,4 @@
-"""A server whose standard streams are closed, full or unread serves all the same."""
+"""A server whose standard streams are closed, full or unread still serves."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ redirects = pytest.mark.parametrize(
 
 
 def check_that_it_serves(server: Server) -> None:
-    """See that it predicts, streams, fails and trains, and ends as any other."""
+    """Check that it predicts, streams, returns errors and trains, and that it stops normally."""
     assert predictions(server.predict("standard", params={"megabytes": 1})) == "printed"
     assert server.predict("standard", params={"do": "stream"}).text == '"one"\n"two"\n'
     failed = server.predict("standard", params={"do": "fail"})
@@ -87,7 +87,7 @@ def test_no_process_has_a_socket_for_a_standard_stream(serve: Serve, redirect: s
 
 
 def descriptors(pid: int) -> list[str]:
-    """What the standard descriptors of a process are; empty if it has just ended."""
+    """Return the targets of the standard descriptors of a process; empty if it has just exited."""
     try:
         return [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in range(3)]
     except FileNotFoundError:
@@ -115,12 +115,12 @@ def test_log_file_on_a_full_device_is_told_on_stderr_and_fails_nothing(
     server = serve(MODELS, "--log-file", FULL, stderr=stderr)
     check_that_it_serves(server)
     said = "deepaas: the log cannot be written: No space left on device: /dev/full\n"
-    assert 1 <= stderr.read_text().count(said) <= 2  # once for the server, and for its worker
+    assert 1 <= stderr.read_text().count(said) <= 2  # by the server, perhaps by its worker
 
 
 @pytest.fixture
 def full_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own, on which no file can be made."""
+    """A separate file system on which no file can be created."""
     path = tmp_path / "disk"
     path.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=64k,nr_inodes=1", "deepaas-test", str(path)]
@@ -159,11 +159,11 @@ def test_worker_is_replaced_although_the_directory_of_the_log_has_gone(
     assert "Listening on" in (tmp_path / "elsewhere" / "log").read_text()
 
 
-# --- programs that end at once
+# --- programs that exit at once
 
 
 def end_of(directory: Path, redirect: str, *args: str) -> tuple[int, str]:
-    """The exit code of `deepaas-run`, and what it said where it could."""
+    """Return the exit code of `deepaas-run`, and its messages where they could be written."""
     done = subprocess.run(
         ["/bin/sh", "-c", f'exec "$0" "$@" {redirect}', str(program()), *args],
         env=environment(directory, extra={}),

@@ -1,4 +1,4 @@
-"""A server that others than the users of its machine can reach says so, and may have any name."""
+"""A server that other machines can reach logs a warning, and accepts any host name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NO_SIGN_IN = "There is no sign-in yet: anybody who can connect to this address m
     ],
 )
 def test_start_says_that_there_is_no_sign_in(address: str, flags: list[str], said: str) -> None:
-    """On each address but those that only this machine can reach."""
+    """The warning appears for each address that other machines can reach."""
     with leased_port() as port:
         args = ["--listen-ip", address, "--listen-port", str(port), *flags, "zoo.echo"]
         server = Server(args=args, listen=False, port=port).start(wait=False)

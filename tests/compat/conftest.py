@@ -1,4 +1,4 @@
-"""What the tests of existing modules and clients share."""
+"""Fixtures for the tests of existing modules and clients."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ from tests import support
 def short_waits(
     request: pytest.FixtureRequest, is_reference: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Wait no longer than a test asks for where the reference release must fail."""
+    """Shorten the waits that must fail for the reference release."""
     if is_reference and request.node.get_closest_marker("mended"):
         monkeypatch.setattr(support, "LEAST_GUARD_SECONDS", 0.0)

@@ -1,4 +1,4 @@
-"""What becomes of the value that `predict` returns."""
+"""Responses to the values that `predict` returns."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def server(serve_all: Serve) -> Server:
 
 
 def returned(server: Server, kind: str, accept: str = "image/png") -> httpx.Response:
-    """What `returns` answers when asked for a media type."""
+    """Return the response of `returns` for a kind of value and a media type."""
     return server.predict("returns", params={"kind": kind}, headers={"Accept": accept})
 
 

@@ -1,4 +1,4 @@
-"""How the arguments of a request are found, and what the fields make of them."""
+"""How the server finds the arguments of a request, and how fields convert them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support import Part, Server, multipart, predictions
 
 Pairs = list[tuple[str, str]]
 
-# What tests/zoo/rich.py is given when nothing but "required" is sent.
+# The arguments that tests/zoo/rich.py receives when only "required" is sent.
 DEFAULTS = {
     "number": 3,
     "real": 0.5,
@@ -68,7 +68,7 @@ def by_json(server: Server, **values: Any) -> httpx.Response:
 
 
 def refused(response: httpx.Response) -> Any:
-    """The messages of a request that was refused as invalid."""
+    """Return the messages of a request that was refused as invalid."""
     assert response.status_code == 422, response.text
     assert response.headers["Content-Type"].startswith("application/json")
     return response.json()
@@ -98,7 +98,7 @@ def test_parameters_of_predict_may_have_names(server: Server) -> None:
     assert predictions(server.predict("named", params={"text": "ab", "times": "3"})) == "ababab"
 
 
-# --- where they are looked up
+# --- locations
 
 
 def test_unknown_arguments_are_ignored(server: Server) -> None:
@@ -441,7 +441,7 @@ def test_malformed_multipart_is_400(server: Server, kind: str) -> None:
     assert response.status_code == 400
 
 
-# --- fields of the module's own
+# --- fields that the module defines
 
 
 def test_bound_fields_are_used(server: Server) -> None:

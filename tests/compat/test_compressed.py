@@ -1,4 +1,4 @@
-"""Requests whose body is compressed."""
+"""Requests with a compressed body."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def server(serve_all: Serve) -> Server:
 
 @pytest.fixture
 def doomed(serve_doomed: Serve) -> Server:
-    """For requests that the reference release may not answer."""
+    """A server for requests that may hang the reference release."""
     return serve_doomed({"sources": "zoo.sources"})
 
 

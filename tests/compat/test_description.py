@@ -78,7 +78,7 @@ def test_described_paths_answer(server: Server, description: Any) -> None:
 
 @pytest.fixture(scope="module")
 def bare(serve_all: Serve) -> Any:
-    """The description of a model that has none of the functions."""
+    """Return the description of a model that has none of the functions."""
     return serve_all({"bare": "zoo.bare", "echo": "zoo.echo"}).get("/swagger.json").json()
 
 

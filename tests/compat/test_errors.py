@@ -1,4 +1,4 @@
-"""What the caller is told when a model raises, dies or is asked too much."""
+"""Responses when a model raises or dies, or when a request is invalid."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support import Part, RawAnswer, Server, multipart, predictions, wait_
 
 TEXT = "it went wrong"
 
-# What the module raises, and the status and words that must reach the caller.
+# The exceptions of the module, with the status and words that must reach the caller.
 WITH_REASON = {
     "aiohttp-reason": (400, TEXT),
     "aiohttp-both": (400, TEXT),
@@ -38,7 +38,7 @@ PLAIN = {
     "exit": TEXT,
     "keyboard": "KeyboardInterrupt",
 }
-# What leaves a model of the reference release without an answer for good.
+# Exceptions after which a model of the reference release never responds again.
 SILENCING = {
     "aiohttp-reason",
     "aiohttp-both",
@@ -65,10 +65,10 @@ def server(serve_all: Serve) -> Server:
 
 @pytest.fixture(scope="module")
 def raised(serve_doomed: Serve, is_reference: bool, patience: float) -> Raise:
-    """Ask a model to raise something, and give its answer.
+    """Ask a model to raise an exception, and return its response.
 
-    In the reference release a model that raised may never answer again, so there each such kind
-    has a model of its own, and one that was silent once is not asked again.
+    A model of the reference release may never respond after that. So it has a separate model for
+    each such kind, and one that did not respond is not asked again.
     """
     names = {kind: kind for kind in SILENCING} if is_reference else {}
     server = serve_doomed(dict.fromkeys(["raises", *names], "zoo.raises"))
@@ -94,7 +94,7 @@ def raised(serve_doomed: Serve, is_reference: bool, patience: float) -> Raise:
 
 
 def message(answer: RawAnswer) -> str:
-    """The message of an error, which must have the form of all errors."""
+    """Return the message of an error, and check that the error has the common form."""
     assert (answer.header("Content-Type") or "").startswith("application/json")
     content = json.loads(answer.body)
     assert set(content) >= {"message", "code"}
@@ -290,7 +290,7 @@ def test_without_a_limit_large_bodies_are_taken(server: Server) -> None:
     assert predictions(response) == text
 
 
-# --- requests that are no requests
+# --- invalid requests
 
 
 @pytest.mark.parametrize(

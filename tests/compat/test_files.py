@@ -1,4 +1,4 @@
-"""Files that are sent to a model."""
+"""Files in requests."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def server(serve_all: Serve) -> Server:
 
 @pytest.fixture(scope="module")
 def tidy(serve_all: Serve) -> Server:
-    """Serves only requests that leave no file behind, in the reference release either."""
+    """A server for requests after which even the reference release leaves no file behind."""
     return serve_all({"keeper": "zoo.file_keeper"})
 
 
 @pytest.fixture(scope="module")
 def untidy(serve_all: Serve) -> Server:
-    """Serves only requests that leave a file behind in the reference release."""
+    """A server for requests after which the reference release leaves a file behind."""
     return serve_all({"keeper": "zoo.file_keeper"})
 
 

@@ -1,4 +1,4 @@
-"""How `deepaas-run` starts, logs and ends."""
+"""How `deepaas-run` starts, logs and stops."""
 
 from __future__ import annotations
 

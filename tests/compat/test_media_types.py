@@ -1,4 +1,4 @@
-"""Which media type a model is asked for: its `accept` argument."""
+"""The media type that a model receives in its `accept` argument."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def server(serve_all: Serve) -> Server:
 
 
 def asked(kind: str, response: httpx.Response | RawAnswer) -> None:
-    """Fail unless the module was asked for this type and the answer is of it."""
+    """Fail unless the module received this type and the response has it."""
     if isinstance(response, RawAnswer):
         status, found, body = response.status, response.header("Content-Type"), response.body
     else:

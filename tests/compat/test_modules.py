@@ -1,4 +1,4 @@
-"""What a model may be, where its code runs, and what it does not harm."""
+"""What can be a model, where its code runs, and what it cannot damage."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_decorators_may_hide_the_name_of_what_works(serve: Serve) -> None:
     assert predictions(server.predict("decorated", params={"text": "t"})) == {"text": "t"}
 
 
-# --- where it runs
+# --- threads and processes
 
 
 def test_predict_sees_what_warm_did(server: Server) -> None:

@@ -1,4 +1,4 @@
-"""Flags, configuration files and environment of `deepaas-run`."""
+"""Flags, configuration files and environment variables of `deepaas-run`."""
 
 from __future__ import annotations
 

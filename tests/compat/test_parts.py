@@ -1,4 +1,4 @@
-"""Parts of forms without a file name, encoded parts, and texts where a file is wanted."""
+"""Form parts without a file name, encoded parts, and text where a file is expected."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def sent(server: Server, *parts: Part) -> Any:
 
 
 def send_part(server: Server, head: str, content: bytes) -> httpx.Response:
-    """Send one part with all of its head to the letter."""
+    """Send a part whose header lines are sent unchanged."""
     body = f"--b\r\nContent-Disposition: form-data; {head}\r\n\r\n".encode() + content
     headers = {"Content-Type": "multipart/form-data; boundary=b"}
     return server.predict("sources", content=body + b"\r\n--b--\r\n", headers=headers)
 
 
-# --- for a file
+# --- file arguments
 
 
 @pytest.mark.mended("a bytearray")
@@ -102,7 +102,7 @@ def test_null_for_a_file_is_refused_by_the_field(server: Server) -> None:
     assert response.json() == {"file": ["Field may not be null."]}
 
 
-# --- for other arguments
+# --- other arguments
 
 
 @pytest.mark.parametrize("content", [IMAGE, b"text"])
@@ -254,7 +254,7 @@ def test_compressed_part_is_415(server: Server) -> None:
     assert send_part(server, head, gzip.compress(b"x")).status_code == 415
 
 
-# --- around them
+# --- the text around the parts
 
 
 def test_preamble_and_epilogue_are_ignored(server: Server) -> None:

@@ -1,4 +1,4 @@
-"""Which paths answer, with what, and how forgiving they are."""
+"""The paths that exist, their responses, and which variants of them are accepted."""
 
 from __future__ import annotations
 

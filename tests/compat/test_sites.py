@@ -1,4 +1,4 @@
-"""Requests that a browser sends for another site, and requests under a foreign name."""
+"""Requests that a browser sends for another site, and requests with a foreign host name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What clients do with trainings: begin them, look at them, end them."""
+"""Requests of clients about trainings: start, look up, cancel."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def server(serve_all: Serve) -> Server:
 
 @pytest.fixture
 def doomed(serve_doomed: Serve) -> Server:
-    """For what the reference release does not survive."""
+    """A server for requests that the reference release does not survive."""
     return serve_doomed(MODELS)
 
 
@@ -206,5 +206,5 @@ def test_final_slash_is_no_matter(server: Server) -> None:
 
 
 def _lasting(record: Any) -> Any:
-    """What does not change after the end; how the process ends is noted a little later."""
+    """Return the fields that do not change after the end; the exit is recorded a little later."""
     return {name: record.get(name) for name in ("date", "args", "uuid", "status", "result")}

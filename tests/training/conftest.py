@@ -1,4 +1,4 @@
-"""Places for trainings, and servers that have a state directory of their own."""
+"""Fixtures: directories for trainings, and servers with a separate state directory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def place(tmp_path: Path) -> Place:
 
 @pytest.fixture
 def places(tmp_path: Path) -> list[Place]:
-    """As many as a test may want."""
+    """Return 20 directories, enough for every test."""
     return [_place(tmp_path / f"place {number}") for number in range(20)]
 
 
@@ -28,7 +28,7 @@ def _place(directory: Path) -> Place:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    """A state directory for servers that come and go; at the end nothing is left running."""
+    """A state directory for several servers; at the end no process may be left."""
     site = Site(tmp_path / "state")
     try:
         yield site

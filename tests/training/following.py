@@ -1,4 +1,4 @@
-"""Follows the log of a training, as text and as events, and notes when what came came."""
+"""Follows the log of a training as text or as events, and records when each chunk arrived."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EVENTS = "text/event-stream"
 
 @dataclass
 class Event:
-    """One of a stream of events. An id that it does not have is empty."""
+    """One event of an event stream. A missing id is empty."""
 
     id: str = ""
     kind: str = ""
@@ -31,13 +31,13 @@ class Event:
 
     @property
     def status(self) -> str:
-        """The status that an end tells of."""
+        """The status in an end event."""
         status: str = json.loads(self.data)["status"]
         return status
 
 
 def parse(block: bytes) -> Event | None:
-    """The event in the lines before a blank one; None for a comment."""
+    """Parse the lines before a blank line; return None for a comment."""
     event = Event()
     for line in block.decode().split("\n"):
         name, _, value = line.partition(": ")
@@ -54,17 +54,17 @@ def parse(block: bytes) -> Event | None:
 
 
 def whole_events(data: bytes) -> list[Event]:
-    """The events that are whole in what came; a client drops the rest."""
+    """Return the complete events; a client ignores an incomplete one at the end."""
     *blocks, _ = data.split(b"\n\n")
     return [event for event in map(parse, blocks) if event is not None]
 
 
 @dataclass
 class Follower:
-    """Follows a log from a thread of its own; a context manager, whose end is that of the thread.
+    """Follows a log in a thread; as a context manager it joins the thread at the end.
 
-    `chunks` are what has come, each after the time when it did. With `most` it hangs up after so
-    many bytes. `slowness` are the seconds for which it waits before it reads anything.
+    `chunks` contains the received chunks, each with its arrival time. With `most` the follower
+    disconnects after that many bytes. `slowness` is the number of seconds before it starts to read.
     """
 
     server: Server
@@ -122,7 +122,7 @@ class Follower:
             self.join()
 
     def join(self, within: float = 120.0) -> Follower:
-        """Wait until the log has ended, or the connection has."""
+        """Wait until the log or the connection ends."""
         self._thread.join(within)
         assert not self._thread.is_alive(), f"still follows {self.path}"
         return self
@@ -146,11 +146,11 @@ class Follower:
 
 
 def follow(server: Server, path: str, **kwargs: Any) -> Follower:
-    """Follows as text."""
+    """Follow a log as text."""
     return Follower(server, path, **kwargs)
 
 
 def follow_events(server: Server, path: str, last_id: str = "", **kwargs: Any) -> Follower:
-    """Follows as an EventSource does; with the last id that it has seen it goes on after that."""
+    """Follow a log as an EventSource does; with `last_id` resume after that event."""
     headers = {"Accept": EVENTS} | ({"Last-Event-ID": last_id} if last_id else {})
     return Follower(server, path, headers, **kwargs)

@@ -1,4 +1,4 @@
-"""The files that a training has left, whatever it has put there."""
+"""The files that a training has left, of any type and with any name."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def directory(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _closed() -> Iterator[None]:
-    """Nothing may be left open."""
+    """Check that no descriptor stays open."""
     before = os.listdir("/proc/self/fd")
     yield
     assert os.listdir("/proc/self/fd") == before
@@ -37,9 +37,9 @@ def _closed() -> Iterator[None]:
 
 @contextlib.contextmanager
 def bound_by_modes() -> Iterator[None]:
-    """Let the modes of files be binding, also for root."""
+    """Make the modes of files apply to root too."""
     libc = ctypes.CDLL(None)
-    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # the third version; this thread
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # version 3; this thread
     before = (ctypes.c_uint32 * 6)()
     assert libc.capget(header, before) == 0
     fewer = (ctypes.c_uint32 * 6)(*before)
@@ -66,7 +66,7 @@ def read(directory: Path, *parts: str) -> bytes:
 
 
 def put_specials(directory: Path) -> list[str]:
-    """One of each kind of file that is neither a regular file nor a directory; their names."""
+    """Make one file of each type except regular files and directories; return their names."""
     os.mkfifo(directory / "pipe")
     os.symlink("/etc/passwd", directory / "link")
     os.symlink("/etc", directory / "etc")
@@ -76,7 +76,7 @@ def put_specials(directory: Path) -> list[str]:
     return ["pipe", "link", "etc", "broken", "loop", "socket"]
 
 
-# --- which there are -------------------------------------------------------------------------
+# --- listing ---------------------------------------------------------------------------------
 
 
 def test_directory_that_is_not_there_has_no_files(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_files_are_looked_for_down_to_some_depth(
 def test_very_deep_directories_are_no_harm(directory: Path) -> None:
     inner = os.open(directory, os.O_RDONLY)
     name = "deep" * 20
-    for _ in range(200):  # the path is longer than any that can be opened
+    for _ in range(200):  # the path becomes longer than any that can be opened
         os.mkdir(name, dir_fd=inner)
         outer, inner = inner, os.open(name, os.O_RDONLY, dir_fd=inner)
         os.close(outer)
@@ -234,7 +234,7 @@ def test_file_that_goes_meanwhile_is_left_out(
     assert paths(directory) == ["a", "e"]
 
 
-# --- one of them -----------------------------------------------------------------------------
+# --- opening a file --------------------------------------------------------------------------
 
 
 def test_file_is_opened_for_reading_alone(directory: Path) -> None:

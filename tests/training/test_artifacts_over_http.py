@@ -1,4 +1,4 @@
-"""The files of a training over HTTP: which there are, what is in them, and nothing else."""
+"""The files of a training over HTTP: their list and their contents, and no other files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def server(serve_all: Serve) -> Server:
 
 @pytest.fixture(scope="module")
 def uuid(server: Server) -> str:
-    """A training that has ended."""
+    """The uuid of a training that has ended."""
     trainings = Trainings(server)
     uuid = trainings.begin(do="write", text="file.txt")
     trainings.wait(uuid)
@@ -36,7 +36,7 @@ def uuid(server: Server) -> str:
 
 @pytest.fixture
 def files(server: Server, uuid: str) -> Iterator[Path]:
-    """Where its files lie; what a test adds is taken away."""
+    """The directory of its files; whatever a test adds is removed."""
     directory = server.home / ".local/state/deepaas/work" / uuid / "artifacts"
     yield directory
     _empty(directory)
@@ -63,7 +63,7 @@ def listed(server: Server, uuid: str) -> Any:
 
 
 def fetched(server: Server, uuid: str, target: str) -> tuple[int, str]:
-    """The answer for a path below the artefacts that is sent to the letter."""
+    """Return the response to a path below the artifacts, which is sent unchanged."""
     answer = server.raw_request("GET", f"{path_of(uuid)}/{target}")
     return answer.status, answer.body.decode(errors="replace")
 
@@ -173,7 +173,7 @@ def test_what_is_no_regular_file_is_not_opened(
     server: Server, uuid: str, files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     os.mkfifo(files / "fifo")
-    monkeypatch.chdir(files)  # as the path of a socket must be short
+    monkeypatch.chdir(files)  # the path of a socket must be short
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind("socket")
         for target in ("fifo", "socket"):

@@ -1,4 +1,4 @@
-"""When an attempt that has failed is made again, in virtual time."""
+"""The delays before a failed attempt is repeated, in virtual time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _virtual(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def delays(failing: Backoff, times: int) -> list[float]:
-    """How long it takes each time until the next attempt is due."""
+    """Return the seconds until the next attempt is due, for each of several failures."""
     found = []
     for _ in range(times):
         failing.fail()

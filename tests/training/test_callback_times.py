@@ -1,4 +1,4 @@
-"""When a callback that has failed is sent again, and when it is given up, in virtual time."""
+"""The delays before a failed callback is repeated, and when it is given up, in virtual time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HOUR = 60 * MINUTE
 
 
 class Trainings:
-    """The notices that are to be sent. `complaints` is how often no record can be read."""
+    """The notices to send. Reading a record fails `complaints` times."""
 
     def __init__(self, *uuids: str) -> None:
         self.kept = [Notice(n, 0, uuid, "http://a:1/") for n, uuid in enumerate(uuids)]
@@ -46,7 +46,7 @@ class Trainings:
 
 
 class Sender(callbacks._Sender):
-    """Sends to a receiver that answers with `answers`, one after another, and then takes all."""
+    """Sends to a receiver that first gives the responses in `answers`, then accepts all."""
 
     def __init__(self, trainings: Trainings, *answers: str, attempts: int = 12) -> None:
         options = CallbackOptions(frozenset({"a"}), b"secret", attempts=attempts)
@@ -77,7 +77,7 @@ def _virtual(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def are_kept(delays: list[float], wanted: list[float]) -> bool:
-    """Whether the delays are those that are wanted: it is looked every `LOOK_SECONDS`."""
+    """Tell whether the delays are the wanted ones, up to the polling interval `LOOK_SECONDS`."""
     pairs = list(zip(delays, wanted, strict=True))
     return all(least <= delay < least + LOOK_SECONDS + 0.001 for delay, least in pairs)
 
@@ -139,7 +139,7 @@ async def test_callback_that_is_sent_again_later_does_not_delay_another() -> Non
 async def test_callback_whose_record_cannot_be_read_is_tried_again_every_five_seconds(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """That is not one of its attempts, and is said once."""
+    """A failed read is not counted as an attempt, and is logged once."""
     trainings = Trainings("one")
     trainings.complaints = 3
     sender = Sender(trainings, attempts=1)

@@ -1,4 +1,4 @@
-"""Callbacks: a signed POST at every change of status, that never harms the work."""
+"""Callbacks: a signed POST at every change of status. Failing receivers do not disturb the work."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Post:
 
 @dataclass
 class Receiver:
-    """A server that is called. It answers with `answers`, one after another, and then with 204."""
+    """An HTTP server that gives the statuses in `answers` one after another, and then 204."""
 
     answers: list[int] = field(default_factory=list)
     hangs: bool = False
@@ -84,7 +84,7 @@ class Receiver:
         self.server.server_close()
 
     def wait_for(self, *statuses: str) -> None:
-        """Wait until it has been told of all these, in this order."""
+        """Wait until exactly these statuses have been received, in this order."""
         wait_until(lambda: self.statuses == list(statuses), within=300, what=f"calls of {statuses}")
 
     @property
@@ -93,7 +93,7 @@ class Receiver:
 
     @property
     def told(self) -> list[str]:
-        """The same without what came twice, which a receiver knows by its id."""
+        """The statuses without repeated messages, which have the same id."""
         return [
             record["status"]
             for record in {p.headers["webhook-id"]: p.record for p in self.posts}.values()
@@ -123,7 +123,7 @@ def secret_of(server: Server) -> bytes:
 
 
 def is_signed(post: Post, secret: bytes) -> bool:
-    """As the specification of Standard Webhooks says."""
+    """Tell whether the signature is as Standard Webhooks specifies."""
     head = f"{post.headers['webhook-id']}.{post.headers['webhook-timestamp']}."
     digest = hmac.new(secret, head.encode() + post.body, hashlib.sha256).digest()
     return post.headers["webhook-signature"] == "v1," + base64.b64encode(digest).decode()
@@ -131,11 +131,11 @@ def is_signed(post: Post, secret: bytes) -> bool:
 
 @pytest.fixture(scope="module")
 def calling(serve_all: Serve) -> Server:
-    """A server that may call this machine. A test has a receiver of its own."""
+    """A server that may call this machine. Each test starts a separate receiver."""
     return serve_all(MODELS, *ALLOW)
 
 
-# --- what is sent ----------------------------------------------------------------------------
+# --- messages --------------------------------------------------------------------------------
 
 
 def test_every_change_is_told_in_order(calling: Server, receiver: Receiver, place: Place) -> None:
@@ -200,15 +200,15 @@ def test_what_was_not_told_is_told_by_the_next_server(
     site.wait_idle()
     assert receiver.statuses == ["queued", "running"]
     site.serve(*ALLOW)
-    # It may have been killed before it noted that the last was taken, which then comes again.
+    # A server killed before it has recorded the last delivery sends that message again.
     wait_until(lambda: receiver.told == ["queued", "running", "done"], within=30)
 
 
-# --- receivers that do not do as they should -------------------------------------------------
+# --- receivers that fail ---------------------------------------------------------------------
 
 
 def test_what_is_not_taken_is_sent_again(calling: Server) -> None:
-    """With the real clock; `test_callback_times.py` has all delays in virtual time."""
+    """This uses the real clock; `test_callback_times.py` checks all delays in virtual time."""
     receivers = [Receiver(answers=[status]) for status in (500, 404, 302)]
     try:
         for one in receivers:
@@ -278,7 +278,7 @@ HANGING = ("--callback-timeout", "3600", "--max-queued-trainings", "20")
 
 @dataclass
 class Mute:
-    """A receiver that takes connections and never answers."""
+    """A receiver that accepts connections and never responds."""
 
     host: str = "127.0.0.1"
 
@@ -288,7 +288,7 @@ class Mute:
         self._connections: list[socket.socket] = []
 
     def count(self) -> int:
-        """How many calls have come."""
+        """Return the number of connections so far."""
         self.listener.setblocking(False)
         with contextlib.suppress(BlockingIOError):
             while True:
@@ -353,16 +353,16 @@ def test_calls_are_counted_for_a_host_and_for_each_of_its_ports() -> None:
     assert calls.begin("http://a:1/") is None
     other = calls.begin("http://A:2/")
     assert other is not None
-    assert calls.begin("http://a:3/") is None  # that would be more than half of all
+    assert calls.begin("http://a:3/") is None  # more than half of all calls would go to one host
     assert [calls.begin("http://b/") is not None for _ in range(3)] == [True, True, False]
     assert calls.begin("https://b/") is not None
-    assert calls.begin("http://c/") is None  # six are under way
+    assert calls.begin("http://c/") is None  # six calls are running
     calls.end(other)
     assert calls.begin("http://a:1/") is None
     assert calls.begin("http://a:3/") is not None
 
 
-# --- what is refused -------------------------------------------------------------------------
+# --- refused URLs ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

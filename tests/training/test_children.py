@@ -1,4 +1,4 @@
-"""What a training has started stays up after a success, such as a TensorBoard, and no longer."""
+"""Children of a training, such as a TensorBoard, keep running only after a success."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.training.trainings import (
 
 
 def leave_children(trainings: Trainings, place: Place) -> str:
-    """A training that is done, and has left three processes running."""
+    """Run a training that ends with "done" and leaves three processes running; return its uuid."""
     place.open_gate()
     uuid = trainings.begin(place=place, do="children")
     assert trainings.wait(uuid)["status"] == "done"

@@ -1,7 +1,7 @@
-"""Durations and ages are measured: the clock of the machine may be set at any time.
+"""Durations and ages do not depend on the system clock, which may be set at any time.
 
-The clock is set for the processes under test alone, by libfaketime. Their monotonic clocks go on.
-It breaks the system call that time.sleep uses from Python 3.11 on, so they sleep by another one.
+libfaketime sets the clock for the processes under test only, and does not change their monotonic
+clocks. It breaks the system call that time.sleep uses since Python 3.11, so they sleep with select.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Clock:
         self.set(0)
 
     def set(self, seconds: int) -> None:
-        """Set it this much before or after the true time."""
+        """Set the clock to the real time plus this many seconds."""
         fresh = self._file.with_suffix(".new")
         fresh.write_text(f"{seconds:+d}\n")
         fresh.rename(self._file)
@@ -65,7 +65,7 @@ def clock(tmp_path: Path) -> Clock:
 
 
 class Clocked:
-    """Servers whose clock can be set, and where their trainings wait."""
+    """Servers with a settable clock, and the directory where their trainings wait."""
 
     def __init__(self, site: Site, clock: Clock, place: Path) -> None:
         self.clock = clock
@@ -77,7 +77,7 @@ class Clocked:
         return replace(self._site.serve(*args, env=self.clock.environment), model="timed")
 
     def begin(self, trainings: Trainings) -> str:
-        """Begin a training that waits at the gate, and return when it does."""
+        """Start a training, and return its uuid when it waits at the gate."""
         uuid = trainings.begin(place=self._place)
         wait_until((self._place / "begun").exists, within=30, what="a training that begins")
         return uuid
@@ -96,7 +96,7 @@ def clocked(tmp_path: Path, clock: Clock) -> Iterator[Clocked]:
 
 
 def seconds(duration: str) -> float:
-    """The seconds of a duration in a record."""
+    """Return the seconds of a duration in a record."""
     days, _, clock = duration.rpartition(", ")
     hours, minutes, rest = clock.split(":")
     day = int(days.split()[0]) if days else 0
@@ -141,7 +141,7 @@ KEPT = ("--training-ttl", str(HOUR), "--result-ttl", "0.1", "--sweep-interval", 
 
 
 def let_records_be_looked_at(trainings: Trainings) -> None:
-    """Return when old records have been removed once more: a prediction's, which is old at once."""
+    """Wait for a sweep: it removes the record of a prediction, which expires at once."""
     jobs = replace(trainings, segment="jobs")
     answer = trainings.server.predict("timed", headers={"Prefer": "respond-async"})
     assert answer.status_code == 202
@@ -149,7 +149,7 @@ def let_records_be_looked_at(trainings: Trainings) -> None:
     wait_until(lambda: jobs.list() == [], within=20, what="that an old record is removed")
 
 
-# `test_store.py` has all four cases, with a clock of its own.
+# `test_store.py` checks all four cases with a simulated clock.
 @pytest.mark.parametrize(
     ("restart", "jump"),
     [(False, 400 * DAY), pytest.param(True, -400 * DAY, marks=pytest.mark.long)],
@@ -157,7 +157,7 @@ def let_records_be_looked_at(trainings: Trainings) -> None:
 def test_age_does_not_change_when_the_clock_is_set(
     clocked: Clocked, restart: bool, jump: int
 ) -> None:
-    """Neither is a record removed early, nor are old ones kept."""
+    """No record is removed too early or kept too long."""
     trainings = clocked.serve(*KEPT)
     uuid = clocked.begin(trainings)
     clocked.open_gate()

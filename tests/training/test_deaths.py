@@ -1,4 +1,4 @@
-"""The process of a training dies, or train ends it, in every way there is."""
+"""The process of a training dies, or `train` ends it, in different ways."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.training.trainings import Place, Trainings, of_training
 
 MODELS = {"trains": "zoo.trains"}
 CHILD = "deepaas.jobs.child import"
-"""What the command of the process that trains has, and no other."""
+"""A part of the command line that only a process that trains has."""
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def trainings(server: Server) -> Trainings:
 
 
 def ended(trainings: Trainings, uuid: str) -> Any:
-    """The record of a training that has ended, with all its processes; its dates are in order."""
+    """Wait for the end of a training and its processes; return its record, with checked dates."""
     trainings.wait(uuid)
     trainings.wait_gone(uuid)
     record = trainings.get(uuid)

@@ -1,4 +1,4 @@
-"""`--train-exclusive`: a training has the device of its model's workers for itself."""
+"""`--train-exclusive`: the workers of a model do not use the device while a training runs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def worker_of(server: Server) -> int:
 
 
 def wait_until_it_predicts(server: Server) -> Any:
-    """Wait for the workers; what one of them predicts."""
+    """Wait for the workers, and return a prediction."""
     wait_until(lambda: server.predict("trains").status_code == 200, within=20, what="predictions")
     return predictions(server.predict("trains"))
 
@@ -104,7 +104,7 @@ def test_workers_come_back_warmed(
 
 @contextlib.contextmanager
 def predicting(server: Server, place: Place) -> Iterator[Future[httpx.Response]]:
-    """A prediction that has begun, and waits for its gate; its answer, when there is one."""
+    """Start a prediction that waits for its gate; yield the future of its response."""
     with ThreadPoolExecutor(1) as executor:
         answer = executor.submit(server.predict, "trains", params={"place": str(place)})
         place.wait_for_attempt()
@@ -209,6 +209,6 @@ def test_workers_are_not_replaced_if_that_is_not_wanted(serve: Serve) -> None:
     trainings.wait(uuid)
     trainings.wait_gone(uuid)
     second = trainings.begin()
-    trainings.wait(second)  # so that the end of the first has been seen to
+    trainings.wait(second)  # the end of the first one has been handled by now
     assert worker_of(server) == worker
     assert predictions(server.predict("trains"))["weights"] == "none"

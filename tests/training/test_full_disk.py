@@ -1,5 +1,7 @@
-"""The disk of the state directory is full: what exists can end and be removed, and nothing new is
-begun. A server still starts, predicts and lists."""
+"""The disk of the state directory is full: jobs can end and be removed, but no new one starts.
+
+A server still starts, predicts and lists.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,7 @@ RESERVE_BYTES = 1024 * 1024
 
 @pytest.fixture
 def site(disk: Disk) -> Iterator[Site]:
-    """The state directory is on the small disk."""
+    """A state directory on the small disk."""
     yield from site_on(disk)
 
 
@@ -50,7 +52,7 @@ def site_on(disk: Disk, models: dict[str, str] = MODELS) -> Iterator[Site]:
 
 
 def fills(trainings: Trainings) -> Trainings:
-    """The trainings of the model that fills the disk."""
+    """Return the trainings of the model that fills the disk."""
     return replace(trainings, model="filling")
 
 
@@ -59,13 +61,13 @@ def assert_predicts(trainings: Trainings) -> None:
 
 
 def free(disk: Disk) -> int:
-    """How many bytes the disk has left."""
+    """Return the free bytes on the disk."""
     status = os.statvfs(disk.path)
     return status.f_bavail * status.f_frsize
 
 
 def reserve(site: Site) -> int:
-    """How many bytes the reserve takes, without the file that looks for room now and then."""
+    """Return the bytes of the reserve, without the file that probes for free space."""
     files = (site.state / "reserve").glob("[0-9]*")
     return sum(file.stat().st_blocks * 512 for file in files)
 
@@ -78,12 +80,12 @@ def one_that_has_ended(trainings: Trainings) -> str:
 
 
 def wait_for_the_end_of_work(uuid: str, place: Place) -> None:
-    """Wait until the process that trains has ended; its supervisor may be there."""
+    """Wait until the process that trains has exited; its supervisor may still run."""
     work = int(place.attempts[0])
     wait_until(lambda: work not in [one.pid for one in of_training(uuid)], within=20)
 
 
-# --- what is new -----------------------------------------------------------------------------
+# --- new jobs --------------------------------------------------------------------------------
 
 
 def test_what_finds_no_room_is_refused_and_predictions_are_answered(site: Site, disk: Disk) -> None:
@@ -147,7 +149,7 @@ def test_what_waits_for_its_turn_waits_for_room_too(
     assert "has room again" in trainings.server.log()
 
 
-# --- what ends -------------------------------------------------------------------------------
+# --- jobs that end ---------------------------------------------------------------------------
 
 
 def test_what_ends_while_the_disk_is_full_is_told_at_once(
@@ -212,7 +214,7 @@ def test_cancelling_ends_what_goes_on_to_fill_the_disk(
 
 
 def test_reserve_is_kept_for_the_end_of_what_fills_the_disk(disk: Disk) -> None:
-    """What else is to be written of a training waits, as the training would take that room."""
+    """Other writes about the training wait, since it would fill a reserve that is released."""
     with contextlib.contextmanager(site_on)(disk, {"filling": "zoo.filling_early"}) as site:
         trainings = fills(site.serve("--sweep-interval", "0.2"))
         uuid = trainings.begin()
@@ -249,7 +251,7 @@ def test_what_waits_can_be_cancelled_and_removed(
 
 
 def test_many_can_be_removed_one_after_another(site: Site, disk: Disk) -> None:
-    """Also if that takes more room than the reserve has: what is written is written over."""
+    """The removals reuse the same space, so in total they may need more than the reserve."""
     trainings = site.serve("--state-reserve", "100000")
     uuids = [trainings.begin() for _ in range(10)]
     for uuid in uuids:
@@ -280,7 +282,7 @@ def test_a_server_that_stops_ends_what_runs(site: Site, disk: Disk, place: Place
     assert record["status"] == "error"
 
 
-# --- when there is no reserve ----------------------------------------------------------------
+# --- without a reserve -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("do", ["return", "raise"])
@@ -293,9 +295,9 @@ def test_without_a_reserve_the_true_end_is_written_once_there_is_room(
     disk.fill()
     place.open_gate()
     wait_for_the_end_of_work(uuid, place)
-    assert trainings.get(uuid)["status"] == "running"  # it is all that is known
+    assert trainings.get(uuid)["status"] == "running"  # nothing else can be written yet
     ended = time.time()
-    wait_until(lambda: time.time() > ended + 0.1, within=10)  # so that other times are later
+    wait_until(lambda: time.time() > ended + 0.1, within=10)  # so that later times differ
     freed = str(datetime.now())
     disk.make_room()
     record = trainings.wait(uuid)
@@ -321,7 +323,7 @@ def test_without_a_reserve_a_supervisor_that_waits_for_room_does_next_to_nothing
     after, seconds = supervisor.cpu_times(), time.monotonic() - began
     used = after.user + after.system - before.user - before.system
     assert used < 0.01 * seconds
-    assert supervisor.num_ctx_switches().voluntary - waits <= 8  # it tries after 1, 2, 4, ... s
+    assert supervisor.num_ctx_switches().voluntary - waits <= 8  # it retries after 1, 2, 4, ... s
 
 
 def test_without_a_reserve_the_second_cancelling_removes_what_has_filled_the_disk(
@@ -365,7 +367,7 @@ def test_without_a_reserve_the_log_says_once_what_is_wrong(
     uuid = trainings.begin(place=places[0])
     places[0].wait_for_attempt()
     disk.fill()
-    supervisor_of(uuid).kill()  # its end cannot be written, again and again
+    supervisor_of(uuid).kill()  # every write of its end fails
     log = trainings.server.log
     wait_until(lambda: "cannot be used" in log(), within=20, what="that the record is not written")
     wait_until(lambda: "no new jobs start" in log(), within=20, what="that the disk is full")
@@ -373,7 +375,7 @@ def test_without_a_reserve_the_log_says_once_what_is_wrong(
 
 
 def test_without_a_reserve_a_receiver_is_not_called_again_and_again(site: Site, disk: Disk) -> None:
-    """It has been called, and that cannot be written down."""
+    """The delivery was made, but it cannot be recorded."""
     receiver = Receiver(answers=[500])
     try:
         trainings = site.serve(*NO_RESERVE, "--allow-callbacks", "127.0.0.1")
@@ -407,13 +409,13 @@ def test_without_a_reserve_a_request_that_was_cut_off_is_forgotten_once_there_is
 
 
 def rows(site: Site) -> int:
-    """How many records there are, also of requests that are being received."""
+    """Return the number of records, including those of requests that are still being received."""
     with contextlib.closing(sqlite3.connect(site.state / "trainings.db")) as db:
         count: int = db.execute("SELECT count(*) FROM records").fetchone()[0]
         return count
 
 
-# --- servers that start ----------------------------------------------------------------------
+# --- starting servers ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("end", [kill_server, stop_server])
@@ -453,7 +455,7 @@ def test_a_server_adopts_what_runs(site: Site, disk: Disk, places: list[Place]) 
 def test_a_server_that_finds_no_room_for_its_records_has_them_later(
     site: Site, disk: Disk, stopped: bool
 ) -> None:
-    """The directory is new, or the room that its last server has given back is taken."""
+    """The directory is new, or the space that the last server released has been used since."""
     expected = []
     if stopped:
         trainings = site.serve(*NO_RESERVE)
@@ -488,12 +490,12 @@ def test_a_server_makes_the_key_of_callbacks_once_there_is_room(site: Site, disk
     wait_until((site.state / "callback.secret").exists, within=20, what="the key")
 
 
-# --- no inode is left ------------------------------------------------------------------------
+# --- no free inodes --------------------------------------------------------------------------
 
 
 @pytest.fixture
 def few_files(tmp_path: Path) -> Iterator[Disk]:
-    """A disk that can have few files."""
+    """A disk with few inodes."""
     with mounted(tmp_path / "disk", f"size={DISK_BYTES},nr_inodes=200") as disk:
         yield disk
 

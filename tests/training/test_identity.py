@@ -1,4 +1,4 @@
-"""Which process is meant, who holds a lock, and what belongs to a training."""
+"""Process identities, locks, and the processes that belong to a training."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ MARK = "DEEPAAS_TEST_MARK"
 
 
 class Process:
-    """A process that runs a piece of Python, says something, and then waits to be ended."""
+    """A process that runs Python code, prints a line, and then waits for a byte on stdin."""
 
     def __init__(self, code: str, env: Mapping[str, str]) -> None:
         self._popen = subprocess.Popen(
@@ -49,17 +49,17 @@ class Process:
         self.identity = ""
 
     def listen(self) -> None:
-        """Wait for what it says."""
+        """Read the line that the process prints, and look up its identity."""
         assert self._popen.stdout is not None
         self.said = self._popen.stdout.readline().decode().split()
         self.identity = identity.identity(self.pid)
 
     def wait(self) -> int:
-        """Its exit code."""
+        """Return the exit code."""
         return self._popen.wait(END_SECONDS)
 
     def finish(self) -> int:
-        """Let it end by itself, and give its exit code: it was not ended before."""
+        """Let the process exit; return its exit code, which is not 0 if it was killed before."""
         with contextlib.suppress(BrokenPipeError):
             self._popen.communicate(b"x", END_SECONDS)
         return self.wait()
@@ -74,7 +74,7 @@ class Process:
 
 
 class Processes:
-    """Starts processes, which end with the test."""
+    """Starts processes, which are killed at the end of the test."""
 
     def __init__(self, ends: contextlib.ExitStack) -> None:
         self._ends = ends
@@ -286,7 +286,7 @@ def test_lock_that_is_not_there_is_held_by_nobody(tmp_path: Path) -> None:
 
 
 def test_lock_counts_as_held_when_nothing_can_be_opened(tmp_path: Path) -> None:
-    """Whoever is thought to be dead is buried: that must not be for want of a descriptor."""
+    """A failed open must not make a live process look dead, since dead ones are reaped."""
     path = tmp_path / "lock"
     path.touch()
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -299,7 +299,7 @@ def test_lock_counts_as_held_when_nothing_can_be_opened(tmp_path: Path) -> None:
 
 
 def test_two_processes_never_hold_a_lock_at_once(processes: Processes, tmp_path: Path) -> None:
-    """Each adds one to a number, reading and writing, a hundred times."""
+    """Each process increments a number a hundred times by reading and writing a file."""
     number = tmp_path / "number"
     number.write_text("0")
     package = str(Path(identity.__file__).parents[2])
@@ -340,7 +340,7 @@ def test_child_in_a_session_of_its_own_is_killed_with_its_parent(processes: Proc
     assert process.wait() == -signal.SIGKILL
     for handle in handles:
         with open(handle, "rb"):
-            assert is_readable(handle)  # as soon as it has ended
+            assert is_readable(handle)  # readable as soon as the process has exited
 
 
 def is_readable(fd: int) -> bool:
@@ -364,7 +364,7 @@ def test_killing_nobody_is_no_harm() -> None:
 def test_lock_of_a_file_that_was_removed_meanwhile_is_no_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A server must not hold the lock of a file that others do not find."""
+    """A server must not hold the lock of a file that other servers cannot find."""
     monkeypatch.setattr(identity, "LOCK_SECONDS", END_SECONDS)
     path = tmp_path / "lock"
     begun, released = threading.Event(), threading.Event()
@@ -387,9 +387,9 @@ def test_lock_of_a_file_that_was_removed_meanwhile_is_no_lock(
 
 
 def opened(path: Path) -> int:
-    """How many descriptors this process has of a file."""
+    """Return the number of descriptors of a file in this process."""
     count = 0
     for fd in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):  # that of the list itself
+        with contextlib.suppress(OSError):  # the descriptor of the listing is closed already
             count += os.readlink(f"/proc/self/fd/{fd}") == str(path)
     return count

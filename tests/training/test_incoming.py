@@ -1,4 +1,4 @@
-"""Requests that are being received: a slow body keeps nobody else from training."""
+"""Requests whose bodies are being received: slow ones do not prevent others from training."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OPTIONS = {"train": "--max-incoming-trainings", "jobs": "--max-incoming-jobs"}
 
 
 class Slow:
-    """A request for a training, or an asynchronous prediction, whose body does not come."""
+    """A request for a training or an asynchronous prediction, whose body does not arrive."""
 
     def __init__(self, server: Server, segment: str, sent: bytes = b"{") -> None:
         path = f"/v2/models/trains/{KINDS[segment]}/"
@@ -42,7 +42,7 @@ class Slow:
 
     @property
     def has_answer(self) -> bool:
-        """Whether an answer has begun to come."""
+        """Whether a response has begun to arrive."""
         self.connection.setblocking(False)
         try:
             return bool(self.connection.recv(1, socket.MSG_PEEK))
@@ -52,7 +52,7 @@ class Slow:
             self.connection.settimeout(20)
 
     def answer(self) -> str:
-        """The beginning of the answer, with its status."""
+        """Return the beginning of the response, with its status line."""
         return self.connection.recv(65536).decode()
 
 
@@ -65,7 +65,7 @@ def slow_ones() -> Iterator[list[Slow]]:
 
 
 def ask(server: Server, segment: str, **kwargs: Any) -> int:
-    """The status of an honest request."""
+    """Return the status of a complete request."""
     headers = {"Prefer": "respond-async"} if segment == "jobs" else {}
     path = f"/v2/models/trains/{KINDS[segment]}/"
     status = server.post(path, headers=headers, **kwargs).status_code
@@ -83,7 +83,7 @@ def directories(site: Site) -> int:
 def test_unfinished_bodies_take_no_place_in_the_queue(
     site: Site, slow_ones: list[Slow], segment: str
 ) -> None:
-    """There are more of them than may run and wait."""
+    """The unfinished requests outnumber the jobs that may run and wait."""
     queued = OPTIONS[segment].replace("incoming", "queued")
     server = site.serve(queued, "3", OPTIONS[segment], "10").server
     slow_ones += [Slow(server, segment) for _ in range(6)]
@@ -95,7 +95,7 @@ def test_unfinished_bodies_take_no_place_in_the_queue(
 def test_slow_bodies_make_way_for_a_request_that_needs_a_place(
     site: Site, slow_ones: list[Slow]
 ) -> None:
-    """With the real clock, for both kinds at once; `Places` is tested below in virtual time."""
+    """This uses the real clock and both kinds; `Places` is tested below in virtual time."""
     flags = [text for option in OPTIONS.values() for text in (option, "4")]
     server = site.serve(*flags).server
     by_kind = {kind: [Slow(server, kind) for _ in range(4)] for kind in KINDS}
@@ -190,7 +190,7 @@ def _time_of_the_loop(request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
 
 @dataclass
 class Bytes:
-    """A body that has come as far as it says."""
+    """A body whose state is set by the test."""
 
     is_complete: bool = False
     received: int = 0
@@ -201,7 +201,7 @@ class Bytes:
 
 
 class Stuck(Bytes):
-    """A body that does not come. Its request ends when it is refused; `refused` says when."""
+    """A body that does not arrive. `refused` gets the time at which its request is refused."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -259,7 +259,7 @@ async def test_a_body_that_does_not_come_is_refused_when_its_head_start_is_over(
     over = incoming.HEAD_START / incoming.SLOW - 1
     assert over < took <= over + incoming.LOOK_SECONDS
     await tasks[0]
-    await asyncio.sleep(3600)  # nobody needs the place of the second one
+    await asyncio.sleep(3600)  # no request needs the place of the second body
     assert second.errors == []
     tasks[1].cancel()
 
@@ -276,7 +276,7 @@ async def test_a_body_that_comes_quickly_enough_is_not_refused_however_long_it_t
         body.received += incoming.SLOW
     assert body.errors == []
     await asyncio.sleep(60)
-    assert len(body.errors) == 1  # it stopped coming
+    assert len(body.errors) == 1  # it has stopped arriving
     end.set()
     await asyncio.gather(uploading, waiting)
 

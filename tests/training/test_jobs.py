@@ -1,4 +1,4 @@
-"""Predictions that a client does not wait for: `Prefer: respond-async`."""
+"""Asynchronous predictions: `Prefer: respond-async`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def begin(server: Server, model: str, **kwargs: Any) -> httpx.Response:
 
 
 def result(server: Server, model: str, **kwargs: Any) -> httpx.Response:
-    """What an asynchronous prediction is answered with in the end."""
+    """Wait for an asynchronous prediction, and return the response with its result."""
     answer = begin(server, model, **kwargs)
     assert answer.status_code == 202, answer.text
     jobs = Trainings(server, model, "jobs")
@@ -83,7 +83,7 @@ def test_its_result_is_that_of_a_prediction_that_was_waited_for(
     assert later.status_code == waited_for.status_code == 200
     for name in ("Content-Type", "Content-Disposition"):
         assert later.headers.get(name) == waited_for.headers.get(name)
-    if model in ("batched", "async"):  # which tell of the process they ran in
+    if model in ("batched", "async"):  # these return the id of their process
         assert later.json().keys() == waited_for.json().keys()
     else:
         assert later.content == waited_for.content
@@ -163,7 +163,7 @@ def test_its_answer_is_that_of_a_prediction_that_was_waited_for(
 
 
 def seen(answer: httpx.Response) -> tuple[int, str, bytes, dict[str, str]]:
-    """What a client sees of an answer, but for how it was transferred."""
+    """Return what a client can see of a response, without the headers of the transfer."""
     headers = {name: value for name, value in answer.headers.items() if name not in OF_THE_TRANSFER}
     return answer.status_code, answer.reason_phrase, answer.content, headers
 

@@ -1,4 +1,4 @@
-"""How long a model was loaded, how long `train` ran, and when the weights answer."""
+"""The times in a record: loading, `train`, and when the workers use the new weights."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Site(PlainSite):
 
     @property
     def warming(self) -> int:
-        """How many processes have been held up while they warmed the model."""
+        """The number of processes that have been held while they warmed the model."""
         path = self.files / "warming"
         return len(path.read_text().splitlines()) if path.exists() else 0
 
@@ -38,7 +38,7 @@ class Site(PlainSite):
         wait_until(lambda: self.warming >= number, within=END_SECONDS, what="a process that warms")
 
     def let_go(self, number: int) -> None:
-        """Let the process that was held up as this one go on."""
+        """Release the process with this number."""
         (self.files / f"go-{number}").touch()
 
 
@@ -64,7 +64,7 @@ def seconds(duration: str) -> float:
 
 
 def wait_for_weights(trainings: Trainings, uuid: str) -> Any:
-    """Wait until the record says that the weights answer; the record then."""
+    """Wait until the record says that the workers use the weights; return the record."""
     record: dict[str, Any] = {}
 
     def loaded() -> bool:
@@ -75,7 +75,7 @@ def wait_for_weights(trainings: Trainings, uuid: str) -> Any:
     return record
 
 
-# --- how long it took ------------------------------------------------------------------------
+# --- durations -------------------------------------------------------------------------------
 
 
 def test_loading_and_training_are_measured_apart(site: Site) -> None:
@@ -134,7 +134,7 @@ def test_asynchronous_prediction_has_both_times_and_no_weights(site: Site) -> No
     assert "weights_problem" not in record
 
 
-# --- when the weights answer -----------------------------------------------------------------
+# --- new weights in the workers --------------------------------------------------------------
 
 
 def test_weights_are_told_when_the_worker_was_replaced(site: Site) -> None:
@@ -158,7 +158,7 @@ def test_all_of_several_workers_have_to_be_replaced(site: Site) -> None:
     uuid = trainings.begin(then="held")
     site.wait_for_warming(1)
     site.let_go(1)
-    site.wait_for_warming(2)  # so the first was replaced
+    site.wait_for_warming(2)  # so the first worker has been replaced
     assert trainings.get(uuid)["weights_loaded_utc"] is None
     site.let_go(2)
     wait_for_weights(trainings, uuid)
@@ -235,7 +235,7 @@ def test_workers_that_make_room_for_a_training_have_its_weights_when_they_are_ba
 
 
 def test_another_server_of_the_directory_does_not_tell_for_one_that_lives(site: Site) -> None:
-    """The workers of the server that has run the training still have the old weights."""
+    """The workers of the first server, which ran the training, still have the old weights."""
     first = site.serve("--noreload-after-train")
     uuid = first.begin()
     first.wait(uuid)

@@ -1,4 +1,4 @@
-"""When a client that follows a log is told something, in virtual time."""
+"""When a client that follows a log receives events, in virtual time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The log of a training over HTTP: what there is, what comes, and nothing of it twice."""
+"""The log of a training over HTTP: existing lines, then new ones, each exactly once."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def path_of(uuid: str) -> str:
 
 
 def own(lines: list[str]) -> list[str]:
-    """The lines that the model has printed after its first."""
+    """Return the lines that the model has printed, without its first."""
     return lines[lines.index(BEGINS) + 1 :]
 
 
@@ -129,7 +129,7 @@ def test_it_can_be_read_while_it_grows(trainings: Trainings, server: Server, pla
     assert "line 0 " in trainings.log(uuid)
 
 
-# --- followed
+# --- following
 
 
 def test_a_line_reaches_who_follows_while_the_training_goes_on(
@@ -266,13 +266,13 @@ def test_who_reads_slowly_misses_nothing(trainings: Trainings, server: Server) -
     uuid = trainings.begin(do="print", size=size)
     with follow(server, path_of(uuid), slowness=1.5) as follower:
         trainings.wait(uuid)
-        assert not follower.is_over  # so much no socket holds
+        assert not follower.is_over  # no socket buffer holds this much
         assert server.get("/v2/health/live").status_code == 200
     printed = (b"x" * 99 + b"\n") * (size // 100)
     assert follower.data.endswith(f"{BEGINS}\n".encode() + printed + b"printed\n")
 
 
-# --- cut and gone on with
+# --- resuming
 
 
 def test_after_any_cut_nothing_is_missed_and_nothing_comes_twice(
@@ -307,7 +307,7 @@ def test_text_goes_on_at_any_byte(trainings: Trainings, server: Server) -> None:
 
 @pytest.fixture(scope="module")
 def small(serve_all: Serve) -> Server:
-    """A server that keeps little of what is printed."""
+    """A server that keeps little of the output."""
     return serve_all(
         *(MODELS, "--train-log-size", "60000", "--notrain-warm", "--noreload-after-train"),
         *("--max-trainings", "2"),
@@ -342,7 +342,7 @@ def test_what_is_gone_is_left_out(small: Server) -> None:
 
 
 def test_nothing_is_missed_while_the_oldest_goes(small: Server, tmp_path: Path) -> None:
-    """The training prints no more than is kept beyond what has been read."""
+    """The training prints no more than the server keeps beyond the client's position."""
     cuts = random.Random(9)
     trainings = Trainings(small)
     allowed = tmp_path / "allowed"
@@ -399,7 +399,7 @@ def test_a_line_without_end_comes_in_pieces(trainings: Trainings, server: Server
     assert again.events == follower.events[-2:]
 
 
-# --- the end of a server
+# --- shutdown
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What a model logs in a training is in its output, and in the log of the server, once in each."""
+"""Records that a model logs in a training appear once in its output, and once in the server log."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def server(serve_all: Serve, tmp_path_factory: pytest.TempPathFactory) -> Server
 
 
 def lines_with(log: str, token: str) -> list[str]:
-    """The lines about a token, without their time and process, and not those of requests."""
+    """Return the lines about a token, without time and process, and without access log lines."""
     lines = [line for line in log.splitlines() if token in line and "/v2/models/" not in line]
     return [re.sub(f"^{TIME}", "", line) for line in lines]
 
@@ -42,7 +42,7 @@ def expected(token: str, names: str, *levels: str) -> list[str]:
 
 
 def wait_for_lines(server: Server, token: str, lines: list[str]) -> None:
-    """Wait until the log of the server has exactly these lines about a token."""
+    """Wait until the server log has these lines about a token, and check that it has no others."""
     wait_until(
         lambda: len(lines_with(server.log(), token)) >= len(lines),
         within=END_SECONDS,
@@ -64,7 +64,7 @@ def test_output_and_log_have_what_is_logged(server: Server, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["basicConfig", "dictConfig", "own_handler", "rich"])
 def test_output_has_what_the_handlers_of_the_model_write(server: Server, how: str) -> None:
-    """It has the form that the model has given it, and is not there a second time."""
+    """The lines have the format that the model has configured, and appear once."""
     trainings = Trainings(server, how)
     token = f"<{how}>"
     uuid = trainings.begin(token=token)

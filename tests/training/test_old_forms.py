@@ -1,4 +1,4 @@
-"""State directories that an older version has written are opened, and nothing in them is lost."""
+"""State directories of older versions can be opened, and nothing in them is lost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support import wait_until
 from tests.training.test_callbacks import Receiver
 from tests.training.trainings import Place, Site
 
-# The first form, as version 2.7.0 wrote it until this was changed.
+# The first schema, which version 2.7.0 wrote until it changed.
 FIRST = """
 CREATE TABLE records (
     number INTEGER PRIMARY KEY AUTOINCREMENT, uuid TEXT NOT NULL UNIQUE, kind TEXT NOT NULL,
@@ -67,7 +67,7 @@ RECORD = {
 
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
-    """A directory with one record that has ended and one that waits."""
+    """A state directory with one record of an ended training."""
     state = tmp_path / "state"
     (state / "work" / DONE / "artifacts").mkdir(parents=True)
     (state / "servers").mkdir()
@@ -101,7 +101,7 @@ def test_records_are_shown_and_removed(state: Path) -> None:
 
 
 def test_old_record_has_times_in_utc_and_nothing_that_was_not_noted(state: Path) -> None:
-    """The server has the time zone of the one before it, as is usual."""
+    """The server has the same time zone as the one before it, as is usual."""
     with contextlib.closing(sqlite3.connect(state / "trainings.db", isolation_level=None)) as db:
         db.executescript(SECOND.replace(FIRST, ""))
         db.execute("INSERT INTO measured VALUES (?, 2.5, NULL)", (DONE,))
@@ -112,7 +112,7 @@ def test_old_record_has_times_in_utc_and_nothing_that_was_not_noted(state: Path)
         assert record["start_date_utc"] == "1970-01-12T13:46:40.000000Z"
         assert record["finish_date_utc"] == "1970-01-12T13:46:43.500000Z"
         assert record["finish_date"] == "1970-01-12 22:46:43.500000"
-        assert record["duration"] == "0:00:02.500000"  # with the time for loading
+        assert record["duration"] == "0:00:02.500000"  # it includes the time for loading
         assert record["load_seconds"] is None
         assert (record["weights_loaded_utc"], record["weights_problem"]) == (None, None)
     finally:
@@ -120,7 +120,7 @@ def test_old_record_has_times_in_utc_and_nothing_that_was_not_noted(state: Path)
 
 
 def test_old_records_are_removed_in_time_and_not_before(state: Path) -> None:
-    """Their age is counted from when it is first looked at."""
+    """The age of old records counts from the first sweep."""
     for ttl, is_kept in (("1000", True), ("0.1", False)):
         trainings = Site(state).serve("--training-ttl", ttl, "--sweep-interval", "0.1")
         try:
@@ -158,7 +158,7 @@ def test_what_was_to_be_told_is_told(state: Path) -> None:
 
 
 def test_what_has_waited_is_begun(state: Path, place: Place) -> None:
-    """Its request was kept by the same code; only the database had another form."""
+    """The request files have the same form; only the database had another schema."""
     site = Site(state)
     before = site.serve()
     first = before.begin(place=place)
@@ -177,7 +177,7 @@ def test_what_has_waited_is_begun(state: Path, place: Place) -> None:
 
 
 def test_a_supervisor_of_the_version_before_can_still_write(state: Path) -> None:
-    """It was started before the upgrade, and expects the columns and the form it knows."""
+    """It was started before the upgrade, and expects the old columns."""
     with contextlib.closing(Store(state)) as store:
         store.add("u", "train", "trains", "me")
         store.accept("u", "{}")

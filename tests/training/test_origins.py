@@ -1,4 +1,4 @@
-"""Models of the same name that come from different places do not share their trainings."""
+"""Models with the same name but different sources do not share their trainings."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tests.training.trainings import (
 )
 
 OTHER = {"trains": "zoo.weights"}
-"""Another model of the same name."""
+"""Another model with the same name."""
 
 ADOPTED_SECONDS = 12.0
 
 
 def others(site: Site, *args: str) -> Trainings:
-    """A server of the other model, on the same state directory."""
+    """Start a server of the other model on the same state directory."""
     return site.serve(*args, models=OTHER)
 
 
@@ -71,7 +71,7 @@ def test_what_waits_is_left_to_a_server_of_its_model(site: Site, places: list[Pl
     places[1].open_gate()
     yours = others(site)
     wait_until(lambda: not of_training(running), within=END_SECONDS, what="the end of it")
-    uuid = yours.begin()  # the server would start what had waited before this
+    uuid = yours.begin()  # the server would start an older waiting training first
     assert yours.wait(uuid)["status"] == "done"
     assert places[1].attempts == []
     stop_server(yours.server)
@@ -93,7 +93,8 @@ def test_model_of_the_same_name_is_not_reloaded_for_an_adopted_training(
     wait_until(lambda: not of_training(running), within=END_SECONDS, what="the end of it")
     assert yours.wait(yours.begin())["status"] == "done"
     wait_until(lambda: "was reloaded" in yours.server.log(), within=END_SECONDS, what="a reload")
-    assert yours.server.log().count("Model trains was reloaded") == 1  # after its own training
+    # It was reloaded after its own training, and not after the adopted one.
+    assert yours.server.log().count("Model trains was reloaded") == 1
     mine = site.serve()
     assert mine.get(running)["status"] == "done"
 

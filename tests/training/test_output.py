@@ -1,4 +1,4 @@
-"""The log of a training: written in segments, read while it is, and cut into lines."""
+"""The log of a training: written in segments, read at the same time, and split into lines."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def wrote(directory: Path, *pieces: bytes, size: int = 0) -> None:
 
 @contextlib.contextmanager
 def files_of_at_most(size: int) -> Iterator[Callable[[int], None]]:
-    """Let no file of this process grow beyond `size`, as on a full disk; gives what changes it."""
+    """Limit the size of files written by this process, as on a full disk; yield a setter."""
     before, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def change(size: int) -> None:
@@ -291,7 +291,7 @@ def test_reader_has_nothing_open_between_calls(directory: Path) -> None:
 def test_list_that_lacks_a_segment_makes_no_gap(
     directory: Path, monkeypatch: pytest.MonkeyPatch, listed: list[int]
 ) -> None:
-    """As one that is made while segments come and go; 0 and 40 are gone, or are still to come."""
+    """Segments came and went during the listing: 0 and 40 are gone, or do not exist yet."""
     data = bytes(range(40))
     wrote(directory, data, size=160)
     wrote(directory / "all", b"")
@@ -318,7 +318,7 @@ def test_segment_that_cannot_be_reached_is_no_endless_loop(directory: Path) -> N
 
 @pytest.mark.parametrize("size", [200, 4000])
 def test_log_is_read_while_it_is_written(directory: Path, size: int) -> None:
-    """Each byte stands at its offset, whatever has gone meanwhile."""
+    """Each byte is at its offset, even after older segments have been removed."""
     pattern = bytes(range(251))
     total = 200_000
     written = threading.Event()
@@ -354,7 +354,7 @@ def test_log_is_read_while_it_is_written(directory: Path, size: int) -> None:
 
 
 def fed(*pieces: bytes, offset: int = 0) -> list[tuple[int, str]]:
-    """All lines, with the unfinished one."""
+    """Return all lines, including an unfinished last one."""
     lines = Lines()
     found = []
     for piece in pieces:
@@ -455,12 +455,12 @@ def test_lines_are_the_same_however_they_come_and_from_wherever_one_goes_on(
             assert fed(data[end:], offset=end) == lines[index + 1 :]
 
 
-# --- all of it together ----------------------------------------------------------------------
+# --- writing, reading and lines together ------------------------------------------------------
 
 
 @dataclass
 class Follower:
-    """Follows a log; leaves sometimes, and comes again with the offset of the last line it had."""
+    """A client of a log that sometimes disconnects, and resumes at the offset of its last line."""
 
     reader: LogReader
     seen: list[tuple[int, str]] = field(default_factory=list)
@@ -487,7 +487,7 @@ class Follower:
 
 
 def all_lines(data: bytes) -> list[tuple[int, int, str]]:
-    """Where each line begins, and ends, and what it is."""
+    """Return the start, the end and the text of each line."""
     found = re.finditer(rb"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z", data)
     return [
         (one.start(), one.end(), one.group().rstrip(b"\r\n").decode("utf-8", "replace"))

@@ -1,4 +1,4 @@
-"""What waits is run in order, no more at once than may, and no more waits than may."""
+"""Waiting trainings run in order; the numbers of running and of waiting ones are limited."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_one_of_the_queue_that_another_server_removes_holds_up_no_other(
     for place, following in zip(places[:6:2], places[1:6:2], strict=True):
         uuids = [trainings.begin(place=one) for one in (place, following)]
         last = trainings.begin()
-        for status in ("cancelled", "cancelled"):  # and then it is removed
+        for status in ("cancelled", "cancelled"):  # the second one removes it
             assert beside.delete(uuids[1]).json()["status"] == status
         place.open_gate()
         assert trainings.wait(last)["status"] == "done"

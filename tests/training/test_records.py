@@ -1,4 +1,4 @@
-"""What records tell: progress, metrics, lists; what is masked; what options change."""
+"""The contents of records: progress, metrics, lists, masked secrets, and the effect of options."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_all_times_in_utc_have_one_form(trainings: Trainings) -> None:
     assert len(times) == 6
     for time in times:
         assert re.fullmatch(UTC, time)
-        # The time of a file comes from a clock of the kernel that is some milliseconds late.
+        # The kernel clock that sets the time of a file is some milliseconds late.
         assert before - timedelta(seconds=1) <= datetime.fromisoformat(time[:-1] + "+00:00")
     for name in ("date", "start_date", "finish_date"):
         local = datetime.fromisoformat(reporting[name]).astimezone(timezone.utc)
@@ -78,7 +78,7 @@ def test_all_times_in_utc_have_one_form(trainings: Trainings) -> None:
 
 
 def test_metrics_without_a_time_are_shown_as_they_are(trainings: Trainings) -> None:
-    """A model can write to the file of its reports what it likes."""
+    """A model can write anything to its reports file."""
     uuid = trainings.begin(do="reports", text='{"time": "never", "loss": 1}\n{"loss": 2}\n')
     assert trainings.wait(uuid)["metrics"] == [{"time": "never", "loss": 1}, {"loss": 2}]
 
@@ -123,7 +123,7 @@ COUNT = 1000
 
 @pytest.fixture(scope="module")
 def long_list(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Trainings, list[str]]]:
-    """A server that finds a thousand records, and their uuids."""
+    """A server with a thousand existing records, and their uuids."""
     state = tmp_path_factory.mktemp("state")
     store = Store(state)
     uuids = [uuid4().hex for _ in range(COUNT)]

@@ -1,4 +1,4 @@
-"""What a training says of itself: whatever it says, however often, and whoever else does so."""
+"""Reports of a training: any values, any number, from several processes at once."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ END_SECONDS = 60.0
 
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file for the reports of this process, which is a training."""
+    """The reports file of this process, which acts as a training."""
     path = tmp_path / "reports.jsonl"
     monkeypatch.setenv(reports.REPORTS, str(path))
     monkeypatch.delenv(reports.REPORTS_SIZE, raising=False)
@@ -42,12 +42,12 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def told(file: Path) -> list[dict[str, Any]]:
-    """All reports, without their time."""
+    """Return all reports, without their times."""
     return [{name: value for name, value in one.items() if name != "time"} for one in all_of(file)]
 
 
 def all_of(file: Path) -> list[dict[str, Any]]:
-    """All reports of a file in which nothing else is."""
+    """Return all reports of a file; fail if it contains anything else."""
     found = read_reports(file)
     assert len(found) == len([line for line in file.read_bytes().split(b"\n") if line])
     return found
@@ -55,7 +55,7 @@ def all_of(file: Path) -> list[dict[str, Any]]:
 
 @contextlib.contextmanager
 def files_of_at_most(size: int) -> Iterator[None]:
-    """Let no file of this process grow beyond `size`, as on a full disk."""
+    """Limit the size of files written by this process, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -65,7 +65,7 @@ def files_of_at_most(size: int) -> Iterator[None]:
 
 
 def run_all(codes: list[str], file: Path, size: int = reports.DEFAULT_SIZE) -> None:
-    """Run pieces of Python at the same time, each in a process that is of the training."""
+    """Run pieces of Python at the same time, each in a separate process of the training."""
     env = os.environ | {reports.REPORTS: str(file), reports.REPORTS_SIZE: str(size)}
     with contextlib.ExitStack() as ends:
         processes = []
@@ -77,7 +77,7 @@ def run_all(codes: list[str], file: Path, size: int = reports.DEFAULT_SIZE) -> N
         assert [process.wait(END_SECONDS) for process in processes] == [0] * len(codes)
 
 
-# --- what is said ----------------------------------------------------------------------------
+# --- contents --------------------------------------------------------------------------------
 
 
 def test_outside_of_a_training_nothing_is_written(
@@ -112,7 +112,7 @@ def test_report_is_what_was_said_and_when(file: Path) -> None:
 
 
 class Tensor:
-    """As those of torch: no number, but one can be had."""
+    """Like a tensor of torch: it is not a number, but can be converted to one."""
 
     def __init__(self, *values: float) -> None:
         self._values = values
@@ -131,7 +131,7 @@ class OnlyFloat:
 
 
 class Stubborn:
-    """Raises whatever it is asked."""
+    """Raises an exception on any access."""
 
     def __str__(self) -> str:
         raise RuntimeError
@@ -150,7 +150,7 @@ class Phase(str, enum.Enum):
 
 
 class Itself(str):
-    """A text whose text is one of its own kind."""
+    """A string whose `str()` is of its subclass."""
 
     __slots__ = ()
 
@@ -461,12 +461,12 @@ report(name="parent")
     assert found[-1]["name"] == "parent"
 
 
-# --- too many --------------------------------------------------------------------------------
+# --- size limit ------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def small(file: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file for no more than 2000 bytes of reports."""
+    """A reports file that is limited to 2000 bytes."""
     monkeypatch.setenv(reports.REPORTS_SIZE, "2000")
     return file
 

@@ -1,4 +1,4 @@
-"""The request for a training, kept as files until it is done."""
+"""The request of a training, which is kept in files until the training has ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reserve: room on the disk that can be given back, and attempts that become rarer."""
+"""The reserve: disk space that can be released, and retries that become rarer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def free(path: Path) -> int:
 
 
 def leave(disk: Disk, size: int) -> None:
-    """Fill the disk but for so many bytes."""
+    """Fill the disk, except for this many bytes."""
     disk.fill()
     ballast = disk.path / "ballast"
     os.truncate(ballast, ballast.stat().st_size - size)

@@ -1,4 +1,4 @@
-"""A server that is killed at any moment loses no training and tells no lies when it is back."""
+"""A server that is killed at any moment loses no training, and its records stay correct."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ LEAST_TIMES = 4
 
 @pytest.fixture
 def times(chaos: Chaos) -> int:
-    """How often a server is killed; 10 times in the long form."""
+    """How often each test kills a server: 10 times in the long form."""
     return max(LEAST_TIMES, chaos.rounds // 10)
 
 
 def restart(site: Site, moment: Callable[[], object] = lambda: None, *args: str) -> Trainings:
-    """Kill the newest server as soon as `moment` returns, and start another in its place."""
+    """Kill the newest server when `moment` returns, and start another one."""
     kill_server(site.servers[-1], moment)
     return site.serve(*args)
 
 
 def after(seconds: float, act: Callable[[], object]) -> Callable[[], None]:
-    """The moment that is some seconds after `act`."""
+    """Return a function that calls `act` and then waits."""
 
     def moment() -> None:
         act()
@@ -43,7 +43,7 @@ def after(seconds: float, act: Callable[[], object]) -> Callable[[], None]:
 
 
 def stop_reason(site: Site, uuid: str) -> str:
-    """Why the record says that a training is to end; empty if it does not."""
+    """Return the reason in the record for stopping a training, or an empty string."""
     db = sqlite3.connect(site.state / "trainings.db", timeout=30)
     try:
         (reason,) = db.execute("SELECT stop FROM records WHERE uuid = ?", (uuid,)).fetchone()
@@ -53,7 +53,7 @@ def stop_reason(site: Site, uuid: str) -> str:
 
 
 def assert_done(trainings: Trainings, uuid: str, place: Place) -> None:
-    """It is done, was done once, and everything about it is there."""
+    """Check that the training is done, ran once, and has a complete record."""
     record = trainings.wait(uuid)
     assert (record["status"], record.get("message")) == ("done", None)
     assert record["result"]["output"] == {"text": uuid_text(place)}
@@ -168,7 +168,7 @@ def test_what_is_being_cancelled_ends_cancelled(
         trainings = restart(site, after(0.05 * number / times, cancelling.start))
         cancelling.join()
         if trainings.get(uuid)["status"] == "running" and not stop_reason(site, uuid):
-            trainings.delete(uuid)  # the server was killed before it knew
+            trainings.delete(uuid)  # the server was killed before it received the request
         assert_cancelled(trainings, uuid, 1, place)
 
 

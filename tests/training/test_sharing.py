@@ -24,7 +24,7 @@ def pair(site: Site) -> tuple[Trainings, Trainings]:
 
 
 def begin_two(trainings: Trainings, one: Place, other: Place) -> list[str]:
-    """One that runs, and one that waits for it."""
+    """Start two trainings, of which the second waits for the first."""
     uuids = [trainings.begin(place=one), trainings.begin(place=other)]
     one.wait_for_attempt()
     return uuids
@@ -40,7 +40,7 @@ def test_each_lists_all_and_starts_its_own(
     mine, yours = begin_two(pair[0], *places[:2]), begin_two(pair[1], *places[2:4])
     expected = dict(zip(mine + yours, ["running", "queued"] * 2, strict=True))
     assert statuses(pair[0]) == statuses(pair[1]) == expected
-    places[0].open_gate()  # there is room at the first, and the second has one that waits
+    places[0].open_gate()  # the first server has a free place, and a training waits on the second
     places[1].wait_for_attempt()
     places[1].open_gate()
     assert pair[1].wait(mine[1])["status"] == "done"
@@ -85,7 +85,7 @@ def test_one_adopts_what_both_have_left(
     assert statuses(trainings) == expected
     places[0].open_gate()
     assert trainings.wait(mine[0])["status"] == "done"
-    assert trainings.get(mine[1])["status"] == "queued"  # one runs still
+    assert trainings.get(mine[1])["status"] == "queued"  # one is still running
     for place in places[1:4]:
         place.open_gate()
     assert [trainings.wait(uuid)["status"] for uuid in mine + yours] == ["done"] * 4

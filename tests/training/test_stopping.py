@@ -1,4 +1,4 @@
-"""The server is told to stop; and trainings are cancelled by several at once."""
+"""Stopping a server with trainings, and cancelling trainings from several clients at once."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_server_that_stops_at_once_leaves_a_true_record(site: Site, place: Pla
     wait_until(lambda: not trainings.server.is_open(), within=5, what="the closed port")
     os.kill(trainings.server.pid, signal.SIGTERM)
     assert trainings.server.wait_end() == 128 + signal.SIGTERM
-    os.kill(pid_of_work(uuid), signal.SIGKILL)  # its supervisor would do so after an hour
+    os.kill(pid_of_work(uuid), signal.SIGKILL)  # the supervisor would wait an hour before it kills
     record = site.serve().wait(uuid)
     assert (record["status"], record["message"]) == ("error", STOPPED)
     site.wait_idle()
@@ -117,7 +117,7 @@ def test_what_ends_while_no_server_is_there_is_done(site: Site, place: Place) ->
 
 
 def test_cancelled_by_many_at_once_it_is_still_to_be_seen(site: Site, places: list[Place]) -> None:
-    trainings = site.serve("--cancel-timeout", "2")  # in which all of them can have come
+    trainings = site.serve("--cancel-timeout", "2")  # all requests arrive within this time
     for place in places[:2]:
         uuid = trainings.begin(place=place, do="early deaf")
         place.wait_until_deaf()

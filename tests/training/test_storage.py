@@ -1,4 +1,4 @@
-"""Which directories can be state directories, and what becomes of a server without one."""
+"""Which directories can be state directories, and how a server works without one."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
 
 @pytest.fixture
 def careless() -> Iterator[None]:
-    """Let what is started from here make its files open to everybody, unless it says otherwise."""
+    """Set a umask that lets all users read and write new files."""
     before = os.umask(0)
     yield
     os.umask(before)
@@ -142,9 +142,9 @@ UNKNOWN_USER = "123456"
 
 @pytest.fixture
 def stranger(tmp_path: Path) -> Path:
-    """A program that runs deepaas-run as a user that is in no list of users.
+    """A program that runs deepaas-run as a user id without an account.
 
-    It may read what root may, so that it finds Python.
+    The process keeps root's read access, so that it finds Python.
     """
     powers = "+dac_override,+dac_read_search"
     command = f"setpriv --reuid {UNKNOWN_USER} --clear-groups --inh-caps={powers} "
@@ -222,7 +222,7 @@ def test_callbacks_are_no_reason_not_to_serve_a_user_without_a_home(
 def test_what_is_no_absolute_path_is_not_where_the_state_directory_is(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home: str, state: str
 ) -> None:
-    """As the XDG specification says of its own variables."""
+    """The XDG specification says the same of its variables."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", home)
     monkeypatch.setenv("XDG_STATE_HOME", state)

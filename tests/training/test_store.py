@@ -1,4 +1,4 @@
-"""The records of trainings: each step is made once, whoever tries, and none is lost."""
+"""The records of trainings: none is lost, and each step happens once, in any process."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 @pytest.fixture
 def quick(store: Store) -> Store:
-    """One that does not wait for the disk."""
+    """A store that does not wait for the disk."""
     store._db.execute("PRAGMA synchronous=OFF")
     return store
 
 
 def add(store: Store, uuid: str, status: str = "queued", **kwargs: str) -> str:
-    """Add a record, and bring it to a status; its uuid."""
+    """Add a record with this status, and return its uuid."""
     store.add(uuid, **{"kind": "train", "model": "m", "owner": "me", **kwargs})
     way: dict[str, list[Callable[[], object]]] = {
         "incoming": [],
@@ -72,7 +72,7 @@ def uuids(records: list[Record]) -> list[str]:
 
 @contextlib.contextmanager
 def running(code: str, count: int = 1) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Processes that run a piece of Python, each with its number as `name`."""
+    """Run processes with a piece of Python, each with its number as `name`."""
     with contextlib.ExitStack() as ends:
         processes = []
         for name in range(count):
@@ -88,7 +88,7 @@ def running(code: str, count: int = 1) -> Iterator[list[subprocess.Popen[bytes]]
 
 
 def said(processes: list[subprocess.Popen[bytes]]) -> list[list[str]]:
-    """What the processes say until they have ended, well."""
+    """Return the words that each process has printed; each must exit with 0."""
     words = [process.communicate(timeout=END_SECONDS)[0].decode().split() for process in processes]
     assert [process.returncode for process in processes] == [0] * len(processes)
     return words
@@ -96,7 +96,7 @@ def said(processes: list[subprocess.Popen[bytes]]) -> list[list[str]]:
 
 @contextlib.contextmanager
 def files_of_at_most(size: int) -> Iterator[None]:
-    """Let no file of this process grow beyond `size`, as on a full disk."""
+    """Limit the size of files written by this process, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -107,9 +107,9 @@ def files_of_at_most(size: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def read_only(directory: Path) -> Iterator[None]:
-    """Let nothing be written in a directory, also by root."""
+    """Make a directory read-only, for root too."""
     libc = ctypes.CDLL(None)
-    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # the third version; this thread
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # version 3; this thread
     before = (ctypes.c_uint32 * 6)()
     assert libc.capget(header, before) == 0
     fewer = (ctypes.c_uint32 * 6)(*before)
@@ -127,7 +127,7 @@ def read_only(directory: Path) -> Iterator[None]:
             path.chmod(0o600)
 
 
-# --- a record's way --------------------------------------------------------------------------
+# --- steps of a record -----------------------------------------------------------------------
 
 
 def test_record_goes_its_way(store: Store) -> None:
@@ -295,7 +295,7 @@ def test_owner_is_changed_once(quick: Store, tmp_path: Path) -> None:
     assert record(quick, "u").owner == "other"
 
 
-# --- found -----------------------------------------------------------------------------------
+# --- queries ---------------------------------------------------------------------------------
 
 
 def test_records_are_found_by_kind_and_model_oldest_first(quick: Store) -> None:
@@ -424,7 +424,7 @@ def test_age_never_goes_back(quick: Store) -> None:
 def test_age_does_not_change_when_the_clock_is_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump: float, restart: bool
 ) -> None:
-    """Neither is a record removed early, nor is an old one kept."""
+    """No record is removed too early or kept too long."""
     true_time = time.time
     with contextlib.ExitStack() as stores:
         store = stores.enter_context(contextlib.closing(Store(tmp_path)))
@@ -652,7 +652,7 @@ def test_write_that_takes_another_process_too_long_is_an_error(
 
 
 def test_two_stores_of_one_process_do_not_take_each_others_locks(tmp_path: Path) -> None:
-    """To close any descriptor of a file ends all locks that the process has on it."""
+    """Closing any descriptor of a file releases all locks that the process has on it."""
     with contextlib.closing(Store(tmp_path)) as store:
         add(store, "u")
         held = locks()
@@ -662,7 +662,7 @@ def test_two_stores_of_one_process_do_not_take_each_others_locks(tmp_path: Path)
 
 
 def locks() -> int:
-    """How many locks this process has of the kind that SQLite uses."""
+    """Return the number of locks of this process of the kind that SQLite uses."""
     with open("/proc/locks") as file:
         return sum("POSIX" in line and f" {os.getpid()} " in line for line in file)
 

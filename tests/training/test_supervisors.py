@@ -1,4 +1,4 @@
-"""Supervisors are killed, with their servers or without; and processes that are no supervisors."""
+"""Supervisors that are killed, with or without their servers; and similar other processes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ UNSEEN = "it ended while no server and no supervisor process was running; the ca
 
 @pytest.fixture
 def bystander() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that is no business of any training."""
+    """A process that does not belong to any training."""
     with subprocess.Popen(["sleep", "1000"]) as process:
         yield process
         assert process.poll() is None
@@ -35,14 +35,14 @@ def bystander() -> Iterator[subprocess.Popen[bytes]]:
 
 
 def set_supervisor(site: Site, uuid: str, supervisor: str) -> None:
-    """Have the record say that some other process is the supervisor."""
+    """Set the supervisor in the record to another process."""
     db = sqlite3.connect(site.state / "trainings.db", timeout=30, isolation_level=None)
     db.execute("UPDATE records SET keeper = ? WHERE uuid = ?", (supervisor, uuid))
     db.close()
 
 
 def begin_with_children(trainings: Trainings, place: Place) -> str:
-    """A training that runs with some processes it has started."""
+    """Start a training, and return its uuid when its children run."""
     uuid = trainings.begin(place=place, do="early children, then wait")
     place.wait_for_children()
     return uuid
@@ -116,7 +116,7 @@ def test_a_supervisor_that_is_stopped_cannot_keep_a_training_from_being_cancelle
 def test_a_training_whose_supervisor_was_killed_is_cancelled_by_a_server_that_does_not_own_it(
     site: Site, place: Place
 ) -> None:
-    """Its own server is stopped, so only the other one can end its processes and its record."""
+    """The server that owns the training is suspended, so only the other one can act."""
     owner, other = site.serve(), site.serve()
     uuid = begin_with_children(owner, place)
     supervisor = supervisor_of(uuid)
@@ -135,7 +135,7 @@ def test_a_training_whose_supervisor_was_killed_is_cancelled_by_a_server_that_do
 def test_the_answer_to_cancelling_says_how_a_training_ended_whose_supervisor_was_killed(
     site: Site, places: list[Place]
 ) -> None:
-    """Its server may have seen that already: then it is an error, which is removed or told."""
+    """If the server has recorded an error already, DELETE removes or returns that record."""
     trainings = site.serve("--max-trainings", "10")
     for place in places[:10]:
         uuid = begin_with_children(trainings, place)

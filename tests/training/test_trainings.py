@@ -1,4 +1,4 @@
-"""The usual life of a training."""
+"""The normal life cycle of a training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The directory for trained weights is the same in all processes of a model, and in no other."""
+"""All processes of a model use the same directory for trained weights, and no other model does."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def predicted(server: Server, model: str = "keeps") -> str:
 
 
 def train(server: Server, word: str, model: str = "keeps") -> str:
-    """Train the model and wait until it predicts the word; the directory that `train` has seen."""
+    """Train the model until it predicts the word; return the directory that `train` received."""
     trainings = Trainings(server, model)
     record = trainings.wait(trainings.begin(word=word))
     assert record["status"] == "done", record
@@ -54,7 +54,7 @@ def test_it_is_private_to_the_user(serve: Serve, tmp_path: Path) -> None:
 
 
 def test_weights_survive_a_restart_and_a_reinstallation_elsewhere(site: Site) -> None:
-    """Each server of the tests has its packages in a directory of its own."""
+    """Each test server has its packages in a separate directory."""
     site.models = MODELS
     site.reloads = True
     first = site.serve().server

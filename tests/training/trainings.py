@@ -1,4 +1,4 @@
-"""What tests of trainings share: a server with a state directory, and what is done with it."""
+"""Helpers for tests of trainings: servers with a state directory, requests, processes."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ import psutil
 from tests.support import Server, wait_until
 
 SUPERVISOR = "deepaas.jobs.supervisor import"
-"""What the command of a supervisor of a training has, and no other."""
+"""A part of the command line that only supervisors have."""
 
 ENDED = ("done", "error", "cancelled")
 END_SECONDS = 120.0
-"""Seconds after which a training hangs: it starts processes one after another."""
+"""A training that takes longer is considered to hang; it starts several processes in sequence."""
 
 
 @dataclass
 class Place:
-    """A directory in which trainings of `zoo.trains` note that they begin, and wait at a gate."""
+    """A directory where trainings of `zoo.trains` record their start and wait for `gate`."""
 
     path: Path
 
@@ -38,7 +38,7 @@ class Place:
 
     @property
     def attempts(self) -> list[str]:
-        """The pids of the trainings that have begun here, in order."""
+        """The process ids of the trainings that have started here, in order."""
         file = self.path / "attempts"
         return file.read_text().split() if file.exists() else []
 
@@ -47,12 +47,12 @@ class Place:
 
     @property
     def children(self) -> list[int]:
-        """The pids of what a training has started; empty until all is started."""
+        """The process ids of the children of a training; empty until all have started."""
         file = self.path / "children"
         return [int(pid) for pid in file.read_text().split()] if file.exists() else []
 
     def wait_until_deaf(self) -> None:
-        """Wait until the training does not care for SIGTERM any more."""
+        """Wait until the training ignores SIGTERM."""
         wait_until(lambda: "deaf" in self.attempts, within=END_SECONDS, what="one that is deaf")
 
     def wait_for_children(self) -> None:
@@ -60,13 +60,13 @@ class Place:
 
     @property
     def running_children(self) -> list[int]:
-        """Those of them that run."""
+        """The process ids of the children that still run."""
         return [pid for pid in self.children if _has_pid(pid)]
 
 
 @dataclass
 class Trainings:
-    """The trainings of a model, over HTTP. `segment` is "train", or "jobs"."""
+    """The trainings of a model, over HTTP. `segment` is "train" or "jobs"."""
 
     server: Server
     model: str = "trains"
@@ -81,7 +81,7 @@ class Trainings:
         return self.server.post(f"/v2/models/{self.model}/train/", params=values)
 
     def begin(self, **arguments: Any) -> str:
-        """Begin a training, and fail if it is refused; its uuid."""
+        """Start a training, and return its uuid; fail if it is refused."""
         answer = self.post(**arguments)
         assert answer.status_code == 200, answer.text
         uuid: str = answer.json()["uuid"]
@@ -106,7 +106,7 @@ class Trainings:
         return answer.text
 
     def wait(self, uuid: str, *statuses: str, within: float = END_SECONDS) -> Any:
-        """Wait until it has one of these statuses, or has ended; the record then."""
+        """Wait for one of these statuses (default: any end), and return the record."""
         record: dict[str, Any] = {}
 
         def there() -> bool:
@@ -122,7 +122,7 @@ class Trainings:
 
 
 def of_training(uuid: str) -> list[psutil.Process]:
-    """The processes that run for a training: its supervisor, its own, and what that has started."""
+    """Return the processes of a training: its supervisor, its process, and their children."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, ProcessLookupError, PermissionError):
@@ -135,19 +135,19 @@ def of_training(uuid: str) -> list[psutil.Process]:
 
 
 def supervisor_of(uuid: str) -> psutil.Process:
-    """The process that keeps a training."""
+    """Return the supervisor process of a training."""
     (supervisor,) = [one for one in of_training(uuid) if SUPERVISOR in " ".join(one.cmdline())]
     return supervisor
 
 
 def pid_of_work(uuid: str) -> int:
-    """The process that does the work of a training: the child of its supervisor."""
+    """Return the process id of the process that trains: the child of the supervisor."""
     (child,) = supervisor_of(uuid).children()
     return child.pid
 
 
 def kill_server(server: Server, moment: Callable[[], object] = lambda: None) -> None:
-    """SIGKILL the server process alone as soon as `moment` returns; its workers end with it."""
+    """Send SIGKILL to the server process when `moment` returns, and wait until its workers exit."""
     workers = [one for one in server.processes() if one.pid != server.pid]
     moment()
     os.kill(server.pid, signal.SIGKILL)
@@ -176,22 +176,22 @@ def _is_of_a_training(process: psutil.Process) -> bool:
 
 
 def stop_server(server: Server) -> None:
-    """End the server process by SIGTERM, whatever becomes of its trainings."""
+    """Stop the server process with SIGTERM; its trainings may go on."""
     os.kill(server.pid, signal.SIGTERM)
     assert server.wait_end() == 0
 
 
 @dataclass
 class Site:
-    """A state directory, and the servers that come and go on it."""
+    """A state directory, and the servers that use it."""
 
     state: Path
     models: Mapping[str, str] = field(default_factory=lambda: {"trains": "zoo.trains"})
     servers: list[Server] = field(default_factory=list)
-    reloads: bool = False  # whether workers are replaced after a training, which takes a while
+    reloads: bool = False  # replacing the workers after a training takes time
 
     def serve(self, *args: str, **kwargs: Any) -> Trainings:
-        """Start one more server; the trainings as it shows them."""
+        """Start another server, and return its trainings."""
         quick = () if self.reloads else ("--noreload-after-train",)
         args = ("--state-dir", str(self.state), *quick, *args)
         values = {"models": self.models, "args": args, **kwargs}
@@ -200,7 +200,7 @@ class Site:
         return Trainings(server.start())
 
     def processes(self) -> list[psutil.Process]:
-        """All that run for the trainings of this state directory."""
+        """Return all processes that run for trainings of this state directory."""
         work = str(self.state / "work")
         found = []
         for process in psutil.process_iter():
@@ -218,7 +218,7 @@ class Site:
         wait_until(lambda: not self.processes(), within=within, what="the end of all processes")
 
     def close(self) -> None:
-        """End the servers; they, and those before them, must have left nothing running."""
+        """Stop all servers; fail if a process of any training is left."""
         try:
             for server in self.servers:
                 if server.exit_code() is None:
@@ -233,9 +233,9 @@ class Site:
 
 @contextlib.contextmanager
 def no_process_left(within: float = 10.0) -> Iterator[set[str]]:
-    """A set for the uuids of trainings, of which no process must be left at the end of the block.
+    """Yield a set for the uuids of trainings; at the end of the block none may have a process left.
 
-    They are killed if there are any.
+    Any such process is killed.
     """
     uuids: set[str] = set()
     try:

@@ -1,4 +1,4 @@
-"""Its `get_predict_args` raises."""
+"""A model whose `get_predict_args` raises."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Asks for the directory of its weights when it predicts, not before."""
+"""A model that requests its weights directory only when it predicts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Predicts asynchronously: notes when a call begins and how it ends, and does what it is told."""
+"""Asynchronous models that record the start and the end of each call, and do what a call asks."""
 
 import asyncio
 import contextvars
@@ -23,7 +23,7 @@ def note(kwargs: dict[str, Any], event: str) -> None:
 
 
 def _is_open(gate: str, began: float) -> bool:
-    """Whether a test has made the file, or has not for too long."""
+    """Tell whether a test has created the file, or the time limit is over."""
     return os.path.exists(gate) or time.monotonic() > began + LIMIT_SECONDS
 
 
@@ -34,7 +34,7 @@ async def wait_for(gate: str) -> None:
 
 
 async def _stubborn(kwargs: dict[str, Any]) -> None:
-    """Go on until the file is there, whoever wants it to end."""
+    """Run until the file exists, in spite of cancellation."""
     began = time.monotonic()
     while not _is_open(kwargs["gate"], began):
         await _sleep_stubbornly(kwargs)
@@ -66,7 +66,7 @@ async def act(kwargs: dict[str, Any]) -> None:
         case "raise":
             raise ValueError(f"call {kwargs['id']} is bad")
         case "http":
-            from aiohttp import web  # not at the top: it takes longer than all other imports
+            from aiohttp import web  # not at the top: this import takes longer than all others
 
             raise web.HTTPConflict(reason=f"call {kwargs['id']} is refused")
         case "system-exit":
@@ -89,7 +89,7 @@ async def act(kwargs: dict[str, Any]) -> None:
         case "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         case "block":
-            time.sleep(60)  # noqa: ASYNC251 what it should not do
+            time.sleep(60)  # noqa: ASYNC251 (it blocks the event loop)
         case "stubborn":
             await _stubborn(kwargs)
         case "close-stdout":
@@ -97,11 +97,11 @@ async def act(kwargs: dict[str, Any]) -> None:
 
 
 class ExceptionGroupLike(Exception):
-    """Has exceptions, as the groups of later Pythons have."""
+    """Has the attribute `exceptions`, like the exception groups of newer Python versions."""
 
 
 class Async:
-    """Its attribute comes from the environment, in JSON."""
+    """An asynchronous model; ZOO_CONCURRENCY contains its max_concurrency in JSON."""
 
     max_concurrency = json.loads(os.environ.get("ZOO_CONCURRENCY", "null"))
 
@@ -157,7 +157,7 @@ class Async:
 
 
 class Warmed(Async):
-    """Its `warm` is asynchronous, and leaves behind what belongs to the event loop."""
+    """Has an asynchronous `warm`, which leaves objects of the event loop."""
 
     async def warm(self) -> None:
         await asyncio.sleep(0)
@@ -184,7 +184,7 @@ class WarmFails(Async):
 
 
 class Returned(Async):
-    """A plain `predict` that returns a coroutine: called one at a time."""
+    """Has a plain `predict` that returns a coroutine, so its calls run one at a time."""
 
     def predict(self, **kwargs: Any) -> Any:
         return super().predict(**kwargs)

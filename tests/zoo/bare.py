@@ -1,1 +1,1 @@
-"""Has none of the functions a model may have."""
+"""A model without any of the functions that a model may have."""

@@ -1,4 +1,4 @@
-"""Predicts in batches: notes each batch, and misbehaves for those calls that ask for it."""
+"""Models that predict in batches: they record each batch, and fail if a call asks for it."""
 
 import asyncio
 import itertools
@@ -18,7 +18,7 @@ LIMIT_SECONDS = 120.0
 
 
 def note(batch: list[dict[str, Any]], how: str) -> None:
-    """Add a line with the ids of a batch to the file that its calls name."""
+    """Append a line with the ids of a batch to the file that its calls name."""
     line = {"pid": os.getpid(), "ids": [member["id"] for member in batch], "how": how}
     for path in {member["note"] for member in batch if member["note"]}:
         with open(path, "a") as file:
@@ -26,7 +26,7 @@ def note(batch: list[dict[str, Any]], how: str) -> None:
 
 
 def wait_for(path: str) -> None:
-    """Wait until a test makes the file."""
+    """Wait until a test creates the file."""
     began = time.monotonic()
     while not os.path.exists(path) and time.monotonic() < began + LIMIT_SECONDS:
         time.sleep(0.005)
@@ -63,7 +63,7 @@ def answer(member: dict[str, Any], size: int, how: str) -> Any:
         case "exception":
             return ValueError(f"item {member['id']} is bad")
         case "http":
-            from aiohttp import web  # not at the top: it takes longer than all other imports
+            from aiohttp import web  # not at the top: this import takes longer than all others
 
             return web.HTTPConflict(reason=f"item {member['id']} is refused")
         case "exit-item":
@@ -101,7 +101,7 @@ def work(batch: list[dict[str, Any]], how: str) -> Any:
 
 
 def shaped(results: list[Any], wanted: set[str]) -> Any:
-    """The results in the wrong number, or in something else than a list."""
+    """Return the wrong number of results, or another type than a list."""
     if "short" in wanted:
         return results[:-1]
     if "long" in wanted:
@@ -141,12 +141,12 @@ SHAPES: dict[str, Callable[[list[Any]], Any]] = {
 
 
 def attribute(name: str) -> Any:
-    """An attribute of the model, as the environment has it in JSON."""
+    """Return an attribute of the model from an environment variable, in JSON."""
     return json.loads(os.environ.get(name, "null"))
 
 
 class Batched:
-    """Has `predict_batch` and nothing else to predict with."""
+    """Has `predict_batch` and no `predict`."""
 
     max_batch_size = attribute("ZOO_BATCH_SIZE")
     max_batch_wait_ms = attribute("ZOO_BATCH_WAIT_MS")
@@ -169,14 +169,14 @@ class Batched:
 
 
 class WithPredict(Batched):
-    """Can be called one by one too."""
+    """Has `predict` too."""
 
     def predict(self, **kwargs: Any) -> Any:
         return work([kwargs], "one")[0]
 
 
 class AsyncBatched(Batched):
-    """Its `predict_batch` is asynchronous."""
+    """Has an asynchronous `predict_batch`."""
 
     async def predict_batch(self, batch: list[dict[str, Any]]) -> Any:
         await asyncio.sleep(0.001)

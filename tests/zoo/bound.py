@@ -1,4 +1,4 @@
-"""Its arguments are the fields of Schema instances, already bound to them."""
+"""A model whose arguments are the fields of Schema instances, already bound to them."""
 
 from typing import Any
 

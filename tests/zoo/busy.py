@@ -1,7 +1,7 @@
-"""Gives back what it was given, in every manner of answering; notes what begins and what ends.
+"""Models that return their input in different ways, and record the start and end of each call.
 
-`echo` answers and trains, `items` streams. A note is a line in the file with the name of the call,
-in the directory `ledger`.
+`echo` predicts and trains, `items` streams. A record is a line in the file with the name of the
+call, in the directory `ledger`.
 """
 
 import hashlib

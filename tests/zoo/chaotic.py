@@ -1,4 +1,4 @@
-"""Answers with what it was given, or fails in the way it is told to; notes each try."""
+"""Models that return their arguments, or fail as a call asks; they record each attempt."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ def note(kwargs: dict[str, Any]) -> None:
 
 
 def act(kwargs: dict[str, Any]) -> None:
-    """Fail, if that is wanted, in a way that names the call."""
+    """Fail as the call asks; the error names the call."""
     match kwargs["do"]:
         case "slow":
             time.sleep(0.01)
@@ -75,7 +75,7 @@ class Batch(One):
     max_batch_size = 4
     max_batch_wait_ms = 5
 
-    predict = None  # type: ignore[assignment]  # there are only batches
+    predict = None  # type: ignore[assignment]  # it has only `predict_batch`
 
     def predict_batch(self, batch: list[dict[str, Any]]) -> Any:
         for kwargs in batch:

@@ -1,4 +1,4 @@
-"""Starts a child process and leaves it running."""
+"""A model that starts a child process and leaves it running."""
 
 import subprocess
 import sys

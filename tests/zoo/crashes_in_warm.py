@@ -1,4 +1,4 @@
-"""Its `warm` follows a null pointer."""
+"""A model whose `warm` dereferences a null pointer."""
 
 import ctypes
 from typing import Any

@@ -1,4 +1,4 @@
-"""Its `predict` and `warm` are wrapped by a decorator that hides their names."""
+"""A model whose `predict` and `warm` are wrapped by a decorator that hides their names."""
 
 from collections.abc import Callable
 from typing import Any

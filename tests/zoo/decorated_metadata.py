@@ -1,4 +1,4 @@
-"""Its `get_metadata` and `get_predict_args` are wrapped by a decorator that hides their names."""
+"""A model whose `get_metadata` and `get_predict_args` have a decorator that hides their names."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Answers with its process and what `warm` did in it; ends or damages that process if asked to."""
+"""Returns its process id and the effect of `warm`; exits or damages its process on request."""
 
 import ctypes
 import os
@@ -40,7 +40,7 @@ def _close_streams() -> None:
 
 
 def _leave_child(*, session: bool = False, die: bool = False) -> None:
-    """Start a child that outlives the call, and note its process id."""
+    """Start a child that outlives the call, and write its process id."""
     child = subprocess.Popen(["sleep", "300"], start_new_session=session)
     CHILDREN.append(child)
     if NOTE:

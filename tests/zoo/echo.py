@@ -1,4 +1,4 @@
-"""Answers with the arguments it was given, as Python shows them, and their types."""
+"""Returns the `repr` and the type of each argument."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Ends the process that imports it."""
+"""A module that exits the process that imports it."""
 
 import sys
 

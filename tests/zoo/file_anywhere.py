@@ -1,4 +1,4 @@
-"""Its file argument has no location."""
+"""A model whose file argument has no location."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Does with its file what it is asked for: deletes it, moves it, or fails with it in hand."""
+"""A model that deletes or moves its file, or raises, as a call asks."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Takes files and tells all it can see of each."""
+"""A model that takes files, and returns the properties of each."""
 
 import os
 from typing import Any

@@ -1,4 +1,4 @@
-"""Fills the disk of its artefacts when it is trained; predicts all the same."""
+"""A model whose training fills the disk with artifacts; it still predicts."""
 
 import contextlib
 import pathlib
@@ -33,7 +33,7 @@ def train(how: str, note: str, name: str) -> str:
 
 
 def _fill_for_ever(file: Any, note: pathlib.Path) -> None:
-    """Take every block that becomes free, however often there is none."""
+    """Write a block whenever there is space, and ignore all errors."""
     while True:
         with contextlib.suppress(OSError):
             file.write(BLOCK)

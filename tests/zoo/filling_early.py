@@ -1,4 +1,4 @@
-"""Fills the disk of its artefacts for ever, from before `train` is called."""
+"""A model that fills the disk with artifacts without end, even before `train` is called."""
 
 import pathlib
 import threading

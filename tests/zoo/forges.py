@@ -1,4 +1,4 @@
-"""Sends messages on the socket of its worker, as if the worker had sent them."""
+"""A model that sends messages on the socket of its worker, as if the worker had sent them."""
 
 import sys
 from typing import Any
@@ -11,7 +11,7 @@ def get_predict_args() -> dict[str, Any]:
 
 
 def _send(messages: list[str]) -> None:
-    """Send these messages, which are in hexadecimal; a message to call 0 is for the present one."""
+    """Send messages given in hexadecimal; the call id 0 is replaced by the id of this call."""
     frame: Any = sys._getframe()
     while "call_id" not in frame.f_locals:
         frame = frame.f_back

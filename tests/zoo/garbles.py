@@ -1,4 +1,4 @@
-"""Writes garbage into every socket that its process has."""
+"""A model that writes garbage to every socket of its process."""
 
 import contextlib
 import os

@@ -1,8 +1,8 @@
-"""Takes one call at a time, each until its gate is opened, and notes when it began and ended.
+"""Runs one call at a time, each until its gate exists, and records the start and the end.
 
-The notes stand in the file `journal` of the directory that a call names: one line each, with the
-event, the number of the call, the process and the time by the clock that all processes share. The
-gate is a file in that directory.
+The records are lines in the file `journal` of the directory that a call names. Each line contains
+the event, the number of the call, the process id and the time of a clock that all processes share.
+The gate is a file in that directory.
 """
 
 import os
@@ -40,7 +40,7 @@ def get_predict_args() -> dict[str, Any]:
 
 
 def note(directory: str, event: str, number: int) -> None:
-    """Add a line to the journal, in one piece."""
+    """Append a line to the journal with a single write."""
     if not directory:
         return
     line = f"{event} {number} {os.getpid()} {time.monotonic():.6f}\n"
@@ -68,7 +68,7 @@ def _file(size: int) -> Any:
 
 
 def _items(directory: str, gate: str, number: int, count: int) -> Iterator[Any]:
-    """`count` items before the gate, and one after it; without end if `count` is 0."""
+    """Yield `count` items before the gate and one after it; endless items if `count` is 0."""
     try:
         sent = 0
         while not count or sent < count:

@@ -1,6 +1,6 @@
-"""Takes many calls at a time, each until its gate is opened, and notes what becomes of them.
+"""Runs many calls at a time, each until its gate exists, and records the end of each.
 
-The notes are those of `gated`; a call that is cancelled is noted as such.
+The journal is that of `gated`, with another event for a cancelled call.
 """
 
 import asyncio

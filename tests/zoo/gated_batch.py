@@ -1,6 +1,6 @@
-"""Takes calls in batches, each batch until the gate of its first member is opened, and notes it.
+"""Runs calls in batches, each batch until the gate of its first member exists, and records it.
 
-The notes are those of `gated`; every member of a batch has its own.
+The journal is that of `gated`, with lines for every member of a batch.
 """
 
 import os

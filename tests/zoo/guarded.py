@@ -1,4 +1,4 @@
-"""Has secret arguments, some for predict and some for train."""
+"""A model with secret arguments, some of `predict` and some of `train`."""
 
 from typing import Any
 

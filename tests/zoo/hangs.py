@@ -1,4 +1,4 @@
-"""Hangs where it is told to: in `predict`, in `warm` or when imported, with the GIL or without."""
+"""A model that hangs in `predict`, in `warm` or on import, with or without the GIL."""
 
 import ctypes
 import os

@@ -1,4 +1,4 @@
-"""Takes integers of any size in all places where JSON can have them, and returns them."""
+"""Takes integers of any size wherever JSON can have them, and returns them."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Trains a word, keeps it where trained weights belong, and predicts it."""
+"""Trains a word, saves it in the weights directory, and predicts it."""
 
 from __future__ import annotations
 

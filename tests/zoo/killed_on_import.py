@@ -1,4 +1,4 @@
-"""Kills the process that imports it."""
+"""A module that kills the process that imports it."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Its functions are no plain functions: a lambda, a partial and a callable object."""
+"""A model whose functions are a lambda, a partial and a callable object."""
 
 import functools
 from typing import Any

@@ -1,4 +1,4 @@
-"""Writes files, reports, and returns nothing: for records that have all there is in a record."""
+"""Writes files and reports, and returns nothing, so its record has every kind of entry."""
 
 from typing import Any
 

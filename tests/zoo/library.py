@@ -9,7 +9,7 @@ from deepaas.model.v2.wrapper import UploadedFile
 
 
 class Model(BaseModel):
-    """A model that derives from the base class and defines all it has."""
+    """A model that derives from the base class and overrides all of its methods."""
 
     def get_metadata(self) -> dict[str, Any]:
         return {"name": "Derived"}

@@ -1,4 +1,4 @@
-"""Logs in all the ways in which models do, after it has configured `logging` or has not."""
+"""Models that log in many ways, with and without a logging configuration of the model."""
 
 import io
 import logging
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 class _Rendering(logging.Formatter):
-    """Makes text of messages that are dictionaries, as the formatter of structlog does."""
+    """Formats messages that are dictionaries, like the formatter of structlog."""
 
     def format(self, record: logging.LogRecord) -> str:
         assert isinstance(record.msg, dict)
@@ -39,7 +39,7 @@ def _configure_twice() -> None:
 
 
 class _Console:
-    """As the console of the library rich: it has a file."""
+    """Has a file, like the console of the library rich."""
 
     file = sys.stderr
 
@@ -52,7 +52,7 @@ class _RichHandler(logging.Handler):
 
 
 class _AbslHandler(logging.Handler):
-    """As that of the library absl: it has another handler, which has the stream."""
+    """Contains another handler with the stream, like the handler of the library absl."""
 
     python_handler = logging.StreamHandler()
 
@@ -61,7 +61,7 @@ class _AbslHandler(logging.Handler):
 
 
 def _filtered(handler: logging.Handler) -> logging.Handler:
-    """A handler that masks a secret, and shows no warnings."""
+    """Make a handler mask a secret and skip warnings."""
 
     def mask(record: logging.LogRecord) -> bool:
         record.msg = record.msg.replace("at", "**")
@@ -72,7 +72,7 @@ def _filtered(handler: logging.Handler) -> logging.Handler:
 
 
 class _LoggingStream(io.TextIOBase):
-    """Logs what is written to it, as soon as it is flushed."""
+    """Logs the text that is written to it, on each flush."""
 
     def __init__(self) -> None:
         self._text = ""
@@ -219,7 +219,7 @@ class Async(_Model):
 
 
 def __getattr__(name: str) -> Any:
-    """A model that has configured logging as its name says, for targets such as
+    """Configure logging as the name says, and return a model, for targets such as
     `zoo.logs:basicConfig`."""
     if name not in HOWS:
         raise AttributeError(name)

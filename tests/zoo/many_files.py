@@ -1,4 +1,4 @@
-"""Takes any number of files of one name."""
+"""Takes any number of files with one argument name."""
 
 from typing import Any
 

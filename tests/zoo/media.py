@@ -1,4 +1,4 @@
-"""Tells which media type it was asked for; its `accept` has several choices."""
+"""Returns the media type that it was asked for; its `accept` has several choices."""
 
 from typing import Any
 

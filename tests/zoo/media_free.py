@@ -1,4 +1,4 @@
-"""Its `accept` has a default but no choices."""
+"""A model whose `accept` has a default but no choices."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Its `accept` is pinned to the headers, and no choice is JSON."""
+"""A model whose `accept` is located in the headers, without JSON among its choices."""
 
 from typing import Any
 

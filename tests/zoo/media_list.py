@@ -1,4 +1,4 @@
-"""Its `accept` has its choices in a list of validators, and as `enum` too."""
+"""A model whose `accept` has its choices in a list of validators, and as `enum` too."""
 
 from typing import Any
 

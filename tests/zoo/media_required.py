@@ -1,4 +1,4 @@
-"""Its `accept` is required."""
+"""A model whose `accept` is required."""
 
 from typing import Any
 

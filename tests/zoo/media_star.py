@@ -1,4 +1,4 @@
-"""Offers all kinds of images, as several models in the field do."""
+"""Offers all image types, as several existing models do."""
 
 import io
 from typing import Any

@@ -1,4 +1,4 @@
-"""Its `accept` has its choices in a tuple."""
+"""A model whose `accept` has its choices in a tuple."""
 
 from typing import Any
 

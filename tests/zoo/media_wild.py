@@ -1,4 +1,4 @@
-"""Its `accept` offers any type: a choice is `*/*`."""
+"""A model whose `accept` offers any type: one choice is `*/*`."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Its metadata has every odd value seen in the field."""
+"""A model whose metadata has the odd values that existing models have."""
 
 from typing import Any
 

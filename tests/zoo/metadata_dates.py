@@ -1,4 +1,4 @@
-"""Its metadata holds values that plain JSON has no form for."""
+"""A model whose metadata has values that JSON cannot represent."""
 
 import datetime
 import pathlib

@@ -1,4 +1,4 @@
-"""Its `get_metadata` raises."""
+"""A model whose `get_metadata` raises."""
 
 from typing import Any
 

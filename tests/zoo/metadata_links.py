@@ -1,4 +1,4 @@
-"""Its metadata gives links and no name."""
+"""A model whose metadata has links and no name."""
 
 from typing import Any
 

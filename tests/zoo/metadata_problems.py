@@ -1,4 +1,4 @@
-"""Classes whose `get_metadata` does everything but return a dictionary quietly."""
+"""Classes whose `get_metadata` raises, prints, or returns something else than a dictionary."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Its metadata overrides every key that a description might promise a type for."""
+"""A model whose metadata overrides every key for which a description may promise a type."""
 
 from typing import Any
 

@@ -1,8 +1,8 @@
-"""Dies, hangs, raises or damages its process where and when it is told to.
+"""Models that exit, hang, raise or damage their process at a requested moment.
 
-`one`, `many`, `batch`, `stream` and `astream` are one model in five manners. Each worker limits its
-own memory in `warm`. The file that ZOO_START names, if it is there, holds what goes wrong at the
-start: "import" or "warm", and how.
+`one`, `many`, `batch`, `stream` and `astream` are five variants of one model. Each worker limits
+its memory in `warm`. If the file that ZOO_START names exists, it contains the failure at the start:
+"import" or "warm", and its kind.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from webargs import fields, validate
 
 ROOM = 256 * 1024 * 1024
 BLOCK = 40 * 1024 * 1024
-"""What is as large as this is given back to the system when it is freed."""
+"""The allocator returns blocks of this size to the system when they are freed."""
 
 HANG_SECONDS = 60.0
 GATE_SECONDS = 120.0
@@ -30,7 +30,7 @@ SOON = 0.05
 
 
 class Unpicklable(Exception):
-    """Holds what cannot be pickled, and refuses to be."""
+    """An exception that cannot be pickled: it contains a lock, and `__reduce__` raises."""
 
     def __init__(self) -> None:
         super().__init__("not to be pickled")
@@ -41,7 +41,7 @@ class Unpicklable(Exception):
 
 
 class TextFails(Exception):
-    """Has no text."""
+    """An exception whose `str()` raises."""
 
     def __str__(self) -> str:
         raise RuntimeError("no text today")
@@ -57,7 +57,7 @@ def _fill(taken: list[bytearray], size: int) -> None:
 
 
 def _use_up_memory() -> None:
-    """Take nearly all that there is. With nothing left at all Python itself goes wrong."""
+    """Use nearly all memory. With none left, Python itself fails in other ways."""
     taken: list[bytearray] = []
     for size in (BLOCK, 1024 * 1024):
         with contextlib.suppress(MemoryError):
@@ -66,7 +66,7 @@ def _use_up_memory() -> None:
 
 
 def _native_out_of_memory() -> None:
-    """Do what native code does that finds no memory: abort."""
+    """Abort as native code does when an allocation fails."""
     libc = ctypes.CDLL(None)
     libc.malloc.restype = ctypes.c_void_p
     if not libc.malloc(ctypes.c_size_t(1 << 40)):
@@ -108,7 +108,7 @@ def _limit_memory() -> None:
 
 
 def _later(when: str, how: str, note: str) -> None:
-    """Do harm soon, when this call has been answered: in a thread, or in the main thread."""
+    """Do harm soon after this call has returned, in a thread or in the main thread."""
 
     def harm() -> None:
         if note:
@@ -125,7 +125,7 @@ def _later(when: str, how: str, note: str) -> None:
 
 
 def _note(note: str, text: str) -> None:
-    """Say that a call has begun."""
+    """Write a note that a call has begun."""
     if note:
         with open(note, "a") as file:
             file.write(text + "\n")
@@ -198,7 +198,7 @@ class Many(_Model):
 
 
 class Batch(_Model):
-    """Each call's note says with how many it was in a batch."""
+    """The note of each call contains the size of its batch."""
 
     max_batch_size = 8
 
@@ -213,7 +213,7 @@ class Batch(_Model):
 
 
 class Stream(_Model):
-    """Does harm after the items that were asked for, and then yields as many again."""
+    """Does harm after the requested items, and then yields as many again."""
 
     def predict(self, **kwargs: Any) -> Iterator[Any]:
         for number in range(kwargs["items"]):

@@ -1,4 +1,4 @@
-"""Computes its prediction in a child of `multiprocessing`."""
+"""Computes its prediction in a child process of `multiprocessing`."""
 
 import multiprocessing
 from typing import Any

@@ -1,4 +1,4 @@
-"""Its `predict` names its parameters, with defaults of its own."""
+"""A model whose `predict` has named parameters with defaults."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Answers with the number that a call has: as JSON, as bytes or as a file, as long as is asked."""
+"""Returns the number of a call as JSON, bytes or a file, of the requested length."""
 
 import tempfile
 from typing import Any

@@ -7,7 +7,7 @@ from webargs import fields
 
 
 class Model:
-    """A model whose state lies in the object."""
+    """A model that keeps its state in the instance."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -28,7 +28,7 @@ instance = Model()
 
 
 class Needy:
-    """A class that cannot be made without an argument."""
+    """A class whose constructor needs an argument."""
 
     def __init__(self, weights: str) -> None:
         self.weights = weights

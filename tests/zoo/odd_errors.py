@@ -1,4 +1,4 @@
-"""Raises exceptions that are odd in themselves: no text, no pickle, no end."""
+"""Raises odd exceptions: without text, not picklable, or endless."""
 
 import asyncio
 import functools
@@ -33,7 +33,7 @@ class AttributesFail(Exception):
 
 
 class AttributesAreTrue(Exception):
-    """Like a mock: has every attribute, and each of them is true."""
+    """Has every attribute, like a mock, and each of them is true."""
 
     def __getattr__(self, name: str) -> Any:
         return True

@@ -1,4 +1,4 @@
-"""Returns what JSON has no form for, or what is no content of the media type that was asked for."""
+"""Returns values that JSON cannot represent, or that do not fit the requested media type."""
 
 import io
 import os
@@ -63,7 +63,7 @@ def _closed() -> Any:
 
 
 def _deleted_open() -> Any:
-    """An open file in a folder that has been removed, as libraries for charts leave it."""
+    """Return an open file in a removed folder, as libraries for charts do."""
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "chart.png")
         with open(path, "wb") as file:

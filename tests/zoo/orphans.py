@@ -1,4 +1,4 @@
-"""Leaves processes without a parent, as shells and libraries do that start something."""
+"""Leaves processes without a parent, as shells and some libraries do."""
 
 import os
 import time
@@ -12,7 +12,7 @@ def get_predict_args() -> dict[str, Any]:
 
 
 def _leave_orphan() -> None:
-    """Leave a process that ends a little later than its parent."""
+    """Leave a process that exits shortly after its parent."""
     child = os.fork()
     if child == 0:
         if os.fork() == 0:

@@ -1,4 +1,4 @@
-"""Returns the kind of value it is asked for, and has no `accept` argument."""
+"""Returns the requested kind of value, without an `accept` argument."""
 
 import collections
 import datetime
@@ -17,7 +17,7 @@ class Colour(enum.Enum):
 
 
 class Point(collections.namedtuple("Point", "x y")):
-    """A tuple with names."""
+    """A named tuple."""
 
 
 def get_predict_args() -> dict[str, Any]:

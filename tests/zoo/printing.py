@@ -1,4 +1,4 @@
-"""Prints to stdout and stderr, in `predict` and when it is imported."""
+"""Prints to stdout and stderr, in `predict` and on import."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""Raises what it is asked for, well made or not."""
+"""Raises the requested exception, which may be malformed."""
 # mypy: disable-error-code="arg-type, call-arg"
 
 import sys
@@ -11,7 +11,7 @@ from werkzeug import exceptions
 
 
 class OwnError(Exception):
-    """An exception of the module's own that cannot be pickled and back."""
+    """An exception that the module defines and that pickle cannot restore."""
 
     def __init__(self, first: int, second: int) -> None:
         super().__init__(f"own error {first} {second}")

@@ -1,4 +1,4 @@
-"""Answers with everything that it has received: values, and the names, types and bytes of files."""
+"""Returns everything that it has received: values, and the names, types and bytes of files."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Changes logging or the standard streams as it is told to, and fails afterwards."""
+"""Changes logging or the standard streams as requested, and raises afterwards."""
 
 import contextlib
 import io
@@ -147,7 +147,7 @@ class AsyncStreamed(_Model):
 
 
 def __getattr__(name: str) -> Any:
-    """A model, or a failure, for targets such as `zoo.reconfigures:loaded_stdout_None`."""
+    """Return a model, or raise, for targets such as `zoo.reconfigures:loaded_stdout_None`."""
     verb, _, rest = name.partition("_")
     how = rest.replace("_", " ")
     if verb not in ("loaded", "failing") or how not in HOWS:

@@ -1,4 +1,4 @@
-"""Returns the kind of value it is asked for, as one of several media types or as JSON."""
+"""Returns the requested kind of value, as JSON or as one of several media types."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""Uses every kind of argument that modules in the field use."""
+"""Uses every kind of argument that existing models use."""
 
 import datetime
 import decimal

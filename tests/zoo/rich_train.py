@@ -1,4 +1,4 @@
-"""Trains with arguments of all kinds, from everywhere, and of types that pickle does not take."""
+"""Trains with arguments of many types and locations, some of which cannot be pickled."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ from webargs import fields
 
 
 class Own:
-    """A type that only this module has."""
+    """A type that this module defines."""
 
     def __init__(self, number: int) -> None:
         self.number = number

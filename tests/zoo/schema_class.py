@@ -1,4 +1,4 @@
-"""Says what it returns by a Schema class that changes what it loads."""
+"""Has a Schema class as the schema of its results; the class changes the values that it loads."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Says what it returns by a dict of fields, and returns what it is asked for."""
+"""Has a dict of fields as the schema of its results, and returns the requested value."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Returns a list, as its schema says."""
+"""Returns a list, and has a schema with a list."""
 
 from typing import Any
 

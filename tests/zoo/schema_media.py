@@ -1,4 +1,4 @@
-"""Has a schema for JSON, and returns an image as well."""
+"""Has a schema for JSON, and can also return an image."""
 
 from typing import Any
 

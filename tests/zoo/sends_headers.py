@@ -1,4 +1,4 @@
-"""Raises an HTTP exception with a header, or returns a file of a name, as the caller says."""
+"""Raises an HTTP exception with a header, or returns a file with a name, as the call asks."""
 
 import io
 from typing import Any

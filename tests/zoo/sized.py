@@ -1,4 +1,4 @@
-"""Takes and returns much: tells the size and the hash of what came, returns as much as is asked."""
+"""Takes and returns large data: returns the size and the hash of its input, and a given size."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""Takes ZOO_SECONDS to warm, and writes into the file that ZOO_NOTE names when it was done."""
+"""Warms for ZOO_SECONDS, and then writes the time to the file that ZOO_NOTE names."""
 
 import os
 import pathlib

@@ -1,4 +1,4 @@
-"""Takes arguments of every kind from everywhere, and describes exactly how each has arrived."""
+"""Takes arguments of every kind and location, and returns an exact description of each."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ from webargs import fields
 
 FILE = {"type": "file"}
 MOST_SHOWN = 50_000
-"""Characters of a repr; of a longer one the hash is shown."""
+"""The number of characters of the longest repr that is returned; a longer one is hashed."""
 
 
 class Inner(Schema):
@@ -54,7 +54,7 @@ def _seen(value: Any) -> Any:
 
 
 def predict(**kwargs: Any) -> Any:
-    """The type of each argument and its repr; of a file, the hash of what it holds."""
+    """Return the type and the repr of each argument; for a file, the hash of its contents."""
     return {name: _seen(value) for name, value in kwargs.items()}
 
 

@@ -1,4 +1,4 @@
-"""Prints much, at every occasion, and tells what its standard descriptors are."""
+"""Prints often and much, and returns the state of its standard descriptors."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def descriptors() -> list[str]:
 
 
 def descriptors_of_child() -> Any:
-    """What a child has that is started without saying anything about its streams."""
+    """Return the standard descriptors of a child that is started with default streams."""
     reading, writing = os.pipe()
     with open(reading) as told:
         try:

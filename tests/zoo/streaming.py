@@ -1,4 +1,4 @@
-"""Yields what it is told to, plainly or asynchronously, and notes how far it came."""
+"""Yields the requested items, plainly or asynchronously, and records how many it has yielded."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ TEXTS = ["", "größer", "two\nlines", "\r\n\r\n", "data: x\n\n", "\u2028\u2029\
 
 @dataclass
 class Wait:
-    """Not an item: the generator waits for a file, or for some seconds."""
+    """A step of the script that waits for a file or some seconds, and yields nothing."""
 
     path: str = ""
     seconds: float = 0.0
@@ -82,7 +82,7 @@ def _die() -> Iterator[Any]:
 
 
 def _refuse() -> Iterator[Any]:
-    from aiohttp import web  # not at the top: it takes longer than all other imports
+    from aiohttp import web  # not at the top: this import takes longer than all others
 
     raise web.HTTPConflict(reason="refused")
 
@@ -115,7 +115,7 @@ KINDS: dict[str, Callable[[dict[str, Any]], Iterator[Any]]] = {
 
 
 def script(kwargs: dict[str, Any]) -> Iterator[Any]:
-    """What is to be yielded, and waited for."""
+    """Return the items to yield, and the waits between them."""
     yield from KINDS[kwargs["kind"]](kwargs)
     yield from ENDS[kwargs["end"]](kwargs)
 
@@ -197,7 +197,7 @@ def _over(wait: Wait, began: float) -> bool:
 
 
 class Mixed(Async):
-    """A plain `predict` that returns an asynchronous generator."""
+    """Has a plain `predict` that returns an asynchronous generator."""
 
     def predict(self, **kwargs: Any) -> AsyncIterator[Any]:
         return super().predict(**kwargs)
@@ -208,7 +208,7 @@ class WithSchema(Plain):
 
 
 class WithHeader(Plain):
-    """Takes an argument from a header, and has no choice of media types."""
+    """Has an argument in a header, and no choice of media types."""
 
     def get_predict_args(self) -> dict[str, Any]:
         token = fields.Str(load_default="", data_key="X-Token", metadata={"location": "headers"})
@@ -221,7 +221,7 @@ class WithHeader(Plain):
 
 
 class Bare:
-    """Has no arguments at all."""
+    """Has no arguments."""
 
     def predict(self) -> Iterator[Any]:
         yield 1

@@ -1,4 +1,4 @@
-"""Its fields override what marshmallow calls, and see `missing` themselves."""
+"""Fields that override methods of marshmallow, and handle `missing` themselves."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ SEEN: list[str] = []
 
 
 class Deserializing(fields.Field):
-    """Sees the absent value too."""
+    """Its `deserialize` handles absent values too."""
 
     def deserialize(self, value: Any, attr: Any = None, data: Any = None, **kwargs: Any) -> Any:
         if value is marshmallow.missing:
@@ -18,7 +18,7 @@ class Deserializing(fields.Field):
 
 
 class Validating(fields.Str):
-    """Notes what it validates."""
+    """Records the values that it validates."""
 
     def _validate(self, value: Any) -> None:
         SEEN.append(value)
@@ -28,7 +28,7 @@ class Validating(fields.Str):
 
 
 class Lettered(fields.Field):
-    """Turns a letter into its number."""
+    """Converts a letter to its number."""
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Any:
         if not isinstance(value, str) or len(value) != 1:

@@ -1,4 +1,4 @@
-"""Trains until the file `gate` is there."""
+"""Trains until the file `gate` exists."""
 
 import pathlib
 import time

@@ -1,4 +1,4 @@
-"""Its arguments do things to the process that validates them; in three manners of being called.
+"""Models with arguments that affect the process that validates them, for three ways of calling.
 
 `does` is one of: "tell" (nothing), "raise", "base", "die", "close" (the sockets),
 "begin" (touch `begun` in the directory `place`, then wait for the file `gate` there).
@@ -27,7 +27,7 @@ def _wait(place: str, begun: str = "begun") -> None:
 
 
 class Does(fields.Field):
-    """Becomes the pid of the process that looks at it, and whether that has been warmed."""
+    """Becomes the pid of the process that validates it, and whether that process has run `warm`."""
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> list[int]:
         what, _, place = str(value).partition(" ")

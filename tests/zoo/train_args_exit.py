@@ -1,4 +1,4 @@
-"""Its `get_train_args` ends the interpreter, or tries to."""
+"""A model whose `get_train_args` exits the interpreter, or tries to."""
 
 import sys
 from typing import Any

@@ -1,4 +1,4 @@
-"""Its `get_train_args` raises, so it predicts and cannot be trained."""
+"""A model whose `get_train_args` raises, so it can predict but not train."""
 
 from typing import Any
 

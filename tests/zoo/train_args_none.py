@@ -1,4 +1,4 @@
-"""Is trained without any arguments."""
+"""A model that trains without arguments."""
 
 
 def predict() -> str:

@@ -1,4 +1,4 @@
-"""What its fields make cannot all be pickled, or is a schema of the model's own."""
+"""A model whose fields and schema create objects that cannot all be pickled."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from marshmallow import Schema, fields, post_load
 
 
 class Function(fields.Field):
-    """Becomes what cannot be pickled."""
+    """Becomes a value that cannot be pickled."""
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Callable[[], Any]:
         return lambda: value

@@ -1,4 +1,4 @@
-"""Trains as existing modules do: with nothing but webargs, and what `warm` has left in a global."""
+"""Trains as existing models do: with webargs only, and with a global that `warm` has set."""
 
 import os
 import time
@@ -32,7 +32,7 @@ def train(**kwargs: Any) -> Any:
         case "raise":
             raise ValueError("it does not converge")
         case "http":
-            from aiohttp import web  # not at the top: it takes longer than all other imports
+            from aiohttp import web  # not at the top: this import takes longer than all others
 
             raise web.HTTPBadRequest(reason="no such data")
         case "object":

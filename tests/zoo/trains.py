@@ -1,8 +1,8 @@
-"""Trains until its gate is opened, and then does as it is told; predicts with what it has learned.
+"""Trains until its gate exists, then ends in the requested way; predicts with trained weights.
 
-The gate is the file `gate` in the directory `place` of the call; each training appends a line with
-its pid to the file `attempts` there, before anything else. The weights are a file in the server's
-working directory.
+The gate is the file `gate` in the directory `place` of the call. Each training first appends a line
+with its pid to the file `attempts` there. The weights are a file in the working directory of the
+server.
 """
 
 import ctypes
@@ -97,9 +97,9 @@ def _pass_gate(place: str) -> None:
 
 
 def print_torn(lines: list[str], seconds: float, allowed: str = "") -> None:
-    """Print lines in pieces that end anywhere in them, each of them some seconds after the last.
+    """Print lines in pieces of random size, and wait some seconds after each piece.
 
-    With `allowed`, no more bytes are printed than the file of that name says.
+    `allowed` names a file that contains the largest number of bytes to print.
     """
     pieces = random.Random(len(lines))
     data = "".join(line + "\n" for line in lines).encode()
@@ -116,7 +116,7 @@ def print_torn(lines: list[str], seconds: float, allowed: str = "") -> None:
 
 
 def torn_lines(count: int) -> list[str]:
-    """Lines of all sizes, no two of them alike."""
+    """Return lines of different lengths, each of them unique."""
     return [f"{number} " + "é" * (number * 37 % 90) for number in range(count)]
 
 
@@ -128,7 +128,7 @@ print(subprocess.Popen({SLEEPER!r}, stdout=subprocess.DEVNULL).pid)
 
 
 def _children(place: str) -> None:
-    """One that is forked, one in a session of its own, and the grandchild of one that has ended."""
+    """Start a forked child, one in a separate session, and a grandchild whose parent has exited."""
     forked = multiprocessing.get_context("fork").Process(target=time.sleep, args=(1000,))
     forked.start()
     alone = subprocess.Popen(SLEEPER, start_new_session=True)
@@ -139,7 +139,7 @@ def _children(place: str) -> None:
 
 
 def _exhaust() -> None:
-    """Take more memory than the process may have."""
+    """Exceed the memory limit of the process."""
     used = resource.getpagesize() * int(pathlib.Path("/proc/self/statm").read_text().split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20), resource.RLIM_INFINITY))
     taken = []
@@ -174,7 +174,7 @@ def _do(what: str, kwargs: dict[str, Any]) -> Any:
         case "raise":
             raise ValueError(kwargs["text"])
         case "http":
-            from aiohttp import web  # not at the top: it takes longer than all other imports
+            from aiohttp import web  # not at the top: this import takes longer than all others
 
             raise web.HTTPBadRequest(reason=kwargs["text"])
         case "base":

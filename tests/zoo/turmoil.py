@@ -1,4 +1,4 @@
-"""Gives back what it gets, slowly if asked to, or ends its process; in four manners."""
+"""Returns its input, slowly on request, or kills its process; there are four kinds of models."""
 
 import asyncio
 import os

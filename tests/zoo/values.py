@@ -1,6 +1,6 @@
-"""Makes values of all kinds from recipes in JSON, and returns them in every manner there is.
+"""Makes values of many types from recipes in JSON, and returns or yields them.
 
-A recipe is a list: the name of a maker in `MAKERS`, and what that is given.
+A recipe is a list: the name of a maker in `MAKERS`, and its arguments.
 """
 
 import collections

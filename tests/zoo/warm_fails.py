@@ -1,4 +1,4 @@
-"""Its `warm` raises."""
+"""A model whose `warm` raises."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Its `predict` tells what its `warm` has put into the module, and can take long or die."""
+"""Returns the value that `warm` has set in the module; it can take long or exit the process."""
 
 import os
 import pathlib

@@ -1,8 +1,8 @@
-"""Predicts with the weights that it has loaded; its loading can be held up, or made to fail.
+"""Predicts with the weights that it has loaded; a test can hold the loading, or make it fail.
 
-All files are in the working directory. While there is a file `held`, each process that warms the
-model appends a line to the file `warming`, and goes on when there is a file `go-<number of that
-line>`. While there is a file `broken`, warming fails.
+All files are in the working directory. While the file `held` exists, each process that warms the
+model appends a line to the file `warming`, and waits until the file `go-<number of that line>`
+exists. While the file `broken` exists, warming fails.
 """
 
 import os
@@ -54,7 +54,7 @@ def get_train_args() -> dict[str, Any]:
 
 
 def train(text: str, then: str, gate: str) -> dict[str, float]:
-    """Write the weights, and make the file `then` if one is named."""
+    """Write the weights, and create the file `then` if it is given."""
     entered = time.monotonic()
     if gate:
         wait_for(Path(gate))
