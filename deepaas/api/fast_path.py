@@ -248,6 +248,8 @@ class Connection(Intake, Watched):
         transport = self.transport
         if transport is None or transport.is_closing():
             prediction.release()
+            if prediction.stream is not None:  # its generator waits for a reader
+                prediction.leave(prediction)
             return
         if type(outcome) is Reply and outcome.is_plain:
             closing = self._app.draining
