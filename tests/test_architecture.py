@@ -44,10 +44,16 @@ def test_folders_import_each_other_in_one_direction() -> None:
     assert "0 broken" in checked.stdout
 
 
-def test_paths_on_the_page_exist() -> None:
-    named = set(re.findall(r"`((?:deepaas|tests|docs|examples)/[\w./]*)`", PAGE.read_text()))
-    assert len(named) > 40
-    assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
+def paths_on(page: Path) -> set[str]:
+    """The paths of this project that a page names."""
+    return set(re.findall(r"`((?:deepaas|tests|docs|examples)/[\w./]*)`", page.read_text()))
+
+
+def test_paths_on_the_pages_exist() -> None:
+    assert len(paths_on(PAGE)) > 40
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "benchmarks" / "README.md"]
+    named = {(page.name, path) for page in pages for path in paths_on(page)}
+    assert [one for one in sorted(named) if not (ROOT / one[1]).exists()] == []
 
 
 def test_page_names_each_folder() -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import logging
 import math
-import os
 from collections import deque
 from collections.abc import MutableSequence, Sequence
 
@@ -105,16 +103,9 @@ class Dispatcher:
             raise StoppingError("The server has stopped")
         self._raise_if_full()
         call_id = next(self._ids) & 0xFFFFFFFF
-        packet = messages.encode_call(call_id, meta, body)
-        spilled = ""
-        if len(packet) > messages.MAX_PACKET:
-            packet, spilled = messages.spill(call_id, packet, self._options.spill_dir)
-        prediction.id = call_id
-        prediction.packet = packet
+        prediction.pack(call_id, meta, body, self._options.spill_dir)
         prediction.leave = self._leave
         prediction.on_end.append(self._bound_on_end)
-        if spilled:
-            prediction.on_end.append(lambda: _unlink(spilled))
         self._open_calls += 1
         if deadline_seconds:
             prediction.deadline = self._loop.time() + deadline_seconds
@@ -354,8 +345,3 @@ class Dispatcher:
 
 def _load(worker: WorkerHandle) -> int:
     return len(worker.calls)
-
-
-def _unlink(path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)

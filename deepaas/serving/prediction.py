@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar
 
@@ -121,6 +124,16 @@ class Prediction:
         self.timer: asyncio.TimerHandle | None = None
         self.deadline = 0.0  # the time until which its caller waits; 0: no limit
 
+    def pack(self, call_id: int, meta: bytes, body: bytes, directory: str) -> None:
+        """Set the id and the packet. A large packet goes to a file in `directory`, until the call
+        has ended. Raises OSError if there is no room for the file."""
+        packet = messages.encode_call(call_id, meta, body)
+        if len(packet) > messages.MAX_PACKET:
+            packet, path = messages.spill(call_id, packet, directory)
+            self.on_end.append(partial(_unlink, path))
+        self.id = call_id
+        self.packet = packet
+
     def __enter__(self) -> Prediction:
         """Wait for the reply in the block; leaving it before the end abandons the call."""
         return self
@@ -214,3 +227,8 @@ class Validation(Awaited):
 
     __slots__ = ()
     is_validation = True
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import logging
-import os
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -126,16 +124,9 @@ class ValidationWorker:
 
     def _new_validation(self, call: Call) -> Validation:
         validation = Validation()
-        validation.id = next(self._ids) & 0xFFFFFFFF
-        validation.packet = messages.encode_call(
-            validation.id, messages.encode_meta(call), call.body
-        )
+        call_id = next(self._ids) & 0xFFFFFFFF
+        validation.pack(call_id, messages.encode_meta(call), call.body, self._spill_dir)
         validation.leave = self._leave
-        if len(validation.packet) > messages.MAX_PACKET:
-            validation.packet, path = messages.spill(
-                validation.id, validation.packet, self._spill_dir
-            )
-            validation.on_end.append(lambda: _unlink(path))
         return validation
 
     def _leave(self, prediction: Prediction) -> None:
@@ -297,8 +288,3 @@ class ValidationWorker:
         validation.on_end.remove(self._is_free.set)
         self._queue.appendleft(validation)
         self._is_free.set()
-
-
-def _unlink(path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
