@@ -35,7 +35,9 @@ from deepaas.serving.pool import Pool
 
 if TYPE_CHECKING:
     from deepaas.api import App
+    from deepaas.api.access import AccessLog
     from deepaas.api.callbacks import CallbackOptions
+    from deepaas.api.fast_path import HTTPServer
     from deepaas.jobs.service import JobService
 
 logger = logging.getLogger("deepaas")
@@ -263,26 +265,11 @@ class ServerProcess:
     ) -> None:
         from aiohttp import web
 
-        from deepaas.api.access import AccessLog, AccessLogger
-        from deepaas.api.fast_path import HTTPServer
+        from deepaas.api.access import AccessLog
         from deepaas.api.listener import Listener
 
-        access_logger = logging.getLogger("deepaas.access")
-        wanted = self._settings.log.access_log and access_logger.isEnabledFor(logging.INFO)
-        access_log = AccessLog(access_logger)
-        protocol_log = logging.getLogger("deepaas.http")
-        if not self._settings.log.debug:
-            protocol_log.setLevel(logging.CRITICAL)  # a client's mistake is no error of the server
-        http = HTTPServer(
-            app,
-            access_log=access_log if wanted else None,
-            access_log_class=AccessLogger,
-            logger=protocol_log,
-            handler_cancellation=True,  # when the client has disconnected
-            read_bufsize=READ_BUFFER,
-            max_line_size=self._settings.limits.client_max_line,
-            max_field_size=self._settings.limits.client_max_line,
-        )
+        access_log = AccessLog(logging.getLogger("deepaas.access"))
+        http = self._http_server(app, access_log)
         runner = web.ServerRunner(http, shutdown_timeout=SENDING_SECONDS)
         await runner.setup()
         gc.collect()
@@ -320,6 +307,25 @@ class ServerProcess:
             if not self._hurry.is_set():
                 await runner.cleanup()
             access_log.flush()
+
+    def _http_server(self, app: App, access_log: AccessLog) -> HTTPServer:
+        from deepaas.api.access import AccessLogger
+        from deepaas.api.fast_path import HTTPServer
+
+        is_logged = logging.getLogger("deepaas.access").isEnabledFor(logging.INFO)
+        protocol_log = logging.getLogger("deepaas.http")
+        if not self._settings.log.debug:
+            protocol_log.setLevel(logging.CRITICAL)  # a client's mistake is no error of the server
+        return HTTPServer(
+            app,
+            access_log=access_log if self._settings.log.access_log and is_logged else None,
+            access_log_class=AccessLogger,
+            logger=protocol_log,
+            handler_cancellation=True,  # when the client has disconnected
+            read_bufsize=READ_BUFFER,
+            max_line_size=self._settings.limits.client_max_line,
+            max_field_size=self._settings.limits.client_max_line,
+        )
 
     async def _until_stopped(self, loading: Loading) -> None:
         """Wait for a signal. Raises NoModelError if all models fail to load."""
