@@ -30,6 +30,7 @@ DeepaasError
     ├── StorageError               507
     │   └── DiskFullError
     ├── ReloadFailedError          500
+    ├── StreamFailedError          of a response that has begun
     └── WorkerDiedError            500
 """
 
@@ -275,3 +276,11 @@ class ReloadFailedError(RequestError):
     """No new worker could replace an old one, which continues."""
 
     code = "reload_failed"
+
+
+class StreamFailedError(RequestError):
+    """A streamed response that has failed midway; `code` is the kind of failure."""
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code  # type: ignore[misc]  # a class variable in the base

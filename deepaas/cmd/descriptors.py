@@ -1,7 +1,7 @@
 """Limits the number of connections, so that they do not use up the descriptors of this process.
 
 The server reserves descriptors for replies of its workers, for new workers and a new guard, for
-logs, for records, and for files that threads read. `deepaas.api.listener` applies the limit.
+logs, for records, and for files that threads read. `deepaas.http.listener` applies the limit.
 """
 
 from __future__ import annotations

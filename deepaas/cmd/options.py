@@ -132,8 +132,9 @@ def api_settings(
 ) -> ApiSettings:
     """Return the settings of the HTTP interface. `address` is the IP address that is bound."""
     from deepaas.api import ApiSettings
-    from deepaas.api.body import BodyLimits
-    from deepaas.api.cross_site import SiteRules
+    from deepaas.http.body import BodyLimits
+    from deepaas.http.cross_site import SiteRules
+    from deepaas.http.kernel import KernelSettings
 
     server, limits = settings.server, settings.limits
     base_path = "/" + server.base_path.strip("/")
@@ -143,22 +144,24 @@ def api_settings(
         train=server.train_endpoint,
         doc=server.doc_endpoint,
         admin=server.admin_endpoint,
-        send_timeout=limits.send_timeout,
-        max_unsent=limits.max_unsent,
-        log_unknown_arguments=settings.log.log_unknown_arguments,
-        limits=BodyLimits(
-            head=limits.client_max_head,
-            heads_memory=limits.max_heads_memory,
-            size=limits.client_max_size,
-            decompressed=limits.client_max_decompressed,
-            parts=limits.client_max_parts,
-            text=limits.client_max_text,
-            json=limits.client_max_json,
-            rate=limits.client_min_rate,
-            rate_window=limits.client_rate_window,
-            receive_timeout=limits.receive_timeout,
-            directory=upload_dir,
+        kernel=KernelSettings(
+            send_timeout=limits.send_timeout,
+            max_unsent=limits.max_unsent,
+            limits=BodyLimits(
+                head=limits.client_max_head,
+                heads_memory=limits.max_heads_memory,
+                size=limits.client_max_size,
+                decompressed=limits.client_max_decompressed,
+                parts=limits.client_max_parts,
+                text=limits.client_max_text,
+                json=limits.client_max_json,
+                rate=limits.client_min_rate,
+                rate_window=limits.client_rate_window,
+                receive_timeout=limits.receive_timeout,
+                directory=upload_dir,
+            ),
         ),
+        log_unknown_arguments=settings.log.log_unknown_arguments,
         callback_hosts=callbacks.hosts,
         sites=SiteRules.of(server.allow_origins, server.allow_hosts, server.listen_ip, address),
     )

@@ -35,9 +35,9 @@ from deepaas.serving.pool import Pool
 
 if TYPE_CHECKING:
     from deepaas.api import App
-    from deepaas.api.access import AccessLog
     from deepaas.api.callbacks import CallbackOptions
-    from deepaas.api.fast_path import HTTPServer
+    from deepaas.http.access_log import AccessLog
+    from deepaas.http.connection import HTTPServer
     from deepaas.jobs.service import JobService
 
 logger = logging.getLogger("deepaas")
@@ -265,8 +265,8 @@ class ServerProcess:
     ) -> None:
         from aiohttp import web
 
-        from deepaas.api.access import AccessLog
-        from deepaas.api.listener import Listener
+        from deepaas.http.access_log import AccessLog
+        from deepaas.http.listener import Listener
 
         access_log = AccessLog(logging.getLogger("deepaas.access"))
         http = self._http_server(app, access_log)
@@ -309,15 +309,15 @@ class ServerProcess:
             access_log.flush()
 
     def _http_server(self, app: App, access_log: AccessLog) -> HTTPServer:
-        from deepaas.api.access import AccessLogger
-        from deepaas.api.fast_path import HTTPServer
+        from deepaas.http.access_log import AccessLogger
+        from deepaas.http.connection import HTTPServer
 
         is_logged = logging.getLogger("deepaas.access").isEnabledFor(logging.INFO)
         protocol_log = logging.getLogger("deepaas.http")
         if not self._settings.log.debug:
             protocol_log.setLevel(logging.CRITICAL)  # a client's mistake is no error of the server
         return HTTPServer(
-            app,
+            app.kernel,
             access_log=access_log if self._settings.log.access_log and is_logged else None,
             access_log_class=AccessLogger,
             logger=protocol_log,
@@ -340,7 +340,7 @@ class ServerProcess:
 
     async def _drain(self, app: App, pools: list[Pool]) -> None:
         """Wait until the requests have finished, at most --drain-timeout; log the progress."""
-        app.draining = True
+        app.kernel.draining = True
         for pool in pools:
             pool.drain()
         loop = asyncio.get_running_loop()
@@ -348,7 +348,7 @@ class ServerProcess:
         began = loop.time()
         told = 0.0
         logger.info("Stopping")
-        while app.active and not self._hurry.is_set():
+        while app.kernel.active and not self._hurry.is_set():
             now = loop.time()
             if now - began >= timeout:
                 logger.warning("Stopping after %g s and refusing %s", timeout, app.under_way())
@@ -362,7 +362,7 @@ class ServerProcess:
 
 def _warn_if_exposed(server: ServerSettings, listener: socket.socket) -> None:
     """Log what a client may do if the server listens on more than a loopback address."""
-    from deepaas.api.cross_site import is_loopback
+    from deepaas.http.cross_site import is_loopback
 
     if is_loopback(listener.getsockname()[0]):
         return

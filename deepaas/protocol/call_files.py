@@ -6,7 +6,8 @@ import json
 import os
 from pathlib import Path
 
-from deepaas.model.v2.exchange import Call, FilePart
+from deepaas.file_part import FilePart
+from deepaas.model.v2.exchange import Call
 from deepaas.protocol.messages import decode_meta, encode_meta
 
 

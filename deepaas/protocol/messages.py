@@ -29,7 +29,8 @@ import orjson
 
 from deepaas import exact_json
 from deepaas.enums import TextEnum
-from deepaas.model.v2.exchange import Call, FilePart, Reply, Unknown
+from deepaas.file_part import FilePart
+from deepaas.model.v2.exchange import Call, Reply, Unknown
 
 MAX_PACKET = 128 * 1024
 MAX_INLINE = 1024 * 1024

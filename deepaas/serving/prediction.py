@@ -11,20 +11,12 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar
 
-from deepaas.exceptions import RequestError
+from deepaas.exceptions import RequestError, StreamFailedError
 from deepaas.model.v2.exchange import Reply
 from deepaas.protocol import messages
 
 if TYPE_CHECKING:
     from deepaas.serving.worker_handle import WorkerHandle
-
-
-class StreamFailedError(RequestError):
-    """A streamed reply that has failed midway; `code` is the kind of failure."""
-
-    def __init__(self, message: str, code: str) -> None:
-        super().__init__(message)
-        self.code = code  # type: ignore[misc]  # a class variable in the base
 
 
 class ReplyStream:
@@ -144,6 +136,10 @@ class Prediction:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Discard a reply that was never fetched, and abandon the call if it has not ended."""
         self.release()
         if not self.ended:
             self.leave(self)

@@ -11,8 +11,8 @@ from types import AsyncGeneratorType, GeneratorType
 from typing import Any
 
 from deepaas.model.v2.exchange import Call, Reply, Unknown
-from deepaas.model.v2.streams import stream_headers
 from deepaas.protocol import messages
+from deepaas.streams import stream_headers
 from deepaas.worker.host import Host
 from deepaas.worker.reply_sender import Control, Flow, ReplySender, pieces
 

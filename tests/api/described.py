@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import jsonschema
 
-from deepaas.api.openapi_parts import DEFINITIONS
-from deepaas.api.openapi_records import DEFINITIONS as OF_RECORDS
+from deepaas.api.operation_parts import DEFINITIONS
+from deepaas.api.record_operations import DEFINITIONS as OF_RECORDS
 from tests.support import Server
 
 Json = dict[str, Any]

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from deepaas.api.forms import Form
-from deepaas.model.v2.exchange import FilePart
+from deepaas.file_part import FilePart
+from deepaas.http.forms import Form
 
 CONTENT_TYPE = "multipart/form-data; boundary=B"
 END = b"--B--\r\n"

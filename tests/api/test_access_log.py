@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from deepaas.api.access import AccessLog
+from deepaas.http.access_log import AccessLog
 from deepaas.log import JSONFormatter, LineFormatter
 from tests.conftest import Serve
 from tests.support import Server, wait_until

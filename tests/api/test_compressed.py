@@ -15,9 +15,9 @@ from typing import Any
 import httpx
 import pytest
 
-from deepaas.api.body import BodyLimits, _decompressed
-from deepaas.api.encodings import PIECE
 from deepaas.exceptions import BadRequestError, TooLargeError
+from deepaas.http.body import BodyLimits, _decompressed
+from deepaas.http.encodings import PIECE
 from tests.api.test_file_parts import Ask, every_way, seen, wait_no_upload
 from tests.conftest import Serve
 from tests.serving.processes import MEGABYTE, Growth, pids

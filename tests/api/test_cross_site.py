@@ -13,8 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from deepaas.api.cross_site import SiteRules, is_loopback
 from deepaas.exceptions import ConfigurationError
+from deepaas.http.cross_site import SiteRules, is_loopback
 from tests.conftest import Serve
 from tests.serving.segments import Ask, Line, padded, predict
 from tests.support import RawAnswer, Server, leased_port, program, wait_until

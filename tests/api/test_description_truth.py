@@ -10,9 +10,9 @@ import pytest
 from openapi_spec_validator import OpenAPIV2SpecValidator
 from openapi_spec_validator.schemas import openapi_v2_schema_validator
 
-from deepaas.api import ApiSettings, create_app, routes_of
-from deepaas.api.openapi import describe
-from deepaas.api.routing import Route
+from deepaas.api import ApiSettings, create_app
+from deepaas.api.swagger import describe
+from deepaas.http.routing import Route
 from tests.api.described import Described
 from tests.api.tour import (
     ASYNC,
@@ -385,7 +385,6 @@ def test_reload_that_fails_or_is_not_the_only_one_is_described(
 
 
 async def test_every_route_is_described_unless_it_is_switched_off() -> None:
-    undescribed = {"/swagger.json", "/ui", "/api", "/static/swagger/{asset}"}
     async with House("zoo.leaves") as house:
         for settings in (
             ApiSettings(),
@@ -394,18 +393,17 @@ async def test_every_route_is_described_unless_it_is_switched_off() -> None:
             ApiSettings(train=False),
         ):
             app = create_app([house.pool], settings)
-            paths = describe(app)["paths"]
             described = {
-                (method.upper(), path.rstrip("/") or "/")
-                for path, one in paths.items()
+                (method.upper(), path)
+                for path, one in describe(app, app.routes)["paths"].items()
                 for method in one
             }
-            routes = {
+            expected = {
                 (route.method, settings.base_path + route.path.replace("*}", "}"))
-                for route in routes_of([house.pool], settings)
-                if route.path not in undescribed and not is_switched_off(route, settings)
+                for route in app.routes
+                if not is_switched_off(route, settings)
             }
-            assert described == {(method, path.rstrip("/") or "/") for method, path in routes}
+            assert described == expected
 
 
 def is_switched_off(route: Route, settings: ApiSettings) -> bool:

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepaas.api.encodings import (
+from deepaas.exceptions import BadRequestError, UnsupportedEncodingError
+from deepaas.http.encodings import (
     PIECE,
     Base64Decoder,
     Decompressor,
@@ -23,7 +24,6 @@ from deepaas.api.encodings import (
     content_coding,
     part_decoder,
 )
-from deepaas.exceptions import BadRequestError, UnsupportedEncodingError
 
 DATA = random.Random(1).randbytes(300) + b"text " * 200
 

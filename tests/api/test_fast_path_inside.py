@@ -16,7 +16,9 @@ from typing import Any
 import pytest
 import uvloop
 
-from deepaas.api import fast_path as fast_path
+from deepaas.api.fast_predictions import FastPrediction
+from deepaas.http import fast_path as fast_path
+from deepaas.http.connection import Connection
 from tests.clock import TurnedLoop
 from tests.serving.callers import Journal
 from tests.serving.inside import LIVE, Client, House
@@ -240,11 +242,11 @@ async def test_draining_server_takes_nothing_more(house: House) -> None:
     try:
         async with Client(house) as client:
             await known(client)
-            house.app.draining = True
+            house.app.kernel.draining = True
             house.pool.drain()
             seen = await client.long(call(text="late"))
     finally:
-        house.app.draining = False
+        house.app.kernel.draining = False
         vars(house.pool.status).update(is_draining=False, reason="")
     assert (seen.status, seen.code) == (503, "server_stopping")
     assert seen.header("Connection") == "close"
@@ -454,10 +456,10 @@ async def test_client_that_leaves_at_the_moment_of_the_reply(
     house: House, journal: Journal, monkeypatch: pytest.MonkeyPatch, kind: str, turns: int
 ) -> None:
     """The client leaves just before the reply, with it, or a few iterations of the loop later."""
-    arrived = fast_path.Connection.arrived
+    arrive = FastPrediction._arrive
     left = []
 
-    def leave(connection: fast_path.Connection, turns: int) -> None:
+    def leave(connection: Connection, turns: int) -> None:
         if turns > 0:
             house.loop.call_soon(leave, connection, turns - 1)
             return
@@ -465,16 +467,16 @@ async def test_client_that_leaves_at_the_moment_of_the_reply(
         if connection.transport is not None:
             connection.transport.abort()
 
-    def arriving(connection: fast_path.Connection, *args: Any) -> None:
+    def arriving(prediction: FastPrediction, outcome: Any) -> None:
         if turns < 0:
-            leave(connection, turns)
-        arrived(connection, *args)
+            leave(prediction.connection, turns)
+        arrive(prediction, outcome)
         if turns >= 0:
-            leave(connection, turns)
+            leave(prediction.connection, turns)
 
     async with Client(house) as client:
         await known(client)
-        monkeypatch.setattr(fast_path.Connection, "arrived", arriving)
+        monkeypatch.setattr(FastPrediction, "_arrive", arriving)
         arguments = {**journal.args(1), **KINDS[kind]}
         if kind == "stream":
             arguments["size"] = 0  # endless: it ends only if it is cancelled
@@ -508,16 +510,16 @@ async def test_request_that_comes_at_the_moment_of_a_reply_keeps_its_turn(
     house: House, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Other requests of the connection were waiting for the reply before it came."""
-    arrived = fast_path.Connection.arrived
+    arrive = FastPrediction._arrive
 
-    def arriving(connection: fast_path.Connection, *args: Any) -> None:
-        monkeypatch.setattr(fast_path.Connection, "arrived", arrived)
-        arrived(connection, *args)
-        connection.data_received(call(number=4).data)
+    def arriving(prediction: FastPrediction, outcome: Any) -> None:
+        monkeypatch.setattr(FastPrediction, "_arrive", arrive)
+        arrive(prediction, outcome)
+        prediction.connection.data_received(call(number=4).data)
 
     async with Client(house) as client:
         await known(client)
-        monkeypatch.setattr(fast_path.Connection, "arrived", arriving)
+        monkeypatch.setattr(FastPrediction, "_arrive", arriving)
         await client.send(noted(journal, 1, gate="gate").data)
         await house.until(lambda: journal.numbers("begin") == [1], "its begin")
         for number in (2, 3):

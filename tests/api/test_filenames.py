@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepaas.api.filenames import base_name, extension
+from deepaas.http.filenames import base_name, extension
 
 
 @pytest.mark.parametrize(

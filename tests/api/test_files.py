@@ -9,9 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from deepaas.api.body import BodyLimits, _read_form
-from deepaas.api.files import INLINE, RequestFiles, SpoolFile
-from deepaas.model.v2.exchange import Call
+from deepaas.http.body import Body, BodyLimits, _read_form
+from deepaas.http.files import INLINE, RequestFiles, SpoolFile
 from tests.api.form_bodies import CONTENT_TYPE, END, part
 
 
@@ -72,13 +71,13 @@ async def test_many_small_parts_take_few_descriptors(tmp_path: Path) -> None:
     async def receive() -> int:
         await asyncio.to_thread(int)  # create the thread pool and its descriptors first
         before = psutil.Process().num_fds()
-        call = Call(content_type=CONTENT_TYPE)
+        body = Body(CONTENT_TYPE)
         counted = CountedFiles(str(tmp_path))
         with counted as files:
-            await _read_form(data(), BodyLimits(), files, call)
+            await _read_form(data(), BodyLimits(), files, body)
             await files.finish()
-            assert call.form is not None
-            assert len(call.form) == 901
+            assert body.form is not None
+            assert len(body.form) == 901
             assert contents(tmp_path) == [b"x"] * 900 + [b"y" * (2 * INLINE)]
         return counted.most - before
 
@@ -100,7 +99,7 @@ async def test_other_work_runs_while_many_parts_are_read(tmp_path: Path) -> None
     async def receive() -> None:
         other = asyncio.create_task(others())
         with RequestFiles(str(tmp_path)) as files:
-            await _read_form(data(), BodyLimits(), files, Call(content_type=CONTENT_TYPE))
+            await _read_form(data(), BodyLimits(), files, Body(CONTENT_TYPE))
         other.cancel()
 
     await receive()

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepaas.api.forms import PIECE_SIZE, Form
 from deepaas.exceptions import BadRequestError, RequestError, UnsupportedEncodingError
+from deepaas.http.forms import PIECE_SIZE, Form
 from tests.api.conftest import Read
 from tests.api.form_bodies import CONTENT_TYPE, END, Uploads, part
 

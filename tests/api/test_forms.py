@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepaas.api.forms import Form, _write_all
 from deepaas.exceptions import BadRequestError, RequestError, TooLargeError
+from deepaas.http.forms import Form, _write_all
 from deepaas.model.v2.exchange import Call
 from deepaas.protocol.messages import encode_meta
 from tests.api.conftest import Read

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import uvloop
 
-from deepaas.api import intake
+from deepaas.http import intake
 from tests.api.hostile import CHUNKED, CODINGS, CORPUS, END, with_length
 from tests.fuzz.talk import complaints
 from tests.serving.inside import LIVE, Client, House

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import pytest
 
-from deepaas.api.listener import IDLE_SECONDS, LOOK_SECONDS, UNUSED_SECONDS, Listener
+from deepaas.http.listener import IDLE_SECONDS, LOOK_SECONDS, UNUSED_SECONDS, Listener
 from tests.clock import in_virtual_time, now
 from tests.support import HOST
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from deepaas.api.openapi_names import add_definitions, references
+from deepaas.api.definition_names import add_definitions, references
 
 Json = dict[str, Any]
 

@@ -15,15 +15,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import RawTestServer, make_mocked_request
 
-from deepaas.api import responses as answers
-from deepaas.api.responses import (
-    FileResponse,
-    StreamedResponse,
-    error_response,
-    json_response,
-    response_for,
-    response_from_reply,
-)
+from deepaas.api.replies import response_from_reply
 from deepaas.exceptions import (
     BadRequestError,
     DisabledError,
@@ -32,11 +24,19 @@ from deepaas.exceptions import (
     NotImplementedByModelError,
     NotReadyError,
     RequestError,
+    StreamFailedError,
     TooLargeError,
     WorkerDiedError,
 )
+from deepaas.http import responses as answers
+from deepaas.http.responses import (
+    FileResponse,
+    StreamedResponse,
+    error_response,
+    json_response,
+    response_for,
+)
 from deepaas.model.v2.exchange import Reply
-from deepaas.serving.prediction import StreamFailedError
 
 JSON = "application/json; charset=utf-8"
 Answer = tuple[int, str, dict[str, str], bytes]

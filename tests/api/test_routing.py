@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from typing import Any, cast
 
 import pytest
 from aiohttp import web
 
-from deepaas.api import routing
-from deepaas.api.routing import Route, Router
 from deepaas.exceptions import MethodNotAllowedError, NotFoundError
+from deepaas.http import routing
+from deepaas.http.routing import Access, Handler, Route, Router
 
 
 async def _root(*_: object) -> web.Response:
@@ -28,12 +29,24 @@ async def _predict(*_: object) -> web.Response:
     raise NotImplementedError
 
 
+def route(method: str, path: str, handler: Handler, arguments: Any = None) -> Route:
+    return Route(method, path, handler, Access.READ, lambda _: None, arguments or {})
+
+
+def found(router: Router, method: str, path: str) -> tuple[Handler, dict[str, Any]]:
+    """Return a route's handler and its arguments, or raise the error of a path without one."""
+    match = router.find(method, path)
+    if match.route.handler not in (_root, _models, _model, _predict):
+        asyncio.run(cast(Any, match.route.handler(None)))
+    return match.route.handler, match.arguments
+
+
 ROUTES = [
-    Route("GET", "/", _root),
-    Route("GET", "/v2/models", _models),
-    Route("GET", "/v2/models/{name}", _model, {"kind": "any"}),
-    Route("POST", "/v2/models/{name}/predict", _predict),
-    Route("PUT", "/v2/models/{name}/predict", _predict),
+    route("GET", "/", _root),
+    route("GET", "/v2/models", _models),
+    route("GET", "/v2/models/{name}", _model, {"kind": "any"}),
+    route("POST", "/v2/models/{name}/predict", _predict),
+    route("PUT", "/v2/models/{name}/predict", _predict),
 ]
 
 
@@ -65,7 +78,7 @@ def router() -> Router:
     ],
 )
 def test_path_is_found(router: Router, path: str, handler: Any, arguments: dict[str, Any]) -> None:
-    assert router.find("GET", path) == (handler, arguments)
+    assert found(router, "GET", path) == (handler, arguments)
 
 
 @pytest.mark.parametrize(
@@ -84,24 +97,24 @@ def test_path_is_found(router: Router, path: str, handler: Any, arguments: dict[
 )
 def test_unknown_path_is_not_found(router: Router, path: str) -> None:
     with pytest.raises(NotFoundError) as error:
-        router.find("GET", path)
+        found(router, "GET", path)
     assert str(error.value) == f"There is nothing at {path}"
 
 
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("POST", "/", "GET"),
-        ("DELETE", "/v2/models/", "GET"),
-        ("GET", "/v2/models/demo/predict", "POST, PUT"),
-        ("post", "/v2/models/demo/predict", "POST, PUT"),
+        ("POST", "/", "GET, HEAD, OPTIONS"),
+        ("DELETE", "/v2/models/", "GET, HEAD, OPTIONS"),
+        ("GET", "/v2/models/demo/predict", "OPTIONS, POST, PUT"),
+        ("post", "/v2/models/demo/predict", "OPTIONS, POST, PUT"),
     ],
 )
 def test_wrong_method_is_told_with_those_allowed(
     router: Router, method: str, path: str, allowed: str
 ) -> None:
     with pytest.raises(MethodNotAllowedError) as error:
-        router.find(method, path)
+        found(router, method, path)
     assert error.value.headers == {"Allow": allowed}
     assert str(error.value) == f"{method} is not allowed here"
 
@@ -111,24 +124,24 @@ def test_wrong_method_is_told_with_those_allowed(
     ("path", "handler"), [("/x", _root), ("/x/", _root), ("/x/v2/models/", _models)]
 )
 def test_base_path_moves_everything(base_path: str, path: str, handler: Any) -> None:
-    assert Router(base_path, ROUTES).find("GET", path) == (handler, {})
+    assert found(Router(base_path, ROUTES), "GET", path) == (handler, {})
 
 
 @pytest.mark.parametrize("path", ["/", "/v2/models"])
 def test_nothing_is_left_outside_of_the_base_path(path: str) -> None:
     with pytest.raises(NotFoundError):
-        Router("/x", ROUTES).find("GET", path)
+        found(Router("/x", ROUTES), "GET", path)
 
 
 def test_first_route_that_fits_wins() -> None:
-    router = Router("", [Route("GET", "/a", _root), Route("GET", "/{name}", _model)])
-    assert router.find("GET", "/a") == (_root, {})
-    assert router.find("GET", "/b") == (_model, {"name": "b"})
+    router = Router("", [route("GET", "/a", _root), route("GET", "/{name}", _model)])
+    assert found(router, "GET", "/a") == (_root, {})
+    assert found(router, "GET", "/b") == (_model, {"name": "b"})
 
 
 def test_method_is_looked_for_in_all_routes_of_a_path() -> None:
-    router = Router("", [Route("GET", "/a", _root), Route("POST", "/{name}", _model)])
-    assert router.find("POST", "/a") == (_model, {"name": "a"})
+    router = Router("", [route("GET", "/a", _root), route("POST", "/{name}", _model)])
+    assert found(router, "POST", "/a") == (_model, {"name": "a"})
 
 
 def test_path_is_searched_once(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,18 +159,17 @@ def test_cache_is_bounded(router: Router, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_what_is_not_found_is_not_cached(router: Router) -> None:
-    for method, path in [("GET", "/nothing"), ("DELETE", "/")]:
-        with pytest.raises((NotFoundError, MethodNotAllowedError)):
-            router.find(method, path)
+    for method, path in [("GET", "/nothing"), ("DELETE", "/"), ("OPTIONS", "/")]:
+        router.find(method, path)
     assert router._cache == {}
 
 
 # --- paths with a tail -----------------------------------------------------------------------
 
 TAILS = [
-    Route("GET", "/runs/{uuid}/files", _models),
-    Route("POST", "/runs/{uuid}/files/new", _predict),
-    Route("GET", "/runs/{uuid}/files/{path*}", _model, {"kind": "any"}),
+    route("GET", "/runs/{uuid}/files", _models),
+    route("POST", "/runs/{uuid}/files/new", _predict),
+    route("GET", "/runs/{uuid}/files/{path*}", _model, {"kind": "any"}),
 ]
 
 
@@ -184,34 +196,34 @@ def tails() -> Router:
 def test_tail_takes_all_segments_that_are_left(
     tails: Router, path: str, parts: tuple[str, ...]
 ) -> None:
-    assert tails.find("GET", path) == (_model, {"uuid": "7", "path": parts, "kind": "any"})
+    assert found(tails, "GET", path) == (_model, {"uuid": "7", "path": parts, "kind": "any"})
 
 
 def test_tail_is_of_one_segment_at_least(tails: Router) -> None:
-    assert tails.find("GET", "/runs/7/files/") == (_models, {"uuid": "7"})
+    assert found(tails, "GET", "/runs/7/files/") == (_models, {"uuid": "7"})
     with pytest.raises(MethodNotAllowedError) as error:
-        tails.find("POST", "/runs/7/files/")
-    assert error.value.headers == {"Allow": "GET"}
+        found(tails, "POST", "/runs/7/files/")
+    assert error.value.headers == {"Allow": "GET, HEAD, OPTIONS"}
 
 
 @pytest.mark.parametrize("path", ["/runs/7", "/runs", "/runs/7/fils/a", "/other/7/files/a"])
 def test_what_does_not_lead_to_a_tail_is_not_found(tails: Router, path: str) -> None:
     with pytest.raises(NotFoundError):
-        tails.find("GET", path)
+        found(tails, "GET", path)
 
 
 def test_fixed_path_comes_before_a_tail_and_its_method_counts(tails: Router) -> None:
-    assert tails.find("POST", "/runs/7/files/new") == (_predict, {"uuid": "7"})
+    assert found(tails, "POST", "/runs/7/files/new") == (_predict, {"uuid": "7"})
     with pytest.raises(MethodNotAllowedError) as error:
-        tails.find("PUT", "/runs/7/files/new")
-    assert error.value.headers == {"Allow": "GET, POST"}
+        found(tails, "PUT", "/runs/7/files/new")
+    assert error.value.headers == {"Allow": "GET, HEAD, OPTIONS, POST"}
 
 
 def test_tail_may_follow_the_base_path() -> None:
-    router = Router("/x", [Route("GET", "/{path*}", _model)])
-    assert router.find("GET", "/x/a/b") == (_model, {"path": ("a", "b")})
+    router = Router("/x", [route("GET", "/{path*}", _model)])
+    assert found(router, "GET", "/x/a/b") == (_model, {"path": ("a", "b")})
     with pytest.raises(NotFoundError):
-        router.find("GET", "/x/")
+        found(router, "GET", "/x/")
 
 
 def test_tails_leave_the_cache_to_others(tails: Router, monkeypatch: pytest.MonkeyPatch) -> None:

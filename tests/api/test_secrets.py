@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepaas.api.access import MASK, masked
+from deepaas.http.secrets import MASK, masked
 from tests.conftest import Serve
 from tests.serving.segments import Line, predict
 from tests.support import HOST, Server, wait_until
@@ -56,7 +56,7 @@ def logged(server: Server, method: str, target: str, host: str = HOST, **kwargs:
         ("POST", "/v2/models/guarded/reload/", 402),
         ("GET", "/v2/models/guarded/predict/", 405),
         ("HEAD", "/v2/models/guarded/predict/", 405),
-        ("OPTIONS", "/v2/models/guarded/predict/", 405),
+        ("OPTIONS", "/v2/models/guarded/predict/", 204),
         ("PUT", "/v2/models/guarded/predict/", 405),
         ("POST", "/v2/models/guardde/predict/", 404),
         ("POST", "/v2/models/guarded/predct/", 404),

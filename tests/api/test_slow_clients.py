@@ -155,7 +155,7 @@ async def test_time_in_which_the_server_does_not_read_does_not_count(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A slow disk repeatedly blocks the server for longer than the window."""
-    from deepaas.api.files import RequestFiles
+    from deepaas.http.files import RequestFiles
 
     flush = RequestFiles.flush
 
@@ -218,7 +218,7 @@ async def ask_and_not_read(house: House, kind: str) -> Client:
 
 
 def held(house: House) -> int:
-    return sum(connection.unsent() for connection in house.http.connections)  # type: ignore[attr-defined]
+    return sum(connection.unsent() for connection in house.http.open)
 
 
 @pytest.mark.parametrize("kind", KINDS)

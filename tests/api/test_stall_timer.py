@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepaas.api.stall_timer import BodyWait, RateMonitor, StallTimer
+from deepaas.http.stall_timer import BodyWait, RateMonitor, StallTimer
 from tests.clock import START, VirtualLoop, in_virtual_time, now, run
 
 

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from deepaas.api import unsent
-from deepaas.api.unsent import LOG_SECONDS, Unsent
+from deepaas.http import unsent
+from deepaas.http.unsent import LOG_SECONDS, Unsent
 from tests import clock
 from tests.clock import in_virtual_time
 

@@ -14,9 +14,10 @@ from typing import Any
 from hypothesis import strategies as st
 
 from deepaas import exact_json
-from deepaas.api.forms import Form
 from deepaas.exceptions import RequestError
-from deepaas.model.v2.exchange import Call, FilePart, Reply
+from deepaas.file_part import FilePart
+from deepaas.http.forms import Form
+from deepaas.model.v2.exchange import Call, Reply
 from deepaas.protocol import messages
 from tests.api.form_bodies import CONTENT_TYPE, Uploads
 from tests.fuzz.mutations import cut, mutated, of_tokens

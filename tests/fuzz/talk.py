@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from deepaas.api.fast_path import Connection
+from deepaas.http.connection import Connection
 from tests.serving.inside import House
 from tests.support import HOST
 
@@ -190,7 +190,7 @@ async def talk(house: House, pieces: Sequence[bytes]) -> Outcome:
     await house.until(lambda: not house.http.open, "an end to the connection")
     await house.until_nothing_is_under_way()
     assert house.http.unfinished.total == 0
-    limits = house.app.settings.limits
+    limits = house.app.limits
     await house.until(lambda: not limits.receiving, "an end to all bodies")
     await house.until(lambda: not os.listdir(house.directory), "the removal of all files")
     return outcome

@@ -15,10 +15,11 @@ from typing import Any
 import uvloop
 from aiohttp import web
 
-from deepaas.api import ApiSettings, App, create_app
-from deepaas.api.access import AccessLog, AccessLogger
-from deepaas.api.body import BodyLimits
-from deepaas.api.fast_path import Connection, HTTPServer
+from deepaas.api import ApiSettings, create_app
+from deepaas.http.access_log import AccessLog, AccessLogger
+from deepaas.http.body import BodyLimits
+from deepaas.http.connection import Connection, HTTPServer
+from deepaas.http.kernel import Kernel, KernelSettings
 from deepaas.model.loading import ModelSource
 from deepaas.serving.guard import Guard
 from deepaas.serving.options import PoolOptions, WorkerOptions
@@ -115,10 +116,11 @@ class House:
         limits = BodyLimits(
             directory=self.directory, receive_timeout=self.receive_timeout, **self.limits
         )
-        self.app = create_app([self.pool], ApiSettings(limits=limits, **self.settings))
-        self._count(self.app)
+        kernel = KernelSettings(limits=limits, **self.settings)
+        self.app = create_app([self.pool], ApiSettings(kernel=kernel))
+        self._count(self.app.kernel)
         self.http = HTTPServer(
-            self.app,
+            self.app.kernel,
             access_log=AccessLog(self.access_log) if self.access_log else None,
             access_log_class=AccessLogger,
             keepalive_timeout=self.keepalive,
@@ -130,15 +132,15 @@ class House:
             self.port: int = sock.getsockname()[1]
             self._listener = await self.loop.create_server(self.http, sock=sock.dup())
 
-    def _count(self, app: App) -> None:
-        handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]] = app.handle
+    def _count(self, kernel: Kernel) -> None:
+        handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]] = kernel.handle
 
         async def counted(request: web.BaseRequest) -> web.StreamResponse:
             if request.raw_path != "/v2/health/live":
                 self.handled += 1
             return await handle(request)
 
-        vars(app)["handle"] = counted
+        vars(kernel)["handle"] = counted
 
     async def _close(self) -> None:
         self._listener.close()
@@ -176,14 +178,16 @@ class House:
         """Wait until the server has received bodies up to these sizes and waits for the rest."""
 
         def received() -> list[int]:
-            return sorted(body.total_bytes for body in self.app.settings.limits.receiving)
+            return sorted(body.total_bytes for body in self.app.limits.receiving)
 
         await self.until(lambda: received() == sorted(sizes), f"the receipt of {sizes} bytes")
         for _ in range(10):  # until the bodies' readers have run
             await asyncio.sleep(0)
 
     async def until_nothing_is_under_way(self) -> None:
-        await self.until(lambda: not self.pool.calls and not self.app.active, "an end to all calls")
+        await self.until(
+            lambda: not self.pool.calls and not self.app.kernel.active, "an end to all calls"
+        )
 
 
 class Client(Line):

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepaas.model.v2.exchange import Call, FilePart, Reply
+from deepaas.file_part import FilePart
+from deepaas.model.v2.exchange import Call, Reply
 from deepaas.protocol.messages import (
     ALONE,
     CALL_HEADER,

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepaas.exceptions import PredictTimeoutError, RequestError, WorkerDiedError
+from deepaas.exceptions import PredictTimeoutError, RequestError, StreamFailedError, WorkerDiedError
 from deepaas.model.v2.exchange import Reply
 from deepaas.protocol.messages import Closed
-from deepaas.serving.prediction import Awaited, Prediction, ReplyStream, StreamFailedError
+from deepaas.serving.prediction import Awaited, Prediction, ReplyStream
 
 # --- streams
 

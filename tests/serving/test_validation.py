@@ -23,7 +23,8 @@ from deepaas.exceptions import (
     StoppingError,
     WorkerDiedError,
 )
-from deepaas.model.v2.exchange import Call, FilePart, Reply
+from deepaas.file_part import FilePart
+from deepaas.model.v2.exchange import Call, Reply
 from deepaas.protocol import messages
 from deepaas.serving import pool as pool_module
 from deepaas.serving import validation_worker as validation_module

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from deepaas.model.v2.exchange import Call, FilePart
+from deepaas.file_part import FilePart
+from deepaas.model.v2.exchange import Call
 from deepaas.protocol.call_files import read_call, write_call, write_private
 
 

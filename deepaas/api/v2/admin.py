@@ -7,8 +7,8 @@ import asyncio
 from aiohttp import web
 
 from deepaas.api.app import App
-from deepaas.api.responses import json_response
 from deepaas.exceptions import DisabledError
+from deepaas.http.responses import json_response
 from deepaas.serving.pool import Pool
 
 

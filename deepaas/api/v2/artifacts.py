@@ -11,9 +11,9 @@ from urllib.parse import quote
 from aiohttp import web
 
 from deepaas.api.app import App
-from deepaas.api.responses import FileResponse, json_response
 from deepaas.api.v2.records import artifact_view, trainings_of
 from deepaas.exceptions import NotFoundError
+from deepaas.http.responses import FileResponse, json_response
 from deepaas.jobs.artifacts import list_files, open_file
 from deepaas.serving.pool import Pool
 
@@ -48,9 +48,7 @@ async def artifact(
         fd = open_file(trainings.place(record.uuid).artifacts, path)
     except FileNotFoundError:
         raise NotFoundError(f"There is no such file of training {record.uuid}") from None
-    answer = FileResponse(fd, 200, _headers(path[-1]))
-    await answer.send(request, app.settings.send_timeout)
-    return answer
+    return FileResponse(fd, 200, _headers(path[-1]))
 
 
 def _headers(name: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 from collections.abc import AsyncIterator
 
@@ -10,22 +11,21 @@ import orjson
 from aiohttp import web
 
 from deepaas.api.app import App
-from deepaas.api.responses import (
+from deepaas.api.replies import response_from_reply
+from deepaas.api.unknown import warn
+from deepaas.api.v2.records import record_url, trainings_of, view
+from deepaas.api.v2.submit import Accepted, submit
+from deepaas.exceptions import NotFinishedError, NotFoundError, StreamFailedError, WorkerDiedError
+from deepaas.http.responses import (
     CHUNK,
     JSON_HEADERS,
     FileResponse,
     StreamedResponse,
     error_response,
     json_response,
-    response_from_reply,
 )
-from deepaas.api.unknown import warn
-from deepaas.api.v2.records import record_url, trainings_of, view
-from deepaas.api.v2.submit import Accepted, submit
-from deepaas.exceptions import NotFinishedError, NotFoundError, WorkerDiedError
 from deepaas.model.v2.exchange import Reply
 from deepaas.serving.pool import Pool
-from deepaas.serving.prediction import StreamFailedError
 
 KIND = "predict"
 PREFERENCE = "respond-async"
@@ -67,18 +67,15 @@ async def result(request: web.BaseRequest, app: App, pool: Pool, uuid: str) -> w
         fd = os.open(trainings.place(record.uuid).result, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         raise NotFoundError(f"The result of {record.uuid} no longer exists") from None
-    if not code and os.fstat(fd).st_size > CHUNK:
-        whole = FileResponse(fd, kept["status"], headers or JSON_HEADERS)
-        await whole.send(request, app.settings.send_timeout)
-        return whole
-    try:
-        if not code:
-            return response_from_reply(Reply(kept["status"], os.pread(fd, CHUNK, 0), headers))
+    file = io.FileIO(fd, "rb")
+    if code:
         broken = StreamedResponse(_broken_stream(fd, reason, code), headers)
-        await broken.send(request, app.settings.send_timeout)
+        broken.keep(file)
         return broken
-    finally:
-        os.close(fd)
+    with file:
+        if os.fstat(fd).st_size > CHUNK:
+            return FileResponse(os.dup(fd), kept["status"], headers or JSON_HEADERS)
+        return response_from_reply(Reply(kept["status"], os.pread(fd, CHUNK, 0), headers))
 
 
 async def _broken_stream(fd: int, reason: str, code: str) -> AsyncIterator[bytes]:

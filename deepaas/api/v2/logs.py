@@ -10,15 +10,14 @@ import orjson
 from aiohttp import web
 
 from deepaas.api.app import App
-from deepaas.api.responses import CHUNK, StreamedResponse, json_response
 from deepaas.api.v2.records import trainings_of
-from deepaas.exceptions import NotFoundError
+from deepaas.exceptions import NotFoundError, StreamFailedError
+from deepaas.http.responses import CHUNK, StreamedResponse, json_response
 from deepaas.jobs.logs import Lines, LogReader
 from deepaas.jobs.service import JobService
 from deepaas.jobs.store import Record
-from deepaas.model.v2.streams import EVENTS
 from deepaas.serving.pool import Pool
-from deepaas.serving.prediction import StreamFailedError
+from deepaas.streams import EVENTS
 
 logger = logging.getLogger("deepaas.api")
 
@@ -67,9 +66,7 @@ async def logs(
         "X-Log-Offset": str(source.offset),
     }
     body = _events(source) if wants_events else _text(source, follow)
-    answer = StreamedResponse(_guarded(body, record.uuid), headers)
-    await answer.send(request, app.settings.send_timeout)
-    return answer
+    return StreamedResponse(_guarded(body, record.uuid), headers)
 
 
 def _query(request: web.BaseRequest) -> tuple[int, bool, dict[str, list[str]]]:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from aiohttp import web
 
 from deepaas.api.app import App
-from deepaas.api.responses import json_response
+from deepaas.http.responses import json_response
 from deepaas.model.v2.wrapper import unloaded_metadata
 from deepaas.serving.pool import Pool
 

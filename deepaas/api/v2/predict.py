@@ -8,10 +8,9 @@ import math
 from aiohttp import web
 
 from deepaas.api.app import App
-from deepaas.api.body import read_call
-from deepaas.api.fast_path import Connection
-from deepaas.api.files import RequestFiles
-from deepaas.api.responses import FileResponse, StreamedResponse, response_from_reply
+from deepaas.api.calls import read_call
+from deepaas.api.fast_predictions import FastCall
+from deepaas.api.replies import response_from_reply
 from deepaas.api.v2 import jobs
 from deepaas.exceptions import (
     BadRequestError,
@@ -19,6 +18,10 @@ from deepaas.exceptions import (
     NotImplementedByModelError,
     PredictTimeoutError,
 )
+from deepaas.http.connection import Connection
+from deepaas.http.files import RequestFiles
+from deepaas.http.request import Request
+from deepaas.http.responses import LongResponse
 from deepaas.model.v2.exchange import NOT_IMPLEMENTED
 from deepaas.serving.pool import Pool
 from deepaas.serving.prediction import Prediction
@@ -26,10 +29,10 @@ from deepaas.serving.prediction import Prediction
 TIMEOUT_HEADER = "X-Request-Timeout"
 
 
-async def predict(request: web.BaseRequest, app: App, pool: Pool) -> web.StreamResponse:
+async def predict(request: Request, app: App, pool: Pool) -> web.StreamResponse:
     prediction: Prediction | None = _from_fast_path(request)
     if prediction is not None:
-        return await _answer(request, app, pool, prediction)
+        return await _answer(app, pool, prediction)
     if not app.settings.predict:
         raise DisabledError("Prediction is switched off on this server")
     if "predict" not in pool.description.get("has", ["predict"]):
@@ -39,35 +42,39 @@ async def predict(request: web.BaseRequest, app: App, pool: Pool) -> web.StreamR
     pool.dispatcher.raise_if_unavailable()
     deadline_seconds = _deadline_seconds(request)
     ends = deadline_seconds and asyncio.get_running_loop().time() + deadline_seconds
-    with RequestFiles(app.settings.limits.directory) as files:
-        call = await read_call(request, pool.headers, app.settings.limits, files)
+    with RequestFiles(app.limits.directory) as files:
+        call = await read_call(request, pool.headers, app.limits, files)
         prediction = pool.dispatcher.predict(call, _left(ends))
         if files:
             files.keep_for(prediction)
-        elif isinstance(request.protocol, Connection):
-            request.protocol.learn(request, pool, call, deadline_seconds)
-        return await _answer(request, app, pool, prediction)
+        elif call.form is None and isinstance(request.protocol, Connection):
+            request.protocol.learn(request, FastCall.of(pool, call, deadline_seconds))
+        return await _answer(app, pool, prediction)
 
 
-async def _answer(
-    request: web.BaseRequest, app: App, pool: Pool, prediction: Prediction
-) -> web.StreamResponse:
-    with prediction:
+async def _answer(app: App, pool: Pool, prediction: Prediction) -> web.StreamResponse:
+    is_needed = False
+    try:
         reply = await prediction.reply()
         app.unknown.note(pool.name, "predict", reply.unknown)
         answer = response_from_reply(reply)
-        if isinstance(answer, FileResponse | StreamedResponse):
-            await answer.send(request, app.settings.send_timeout)
+        if isinstance(answer, LongResponse):
+            answer.keep(prediction)
+            is_needed = True
         return answer
+    finally:
+        if not is_needed:
+            prediction.close()
 
 
-def _from_fast_path(request: web.BaseRequest) -> Prediction | None:
+def _from_fast_path(request: Request) -> Prediction | None:
     """Return the prediction if the fast path has made it already."""
     connection = request.protocol
-    return connection.take_prediction() if isinstance(connection, Connection) else None
+    fast = connection.take_fast_request() if isinstance(connection, Connection) else None
+    return fast if isinstance(fast, Prediction) else None
 
 
-def _deadline_seconds(request: web.BaseRequest) -> float:
+def _deadline_seconds(request: Request) -> float:
     """Return how many seconds the client will wait; 0 without the header."""
     text = request.headers.get(TIMEOUT_HEADER)
     if text is None:

@@ -14,8 +14,8 @@ import orjson
 from aiohttp import web
 
 from deepaas.api.app import App
-from deepaas.api.responses import json_response
 from deepaas.exceptions import DisabledError, StorageError
+from deepaas.http.responses import json_response
 from deepaas.jobs.artifacts import Artifact, list_files
 from deepaas.jobs.service import JobService
 from deepaas.jobs.store import Record

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from aiohttp import web
 
 from deepaas.api.app import App
-from deepaas.api.body import read_call
 from deepaas.api.callbacks import callback_of
-from deepaas.api.files import RequestFiles
-from deepaas.api.responses import response_from_reply
+from deepaas.api.calls import read_call
+from deepaas.api.replies import response_from_reply
 from deepaas.api.v2.records import trainings_of
 from deepaas.exceptions import RequestError
+from deepaas.http.files import RequestFiles
 from deepaas.jobs.store import Record
 from deepaas.model.v2.exchange import Unknown
 from deepaas.serving.pool import Pool
@@ -54,7 +54,7 @@ async def submit(
     headers = pool.train_headers if kind == "train" else pool.headers
     async with trainings.receive(kind, pool.name, _Body(request), callback) as incoming:
         with RequestFiles(str(incoming.place.uploads)) as files:
-            call = await read_call(request, headers, app.settings.limits, files)
+            call = await read_call(request, headers, app.limits, files)
             reply = await pool.validate(replace(call, validate=kind))
             app.unknown.note(pool.name, kind, reply.unknown)
             if reply.status != 200:

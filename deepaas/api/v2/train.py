@@ -5,11 +5,11 @@ from __future__ import annotations
 from aiohttp import web
 
 from deepaas.api.app import App
-from deepaas.api.responses import json_response
 from deepaas.api.unknown import warn
 from deepaas.api.v2.records import view
 from deepaas.api.v2.submit import Accepted, submit
 from deepaas.exceptions import DisabledError, NotImplementedByModelError
+from deepaas.http.responses import json_response
 from deepaas.model.v2.exchange import NOT_IMPLEMENTED
 from deepaas.serving.pool import Pool
 

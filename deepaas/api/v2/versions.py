@@ -7,7 +7,7 @@ from typing import Any
 from aiohttp import web
 
 from deepaas.api.app import App
-from deepaas.api.responses import json_response
+from deepaas.http.responses import json_response
 
 
 def _v2(app: App) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from urllib.parse import parse_qsl
 import orjson
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, missing, validate
 
+from deepaas.charsets import is_charset
 from deepaas.exact_json import has_large_float
-from deepaas.model.v2.charsets import is_charset
 from deepaas.model.v2.exchange import Call
 from deepaas.model.v2.fast_lists import with_fast_path
 from deepaas.model.v2.headers import ImpossibleHeaderError

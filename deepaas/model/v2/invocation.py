@@ -19,8 +19,8 @@ from deepaas.model.v2.exchange import NOT_IMPLEMENTED, Call, Reply
 from deepaas.model.v2.failures import let_go, prepare_for_model, reply_to
 from deepaas.model.v2.places import without_own_frames
 from deepaas.model.v2.results import ResultSchema, encode, encode_item
-from deepaas.model.v2.streams import stream_headers, stream_type
 from deepaas.model.v2.wrapper import ModelWrapper
+from deepaas.streams import stream_headers, stream_type
 
 if TYPE_CHECKING:
     import asyncio

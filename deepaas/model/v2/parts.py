@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from marshmallow import ValidationError, fields
 
-from deepaas.model.v2.charsets import is_charset
-from deepaas.model.v2.exchange import UNNAMED, FilePart
-from deepaas.model.v2.header_parameters import parameters
+from deepaas.charsets import is_charset
+from deepaas.file_part import UNNAMED, FilePart
+from deepaas.header_parameters import parameters
 from deepaas.model.v2.wrapper import UploadedFile
 
 if TYPE_CHECKING:

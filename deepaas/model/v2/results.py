@@ -15,7 +15,7 @@ from deepaas.model.v2 import json_encoder
 from deepaas.model.v2.exchange import Reply
 from deepaas.model.v2.headers import ImpossibleHeaderError, check_header
 from deepaas.model.v2.media import JSON, specific_type
-from deepaas.model.v2.streams import EVENTS, NDJSON, frame
+from deepaas.streams import EVENTS, NDJSON, frame
 
 
 class UnusableResultError(Exception):

@@ -9,8 +9,9 @@ from urllib.parse import urlencode
 import pytest
 from webargs import fields
 
+from deepaas.file_part import FilePart
 from deepaas.model.v2.arguments import Arguments, InvalidArgumentsError
-from deepaas.model.v2.exchange import Call, FilePart
+from deepaas.model.v2.exchange import Call
 
 JSON = "application/json"
 URLENCODED = "application/x-www-form-urlencoded"

@@ -10,9 +10,10 @@ from marshmallow import Schema, ValidationError, pre_load
 from marshmallow.warnings import RemovedInMarshmallow4Warning
 from webargs import fields, validate
 
+from deepaas.file_part import FilePart
 from deepaas.model.v2 import validation
 from deepaas.model.v2.arguments import Arguments, InvalidArgumentsError
-from deepaas.model.v2.exchange import Call, FilePart
+from deepaas.model.v2.exchange import Call
 from tests.model.v2.calls import (
     by_form,
     by_json,

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from deepaas.model.v2.header_parameters import MAX_PARAMETERS, parameters
+from deepaas.header_parameters import MAX_PARAMETERS, parameters
 
 
 @pytest.mark.parametrize(

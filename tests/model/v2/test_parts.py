@@ -11,8 +11,9 @@ import pytest
 from marshmallow import Schema
 from webargs import fields
 
+from deepaas.file_part import FilePart
 from deepaas.model.v2.arguments import Arguments
-from deepaas.model.v2.exchange import Call, FilePart
+from deepaas.model.v2.exchange import Call
 from deepaas.model.v2.wrapper import UploadedFile
 from tests.model.v2.calls import (
     JSON,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from webargs import fields
 
 from deepaas.model.v2.results import ResultSchema, UnusableResultError, encode_item
-from deepaas.model.v2.streams import EVENTS, NDJSON, error_frame, frame, stream_type
+from deepaas.streams import EVENTS, NDJSON, error_frame, frame, stream_type
 
 JSON = "application/json"
 

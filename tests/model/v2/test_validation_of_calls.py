@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from marshmallow import INCLUDE, Schema, fields, post_load, pre_load, validates_schema
 
 from deepaas import exact_json
+from deepaas.file_part import FilePart
 from deepaas.model.v2.arguments import Arguments, InvalidArgumentsError
-from deepaas.model.v2.exchange import Call, FilePart, Reply
+from deepaas.model.v2.exchange import Call, Reply
 from deepaas.model.v2.validation import (
     MASK,
     MAX_PICKLED,

@@ -20,6 +20,9 @@ from aiohttp import hdrs, web
 from multidict import istr
 
 from deepaas.exceptions import ConfigurationError, CrossSiteError, ForeignHostError
+from deepaas.http.middleware import FastHooks, Next
+from deepaas.http.request import Request
+from deepaas.http.routing import Route
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 OWN_PAGES = frozenset({"same-origin", "none"})
@@ -102,6 +105,20 @@ class SiteRules:
         if name in self.hosts or is_loopback(name):
             return True
         return any(f"{name}:{one}" in self.hosts for one in ([port] if port else ("80", "443")))
+
+
+class CheckSite:
+    """A middleware that refuses requests that SiteRules do not allow."""
+
+    def __init__(self, rules: SiteRules) -> None:
+        self._rules = rules
+
+    async def __call__(self, request: Request, route: Route, next: Next) -> web.StreamResponse:
+        self._rules.check(request)
+        return await next(request)
+
+    def fast(self, request: Request) -> FastHooks:
+        return FastHooks()  # a request with the same head is allowed, too
 
 
 def is_loopback(name: str) -> bool:

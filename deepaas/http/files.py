@@ -8,8 +8,8 @@ import itertools
 import os
 import shutil
 import tempfile
-
-from deepaas.serving.prediction import Prediction
+from collections.abc import Callable
+from typing import Protocol
 
 INLINE = 2 * 1024 * 1024
 """The first bytes of a request's files are written directly: a thread would take longer."""
@@ -19,6 +19,13 @@ BATCH = 1024 * 1024
 
 MAX_BATCHED = 1000
 """A batch of this many pieces is also written, so that many small files do not take too long."""
+
+
+class FileUser(Protocol):
+    """Work that opens the files of a request by name; `on_end` is called when it has ended."""
+
+    ended: bool
+    on_end: list[Callable[[], None]]
 
 
 class SpoolFile:
@@ -63,7 +70,7 @@ class RequestFiles:
         self._size = 0
         self._total = 0
         self._writing: asyncio.Future[None] | None = None
-        self._user: Prediction | None = None
+        self._user: FileUser | None = None
         self._is_kept = False
 
     def __enter__(self) -> RequestFiles:
@@ -82,9 +89,9 @@ class RequestFiles:
         elif self._paths:
             self._remove(self._writing)
 
-    def keep_for(self, prediction: Prediction) -> None:
-        """Keep the files until the prediction has ended, if it ends after the block."""
-        self._user = prediction
+    def keep_for(self, user: FileUser) -> None:
+        """Keep the files until this work has ended, if it ends after the block."""
+        self._user = user
 
     def keep(self) -> None:
         """Do not remove the files: from now on the caller owns them."""

@@ -14,8 +14,8 @@ from typing import Any
 from aiohttp import EMPTY_PAYLOAD, StreamReader, web
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
-from deepaas.api.responses import FinalResponse
 from deepaas.exceptions import BadRequestError, HeadTooLargeError, RequestError
+from deepaas.http.responses import FinalResponse
 
 logger = logging.getLogger("deepaas.api")
 

@@ -16,7 +16,7 @@ import random
 import socket
 import struct
 
-from deepaas.api.fast_path import Connection, HTTPServer
+from deepaas.http.connection import Connection, HTTPServer
 
 logger = logging.getLogger("deepaas")
 

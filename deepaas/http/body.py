@@ -1,28 +1,25 @@
-"""Reads a request's body into a call: small bodies in memory, large ones and uploads in files."""
+"""Reads a request's body: small bodies into memory, large ones and uploads into files."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field, replace
 
 from aiohttp import HttpVersion11, StreamReader, hdrs, web
 
-from deepaas.api.encodings import PIECE, Decompressor, content_coding
-from deepaas.api.files import RequestFiles
-from deepaas.api.forms import Form
-from deepaas.api.stall_timer import BodyWait, RateMonitor, StallTimer
 from deepaas.exceptions import (
-    BadRequestError,
     RequestError,
     RequestTimeoutError,
     TooLargeError,
 )
-from deepaas.model.v2.exchange import Call
-from deepaas.model.v2.header_parameters import clean
-from deepaas.model.v2.streams import EVENTS
+from deepaas.file_part import FilePart
+from deepaas.header_parameters import clean
+from deepaas.http.encodings import PIECE, Decompressor, content_coding
+from deepaas.http.files import RequestFiles
+from deepaas.http.forms import Form
+from deepaas.http.stall_timer import BodyWait, RateMonitor, StallTimer
 
 IN_MEMORY = 120 * 1024
 """Bytes of a body that stays in memory, and fits in a packet; a larger body goes to a file."""
@@ -69,19 +66,31 @@ class BodyLimits:
         return replace(self, size=self.json, is_of_parsed_body=True)
 
 
-async def read_call(
-    request: web.BaseRequest, wanted_headers: Sequence[str], limits: BodyLimits, files: RequestFiles
-) -> Call:
-    """Read a request and return it as a call for a model, with the wanted headers.
+@dataclass(slots=True)
+class Body:
+    """The body of a request.
+
+    `form` has the parts of a multipart body in order; parts that are plain text are str. Any other
+    body is in `data`, or in the file `path` if it is large.
+    """
+
+    content_type: str
+    data: bytes = b""
+    path: str = ""
+    form: list[tuple[str, str | FilePart]] | None = None
+
+
+async def read_body(request: web.BaseRequest, limits: BodyLimits, files: RequestFiles) -> Body:
+    """Read the body of a request.
 
     Raises TooLargeError beyond the limits, UnsupportedEncodingError for a compression that the
-    server does not know, and BadRequestError for a malformed body or header.
+    server does not know, and BadRequestError for a malformed body.
     """
     headers = request.headers
-    call = _without_body(request, wanted_headers)
+    body = Body(clean(headers.get(hdrs.CONTENT_TYPE, "")))
     if not request.can_read_body:
-        return call
-    if limits.json and _is_parsed_whole(call.content_type):
+        return body
+    if limits.json and _is_parsed_whole(body.content_type):
         limits = limits.of_parsed_body()
     if limits.size and (request.content_length or 0) > limits.size:
         raise _too_large(limits)
@@ -91,53 +100,20 @@ async def read_call(
     if headers.get(hdrs.EXPECT, "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0  # the final response has not begun
-    is_form = call.content_type[:10].lower() == "multipart/"
+    is_form = body.content_type[:10].lower() == "multipart/"
     if not is_form and not coding and _is_here(request):  # the usual case
-        call.body = request.content.read_nowait()
-        if limits.size and len(call.body) > limits.size:
+        body.data = request.content.read_nowait()
+        if limits.size and len(body.data) > limits.size:
             raise _too_large(limits)
-        return call
+        return body
     data = _chunks(request, limits)
     if coding:
         data = _decompressed(data, coding, limits)
     async with contextlib.aclosing(data):
-        await (_read_form if is_form else _read_plain)(data, limits, files, call)
+        await (_read_form if is_form else _read_plain)(data, limits, files, body)
     if files:
         await files.finish()
-    return call
-
-
-def _without_body(request: web.BaseRequest, wanted_headers: Sequence[str]) -> Call:
-    headers = request.headers
-    call = Call(
-        query=_query(request.raw_path.partition("?")[2]),
-        content_type=clean(headers.get(hdrs.CONTENT_TYPE, "")),
-    )
-    if wanted_headers:
-        call.headers = {n.lower(): _header(n, headers[n]) for n in wanted_headers if n in headers}
-    if hdrs.ACCEPT in headers:
-        accept = ", ".join(headers.getall(hdrs.ACCEPT))
-        if EVENTS in accept.lower():  # the response may be a stream
-            call.headers = {**call.headers, "accept": clean(accept)}
-    return call
-
-
-def _query(text: str) -> str:
-    """Return a query string in which bytes that are not UTF-8 are percent-encoded."""
-    if text.isascii():
-        return text
-    return re.sub("[\udc80-\udcff]", lambda found: f"%{ord(found[0]) - 0xDC00:02X}", text)
-
-
-def _header(name: str, value: str) -> str:
-    """Return a header's value as text.
-
-    Accept may have any bytes, because it is only compared with choices.
-    """
-    cleaned = clean(value)
-    if cleaned != value and name.lower() != "accept":
-        raise BadRequestError(f"The header {name} is not valid UTF-8")
-    return cleaned
+    return body
 
 
 def _is_here(request: web.BaseRequest) -> bool:
@@ -146,9 +122,9 @@ def _is_here(request: web.BaseRequest) -> bool:
 
 
 async def _read_form(
-    data: AsyncGenerator[bytes], limits: BodyLimits, files: RequestFiles, call: Call
+    data: AsyncGenerator[bytes], limits: BodyLimits, files: RequestFiles, body: Body
 ) -> None:
-    form = Form(call.content_type, limits.parts, limits.text, files.new, limits.json)
+    form = Form(body.content_type, limits.parts, limits.text, files.new, limits.json)
     with contextlib.closing(form):
         async for chunk in data:
             for number, piece in enumerate(form.pieces(chunk)):
@@ -157,11 +133,11 @@ async def _read_form(
                 form.feed(piece)
                 await files.flush()
             chunk = piece = b""  # so that the next chunk can reuse the memory
-        call.form = form.finish()
+        body.form = form.finish()
 
 
 async def _read_plain(
-    data: AsyncGenerator[bytes], limits: BodyLimits, files: RequestFiles, call: Call
+    data: AsyncGenerator[bytes], limits: BodyLimits, files: RequestFiles, body: Body
 ) -> None:
     chunks = []
     size = 0
@@ -171,9 +147,9 @@ async def _read_plain(
         if size > IN_MEMORY:
             break
     else:
-        call.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        body.data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         return
-    call.body_path, file = files.new()
+    body.path, file = files.new()
     for chunk in chunks:
         file.write(chunk)
     async for chunk in data:

@@ -16,12 +16,12 @@ from typing import Protocol
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser
 
-from deepaas.api.encodings import PartDecoder, part_decoder
-from deepaas.api.filenames import base_name, extension
+from deepaas.charsets import is_charset
 from deepaas.exceptions import BadRequestError, TooLargeError, UnsupportedEncodingError
-from deepaas.model.v2.charsets import is_charset
-from deepaas.model.v2.exchange import FilePart
-from deepaas.model.v2.header_parameters import parameters
+from deepaas.file_part import FilePart
+from deepaas.header_parameters import parameters
+from deepaas.http.encodings import PartDecoder, part_decoder
+from deepaas.http.filenames import base_name, extension
 
 MAX_CONTENT_TYPE = 1000
 """Characters; a boundary has at most 70."""

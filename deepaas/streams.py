@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import orjson
 
-from deepaas.model.v2.media import JSON
-
+JSON = "application/json"
 EVENTS = "text/event-stream"
 NDJSON = "application/x-ndjson"
 

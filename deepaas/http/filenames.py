@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from deepaas.model.v2.exchange import UNNAMED
+from deepaas.file_part import UNNAMED
 
 MAX_BYTES = 255
 """Most bytes of a file's name in UTF-8; it is the limit of most file systems."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from deepaas.api.openapi_parts import (
+from deepaas.api.app import ApiSettings
+from deepaas.api.operation_parts import (
     JSON_TYPE,
-    OF_THE_MODEL,
     STRING,
     Json,
     anything,
@@ -18,7 +18,8 @@ from deepaas.api.openapi_parts import (
     text,
 )
 from deepaas.model.v2.media import ANY
-from deepaas.model.v2.streams import EVENTS
+from deepaas.serving.pool import Pool
+from deepaas.streams import EVENTS
 
 _WHOLE: Json = {"type": "integer", "x-nullable": True}
 _STATUSES = ["queued", "running", "done", "error", "cancelled"]
@@ -121,7 +122,7 @@ DEFINITIONS: Json = {
     ),
 }
 
-_UUID = STRING | {"in": "path", "name": "uuid", "required": True}
+UUID = STRING | {"in": "path", "name": "uuid", "required": True}
 _PATH: Json = {
     "in": "path",
     "name": "path",
@@ -154,31 +155,46 @@ def _operation(
     return made | {"parameters": [*parameters]}
 
 
-def describe(path: str, what: str) -> Json:
-    """Return the operations on the records at `path`, which has no final slash.
+class OfRecords:
+    """The descriptions of the routes for the records of one kind of a model."""
 
-    `what` is the name of such a record.
-    """
-    one = f"{path}/{{uuid}}"
-    show = _operation(f"One {what}, with its metrics", [_UUID], response("Training"))
-    cancel = _operation(
-        f"Cancel one {what}, or remove its record if it has ended",
-        [_UUID],
-        response("Training"),
-        "403 404",
-        others={"409": response("Failure", "This server cannot reach its processes")},
-    )
-    files = _operation(f"The files of one {what}", [_UUID], response("ArtifactList"))
-    file = _operation(
-        f"A file of one {what}", [_UUID, _PATH], response({"type": "file"}), produces=[ANY]
-    )
-    return {
-        f"{path}/": {"get": _listing(what)},
-        one: {"get": show, "delete": cancel},
-        f"{one}/logs": {"get": _logs(what)},
-        f"{one}/artifacts/": {"get": files},
-        f"{one}/artifacts/{{path}}": {"get": file},
-    }
+    def __init__(self, settings: ApiSettings, pool: Pool, kind: str) -> None:
+        self._is_offered = settings.train if kind == "train" else settings.predict
+        self._pool = pool
+        self._kind = kind
+        self._what = "training" if kind == "train" else "asynchronous prediction"
+
+    def _if_offered(self, described: Json) -> Json | None:
+        has = self._kind in self._pool.description.get("has", ())
+        return described if self._is_offered and has else None
+
+    def list(self, definitions: Json) -> Json | None:
+        return self._if_offered(_listing(self._what))
+
+    def show(self, definitions: Json) -> Json | None:
+        summary = f"One {self._what}, with its metrics"
+        return self._if_offered(_operation(summary, [UUID], response("Training")))
+
+    def cancel(self, definitions: Json) -> Json | None:
+        described = _operation(
+            f"Cancel one {self._what}, or remove its record if it has ended",
+            [UUID],
+            response("Training"),
+            "403 404",
+            others={"409": response("Failure", "This server cannot reach its processes")},
+        )
+        return self._if_offered(described)
+
+    def logs(self, definitions: Json) -> Json | None:
+        return self._if_offered(_logs(self._what))
+
+    def artifacts(self, definitions: Json) -> Json | None:
+        summary = f"The files of one {self._what}"
+        return self._if_offered(_operation(summary, [UUID], response("ArtifactList")))
+
+    def artifact(self, definitions: Json) -> Json | None:
+        summary, file = f"A file of one {self._what}", response({"type": "file"})
+        return self._if_offered(_operation(summary, [UUID, _PATH], file, produces=[ANY]))
 
 
 def _listing(what: str) -> Json:
@@ -199,7 +215,7 @@ def _logs(what: str) -> Json:
     follow = _in_query("follow", "boolean", f"Send new output until the {what} has ended")
     return _operation(
         f"The output of one {what}",
-        [_UUID, offset, follow],
+        [UUID, offset, follow],
         response(STRING, "The output as text, or each line as an event"),
         others={
             "204": {"description": "No event follows the one in the header Last-Event-ID"},
@@ -207,21 +223,3 @@ def _logs(what: str) -> Json:
         },
         produces=["text/plain", EVENTS],
     )
-
-
-def describe_result(path: str, predict: Json) -> Json:
-    """Return the operation on the result of an asynchronous prediction with its record at `path`.
-
-    Its responses are those of the operation `predict`.
-    """
-    unknown = response({}, "The server has no such record or result, or the model answers 404")
-    unfinished = response("Failure", "The prediction has not ended, or was cancelled")
-    made = _operation(
-        "The response of an asynchronous prediction",
-        [_UUID],
-        predict["responses"]["200"],
-        errors="",
-        others={"404": unknown, "409": unfinished, **OF_THE_MODEL},
-        produces=predict["produces"],
-    )
-    return {f"{path}/result": {"get": made}}

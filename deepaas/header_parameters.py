@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from urllib.parse import unquote_to_bytes
 
-from deepaas.model.v2.charsets import is_charset
+from deepaas.charsets import is_charset
 
 _CONTINUED = re.compile(r"([\w.!#$&+^`|~-]+)\*(?:([0-9]{1,4})(\*)?)?", re.ASCII)
 """The name of a parameter in an RFC 2231 form: `name*`, `name*0` or `name*0*`."""

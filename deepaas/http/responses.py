@@ -1,4 +1,4 @@
-"""Turns replies and errors into HTTP responses. All errors get their form here."""
+"""The HTTP responses. All errors get their form here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import struct
 import time
 from collections.abc import AsyncIterator, Mapping
 from email.utils import formatdate
-from typing import cast
+from typing import Protocol, cast
 
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
@@ -20,13 +20,15 @@ from aiohttp.http import StreamWriter
 from multidict import CIMultiDict
 
 from deepaas import exact_json
-from deepaas.api.stall_timer import StallTimer
-from deepaas.api.unknown import warn
-from deepaas.api.unsent import PIECE, Watched
-from deepaas.exceptions import NotFoundError, NotImplementedByModelError, RequestError
-from deepaas.model.v2.exchange import Reply
-from deepaas.model.v2.streams import error_frame
-from deepaas.serving.prediction import StreamFailedError
+from deepaas.exceptions import (
+    NotFoundError,
+    NotImplementedByModelError,
+    RequestError,
+    StreamFailedError,
+)
+from deepaas.http.stall_timer import StallTimer
+from deepaas.http.unsent import PIECE, Watched
+from deepaas.streams import error_frame
 
 logger = logging.getLogger("deepaas.api")
 
@@ -45,26 +47,6 @@ def add_common_headers(headers: CIMultiDict[str]) -> None:
 
 def json_response(value: object, status: int = 200) -> web.Response:
     return web.Response(body=exact_json.dumps(value), status=status, headers=JSON_HEADERS)
-
-
-def response_from_reply(reply: Reply) -> web.StreamResponse:
-    """Return the response for a worker's reply."""
-    answer = _response_of(reply)
-    if reply.unknown is not None:
-        warn(answer, reply.unknown)
-    return answer
-
-
-def _response_of(reply: Reply) -> web.StreamResponse:
-    if reply.code:
-        return error_response(reply.status, reply.code, reply.reason, reply.headers)
-    if reply.fd >= 0:
-        return FileResponse(reply.fd, reply.status, reply.headers or JSON_HEADERS)
-    if reply.stream is not None:
-        return StreamedResponse(reply.stream, reply.headers or JSON_HEADERS)
-    if reply.is_plain:
-        return JSONResponse(reply.body)
-    return WholeResponse(reply.body, reply.status, reply.headers or JSON_HEADERS)
 
 
 def error_response(
@@ -140,6 +122,8 @@ class JSONResponse(web.StreamResponse):
             connection = b"" if keep_alive else b"Connection: close\r\n"
         else:
             connection = b"Connection: keep-alive\r\n" if keep_alive else b""
+        if self.headers:
+            connection += header_lines(self.headers)
         data = json_bytes(self._json, *request.version, connection)
         self._json = b""  # otherwise memory holds it twice while the client does not read
         await _write(request, data)
@@ -199,6 +183,12 @@ def json_bytes(body: bytes, major: int = 1, minor: int = 1, connection: bytes = 
     return _JSON_HEAD % (major, minor, len(body), _date(), connection) + body
 
 
+def header_lines(headers: Mapping[str, str]) -> bytes:
+    """Return the lines of headers, each with its line end."""
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    return lines.encode("utf-8", "surrogateescape")
+
+
 def _date() -> bytes:
     """Return the current time in the form of the Date header."""
     global _dated
@@ -220,13 +210,43 @@ def _abort(request: web.BaseRequest) -> None:
         request.transport.abort()
 
 
-class FileResponse(web.StreamResponse):
+class Closing(Protocol):
+    """Something that a response needs until it has been sent."""
+
+    def close(self) -> None: ...
+
+
+class LongResponse(web.StreamResponse):
+    """A response whose body takes time to send. The kernel sends it after all middleware."""
+
+    _kept: tuple[Closing, ...] = ()
+
+    async def send(self, request: web.BaseRequest, timeout: float) -> None:
+        """Send the whole response.
+
+        If the client reads nothing for `timeout` seconds, the connection is aborted; 0 is no limit.
+        """
+        raise NotImplementedError
+
+    def keep(self, needed: Closing) -> None:
+        """Close `needed` when the response has been sent, or is not sent."""
+        self._kept += (needed,)
+
+    def close(self) -> None:
+        """Release what the response needs. May be called more than once."""
+        kept, self._kept = self._kept, ()
+        for one in kept:
+            one.close()
+
+
+class FileResponse(LongResponse):
     """A response whose body is read from a descriptor, which it closes."""
 
     def __init__(self, fd: int, status: int, headers: Mapping[str, str]) -> None:
         super().__init__(status=status, headers=headers)
         add_common_headers(self.headers)
         self._file = io.FileIO(fd, "rb")
+        self.keep(self._file)
         self._sent = 0
         self.content_length = os.fstat(fd).st_size
 
@@ -235,12 +255,9 @@ class FileResponse(web.StreamResponse):
         return self._sent
 
     async def send(self, request: web.BaseRequest, timeout: float) -> None:
-        """Send the whole response. A thread reads the file in chunks.
-
-        If the client reads nothing for `timeout` seconds, the connection is aborted; 0 is no limit.
-        """
+        """Send the whole response. A thread reads the file in chunks."""
         loop = asyncio.get_running_loop()
-        left = self.content_length or 0
+        left = 0 if request.method == hdrs.METH_HEAD else self.content_length or 0
         stall = StallTimer(timeout, lambda: _abort(request))
         try:
             await self.prepare(request)
@@ -262,10 +279,10 @@ class FileResponse(web.StreamResponse):
             await self.write_eof()
         finally:
             stall.close()
-            self._file.close()
+            self.close()
 
 
-class StreamedResponse(web.StreamResponse):
+class StreamedResponse(LongResponse):
     """A response whose body arrives in parts, which are sent as they arrive."""
 
     def __init__(self, stream: AsyncIterator[bytes], headers: Mapping[str, str]) -> None:
@@ -282,13 +299,15 @@ class StreamedResponse(web.StreamResponse):
     async def send(self, request: web.BaseRequest, timeout: float) -> None:
         """Send the whole stream. If it fails, send the error as its last item.
 
-        If the media type has no form for an error, the connection is aborted. It is also aborted if
-        the client reads nothing for `timeout` seconds; 0 is no limit.
+        If the media type has no form for an error, the connection is aborted.
         """
         if request.version < HttpVersion11:  # without chunks, closing marks the end of the body
             self.force_close()
         with StallTimer(timeout, lambda: _abort(request)) as stall:
             await self.prepare(request)
+            if request.method == hdrs.METH_HEAD:
+                await self.write_eof()
+                return
             try:
                 async for data in self._stream:
                     stall.begin()

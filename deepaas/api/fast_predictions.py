@@ -1,0 +1,104 @@
+"""Predictions on the fast path of `deepaas/http/fast_path.py`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from deepaas.exceptions import RequestError
+from deepaas.http.connection import Connection
+from deepaas.http.fast_path import FastRequest, Head
+from deepaas.model.v2.exchange import Call, Reply
+from deepaas.protocol import messages
+from deepaas.serving.pool import Pool
+from deepaas.serving.prediction import Prediction
+
+logger = logging.getLogger("deepaas.api")
+
+
+@dataclass(frozen=True)
+class FastCall:
+    """All of a call except its body: the target of the requests with one head."""
+
+    pool: Pool
+    description: dict[str, Any]  # of the model, when the head was cached
+    meta: bytes
+    deadline_seconds: float
+
+    @classmethod
+    def of(cls, pool: Pool, call: Call, deadline_seconds: float) -> FastCall:
+        return cls(pool, pool.description, messages.encode_meta(call), deadline_seconds)
+
+    def begin(
+        self, connection: Connection, head: Head, data: bytes, end: int
+    ) -> FastRequest | None:
+        """Submit a call to the workers. Return None if the normal path has to answer."""
+        if self.description is not self.pool.description:
+            return None
+        prediction = FastPrediction(connection, head, data)
+        try:
+            self.pool.dispatcher.submit(prediction, self.meta, data[end:], self.deadline_seconds)
+        except RequestError:  # the normal path reports it
+            return None
+        return prediction
+
+
+class FastPrediction(Prediction):
+    """A prediction on the fast path."""
+
+    __slots__ = ("began", "connection", "data", "head", "outcome")
+
+    def __init__(self, connection: Connection, head: Head, data: bytes) -> None:
+        super().__init__()
+        self.connection = connection
+        self.head = head
+        self.data = data
+        self.began = asyncio.get_running_loop().time()
+        self.outcome: Reply | RequestError | None = None
+
+    def set_reply(self, reply: Reply) -> None:
+        if self.abandoned or self.outcome is not None:
+            reply.discard()
+        else:
+            self._arrive(reply)
+
+    def fail(self, error: RequestError) -> None:
+        self.fail_stream(error)
+        if self.outcome is None and not self.abandoned:
+            self._arrive(error)
+
+    def _arrive(self, outcome: Reply | RequestError) -> None:
+        self.outcome = outcome
+        try:
+            if type(outcome) is Reply and outcome.is_plain:
+                self.connection.respond(self, outcome.body)
+            else:
+                self.connection.fall_back(self)
+        except Exception:  # a failure of this connection, not of the worker
+            logger.exception("Answering POST %s failed", self.head.path)
+            self.connection.force_close()
+
+    async def reply(self) -> Reply:
+        """Return or raise the outcome, for the normal path. Call this only once."""
+        assert self.outcome is not None
+        outcome, self.outcome = self.outcome, _RELEASED
+        if isinstance(outcome, Reply):
+            return outcome
+        raise outcome
+
+    def close(self) -> None:
+        """Discard the reply. Abandon the call if its worker still works on it."""
+        is_answered = self.outcome is not None and self.stream is None
+        self.release()
+        if not (self.ended or is_answered):
+            self.leave(self)
+
+    def release(self) -> None:
+        outcome, self.outcome = self.outcome, _RELEASED
+        if isinstance(outcome, Reply):
+            outcome.discard()
+
+
+_RELEASED = RequestError("The reply was already taken")

@@ -1,0 +1,171 @@
+"""The HTTP kernel: takes a request through the middleware to the handler of its route.
+
+It knows no model. The handlers of `deepaas/api` and the middleware are given to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import aiohttp
+from aiohttp import hdrs, web
+from aiohttp.http import HttpProcessingError
+
+from deepaas.exceptions import BadRequestError, RequestError, StorageError
+from deepaas.http.body import WRONG_CODING, BodyLimits, is_plainly_chunked, stop_receiving
+from deepaas.http.intake import Intake
+from deepaas.http.middleware import Middleware, Next
+from deepaas.http.request import Request
+from deepaas.http.responses import (
+    FinalResponse,
+    JSONResponse,
+    LongResponse,
+    add_common_headers,
+    error_response,
+    response_for,
+)
+from deepaas.http.routing import Match, Route, Router
+
+logger = logging.getLogger("deepaas.api")
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+@dataclass(frozen=True)
+class KernelSettings:
+    """The limits of requests and responses."""
+
+    send_timeout: float = 60  # seconds that a client may read nothing of a response; 0: no limit
+    max_unsent: int = 256 * 1024 * 1024  # bytes of responses held for clients; 0: no limit
+    limits: BodyLimits = field(default_factory=BodyLimits)
+
+
+class Kernel:
+    """Answers requests. aiohttp's low-level `web.Server` calls `handle` for each.
+
+    The first middleware is the outermost one. `active` is the number of requests in progress. When
+    `draining` is set, connections are closed after their response.
+    """
+
+    def __init__(
+        self, router: Router, middleware: Sequence[Middleware], settings: KernelSettings
+    ) -> None:
+        self.settings = settings
+        self.middleware = middleware
+        self.active = 0
+        self.draining = False
+        self._router = router
+        self._chains: dict[int, Next] = {}  # by the id of a Route, all of which live as long
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Return the response to one request, also for failures."""
+        assert isinstance(request, Request)
+        self.active += 1
+        try:
+            answer: web.StreamResponse
+            if hdrs.TRANSFER_ENCODING in request.headers and not is_plainly_chunked(request):
+                answer = FinalResponse.of(BadRequestError(WRONG_CODING))
+            else:
+                answer = await self._answer(request)
+            if self._closes_after(request):
+                answer.force_close()
+            if isinstance(answer, LongResponse):
+                await answer.send(request, self.settings.send_timeout)
+            if type(answer) is not JSONResponse:  # made only after the whole body was read
+                self._prepare(request, answer)
+            if self._closes_after(request):  # the server may be stopping since
+                answer.force_close()
+            return answer
+        finally:
+            self.active -= 1
+            if request.long_response is not None:
+                request.long_response.close()
+
+    def _closes_after(self, request: Request) -> bool:
+        return self.draining or (request._message.upgrade and _wants_no_more_http(request))
+
+    def _prepare(self, request: Request, answer: web.StreamResponse) -> None:
+        """Add the common headers, and note how the unread rest of the body is handled."""
+        if not answer.prepared:
+            add_common_headers(answer.headers)
+        if request.content.exception() is not None:
+            answer.force_close()
+        if isinstance(request.protocol, Intake):
+            request.protocol.note_answer(request.content, isinstance(answer, web.Response))
+
+    def stop_receiving(self, error: RequestError) -> None:
+        """Refuse the requests whose bodies have not arrived completely."""
+        stop_receiving(self.settings.limits, error)
+
+    async def _answer(self, request: Request) -> web.StreamResponse:
+        path = request.raw_path.partition("?")[0]
+        if path[:1] != "/":  # a proxy's absolute form, or *
+            path = request.rel_url.raw_path
+        match = self._router.find(request.method, path)
+        request.route, request.arguments = match.route, match.arguments
+        chain = self._chains.get(id(match.route)) or self._chain(match)
+        return await chain(request)
+
+    def _chain(self, match: Match) -> Next:
+        """Return the middleware around the handler of a route."""
+        route = match.route
+        chain: Next = partial(self._call, route)
+        for middleware in reversed(self.middleware):
+            chain = partial(self._pass, middleware, route, chain)
+        if match.is_lasting:
+            self._chains[id(route)] = chain
+        return chain
+
+    async def _pass(
+        self, middleware: Middleware, route: Route, following: Next, request: Request
+    ) -> web.StreamResponse:
+        """Call a middleware. An outer middleware sees its errors as responses."""
+        try:
+            return await middleware(request, route, following)
+        except RequestError as error:
+            return response_for(error)
+        except (asyncio.CancelledError, ConnectionError):
+            raise
+        except Exception:
+            return self._failed(request)
+
+    async def _call(self, route: Route, request: Request) -> web.StreamResponse:
+        """Call the handler of a route. Errors become responses."""
+        try:
+            answer = await route.handler(request, **request.arguments)
+        except RequestError as error:
+            return response_for(error)
+        except (HttpProcessingError, web.RequestPayloadError, aiohttp.ClientPayloadError) as error:
+            return error_response(400, "bad_request", f"The request body is malformed: {error}")
+        except (asyncio.CancelledError, ConnectionError):
+            raise
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                return self._failed(request)
+            logger.error("No room for %s %s: %s", request.method, request.target, error)
+            return response_for(StorageError(f"There is no room for the request: {error.strerror}"))
+        except Exception:
+            return self._failed(request)
+        if isinstance(answer, LongResponse):
+            request.long_response = answer
+        return answer
+
+    def _failed(self, request: Request) -> web.Response:
+        """Log the current exception, and return a response with status 500."""
+        logger.exception("Answering %s %s failed", request.method, request.target)
+        return error_response(500, "internal_error", "The server failed; its log says why")
+
+
+def _wants_no_more_http(request: web.BaseRequest) -> bool:
+    """Return whether the bytes after an upgrade request belong to another protocol.
+
+    aiohttp would parse them as requests, but a proxy does not. With other upgrades, such bytes are
+    read as the body.
+    """
+    is_websocket = request.headers.get(hdrs.UPGRADE, "").lower() == "websocket"
+    return is_websocket or request.method == hdrs.METH_CONNECT

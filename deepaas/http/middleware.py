@@ -1,0 +1,54 @@
+"""What a middleware is: code that runs before and after the handlers of routes."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
+
+from aiohttp import web
+
+from deepaas.http.request import Request
+
+if TYPE_CHECKING:
+    from deepaas.http.fast_path import FastRequest
+    from deepaas.http.routing import Route
+
+Next: TypeAlias = Callable[[Request], Awaitable[web.StreamResponse]]
+"""Calls the inner middleware and the handler. Their errors are responses already."""
+
+
+class Middleware(Protocol):
+    """Code around the handlers of all routes."""
+
+    async def __call__(self, request: Request, route: Route, next: Next) -> web.StreamResponse:
+        """Return the response of `next(request)`, possibly changed, or another response.
+
+        A RequestError that this raises becomes a response.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class FastHooks:
+    """What a middleware does for the requests with one head on the fast path.
+
+    `begin` returns whether such a request may take the fast path now. `end` returns header lines
+    for its response, each with its line end; `headers` are lines that are always the same.
+    """
+
+    begin: Callable[[FastRequest], bool] | None = None
+    end: Callable[[FastRequest], bytes] | None = None
+    headers: bytes = b""
+
+
+@runtime_checkable
+class FastMiddleware(Protocol):
+    """A middleware that supports the fast path. Any other one turns the fast path off."""
+
+    def fast(self, request: Request) -> FastHooks | None:
+        """Return the hooks for further requests with the head of this request.
+
+        If this is None, such requests do not take the fast path.
+        """
+        ...

@@ -1,0 +1,30 @@
+"""A request on the normal path, with what the server knows about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+if TYPE_CHECKING:
+    from deepaas.http.responses import LongResponse
+    from deepaas.http.routing import Route
+
+
+class Request(web.BaseRequest):
+    """A request. The kernel and the middleware set its attributes.
+
+    `route` answers it, with `arguments` for the handler. `target` is its target as logs may show
+    it, with secrets masked. `long_response` is a response whose sending takes time.
+    """
+
+    ATTRS = web.BaseRequest.ATTRS | frozenset({"route", "arguments", "target", "long_response"})
+
+    route: Route | None = None
+    arguments: Mapping[str, Any] = {}
+    long_response: LongResponse | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.target = self.raw_path
