@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from deepaas.api.app import ApiSettings, App
 from deepaas.api.routes import routes_of, secrets_of
+from deepaas.events import Events
 from deepaas.http.cors import Cors
 from deepaas.http.cross_site import CheckSite
 from deepaas.http.kernel import Kernel
 from deepaas.http.middleware import Middleware
+from deepaas.http.request_ids import RequestIds
 from deepaas.http.routing import Router
 from deepaas.http.secrets import HideSecrets
 from deepaas.log import Tail
@@ -16,7 +18,12 @@ from deepaas.serving.pool import Pool
 __all__ = ["ApiSettings", "App", "create_app"]
 
 
-def create_app(pools: list[Pool], settings: ApiSettings, debug_output: Tail | None = None) -> App:
+def create_app(
+    pools: list[Pool],
+    settings: ApiSettings,
+    debug_output: Tail | None = None,
+    events: Events | None = None,
+) -> App:
     """Return the application for the given models, with its kernel.
 
     `/v2/debug/` shows `debug_output`; it is None if that endpoint is switched off.
@@ -24,10 +31,10 @@ def create_app(pools: list[Pool], settings: ApiSettings, debug_output: Tail | No
     app = App(pools, settings, debug_output)
     app.routes = routes_of(app)
     router = Router(settings.base_path, app.routes, lambda: secrets_of(app.pools.values()))
-    app.kernel = Kernel(router, middleware_of(settings), settings.kernel)
+    app.kernel = Kernel(router, middleware_of(settings), settings.kernel, events or Events())
     return app
 
 
 def middleware_of(settings: ApiSettings) -> list[Middleware]:
     """Return the middleware; the first is the outermost."""
-    return [HideSecrets(), CheckSite(settings.sites), Cors(settings.sites.origins)]
+    return [RequestIds(), HideSecrets(), CheckSite(settings.sites), Cors(settings.sites.origins)]

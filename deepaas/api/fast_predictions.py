@@ -9,7 +9,7 @@ from typing import Any
 
 from deepaas.exceptions import RequestError
 from deepaas.http.connection import Connection
-from deepaas.http.fast_path import FastRequest, Head
+from deepaas.http.fast_path import CachedHead, FastRequest
 from deepaas.model.v2.exchange import Call, Reply
 from deepaas.protocol import messages
 from deepaas.serving.pool import Pool
@@ -31,32 +31,38 @@ class FastCall:
     def of(cls, pool: Pool, call: Call, deadline_seconds: float) -> FastCall:
         return cls(pool, pool.description, messages.encode_meta(call), deadline_seconds)
 
-    def begin(
-        self, connection: Connection, head: Head, data: bytes, end: int
-    ) -> FastRequest | None:
-        """Submit a call to the workers. Return None if the normal path has to answer."""
+    def new_request(self, connection: Connection, head: CachedHead, data: bytes) -> FastRequest:
+        return FastPrediction(self, connection, head, data)
+
+    def submit(self, prediction: FastPrediction, body: bytes) -> bool:
+        """Submit a call to the workers. Return False if the normal path has to answer."""
         if self.description is not self.pool.description:
-            return None
-        prediction = FastPrediction(connection, head, data)
+            return False
         try:
-            self.pool.dispatcher.submit(prediction, self.meta, data[end:], self.deadline_seconds)
+            self.pool.dispatcher.submit(prediction, self.meta, body, self.deadline_seconds)
         except RequestError:  # the normal path reports it
-            return None
-        return prediction
+            return False
+        return True
 
 
 class FastPrediction(Prediction):
     """A prediction on the fast path."""
 
-    __slots__ = ("began", "connection", "data", "head", "outcome")
+    __slots__ = ("began", "call", "connection", "data", "head", "outcome")
 
-    def __init__(self, connection: Connection, head: Head, data: bytes) -> None:
+    def __init__(
+        self, call: FastCall, connection: Connection, head: CachedHead, data: bytes
+    ) -> None:
         super().__init__()
+        self.call = call
         self.connection = connection
         self.head = head
         self.data = data
         self.began = asyncio.get_running_loop().time()
         self.outcome: Reply | RequestError | None = None
+
+    def begin(self, end: int) -> bool:
+        return self.call.submit(self, self.data[end:])
 
     def set_reply(self, reply: Reply) -> None:
         if self.abandoned or self.outcome is not None:

@@ -36,7 +36,6 @@ from deepaas.serving.pool import Pool
 if TYPE_CHECKING:
     from deepaas.api import App
     from deepaas.api.callbacks import CallbackOptions
-    from deepaas.http.access_log import AccessLog
     from deepaas.http.connection import HTTPServer
     from deepaas.jobs.service import JobService
 
@@ -269,7 +268,10 @@ class ServerProcess:
         from deepaas.http.listener import Listener
 
         access_log = AccessLog(logging.getLogger("deepaas.access"))
-        http = self._http_server(app, access_log)
+        is_logged = logging.getLogger("deepaas.access").isEnabledFor(logging.INFO)
+        if self._settings.log.access_log and is_logged:
+            app.kernel.events.request_ended.listen(access_log.note)
+        http = self._http_server(app)
         runner = web.ServerRunner(http, shutdown_timeout=SENDING_SECONDS)
         await runner.setup()
         gc.collect()
@@ -308,18 +310,14 @@ class ServerProcess:
                 await runner.cleanup()
             access_log.flush()
 
-    def _http_server(self, app: App, access_log: AccessLog) -> HTTPServer:
-        from deepaas.http.access_log import AccessLogger
+    def _http_server(self, app: App) -> HTTPServer:
         from deepaas.http.connection import HTTPServer
 
-        is_logged = logging.getLogger("deepaas.access").isEnabledFor(logging.INFO)
         protocol_log = logging.getLogger("deepaas.http")
         if not self._settings.log.debug:
             protocol_log.setLevel(logging.CRITICAL)  # a client's mistake is no error of the server
         return HTTPServer(
             app.kernel,
-            access_log=access_log if self._settings.log.access_log and is_logged else None,
-            access_log_class=AccessLogger,
             logger=protocol_log,
             handler_cancellation=True,  # when the client has disconnected
             read_bufsize=READ_BUFFER,

@@ -53,8 +53,9 @@ SERVER = [
         metavar="ORIGIN",
         default=[],
         help="Origin of a web site, such as https://a.example:8443, whose pages may send "
-        "requests to this server. A request that a browser sends for any other site gets "
-        "403, unless its method is GET, HEAD or OPTIONS. May be given several times.",
+        "requests to this server and read its responses (CORS). A request that a browser sends for "
+        "any other site gets 403, unless its method is GET, HEAD or OPTIONS. May be given several "
+        "times.",
     ),
     cfg.MultiStrOpt(
         "allow-hosts",

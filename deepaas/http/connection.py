@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
+from deepaas.events import CLIENT_CLOSED, RequestEnded
 from deepaas.exceptions import RequestError
-from deepaas.http.access_log import AccessLogger
 from deepaas.http.fast_path import (
     MAX_HEAD,
     MAX_HEADS,
+    CachedHead,
     FastRequest,
     FastTarget,
-    Head,
     head_for,
     length_in,
 )
 from deepaas.http.intake import Intake, UnfinishedHeads
 from deepaas.http.request import Request
+from deepaas.http.request_ends import RequestEnds
 from deepaas.http.responses import add_common_headers, json_bytes
 from deepaas.http.unsent import PIECE, Unsent, Watched, write_in_pieces
 
@@ -40,10 +41,12 @@ class Connection(Intake, Watched):
 
     __slots__ = (
         "_began",
+        "_current",
+        "_current_began",
+        "_ended",
         "_head",
         "_head_timer",
         "_heads",
-        "_is_logged",
         "_kernel",
         "_opened",
         "_remote",
@@ -57,7 +60,7 @@ class Connection(Intake, Watched):
         limits = manager.kernel.settings.limits
         super().__init__(manager, limits.head, manager.unfinished, **kwargs)
         self._kernel = manager.kernel
-        self._is_logged = self.access_logger is not None
+        self._ended = manager.kernel.events.request_ended
         self._heads = manager.heads
         self._unsent = manager.unsent
         self._head = b""  # of the present request on the normal path, if it came in one piece
@@ -68,9 +71,13 @@ class Connection(Intake, Watched):
         self._head_timer: asyncio.TimerHandle | None = None
         self.pending: FastRequest | None = None  # the normal path is to answer it
         self._began = 0.0  # when its request arrived
+        self._current: Request | None = None  # on the normal path, until its end is reported
+        self._current_began = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        peer = transport.get_extra_info("peername")
+        self._remote = str(peer[0]) if isinstance(peer, tuple) else str(peer)
         seconds = self._kernel.settings.send_timeout
         sock = transport.get_extra_info("socket")
         if seconds and sock is not None:  # limits unread responses that no coroutine waits for
@@ -141,12 +148,15 @@ class Connection(Intake, Watched):
         answered = self._next_keepalive_close_time - self._keepalive_timeout  # on the normal path
         return used, max(self._opened, self._used, answered)
 
-    def _begin(self, head: Head, data: bytes, end: int) -> bool:
+    def _begin(self, head: CachedHead, data: bytes, end: int) -> bool:
         """Begin a request on the fast path. Return False if that is not possible now."""
         if self._kernel.draining:
             return False
-        request = head.target.begin(self, head, data, end)
-        if request is None:
+        request = head.target.new_request(self, head, data)
+        for begin in head.begin:
+            if not begin(request):
+                return False
+        if not request.begin(end):
             return False
         self._under_way = request
         self._kernel.active += 1
@@ -172,8 +182,8 @@ class Connection(Intake, Watched):
             write_in_pieces(transport.write, data)
             self.note_unsent()
         self._used = self._loop.time()
-        if self._is_logged:
-            self._log(request, len(body))
+        if self._ended.listeners:
+            self._report(request, len(body))
         if closing:
             self.force_close()
         if self._held:
@@ -195,6 +205,8 @@ class Connection(Intake, Watched):
         self._kernel.active -= 1
         if self.transport is None or self.transport.is_closing():
             request.close()
+            if self._ended.listeners:
+                self._report(request, 0, CLIENT_CLOSED, "client_closed")
             return False
         return True
 
@@ -202,6 +214,13 @@ class Connection(Intake, Watched):
         """Take the present request from the fast path, if that has begun it, or return None."""
         request, self.pending = self.pending, None
         return request
+
+    def begin_request(self, request: Request) -> None:
+        """Note a request on the normal path, of which the fast path may have begun the work."""
+        self._current = request
+        self._current_began = self._began or self._loop.time()
+        if self.pending is not None:
+            request.request_id = self.pending.request_id
 
     def learn(self, request: Request, target: FastTarget) -> None:
         """Cache the meaning of this request's head, if the fast path can use it."""
@@ -227,20 +246,21 @@ class Connection(Intake, Watched):
         if self._left == 0 and end <= MAX_HEAD:
             self._head = head
 
-    def _log(self, request: FastRequest, length: int) -> None:
-        logger = self.access_logger
-        if isinstance(logger, AccessLogger) and self.transport is not None:
-            if not self._remote:
-                peer = self.transport.get_extra_info("peername")
-                self._remote = str(peer[0]) if isinstance(peer, tuple) else str(peer)
-            seconds = self._loop.time() - request.began
-            head = request.head
-            logger.write(self._remote, "POST", head.path, 200, length, seconds, head.agent)
+    def _report(self, request: FastRequest, length: int, status: int = 200, code: str = "") -> None:
+        """Report the end of a request on the fast path."""
+        seconds = self._loop.time() - request.began
+        head, id = request.head, request.request_id
+        path, model, agent = head.path, head.model, head.agent
+        ended = RequestEnded(
+            *(self._remote, "POST", path, model, status, code, length, seconds, agent, id), True
+        )
+        self._ended.report(ended)
 
     def log_access(
         self, request: web.BaseRequest, response: web.StreamResponse, time: float | None
     ) -> None:
         began, self._began = self._began, 0.0  # earlier than aiohttp's `time`
+        self._current = None
         super().log_access(request, response, began or time)
 
     def handle_error(
@@ -304,6 +324,11 @@ class Connection(Intake, Watched):
         if request is not None:
             self._kernel.active -= 1
             request.close()
+            if self._ended.listeners:
+                self._report(request, 0, CLIENT_CLOSED, "client_closed")
+        current, self._current = self._current, None
+        if current is not None and isinstance(self.access_logger, RequestEnds):
+            self.access_logger.report_closed(current, self._loop.time() - self._current_began)
         request = self.take_fast_request()
         if request is not None:
             request.close()
@@ -318,11 +343,16 @@ class HTTPServer(web.Server):
     def __init__(self, kernel: Kernel, **kwargs: Any) -> None:
         # api/body.py decompresses bodies, and bounds their size.
         super().__init__(
-            kernel.handle, request_factory=self._request, auto_decompress=False, **kwargs
+            kernel.handle,
+            request_factory=self._request,
+            auto_decompress=False,
+            access_log=kernel.events,
+            access_log_class=RequestEnds,
+            **kwargs,
         )
         self.kernel = kernel
         self._running = asyncio.get_running_loop()
-        self.heads: dict[bytes, Head] = {}
+        self.heads: dict[bytes, CachedHead] = {}
         self.unsent = Unsent(kernel.settings.max_unsent)
         self.unfinished = UnfinishedHeads(kernel.settings.limits.heads_memory)
         self.open: set[Connection] = set()
@@ -330,7 +360,11 @@ class HTTPServer(web.Server):
         self.on_closed: Callable[[], object] = lambda: None
 
     def _request(self, *parts: Any) -> Request:
-        return Request(*parts, self._running)
+        request = Request(*parts, self._running)
+        connection = request.protocol
+        if isinstance(connection, Connection):
+            connection.begin_request(request)
+        return request
 
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)

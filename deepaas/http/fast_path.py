@@ -39,25 +39,29 @@ _NOT_SIMPLE = (hdrs.TRANSFER_ENCODING, hdrs.EXPECT, hdrs.UPGRADE, hdrs.CONTENT_E
 class FastTarget(Protocol):
     """What the requests with one head lead to."""
 
-    def begin(
-        self, connection: Connection, head: Head, data: bytes, end: int
-    ) -> FastRequest | None:
-        """Begin a request, whose body is `data[end:]`. Return None if that is not possible now.
-
-        Afterwards it calls `connection.respond` or `connection.fall_back`, once.
-        """
+    def new_request(self, connection: Connection, head: CachedHead, data: bytes) -> FastRequest:
+        """Return a request whose bytes are `data`."""
         ...
 
 
 class FastRequest(Protocol):
     """A request on the fast path.
 
-    `data` are all its bytes, and `began` is when it arrived, on the loop's clock.
+    `data` are all its bytes, and `began` is when it arrived, on the loop's clock. The middleware
+    sets `request_id`.
     """
 
-    head: Head
+    head: CachedHead
     data: bytes
     began: float
+    request_id: str
+
+    def begin(self, end: int) -> bool:
+        """Begin the work; the body is `data[end:]`. Return False if that is not possible now.
+
+        Afterwards the request calls `respond` or `fall_back` of its connection, once.
+        """
+        ...
 
     def close(self) -> None:
         """Abandon the request: its client has gone, or the normal path does not answer it."""
@@ -65,12 +69,13 @@ class FastRequest(Protocol):
 
 
 @dataclass(frozen=True)
-class Head:
+class CachedHead:
     """The meaning of the head of a request."""
 
     target: FastTarget
     length: int  # of the body
     path: str  # its target as logs may show it
+    model: str
     agent: str
     begin: Sequence[Callable[[FastRequest], bool]]
     end: Sequence[Callable[[FastRequest], bytes]]
@@ -79,7 +84,7 @@ class Head:
 
 def head_for(
     request: Request, raw: bytes, target: FastTarget, middleware: Sequence[Middleware]
-) -> Head | None:
+) -> CachedHead | None:
     """Return the meaning of a head, whose bytes are `raw`, or None if it must not be cached."""
     headers = request.headers
     length = request.content_length
@@ -98,10 +103,11 @@ def head_for(
         if hook is None:
             return None
         hooks.append(hook)
-    return Head(
+    return CachedHead(
         target=target,
         length=length,
         path=request.target,
+        model=request.route.model if request.route is not None else "",
         agent=headers.get(hdrs.USER_AGENT, "-"),
         begin=[hook.begin for hook in hooks if hook.begin is not None],
         end=[hook.end for hook in hooks if hook.end is not None],

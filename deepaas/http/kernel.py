@@ -16,6 +16,7 @@ import aiohttp
 from aiohttp import hdrs, web
 from aiohttp.http import HttpProcessingError
 
+from deepaas.events import Events, RequestRefused
 from deepaas.exceptions import BadRequestError, RequestError, StorageError
 from deepaas.http.body import WRONG_CODING, BodyLimits, is_plainly_chunked, stop_receiving
 from deepaas.http.intake import Intake
@@ -53,8 +54,13 @@ class Kernel:
     """
 
     def __init__(
-        self, router: Router, middleware: Sequence[Middleware], settings: KernelSettings
+        self,
+        router: Router,
+        middleware: Sequence[Middleware],
+        settings: KernelSettings,
+        events: Events,
     ) -> None:
+        self.events = events
         self.settings = settings
         self.middleware = middleware
         self.active = 0
@@ -128,7 +134,7 @@ class Kernel:
         try:
             return await middleware(request, route, following)
         except RequestError as error:
-            return response_for(error)
+            return self._refused(route, error)
         except (asyncio.CancelledError, ConnectionError):
             raise
         except Exception:
@@ -139,7 +145,7 @@ class Kernel:
         try:
             answer = await route.handler(request, **request.arguments)
         except RequestError as error:
-            return response_for(error)
+            return self._refused(route, error)
         except (HttpProcessingError, web.RequestPayloadError, aiohttp.ClientPayloadError) as error:
             return error_response(400, "bad_request", f"The request body is malformed: {error}")
         except (asyncio.CancelledError, ConnectionError):
@@ -155,9 +161,19 @@ class Kernel:
             request.long_response = answer
         return answer
 
+    def _refused(self, route: Route, error: RequestError) -> web.Response:
+        if self.events.request_refused.listeners:
+            self.events.request_refused.report(RequestRefused(route.model, error.code))
+        return response_for(error)
+
     def _failed(self, request: Request) -> web.Response:
         """Log the current exception, and return a response with status 500."""
-        logger.exception("Answering %s %s failed", request.method, request.target)
+        logger.exception(
+            "Answering %s %s failed (request %s)",
+            request.method,
+            request.target,
+            request.request_id,
+        )
         return error_response(500, "internal_error", "The server failed; its log says why")
 
 

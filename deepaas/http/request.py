@@ -16,13 +16,17 @@ class Request(web.BaseRequest):
     """A request. The kernel and the middleware set its attributes.
 
     `route` answers it, with `arguments` for the handler. `target` is its target as logs may show
-    it, with secrets masked. `long_response` is a response whose sending takes time.
+    it, with secrets masked. `request_id` identifies it in logs. `long_response` is a response whose
+    sending takes time.
     """
 
-    ATTRS = web.BaseRequest.ATTRS | frozenset({"route", "arguments", "target", "long_response"})
+    ATTRS = web.BaseRequest.ATTRS | frozenset(
+        {"route", "arguments", "target", "request_id", "long_response"}
+    )
 
     route: Route | None = None
     arguments: Mapping[str, Any] = {}
+    request_id = ""
     long_response: LongResponse | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -55,7 +55,7 @@ def error_response(
     message: str,
     headers: Mapping[str, str] | None = None,
     details: Mapping[str, object] | None = None,
-) -> web.Response:
+) -> ErrorResponse:
     """Return an error as JSON: the message, the code and the `details`.
 
     The message is also the reason phrase. Two errors have always been plain text: 404, and 501 for
@@ -64,20 +64,28 @@ def error_response(
     message = _CONTROL.sub(" ", message)
     reason = message[:_MAX_REASON].encode("ascii", "replace").decode()
     if code == NotFoundError.code:
-        return web.Response(status=status, text=f"{status}: Not Found", headers=headers)
-    if code == NotImplementedByModelError.code:
-        return web.Response(status=status, reason=reason, text=f"{status}: {message}")
-    answer = json_response({"message": message, "code": code, **(details or {})}, status)
-    answer.set_status(status, reason)
-    answer.headers.update(headers or {})
+        answer = ErrorResponse(status=status, text=f"{status}: Not Found", headers=headers)
+    elif code == NotImplementedByModelError.code:
+        answer = ErrorResponse(status=status, reason=reason, text=f"{status}: {message}")
+    else:
+        body = exact_json.dumps({"message": message, "code": code, **(details or {})})
+        answer = ErrorResponse(body=body, status=status, reason=reason, headers=JSON_HEADERS)
+        answer.headers.update(headers or {})
+    answer.code = code
     return answer
 
 
-def response_for(error: RequestError) -> web.Response:
+def response_for(error: RequestError) -> ErrorResponse:
     return error_response(error.status, error.code, str(error), error.headers, error.details)
 
 
-class FinalResponse(web.Response):
+class ErrorResponse(web.Response):
+    """The response to an error; `code` is its kind."""
+
+    code = ""
+
+
+class FinalResponse(ErrorResponse):
     """An error response after which the server sends nothing more on this connection."""
 
     @classmethod
@@ -85,6 +93,7 @@ class FinalResponse(web.Response):
         plain = response_for(error)
         answer = cls(body=plain.body, headers=plain.headers)
         answer.set_status(plain.status, plain.reason)
+        answer.code = error.code
         answer.force_close()
         return answer
 

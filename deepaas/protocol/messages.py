@@ -40,7 +40,7 @@ MAX_REPLY = 16 * 1024 * 1024  # a worker sends far less: large bodies are in fil
 MAX_LINE = 16 * 1024 * 1024
 """Maximum bytes of a control line; the longest is the description of a model."""
 
-_CALL = struct.Struct("<IIH")  # id, length of the meta data, concurrency
+_CALL = struct.Struct("<IIHH")  # id, length of the meta data, concurrency, length of request id
 _CONCURRENCY = struct.Struct("<H")
 _CONCURRENCY_AT = 8
 _REPLY = struct.Struct("<IIHI")  # length of what follows, id, status, length of the meta data
@@ -108,14 +108,15 @@ def decode_meta(data: bytes | memoryview, body: bytes) -> Call:
     return Call(query, content_type, headers, form, body_path, body, *validate)
 
 
-def encode_call(call_id: int, meta: bytes, body: bytes) -> bytes:
+def encode_call(call_id: int, meta: bytes, body: bytes, request_id: str = "") -> bytes:
     """Return the packet of a call, with a concurrency of 1; see `with_concurrency`."""
-    return b"".join((_CALL.pack(call_id, len(meta), 1), meta, body))
+    request = request_id.encode()
+    return b"".join((_CALL.pack(call_id, len(meta), 1, len(request)), request, meta, body))
 
 
 def call_in_file(call_id: int, path: str) -> bytes:
     """Return a packet that refers to a file with the real packet."""
-    return _CALL.pack(call_id, _IN_FILE, 1) + path.encode()
+    return _CALL.pack(call_id, _IN_FILE, 1, 0) + path.encode()
 
 
 def spill(call_id: int, packet: bytes, folder: str) -> tuple[bytes, str]:
@@ -154,12 +155,15 @@ def call_id_of(packet: bytes) -> int:
 
 def decode_call(packet: memoryview) -> tuple[int, Call]:
     """Return the id of the call and the call. Raises OSError if its file cannot be read."""
-    call_id, length, _ = _CALL.unpack_from(packet)
+    call_id, length, _, request_length = _CALL.unpack_from(packet)
     if length == _IN_FILE:
         with open(bytes(packet[CALL_HEADER:]), "rb") as file:
             return call_id, decode_call(memoryview(file.read()))[1]
-    start = CALL_HEADER + length
-    return call_id, decode_meta(packet[CALL_HEADER:start], bytes(packet[start:]))
+    meta = CALL_HEADER + request_length
+    body = meta + length
+    call = decode_meta(packet[meta:body], bytes(packet[body:]))
+    call.request_id = str(packet[CALL_HEADER:meta], "ascii")
+    return call_id, call
 
 
 def encode_reply(call_id: int, reply: Reply) -> bytes:

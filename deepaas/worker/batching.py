@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from deepaas import context
 from deepaas.log import get_logger
 from deepaas.model.v2.exchange import Call, Reply
 from deepaas.protocol import messages
@@ -104,6 +105,7 @@ class BatchingLoop:
         Return None if the reply has been sent: the arguments are not valid, or were only to be
         checked.
         """
+        context.set_request_ids((received.call.request_id,))
         if received.call.validate:
             self._send(received, self._host.validate(received.call))
             return None
@@ -115,6 +117,7 @@ class BatchingLoop:
         return _Member(received, arguments, media_type)
 
     def _answer(self, batch: list[_Member]) -> None:
+        context.set_request_ids([member.received.call.request_id for member in batch])
         try:
             results = self._host.invocation.predict_batch([member.arguments for member in batch])
         except BaseException as error:
@@ -136,6 +139,7 @@ class BatchingLoop:
         self._host.runtime.recover()
 
     def _reply(self, member: _Member, result: Any) -> Reply:
+        context.set_request_ids((member.received.call.request_id,))
         try:
             reply = self._host.invocation.encode(result, member.media_type)
         except BaseException as error:

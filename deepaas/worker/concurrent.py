@@ -10,6 +10,7 @@ from functools import partial
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any
 
+from deepaas import context
 from deepaas.model.v2.exchange import Call, Reply, Unknown
 from deepaas.protocol import messages
 from deepaas.streams import stream_headers
@@ -64,6 +65,7 @@ class ConcurrentLoop:
         self._end_if_done()
 
     async def _work(self, call_id: int, call: Call) -> None:
+        context.set_request_ids((call.request_id,))
         reply = await self._reply(call_id, call)
         if reply is not None:
             reply.unknown = call.unknown

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 
+from deepaas import context
 from deepaas.model.v2.exchange import Reply, Unknown
 from deepaas.model.v2.invocation import Stream
 from deepaas.protocol import messages
@@ -25,6 +26,7 @@ class SequentialLoop:
         view = memoryview(buffer)
         while size := self._requests.recv_into(buffer):
             call_id, call = messages.decode_call(view[:size])
+            context.set_request_ids((call.request_id,))
             if call.validate:
                 reply: Reply | Stream = self._host.validate(call)
             else:

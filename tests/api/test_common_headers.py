@@ -71,8 +71,8 @@ def checked(server: Server, method: str, target: str, **headers: str) -> int:
         ("GET", "/v2/models/trains/train/", 200),
         ("GET", "/v2/models/trains/train/0123456789abcdef0123456789abcdef", 404),
         ("GET", "/v2/models/sized/predict/", 405),
-        ("HEAD", "/v2/models/", 405),
-        ("OPTIONS", "/", 405),
+        ("HEAD", "/v2/models/", 200),
+        ("OPTIONS", "/", 204),
         ("GET", "/nowhere", 404),
     ],
 )

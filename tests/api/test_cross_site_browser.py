@@ -156,6 +156,27 @@ async def test_redirect_by_another_site_starts_no_training(
     assert server.get(TRAIN).json() == []
 
 
+async def test_page_of_an_allowed_site_reads_answers(
+    serve: Serve, port: int, tmp_path: Path
+) -> None:
+    allowed = serve({}, "zoo.sized", "--allow-origins", f"http://evil.test:{port}")
+    script = """
+    (async () => {
+      const sent = {method: "POST", headers: {"X-Request-ID": "mine"}, body: "{}"};
+      const answer = await fetch("URL", sent);
+      return [answer.status, (await answer.text()).length > 0, answer.headers.get("X-Request-ID")];
+    })()
+    """
+
+    async def visit() -> Any:
+        async with browsing(tmp_path, RESOLVE) as page:
+            await page.open(f"http://evil.test:{port}/")
+            url = f"{allowed.url}/v2/models/sized/predict/"
+            return await page.run(script.replace("URL", url))
+
+    assert await visit() == [200, True, "mine"]
+
+
 async def test_page_of_another_site_cannot_read_answers(
     server: Server, port: int, tmp_path: Path
 ) -> None:
@@ -223,7 +244,8 @@ async def test_page_of_an_allowed_origin_starts_a_training(
             for name in ("good.test", "evil.test"):
                 await page.open(f"http://{name}:{port}/")
                 assert await page.run(fetch) == "opaque"
-                assert await page.run(read) == "not to be read"
+                hides = await page.run(read) == "not to be read"
+                assert hides is (name == "evil.test")
             return answers.wait(2)
 
     assert await visit() == ["200", "403"]

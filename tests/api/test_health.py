@@ -54,7 +54,7 @@ def test_slashes_make_no_difference(server: Server, path: str) -> None:
 def test_other_methods_are_405(server: Server, path: str) -> None:
     response = server.post(f"/v2/health/{path}")
     assert response.status_code == 405
-    assert response.headers["Allow"] == "GET"
+    assert response.headers["Allow"] == "GET, HEAD, OPTIONS"
 
 
 def test_health_answers_at_once_while_every_worker_is_busy(server: Server, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import logging
 import shutil
 import socket
 import tempfile
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ import uvloop
 from aiohttp import web
 
 from deepaas.api import ApiSettings, create_app
-from deepaas.http.access_log import AccessLog, AccessLogger
+from deepaas.http.access_log import AccessLog
 from deepaas.http.body import BodyLimits
 from deepaas.http.connection import Connection, HTTPServer
+from deepaas.http.cross_site import SiteRules
 from deepaas.http.kernel import Kernel, KernelSettings
 from deepaas.model.loading import ModelSource
 from deepaas.serving.guard import Guard
@@ -51,6 +52,7 @@ class House:
     receive_timeout: float = 60.0
     limits: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+    origins: Sequence[str] = ()
     new_loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     access_log: logging.Logger | None = None
     options: dict[str, Any] = field(default_factory=dict)
@@ -117,12 +119,13 @@ class House:
             directory=self.directory, receive_timeout=self.receive_timeout, **self.limits
         )
         kernel = KernelSettings(limits=limits, **self.settings)
-        self.app = create_app([self.pool], ApiSettings(kernel=kernel))
+        sites = SiteRules.of(self.origins, [], HOST, HOST)
+        self.app = create_app([self.pool], ApiSettings(kernel=kernel, sites=sites))
         self._count(self.app.kernel)
+        if self.access_log:
+            self.app.kernel.events.request_ended.listen(AccessLog(self.access_log).note)
         self.http = HTTPServer(
             self.app.kernel,
-            access_log=AccessLog(self.access_log) if self.access_log else None,
-            access_log_class=AccessLogger,
             keepalive_timeout=self.keepalive,
             handler_cancellation=True,
             read_bufsize=256 * 1024,

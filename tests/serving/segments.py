@@ -81,7 +81,8 @@ def chunked(*parts: bytes, extension: bytes = b"", trailer: bytes = b"") -> byte
 
 @dataclass(frozen=True)
 class Seen:
-    """All of a response that a client sees, except the date and the names of temporary files.
+    """All of a response that a client sees, except the date, the request id, and the names of
+    temporary files.
 
     `whole` is false if the response was cut off.
     """
@@ -91,6 +92,7 @@ class Seen:
     body: bytes
     interim: tuple[str, ...] = ()
     whole: bool = True
+    request_id: str = field(default="", compare=False)
 
     @property
     def status(self) -> int:
@@ -167,7 +169,8 @@ class Line:
             interim.append(status_line)
         values = {name.lower(): value for name, value in headers}
         whole = True
-        if ask is not None and ask.head.startswith(b"HEAD "):
+        is_head = ask is not None and ask.head.startswith(b"HEAD ")
+        if is_head or " 204 " in status_line:
             body = b""
         elif values.get("transfer-encoding") == "chunked":
             body, whole = await self._chunks()
@@ -175,9 +178,10 @@ class Line:
             body = await self.reader.readexactly(int(values["content-length"]))
         else:
             body = await self.reader.read()
-        pairs = [pair for pair in headers if pair[0].lower() != "date"]
+        pairs = [pair for pair in headers if pair[0].lower() not in ("date", "x-request-id")]
         told = tuple((name, _TEMPORARY.sub("tmp", value)) for name, value in pairs)
-        return Seen(status_line, told, body, tuple(interim), whole)
+        request_id = values.get("x-request-id", "")
+        return Seen(status_line, told, body, tuple(interim), whole, request_id)
 
     async def _head(self) -> tuple[str, list[tuple[str, str]]]:
         head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")

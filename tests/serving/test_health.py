@@ -88,7 +88,7 @@ def test_path_is_one_of_those_of_the_model(serve: Serve, folder: Path) -> None:
     for path in ("/v2/models/mortal/ready/", "//v2//models/mortal/ready"):
         assert server.raw_request("GET", path).status == 200
     response = server.post("/v2/models/mortal/ready")
-    assert (response.status_code, response.headers["Allow"]) == (405, "GET")
+    assert (response.status_code, response.headers["Allow"]) == (405, "GET, HEAD, OPTIONS")
     assert server.get("/v2/models/other/ready").status_code == 404
 
 

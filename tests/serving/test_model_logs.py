@@ -184,7 +184,8 @@ def test_our_own_records_keep_their_form(server: Server) -> None:
     """They have no names before the message, however the model configures logging."""
     answer = server.predict("own_handler", params={"what": "fail"})
     assert answer.status_code == 500
-    said = f"^{TIME}ERROR deepaas.worker predict of model own_handler failed$"
+    message = "predict of model own_handler failed"
+    said = rf"^{TIME}ERROR deepaas.worker {message} \(request [0-9a-f-]+\)$"
     wait_until(
         lambda: re.search(said, server.log(), re.M), within=LOG_SECONDS, what="the traceback"
     )

@@ -40,7 +40,8 @@ def new_token() -> str:
 def has_traceback(log: str, said: str, token: str) -> bool:
     """Return whether the log has exactly one record of the failure, with exactly one traceback."""
     ends = re.findall(rf"^zoo\.reconfigures\.FailedOnPurposeError: <{token}>$", log, re.MULTILINE)
-    record = rf"^{LINE}{said}\nTraceback \(most recent call last\):\n(  .*\n)+\S*Error: <{token}>$"
+    record = rf"^{LINE}{said}( \(request [^)]+\))?\n"
+    record += rf"Traceback \(most recent call last\):\n(  .*\n)+\S*Error: <{token}>$"
     return len(ends) == 1 and re.search(record, log, re.MULTILINE) is not None
 
 

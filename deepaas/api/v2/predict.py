@@ -44,6 +44,7 @@ async def predict(request: Request, app: App, pool: Pool) -> web.StreamResponse:
     ends = deadline_seconds and asyncio.get_running_loop().time() + deadline_seconds
     with RequestFiles(app.limits.directory) as files:
         call = await read_call(request, pool.headers, app.limits, files)
+        call.request_id = request.request_id
         prediction = pool.dispatcher.predict(call, _left(ends))
         if files:
             files.keep_for(prediction)

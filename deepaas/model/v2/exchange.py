@@ -35,7 +35,8 @@ class Call:
     other body is in `body`, or in the file `body_path` if it is large. `headers` contains only the
     headers that the model's arguments need, with lower-case names. If `validate` is "train" or
     "predict", no function is called: the arguments for the function of that name are only
-    validated. `unknown` is set when the arguments are loaded.
+    validated. `unknown` is set when the arguments are loaded. `request_id` is not part of the meta
+    data: the server sends it apart, because it differs for each call.
     """
 
     query: str = ""
@@ -46,6 +47,7 @@ class Call:
     body: bytes = b""
     validate: str = ""
     unknown: Unknown | None = None
+    request_id: str = ""
 
 
 @dataclass(slots=True)

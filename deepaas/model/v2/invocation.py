@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Generator, Sequence
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
+from deepaas import context
 from deepaas.exceptions import ModelMistakeError
 from deepaas.log import get_logger
 from deepaas.model.v2.arguments import Arguments
@@ -109,7 +110,9 @@ class Runtime:
         try:
             for line in lines:
                 self._logger.error("%s", line)
-            self._logger.error("%s of model %s failed", what, self.name, exc_info=error)
+            request = context.request_id()
+            where = f" (request {request})" if request else ""
+            self._logger.error("%s of model %s failed%s", what, self.name, where, exc_info=error)
         except BaseException:  # the text of an exception may raise
             self._logger.error("%s of model %s failed: %s", what, self.name, type(error).__name__)
 

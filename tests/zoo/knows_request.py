@@ -1,0 +1,40 @@
+"""Models that return the id of the request that they answer."""
+
+import asyncio
+from typing import Any
+
+from webargs import fields
+
+from deepaas import context
+
+
+class Plain:
+    def get_predict_args(self) -> dict[str, Any]:
+        return {"text": fields.Str(load_default=""), "fails": fields.Bool(load_default=False)}
+
+    def predict(self, text: str, fails: bool) -> dict[str, Any]:
+        if fails:
+            raise RuntimeError("on purpose")
+        return {"id": context.request_id()}
+
+
+class Streaming(Plain):
+    def predict(self, text: str, fails: bool) -> Any:
+        for number in range(2):
+            yield {"id": context.request_id(), "number": number}
+
+
+class Async:
+    async def predict(self) -> dict[str, Any]:
+        before = context.request_id()
+        await asyncio.sleep(0.05)
+        return {"id": context.request_id(), "before": before}
+
+
+class Batched:
+    max_batch_size = 8
+    max_batch_wait_ms = 1000
+
+    def predict_batch(self, calls: list[dict[str, Any]]) -> list[Any]:
+        ids = context.request_ids()
+        return [{"id": id, "first": context.request_id(), "size": len(ids)} for id in ids]
