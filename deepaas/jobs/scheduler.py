@@ -101,7 +101,6 @@ class JobScheduler:
             known.pop(uuid, None)
         self._backoffs.pop(uuid, None)
         self._exited.discard(uuid)
-        self.stopper.forget(uuid)
 
     def serves(self, record: Record) -> bool:
         """Return whether a record is of a model served here, not of another of the same name."""

@@ -44,13 +44,9 @@ class JobStopper:
         self._state = state
         self._supervisors = supervisors
         self._stop_seconds = cancel_timeout + SUPERVISOR_SECONDS
-        self._cancelled: set[str] = set()  # killed for a DELETE; the record may not show it yet
 
     def __repr__(self) -> str:
         return f"<JobStopper of {self._state}>"
-
-    def forget(self, uuid: str) -> None:
-        self._cancelled.discard(uuid)
 
     async def stop(self, record: Record) -> None:
         """Stop the processes of a training; return when they have ended.
@@ -101,7 +97,9 @@ class JobStopper:
         holders = await self._state.read(lambda store: store.lock_holders())
         is_stuck = identity.pid_of(record.supervisor) in holders or await self.works(record)
         if is_stuck:
-            self._cancelled.add(record.uuid)
+            # The record cannot be changed before the kill. The server that owns the job may see the
+            # death first, and then finds this mark.
+            self._state.place(record.uuid).mark_cancelled()
             await self._kill(record)
 
     async def works(self, record: Record) -> bool:
@@ -118,7 +116,8 @@ class JobStopper:
         age = supervisor.age if supervisor else None
         await asyncio.to_thread(reap, record.uuid)
         store = self._state.store
-        reason = CANCELLED if record.uuid in self._cancelled else record.stop or why
+        is_cancelled = self._state.place(record.uuid).cancelled.exists()
+        reason = CANCELLED if is_cancelled else record.stop or why
 
         def finish() -> None:
             now = store.get(record.uuid) or record
