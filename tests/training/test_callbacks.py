@@ -453,7 +453,7 @@ def test_a_key_that_is_not_there_is_refused(tmp_path: Path) -> None:
 def test_a_callback_is_sent_once_while_a_stopped_process_holds_the_lock(
     site: Site, receiver: Receiver, place: Place
 ) -> None:
-    trainings = site.serve("--state-lock-timeout", "0.5", "--allow-callbacks", "127.0.0.1")
+    trainings = site.serve("--state-lock-timeout", "2", "--allow-callbacks", "127.0.0.1")
     receiver.hangs = True
     uuid = trainings.server.post(
         f"/v2/models/trains/train/?place={place}", headers={"Callback-URL": receiver.url}

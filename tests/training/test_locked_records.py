@@ -39,7 +39,7 @@ print("deaf", flush=True)
 signal.pause()
 """
 
-QUICK = ("--cancel-timeout", "0.5", "--state-lock-timeout", "0.5")
+QUICK = ("--cancel-timeout", "0.5", "--state-lock-timeout", "2")
 
 
 def make_supervisors_write_forever(state: Path) -> None:
