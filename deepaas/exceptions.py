@@ -28,7 +28,8 @@ DeepaasError
     ├── CrossSiteError             403
     ├── ForeignHostError           421
     ├── StorageError               507
-    │   └── DiskFullError
+    │   ├── DiskFullError
+    │   └── StorageLockedError     503
     ├── ReloadFailedError          500
     ├── StreamFailedError          of a response that has begun
     └── WorkerDiedError            500
@@ -229,6 +230,17 @@ class StorageError(RequestError):
 
 class DiskFullError(StorageError):
     """Data cannot be written because the disk is full; a retry works after space is freed."""
+
+
+class StorageLockedError(StorageError):
+    """Persistent data cannot be used now, because another process holds its lock for too long."""
+
+    status = 503
+    code = "storage_locked"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.headers = {"Retry-After": "5"}
 
 
 class NotStoppableError(RequestError):

@@ -123,7 +123,7 @@ SECONDS = [option for option in config.ALL if isinstance(option.type, config.Sec
 
 def test_every_option_with_a_fraction_is_one_in_seconds() -> None:
     fractions = [option for option in config.ALL if isinstance(option.type, types.Float)]
-    assert len(SECONDS) == 15
+    assert len(SECONDS) == 16
     assert fractions == SECONDS
     assert [option.name for option in SECONDS if "econds" not in str(option.help)] == []
 

@@ -23,8 +23,9 @@ PER_WORKER = 14
 PER_MODEL = 32
 """For the validation worker, and for descriptors that are open only while processes start."""
 
-FOR_THE_REST = 64
-"""For the guard, supervisor processes, records, callbacks, and one file in each thread."""
+FOR_THE_REST = 62
+"""For the guard, supervisor processes, callbacks, one file in each thread, and the records: these
+are usually open already, so six of the descriptors are counted twice then."""
 
 LEAST_CONNECTIONS = 8
 

@@ -80,6 +80,7 @@ def training_options(
         kept={"train": trainings.training_ttl, "predict": jobs.result_ttl},
         sweep_seconds=trainings.sweep_interval,
         reserve=trainings.state_reserve,
+        lock_timeout=trainings.state_lock_timeout,
         keep_running=trainings.keep_trainings,
         exclusive=trainings.train_exclusive,
         renew=trainings.reload_after_train,

@@ -73,6 +73,7 @@ class TrainingSettings:
     state_dir: str
     weights_dir: str
     state_reserve: int
+    state_lock_timeout: float
     max_trainings: int
     max_queued_trainings: int
     max_incoming_trainings: int

@@ -31,6 +31,14 @@ TRAININGS = [
         help="Bytes of disk space that the state directory reserves, so that trainings can still "
         "end and be removed when the disk is full. 0 means no reserve.",
     ),
+    seconds(
+        "state-lock-timeout",
+        default=10,
+        min=0.1,
+        help="Seconds that a change in the state directory waits while other processes change it. "
+        "After that, the request gets 503. Such a process may have been stopped by a signal or a "
+        "debugger.",
+    ),
     cfg.IntOpt(
         "max-trainings",
         metavar="N",

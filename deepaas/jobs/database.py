@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
-from deepaas.exceptions import DiskFullError, StorageError
+from deepaas.exceptions import DiskFullError, StorageError, StorageLockedError
+from deepaas.jobs.lock_holders import describe, lock_holders
 from deepaas.jobs.reserve import FULL, Reserve
 
-BUSY_SECONDS = 30.0
-"""How long to wait for the write of another process."""
+LOCK_SECONDS = 10.0
+"""How long to wait for the write of another process, unless the caller says otherwise."""
 
 CHECKPOINT_PAGES = 100
 """When the write-ahead log has this many pages, SQLite moves them to the database. The log must
@@ -103,17 +104,18 @@ D = TypeVar("D", bound="Database")
 class Database:
     """The file `directory`/trainings.db. For one thread at a time.
 
-    Every method raises StorageError if the file or its disk cannot be used, and DiskFullError if
-    the disk has no room.
+    Every method raises StorageError if the file or its disk cannot be used, DiskFullError if the
+    disk has no room, and StorageLockedError if another process holds the lock of the file for
+    longer than `wait` seconds. A process that is stopped while it writes holds it forever.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, wait: float = LOCK_SECONDS) -> None:
         self._path = directory / "trainings.db"
         self._reserve = Reserve(directory)
         with self._translated_errors():
             _make_private(self._path)
             self._db = sqlite3.connect(
-                self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+                self._path, timeout=wait, isolation_level=None, check_same_thread=False
             )
         try:
             self._prepare()
@@ -126,6 +128,15 @@ class Database:
 
     def close(self) -> None:
         self._db.close()
+
+    def set_wait(self, seconds: float) -> None:
+        """Set how long each later call waits for the lock."""
+        self._db.execute(f"PRAGMA busy_timeout={max(0, round(seconds * 1000))}")
+
+    def lock_holders(self) -> list[int]:
+        """Return the pids of other processes that write now, as far as this one can see them."""
+        shared_memory = self._path.with_name(f"{self._path.name}-shm")
+        return lock_holders((self._path, shared_memory))
 
     def write_with_reserve(self, change: Callable[[], T]) -> T:
         """Make a change and return its result. If the disk is full, make room and try again.
@@ -147,8 +158,10 @@ class Database:
 
     def _prepare(self) -> None:
         self._open_log()
+        if self._schema_version() == VERSION:  # then no lock is needed
+            return
         with self._writing():
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            version = self._schema_version()
             if version > VERSION:
                 raise StorageError(
                     f"{self._path} was written by a newer version of deepaas (schema version "
@@ -159,6 +172,10 @@ class Database:
                     self._db.execute(statement)
             if version < VERSION:
                 self._db.execute(f"PRAGMA user_version={VERSION}")
+
+    def _schema_version(self) -> int:
+        with self._translated_errors():
+            return int(self._db.execute("PRAGMA user_version").fetchone()[0])
 
     def _open_log(self) -> None:
         with self._translated_errors():
@@ -184,6 +201,12 @@ class Database:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
+            if isinstance(error, sqlite3.Error) and "locked" in str(error):
+                raise StorageLockedError(
+                    f"the record of trainings, {self._path}, is locked by "
+                    f"{describe(self.lock_holders())}: try again later; if that process is "
+                    "stopped, continue it or end it"
+                ) from error
             why = f"the record of trainings, {self._path}, cannot be used: {error}"
             if self._means_full_disk(error):
                 raise DiskFullError(why) from error

@@ -4,37 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
-import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from deepaas.exceptions import DiskFullError, NotStoppableError, RequestError, StorageError
-from deepaas.jobs import identity
+from deepaas.exceptions import DiskFullError, RequestError, StorageError, StorageLockedError
 from deepaas.jobs.backoff import Backoff
-from deepaas.jobs.commands import CANCEL_SIGNAL
+from deepaas.jobs.database import LOCK_SECONDS
 from deepaas.jobs.identity import server_lives
 from deepaas.jobs.loaded_weights import Stage, Weights
 from deepaas.jobs.model_logs import ModelLogs
 from deepaas.jobs.spec import JobLimits, JobSpec
 from deepaas.jobs.state import State
-from deepaas.jobs.store import Ending, Record
-from deepaas.jobs.supervisor_handle import SupervisorHandle, reap
+from deepaas.jobs.stopper import JobStopper
+from deepaas.jobs.store import Ending, Record, Store
+from deepaas.jobs.supervisor_handle import SupervisorHandle
 from deepaas.model.loading import ModelSource
 
 logger = logging.getLogger("deepaas.training")
 
-STOPPED = "stopped with the server"
 UNSEEN = "it ended while no server and no supervisor process was running; the cause is unknown"
 
 NOT_RENEWED = "this server does not reload models after trainings (--noreload-after-train)"
-
-WRITE_SECONDS = 1.0
-"""How long a supervisor process may take to write how its training ended."""
-
-SUPERVISOR_SECONDS = 1.5
-"""How much longer than its training a supervisor process may take to stop."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +44,7 @@ class TrainingOptions:
     kept: Mapping[str, float] = field(default_factory=lambda: {"train": 0, "predict": 86400})
     sweep_seconds: float = 60
     reserve: int = 1024 * 1024
+    lock_timeout: float = LOCK_SECONDS
     keep_running: bool = False
     exclusive: bool = False
     renew: bool = True
@@ -82,6 +74,7 @@ class JobScheduler:
         self._sources = sources
         self._stage = stage
         self._supervisors: dict[str, SupervisorHandle] = {}
+        self.stopper = JobStopper(state, self._supervisors, options.limits.cancel_timeout)
         self._launching: set[str] = set()
         self._backoffs: dict[str, Backoff] = {}  # of records that cannot be written
         self._exited: set[str] = set()  # their end has been handled; leftovers may run
@@ -134,7 +127,7 @@ class JobScheduler:
 
     async def expect_weights(self) -> None:
         """Watch for the weights of trainings that ended with a server that has exited."""
-        for record in await self._state.do(self._state.store.without_weights):
+        for record in await self._state.read(lambda store: store.without_weights()):
             has_gone = record.owner == self._state.id or not server_lives(
                 self._state.directory, record.owner
             )
@@ -162,6 +155,8 @@ class JobScheduler:
                 continue
             try:
                 await self._follow(record)
+            except StorageLockedError:  # the others cannot be written either
+                raise
             except StorageError as error:
                 failures.append(error)
                 self._backoffs.setdefault(uuid, Backoff()).fail()
@@ -182,91 +177,18 @@ class JobScheduler:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._refresh()
-        ending = []
-        for record in list(self.records.values()):
-            supervisor = self._supervisors.get(record.uuid)
-            if supervisor is None or (keep and not record.has_ended):
-                continue
-            if not record.has_ended:
-                record = await self._stop_with_server(record)
-            # Signal it also if the job has ended: its process may leave others running.
-            supervisor.tell(record.supervisor, signal.SIGTERM)
-            ending.append(supervisor)
-        deadline = time.monotonic() + self._options.limits.cancel_timeout + SUPERVISOR_SECONDS
-        while any(supervisor.lives for supervisor in ending) and not hurry():
-            if time.monotonic() > deadline:
-                logger.error("Not all trainings ended in time")
-                return
-            await asyncio.sleep(0.02)
+        try:
+            await self._refresh()
+        except StorageError as error:  # stop the known ones nevertheless
+            logger.error("%s", error)
+        records = [self.records[uuid] for uuid in self._supervisors if uuid in self.records]
+        await self.stopper.stop_all((r for r in records if r.has_ended or not keep), hurry)
 
     def let_go(self) -> None:
         """Let running jobs continue when this process exits."""
         self._model_logs.end_all()
         for supervisor in self._supervisors.values():
             supervisor.disown()
-
-    async def stop_supervisor(self, record: Record) -> None:
-        """Stop the processes of a training; return when they have ended.
-
-        Raises NotStoppableError if they run in another container and do not end.
-        """
-        supervisor = self._supervisors.get(record.uuid) or SupervisorHandle(
-            self._state.place(record.uuid)
-        )
-        supervisor.tell(record.supervisor, signal.SIGTERM)
-        deadline = time.monotonic() + self._options.limits.cancel_timeout + SUPERVISOR_SECONDS
-        while supervisor.lives:
-            if time.monotonic() > deadline:
-                logger.error("The supervisor of %s does not exit and is killed", record.uuid)
-                if not supervisor.tell(record.supervisor, signal.SIGKILL):
-                    raise NotStoppableError(
-                        f"{record.uuid} runs in another container than this server and did not end "
-                        "when it was asked to"
-                    )
-                await self.find_dead(record, "its supervisor process did not exit")
-            await asyncio.sleep(0.02)
-
-    async def end_work(self, record: Record) -> None:
-        """Stop the processes of a cancelled job whose record cannot be written.
-
-        Its supervisor process writes the end as soon as that is possible.
-        """
-        identity.send_signal(record.supervisor, CANCEL_SIGNAL)
-        deadline = time.monotonic() + self._options.limits.cancel_timeout + SUPERVISOR_SECONDS
-        while await self.works(record) and time.monotonic() < deadline:
-            await asyncio.sleep(0.05)
-        deadline = min(deadline, time.monotonic() + WRITE_SECONDS)
-        while identity.is_alive(record.supervisor) and time.monotonic() < deadline:
-            if (await self._state.now(record)).has_ended:
-                return
-            await asyncio.sleep(0.05)
-
-    async def works(self, record: Record) -> bool:
-        """Return whether processes of a job run besides its supervisor process, or may run
-        elsewhere."""
-        if not identity.is_alive(record.supervisor):
-            return identity.is_locked(self._state.place(record.uuid).lock)
-        supervisor = identity.pid_of(record.supervisor)
-        return bool(await asyncio.to_thread(identity.descendants, supervisor))
-
-    async def find_dead(self, record: Record, why: str) -> None:
-        """Record the end of a job whose supervisor process has died, and kill its processes."""
-        supervisor = self._supervisors.get(record.uuid)
-        age = supervisor.age if supervisor else None
-        await asyncio.to_thread(reap, record.uuid)
-        store = self._state.store
-
-        def finish() -> None:
-            ending = Ending.because(record.stop or why)
-            now = store.get(record.uuid) or record
-            duration = None
-            if age is not None and now.load_seconds is not None:
-                duration = max(0.0, age - now.load_seconds)
-            store.finish(record.uuid, ending, duration=duration)
-            store.note_leftover_processes(record.uuid, False)
-
-        await self._state.do(finish)
 
     def begin(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a coroutine in the background and log its errors."""
@@ -293,8 +215,7 @@ class JobScheduler:
     async def _refresh(self) -> None:
         """Read the records that other processes have changed."""
 
-        def read() -> dict[str, Record | None]:
-            store = self._state.store
+        def read(store: Store) -> dict[str, Record | None]:
             version = store.version()
             if version == self._version:
                 return {}
@@ -302,7 +223,7 @@ class JobScheduler:
             self._version = version
             return found
 
-        for uuid, record in (await self._state.do(read)).items():
+        for uuid, record in (await self._state.read(read)).items():
             if record is not None:
                 self.note(record)
             elif uuid not in self._supervisors and uuid not in self._launching:
@@ -329,7 +250,9 @@ class JobScheduler:
             return
         if not record.has_ended or record.has_leftover_processes:
             why = supervisor.last_words()
-            await self.find_dead(record, f"its supervisor process failed{why and ': '}{why}")
+            await self.stopper.find_dead(
+                record, f"its supervisor process failed{why and ': '}{why}"
+            )
             record = await self._state.now(record)
         self.note(record)
         self._on_child_exit(record)
@@ -349,17 +272,6 @@ class JobScheduler:
             self.begin(self._weights.renew(record))
         else:
             self.begin(self._weights.note_problem(record, NOT_RENEWED))
-
-    async def _stop_with_server(self, record: Record) -> Record:
-        logger.info("%s of model %s is stopped", record.uuid, record.model)
-        store = self._state.store
-        try:
-            waits = await self._state.do(store.requeue, record.uuid)  # not claimed yet
-            stopped = waits or await self._state.do(store.stop, record.uuid, STOPPED)
-        except StorageError as error:  # its supervisor process gets a signal nevertheless
-            logger.error("%s", error)
-            return record
-        return stopped or record
 
     # --- starting
 
@@ -430,7 +342,7 @@ class JobScheduler:
                 await self._end_leftovers(record)
                 if self._is_exclusive(record):
                     await self._clear_for(record)
-            current = await self._state.do(store.get, record.uuid)
+            current = await self._state.read(lambda store: store.get(record.uuid))
             if current is None:  # cancelled and removed meanwhile
                 self.drop(record.uuid)
                 return
@@ -445,6 +357,8 @@ class JobScheduler:
             self._state.has_room = False  # until the next check
             await self._state.do(store.requeue, record.uuid)
             self.note(await self._state.now(record))
+        except StorageLockedError as error:  # it stays as it is, and is started again
+            logger.error("%s could not be started yet: %s", record.uuid, error)
         except StorageError as error:
             logger.error("%s could not be started: %s", record.uuid, error)
             await self._state.do(store.finish, record.uuid, Ending("error", str(error)))
@@ -470,7 +384,7 @@ class JobScheduler:
         """Stop the leftover processes of earlier trainings of the model, such as a TensorBoard."""
         for record in list(self.records.values()):
             if self._model_id(record) == self._model_id(next_one) and record.has_leftover_processes:
-                await self.stop_supervisor(record)
+                await self.stopper.stop(record)
 
     # --- exclusive trainings
 

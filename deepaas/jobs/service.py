@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import shutil
 import time
@@ -18,14 +19,16 @@ from deepaas.exceptions import (
     QueueFullError,
     StoppingError,
     StorageError,
+    StorageLockedError,
 )
+from deepaas.jobs.canceller import Canceller
 from deepaas.jobs.identity import boot_id, server_lives
 from deepaas.jobs.incoming import RETRY_AFTER, Body, Incoming, Places
 from deepaas.jobs.loaded_weights import Stage
 from deepaas.jobs.scheduler import UNSEEN, JobScheduler, TrainingOptions
 from deepaas.jobs.spec import JobDirectory
 from deepaas.jobs.state import State
-from deepaas.jobs.store import CANCELLED, STATUSES, Notice, Record
+from deepaas.jobs.store import STATUSES, Notice, Record, Store
 from deepaas.jobs.supervisor_handle import SupervisorHandle
 from deepaas.model.loading import ModelSource
 from deepaas.model.v2.exchange import Call
@@ -44,6 +47,9 @@ ORPHANS_SECONDS = 5.0
 COMPLAIN_SECONDS = 60.0
 """How often the same failure is logged."""
 
+STOP_SECONDS = 2.0
+"""How long a stopping server waits for the lock of the records."""
+
 INCOMING_OPTIONS = {"train": "--max-incoming-trainings", "predict": "--max-incoming-jobs"}
 
 
@@ -60,10 +66,11 @@ class JobService:
         sources: Sequence[ModelSource],
         stage: Stage,
     ) -> None:
-        self._state = State(directory, options.reserve)
+        self._state = State(directory, options.reserve, options.lock_timeout)
         self._options = options
         self._sources = {source.name: source for source in sources}
         self._scheduler = JobScheduler(self._state, options, self._sources, stage)
+        self._canceller = Canceller(self._state, self._scheduler)
         self._accepted = dict.fromkeys(options.at_once, 0)  # not yet known to the scheduler
         self._receiving = {
             kind: Places(
@@ -83,13 +90,16 @@ class JobService:
     async def open(self) -> None:
         """Open the state directory and adopt the jobs of servers that have exited.
 
-        If the disk is too full for that, it is done later, when there is room.
+        If the disk is too full for that, or another process holds the lock of the records, it is
+        done later.
         """
         try:
             await self._state.open()
             await self._resume_jobs()
         except DiskFullError as error:
             logger.warning("No new trainings are possible until there is room: %s", error)
+        except StorageLockedError as error:
+            logger.warning("The trainings in the state directory are opened later: %s", error)
         except BaseException:
             await self._state.close()
             raise
@@ -104,6 +114,7 @@ class JobService:
     ) -> None:
         """Stop running jobs unless `keep`; waiting jobs stay for the next server."""
         self._scheduler.stopping = True
+        self._state.lock_timeout = min(self._state.lock_timeout, STOP_SECONDS)
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
@@ -138,7 +149,7 @@ class JobService:
                 yield incoming
             finally:
                 if not incoming.accepted:
-                    self._scheduler.begin(self._forget(uuid))
+                    self._scheduler.begin(self._canceller.forget(uuid))
 
     def _check_queue(self, kind: str) -> None:
         """Raise the error of a request that cannot be queued now."""
@@ -194,7 +205,7 @@ class JobService:
 
     async def get(self, model: str, kind: str, uuid: str) -> Record:
         """Return a record. Raises NotFoundError if there is none of this model and kind."""
-        record = await self._state.do(self._state.store.get, uuid)
+        record = await self._state.read(lambda store: store.get(uuid))
         if record is None or (record.model, record.kind) != (model, kind):
             raise NotFoundError(f"There is no {uuid}")
         if not self._scheduler.serves(record):  # of another model of this name
@@ -208,7 +219,9 @@ class JobService:
     ) -> list[Record]:
         """Return the newest `limit` records of a model, oldest first; -1 means all."""
         origin = self._sources[model].origin
-        return await self._state.do(self._state.store.find, kind, model, statuses, limit, origin)
+        return await self._state.read(
+            lambda store: store.find(kind, model, statuses, limit, origin)
+        )
 
     def place(self, uuid: str) -> JobDirectory:
         """Return the directory of a record."""
@@ -216,93 +229,23 @@ class JobService:
 
     async def cancel(self, record: Record) -> Record:
         """Cancel a job, or remove its record if it has ended; return the record."""
-        try:
-            stopped = await self._state.do(self._state.store.stop, record.uuid, CANCELLED)
-        except StorageError as error:  # this training itself may have filled the disk
-            return await self._cancel_unwritten(record, error)
-        if stopped is None:
-            if record.has_ended:
-                return await self._remove(record)
-            return await self._state.now(record)  # it ended meanwhile: keep the record
-        self._scheduler.note(stopped)
-        if not stopped.has_ended:
-            stopped = await self._end_running(stopped)
-        if stopped.status == CANCELLED:
-            logger.info("%s of model %s was cancelled", record.uuid, record.model)
-        return stopped
-
-    async def _end_running(self, record: Record) -> Record:
-        """Stop all processes of a running job and return its record.
-
-        Its supervisor process writes how it ended, unless that was killed.
-        """
-        await self._scheduler.stop_supervisor(record)
-        now = await self._state.now(record)
-        if not now.has_ended:
-            await self._scheduler.find_dead(now, UNSEEN)
-            now = await self._state.now(record)
-        return now
-
-    async def _cancel_unwritten(self, record: Record, error: StorageError) -> Record:
-        """Cancel a job whose record cannot be changed now.
-
-        First, stop its processes: its supervisor process may then be able to write the end. If not,
-        a second cancel removes its files, which makes room, and then the record.
-        """
-        had_ended = not await self._scheduler.works(record)
-        await self._scheduler.end_work(record)
-        now = await self._state.now(record)
-        if now.has_ended and not record.has_ended:
-            self._scheduler.note(now)
-            logger.info("%s of model %s was cancelled", record.uuid, record.model)
-            return now
-        if not (had_ended and isinstance(error, DiskFullError)):
-            raise type(error)(
-                f"{error}; its processes have been ended: delete it once more to remove it with "
-                "its files"
-            ) from error
-        await asyncio.to_thread(self.place(record.uuid).clear)
-        stopped = await self._state.do(self._state.store.stop, record.uuid, CANCELLED)
-        record = stopped or await self._state.now(record)
-        await self._scheduler.stop_supervisor(record)
-        if not (await self._state.now(record)).has_ended:
-            await self._scheduler.find_dead(record, UNSEEN)
-        return await self._remove(record)
-
-    async def _remove(self, record: Record) -> Record:
-        record = await self._state.now(record)
-        await self._scheduler.stop_supervisor(record)
-        self._scheduler.drop(record.uuid)
-        await self._forget(record.uuid)
-        return record
-
-    async def _forget(self, uuid: str) -> None:
-        def forget() -> None:
-            record = self._state.store.get(uuid)
-            if record is None or record.has_ended or record.status == "incoming":
-                # The files first: that may make room on a full disk for the write.
-                shutil.rmtree(self.place(uuid).directory, ignore_errors=True)
-                self._state.store.remove(uuid)
-
-        await self._state.do(forget)
+        return await self._canceller.cancel(record)
 
     # --- notices, for callbacks
 
     async def notices(self) -> list[Notice]:
         """Return the notices to send now, including those of servers that have exited."""
 
-        def due() -> list[Notice]:
-            store = self._state.store
-            for owner in store.notice_owners():
-                if owner != self._state.id and not server_lives(self._state.directory, owner):
-                    store.adopt_notices(owner, self._state.id)
-            return store.notices(self._state.id)
-
-        return await self._state.do(due)
+        store = self._state.store
+        for owner in await self._state.read(lambda store: store.notice_owners()):
+            if owner != self._state.id and not server_lives(self._state.directory, owner):
+                with contextlib.suppress(StorageLockedError):  # the next call tries again
+                    await self._state.do(store.adopt_notices, owner, self._state.id)
+        return await self._state.read(lambda store: store.notices(self._state.id))
 
     async def noticed(self, notice: Notice) -> Record | None:
         """Return the record as it was when it changed; None if it has been removed."""
-        return await self._state.do(self._state.store.noticed, notice)
+        return await self._state.read(lambda store: store.noticed(notice))
 
     async def count_attempt(self, notice: Notice) -> None:
         """Note that sending a notice has failed."""
@@ -363,8 +306,9 @@ class JobService:
     async def _resume_jobs(self) -> None:
         """Adopt the jobs in the state directory, and report records of other models."""
         for source in self._sources.values():
-            find_others = self._state.store.other_origins
-            others = await self._state.do(find_others, source.name, source.origin)
+            others = await self._state.read(
+                functools.partial(Store.other_origins, model=source.name, origin=source.origin)
+            )
             for origin, count in others.items():
                 logger.info(
                     "%d record(s) of another model %s, %s, are not shown for %s",
@@ -375,13 +319,12 @@ class JobService:
 
     async def _adopt(self) -> None:
         """Take over the jobs of servers that have exited."""
-        store = self._state.store
 
-        def look() -> list[Record]:
+        def look(store: Store) -> list[Record]:
             unfinished = [r for r in store.unfinished() if r.owner != self._state.id]
             return [r for r in unfinished if not server_lives(self._state.directory, r.owner)]
 
-        await _for_each(await self._state.do(look), self._adopt_one)
+        await _for_each(await self._state.read(look), self._adopt_one)
 
     async def _adopt_one(self, record: Record) -> None:
         supervisor = SupervisorHandle(self.place(record.uuid))
@@ -394,23 +337,23 @@ class JobService:
         if not await self._state.do(store.adopt, record.uuid, record.owner, self._state.id):
             return
         if record.status == "incoming":
-            await self._forget(record.uuid)
+            await self._canceller.forget(record.uuid)
         elif lives or record.status in ("queued", "starting"):
             logger.info("%s of model %s, %s, is adopted", record.uuid, record.model, record.status)
             self._scheduler.take(record, supervisor if lives else None)
         else:
-            await self._scheduler.find_dead(record, UNSEEN)
+            await self._scheduler.stopper.find_dead(record, UNSEEN)
 
     async def _sweep(self) -> None:
         """Remove old records, refused requests, and directories without a record."""
         await _for_each(await self._state.do(self._expired), self._expire)
-        await _for_each(await self._state.do(self._refused), self._forget)
-        for path in await self._state.do(self._unknown_directories):
+        await _for_each(await self._state.read(self._refused), self._canceller.forget)
+        for path in await self._state.read(self._unknown_directories):
             await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
 
     async def _expire(self, uuid: str) -> None:
         logger.info("The record of %s has expired and is removed", uuid)
-        await self._forget(uuid)
+        await self._canceller.forget(uuid)
 
     def _expired(self) -> list[str]:
         store = self._state.store
@@ -421,29 +364,35 @@ class JobService:
                 found += store.ended_for(kind, seconds, now)
         return [record.uuid for record in found if self._scheduler.serves(record)]
 
-    def _refused(self) -> list[str]:
+    def _refused(self, store: Store) -> list[str]:
         """Return requests of this server that were refused but could not be removed then."""
         return [
             record.uuid
-            for record in self._state.store.unfinished()
+            for record in store.unfinished()
             if record.status == "incoming"
             and record.owner == self._state.id
             and not any(record.uuid in places for places in self._receiving.values())
         ]
 
-    def _unknown_directories(self) -> list[Path]:
+    def _unknown_directories(self, store: Store) -> list[Path]:
         # List them before reading the records: a new directory has a record already.
         directories = list((self._state.directory / "work").iterdir())
-        return [path for path in directories if self._state.store.get(path.name) is None]
+        return [path for path in directories if store.get(path.name) is None]
 
 
 async def _for_each(things: Iterable[T], work: Callable[[T], Awaitable[None]]) -> None:
-    """Await `work` for each thing; then raise the first StorageError."""
+    """Await `work` for each thing; then raise the first StorageError.
+
+    If the lock of the records is held, raise that error at once: the wait would be the same for
+    each thing.
+    """
     failures = []
     for thing in things:
         try:
             await work(thing)
-        except StorageError as error:  # noqa: PERF203
+        except StorageLockedError:  # noqa: PERF203
+            raise
+        except StorageError as error:
             failures.append(error)
     if failures:
         raise failures[0]

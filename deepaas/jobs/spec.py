@@ -65,6 +65,7 @@ class JobDirectory:
         self.result = directory / "result"
         self.lock = directory / "lock"
         self.supervisor_log = directory / "supervisor.log"
+        self.cancelled = directory / "cancelled"
 
     @classmethod
     def of(cls, state: Path, uuid: str) -> JobDirectory:
@@ -76,6 +77,11 @@ class JobDirectory:
         self.directory.mkdir(mode=0o700, parents=True)
         for directory in (self.uploads, self.artifacts, self.log):
             directory.mkdir(mode=0o700)
+
+    def mark_cancelled(self) -> None:
+        """Note that the job is being cancelled, where that cannot be written to its record."""
+        with contextlib.suppress(OSError):
+            self.cancelled.touch(mode=0o600)
 
     def clear(self) -> None:
         """Remove all files except those of the supervisor process, which may still run."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import time
 import uuid as uuids
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 
 from deepaas.exceptions import DiskFullError, StorageError
 from deepaas.jobs import identity
+from deepaas.jobs.database import LOCK_SECONDS
 from deepaas.jobs.reserve import FULL, Reserve
 from deepaas.jobs.spec import JobDirectory
 from deepaas.jobs.store import Record, Store
@@ -36,10 +38,15 @@ class State:
 
     `id` is the name of this server in the directory; it holds the lock of that name while the
     directory is open. `reserve` is how many bytes are reserved for changes that must work on a full
-    disk.
+    disk. `lock_timeout` is how many seconds a change waits while other processes write.
+
+    Reading has a separate thread and a separate connection: it works while a change waits.
     """
 
-    def __init__(self, directory: Path, reserve: int = 0) -> None:
+    def __init__(
+        self, directory: Path, reserve: int = 0, lock_timeout: float = LOCK_SECONDS
+    ) -> None:
+        self.lock_timeout = lock_timeout
         self.directory = directory
         self.id = f"{identity.identity(os.getpid())}-{uuids.uuid4().hex[:8]}".replace(":", "-")
         self.has_room = True
@@ -47,9 +54,11 @@ class State:
         self._wants_reserve = reserve > 0
         self._reserve = Reserve(directory, reserve)
         self._store: Store | None = None
+        self._read_store: Store | None = None
         self._problem = StorageError("The state directory is not open")
         self._resources = contextlib.ExitStack()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="trainings")
+        self._read_thread = ThreadPoolExecutor(1, thread_name_prefix="records")
 
     def __repr__(self) -> str:
         return f"<State {self.directory}>"
@@ -68,8 +77,9 @@ class State:
     async def open(self) -> None:
         """Create the directory if necessary, and open the records.
 
-        Raises DiskFullError if there is no room for that; the caller may try again. Raises
-        StorageError if the directory cannot be used.
+        Raises DiskFullError if there is no room for that, and StorageLockedError if another process
+        holds the lock of the records; the caller may try again in both cases. Raises StorageError
+        if the directory cannot be used.
         """
         try:
             await self.do(self._open)
@@ -101,13 +111,17 @@ class State:
                     f"the state directory {self.directory} cannot be used: "
                     f"{_reason(error, self.directory)}; give another one with --state-dir"
                 ) from error
-            store = Store(self.directory)
-            resources.callback(store.close)
+            store = resources.enter_context(self._opened_store())
+            self._read_store = resources.enter_context(self._opened_store())
             self._resources = resources.pop_all()
             return store
 
+    def _opened_store(self) -> contextlib.closing[Store]:
+        return contextlib.closing(Store(self.directory, self.lock_timeout))
+
     async def close(self) -> None:
-        self._store = None
+        self._store = self._read_store = None
+        await asyncio.to_thread(self._read_thread.shutdown)
         await self.do(self._resources.close)
         self._thread.shutdown()
 
@@ -132,17 +146,47 @@ class State:
     def _full_message(self) -> str:
         return f"The disk of the state directory {self.directory} is full"
 
-    async def do(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Call a function in the thread that uses the store and the disk, and return its result.
+    async def do(
+        self, function: Callable[..., T], *arguments: Any, within: float | None = None
+    ) -> T:
+        """Call a function in the thread that changes the store and the disk; return its result.
 
-        The function runs to its end even if the caller is cancelled.
+        The function runs to its end even if the caller is cancelled. Raises StorageLockedError if
+        other processes hold the lock of the records for `within` seconds from now; the default is
+        `lock_timeout`. So all calls that wait in this thread fail at about the same time.
         """
+        until = time.monotonic() + (self.lock_timeout if within is None else within)
+
+        def call() -> T:
+            if self._store is not None:
+                self._store.set_wait(self._rest(until))
+            return function(*arguments)
+
         loop = asyncio.get_running_loop()
-        return await asyncio.shield(loop.run_in_executor(self._thread, function, *arguments))
+        return await asyncio.shield(loop.run_in_executor(self._thread, call))
+
+    async def read(self, function: Callable[[Store], T]) -> T:
+        """Call a function that only reads the store, in the thread that does so; return its
+        result."""
+        if self._read_store is None:
+            raise type(self._problem)(*self._problem.args)
+        store = self._read_store
+        until = time.monotonic() + self.lock_timeout
+
+        def call() -> T:
+            store.set_wait(self._rest(until))
+            return function(store)
+
+        loop = asyncio.get_running_loop()
+        return await asyncio.shield(loop.run_in_executor(self._read_thread, call))
+
+    def _rest(self, until: float) -> float:
+        """Return how long to wait for a lock; `lock_timeout` may have been reduced meanwhile."""
+        return min(until - time.monotonic(), self.lock_timeout)
 
     async def now(self, record: Record) -> Record:
         """Return the current record; the given one if it has been removed."""
-        found = await self.do(self.store.get, record.uuid)
+        found = await self.read(lambda store: store.get(record.uuid))
         return found or record
 
     def place(self, uuid: str) -> JobDirectory:

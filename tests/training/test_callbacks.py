@@ -22,7 +22,8 @@ from deepaas.api.callbacks import CallbackLimiter, read_secret, sign
 from deepaas.exceptions import ConfigurationError
 from tests.conftest import Serve
 from tests.support import Server, wait_until
-from tests.training.trainings import Place, Site, Trainings, kill_server
+from tests.training.locking import locked
+from tests.training.trainings import END_SECONDS, Place, Site, Trainings, kill_server
 
 MODELS = {"trains": "zoo.trains"}
 ALLOW = ("--allow-callbacks", "127.0.0.1")
@@ -447,3 +448,23 @@ def test_what_is_no_key_is_refused(tmp_path: Path, text: str) -> None:
 def test_a_key_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="No such file"):
         read_secret(tmp_path / "key", make=False)
+
+
+def test_a_callback_is_sent_once_while_a_stopped_process_holds_the_lock(
+    site: Site, receiver: Receiver, place: Place
+) -> None:
+    trainings = site.serve("--state-lock-timeout", "2", "--allow-callbacks", "127.0.0.1")
+    receiver.hangs = True
+    uuid = trainings.server.post(
+        f"/v2/models/trains/train/?place={place}", headers={"Callback-URL": receiver.url}
+    ).json()["uuid"]
+    receiver.wait_for("queued")
+    with locked(site.state):
+        receiver.hangs = False
+        receiver.is_closing.set()
+        wait_until(
+            lambda: "is locked by" in trainings.server.log(), within=END_SECONDS, what="a notice"
+        )
+    place.open_gate()
+    assert trainings.wait(uuid)["status"] == "done"
+    receiver.wait_for("queued", "running", "done")

@@ -19,8 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from deepaas.exceptions import StorageError
-from deepaas.jobs import database
+from deepaas.exceptions import StorageError, StorageLockedError
 from deepaas.jobs.store import CANCELLED, ENDED, STATUSES, Ending, Notice, Record, Store
 from deepaas.jobs.times import local_text
 
@@ -635,20 +634,25 @@ def test_change_that_a_killed_process_has_not_finished_is_not_made(
     assert record(store, "u").status == "error"
 
 
-def test_write_that_takes_another_process_too_long_is_an_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(database, "BUSY_SECONDS", 0.05)
+def test_write_that_takes_another_process_too_long_is_an_error(tmp_path: Path) -> None:
     with (
-        contextlib.closing(Store(tmp_path)) as store,
+        contextlib.closing(Store(tmp_path, wait=0.05)) as store,
         contextlib.closing(sqlite3.connect(tmp_path / "trainings.db")) as other,
     ):
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(StorageError, match="database is locked"):
+        with pytest.raises(StorageLockedError, match="is locked by another process"):
             add(store, "u")
         assert store.get("u") is None
         other.rollback()
         add(store, "u")
+
+
+def test_it_is_opened_while_another_process_writes(tmp_path: Path) -> None:
+    Store(tmp_path).close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "trainings.db")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with contextlib.closing(Store(tmp_path, wait=0)) as store:
+            assert store.get("u") is None
 
 
 def test_two_stores_of_one_process_do_not_take_each_others_locks(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from deepaas.exceptions import StorageError
+from deepaas.exceptions import StorageError, StorageLockedError
 from deepaas.jobs import identity
 from deepaas.jobs.backoff import Backoff
 from deepaas.jobs.commands import CANCEL_SIGNAL, command
@@ -33,6 +33,9 @@ READ_SIZE = 64 * 1024
 LOOK_SECONDS = 1.0
 """How often to check whether the training must stop."""
 
+LOCK_SECONDS = 1.0
+"""How long one attempt waits for the lock of the records; the training's output waits meanwhile."""
+
 KILL_SECONDS = 0.1
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -45,9 +48,22 @@ def main(argv: list[str]) -> None:
     place = JobDirectory.of(state, spec.uuid)
     with identity.locked(place.lock) as alone:
         if alone:
-            with contextlib.closing(Store(state)) as store:
+            with contextlib.closing(_open_store(state)) as store:
                 JobSupervisor(state, store, place, spec).run()
             os._exit(0)  # holds the lock until the process has exited
+
+
+def _open_store(state: Path) -> Store:
+    """Open the records; wait as long as another process holds their lock."""
+    printed = ""
+    while True:
+        try:
+            return Store(state, LOCK_SECONDS)
+        except StorageLockedError as error:  # noqa: PERF203
+            if str(error) != printed:
+                printed = str(error)
+                print(error, file=sys.stderr, flush=True)
+            time.sleep(LOCK_SECONDS)
 
 
 class JobSupervisor:
@@ -79,8 +95,7 @@ class JobSupervisor:
         """Claim the training and supervise it to its end."""
         self._listen_to_signals()
         self._began = time.monotonic()
-        record = self._store.claim(self._spec.uuid, identity.identity(os.getpid()))
-        if record is None:  # cancelled, or claimed by another process
+        if not self._claim():
             return
         try:
             self._start()
@@ -93,6 +108,22 @@ class JobSupervisor:
             self._do_due_work()
         self._reap()  # leave no zombies
         self._log.close()
+
+    def _claim(self) -> bool:
+        """Claim the record; wait as long as another process holds the lock of the records.
+
+        Return False if the job was cancelled, if another process has claimed it, or if a signal
+        asks this one to stop.
+        """
+        supervisor = identity.identity(os.getpid())
+        while not self._stop_signal:
+            try:
+                return self._store.claim(self._spec.uuid, supervisor) is not None
+            except StorageLockedError as error:  # noqa: PERF203
+                self._print(error)
+                for key, _ in self._selector.select(LOCK_SECONDS):  # a signal ends the wait
+                    key.data()
+        return False
 
     # --- events
 
@@ -347,10 +378,14 @@ class JobSupervisor:
             self._backoff.reset()
         except StorageError as error:
             self._backoff.fail()
-            if str(error) != self._store_error:
-                self._store_error = str(error)
-                with contextlib.suppress(OSError):  # stderr is a file on the same disk
-                    print(error, file=sys.stderr, flush=True)
+            self._print(error)
+
+    def _print(self, error: StorageError) -> None:
+        """Print an error of the store unless it was the last one printed."""
+        if str(error) != self._store_error:
+            self._store_error = str(error)
+            with contextlib.suppress(OSError):  # stderr is a file on the same disk
+                print(error, file=sys.stderr, flush=True)
 
 
 def _is_readable(fd: int) -> bool:
