@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from deepaas.api.app import ApiSettings, App
 from deepaas.api.routes import routes_of, secrets_of
+from deepaas.auth.sign_in import SignIn
 from deepaas.http.cors import Cors
 from deepaas.http.cross_site import CheckSite
 from deepaas.http.kernel import Kernel
@@ -30,4 +31,11 @@ def create_app(pools: list[Pool], settings: ApiSettings, debug_output: Tail | No
 
 def middleware_of(settings: ApiSettings) -> list[Middleware]:
     """Return the middleware; the first is the outermost."""
-    return [HideSecrets(), CheckSite(settings.sites), Cors(settings.sites.origins)]
+    middleware: list[Middleware] = [
+        HideSecrets(),
+        CheckSite(settings.sites),
+        Cors(settings.sites.origins),
+    ]
+    if settings.authenticator is not None:
+        middleware.append(SignIn(settings.authenticator))
+    return middleware

@@ -38,6 +38,9 @@ class FastCall:
         if self.description is not self.pool.description:
             return None
         prediction = FastPrediction(connection, head, data)
+        for may_begin in head.begin:
+            if not may_begin(prediction):
+                return None
         try:
             self.pool.dispatcher.submit(prediction, self.meta, data[end:], self.deadline_seconds)
         except RequestError:  # the normal path reports it

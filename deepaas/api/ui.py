@@ -13,6 +13,7 @@ from aiohttp import web
 
 from deepaas.api.app import App
 from deepaas.exceptions import NotFoundError, PreconditionFailedError, RangeError
+from deepaas.http.request import Request
 
 _PAGE = """\
 <!DOCTYPE html>
@@ -73,9 +74,10 @@ async def redirect(request: web.BaseRequest, app: App) -> web.Response:
     return web.Response(status=302, text="302: Found", headers={"Location": location})
 
 
-async def page(request: web.BaseRequest, app: App) -> web.Response:
+async def page(request: Request, app: App) -> web.Response:
     base = html.escape(app.settings.base_path)
-    title = html.escape(f"{', '.join(app.pools)} - DEEPaaS")
+    names = ", ".join(pool.name for pool in app.visible_pools(request))
+    title = html.escape(f"{names} - DEEPaaS" if names else "DEEPaaS")
     text = _PAGE.format(title=title, base=base, assets=f"{base}/static/swagger", script=_SCRIPT)
     return web.Response(text=text, content_type="text/html", headers=_HEADERS)
 

@@ -203,6 +203,11 @@ class Connection(Intake, Watched):
         request, self.pending = self.pending, None
         return request
 
+    def discard_fast_request(self) -> None:
+        request = self.take_fast_request()
+        if request is not None:
+            request.close()
+
     def learn(self, request: Request, target: FastTarget) -> None:
         """Cache the meaning of this request's head, if the fast path can use it."""
         raw, self._head = self._head, b""
@@ -304,9 +309,7 @@ class Connection(Intake, Watched):
         if request is not None:
             self._kernel.active -= 1
             request.close()
-        request = self.take_fast_request()
-        if request is not None:
-            request.close()
+        self.discard_fast_request()
 
 
 class HTTPServer(web.Server):

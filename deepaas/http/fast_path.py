@@ -26,6 +26,7 @@ from deepaas.http.request import Request
 
 if TYPE_CHECKING:
     from deepaas.http.connection import Connection
+    from deepaas.http.principal import Principal
 
 MAX_HEADS = 1024
 MAX_HEAD = 4096
@@ -44,7 +45,8 @@ class FastTarget(Protocol):
     ) -> FastRequest | None:
         """Begin a request, whose body is `data[end:]`. Return None if that is not possible now.
 
-        Afterwards it calls `connection.respond` or `connection.fall_back`, once.
+        It first calls each `head.begin`, and returns None if one of them returns False. After it
+        has begun a request, it calls `connection.respond` or `connection.fall_back`, once.
         """
         ...
 
@@ -66,7 +68,7 @@ class FastRequest(Protocol):
 
 @dataclass(frozen=True)
 class Head:
-    """The meaning of the head of a request."""
+    """The meaning of the head of a request. `principal` is the client, if it has signed in."""
 
     target: FastTarget
     length: int  # of the body
@@ -75,6 +77,7 @@ class Head:
     begin: Sequence[Callable[[FastRequest], bool]]
     end: Sequence[Callable[[FastRequest], bytes]]
     headers: bytes  # lines of every response
+    principal: Principal | None = None
 
 
 def head_for(
@@ -106,6 +109,7 @@ def head_for(
         begin=[hook.begin for hook in hooks if hook.begin is not None],
         end=[hook.end for hook in hooks if hook.end is not None],
         headers=b"".join(hook.headers for hook in hooks),
+        principal=request.principal,
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 if TYPE_CHECKING:
+    from deepaas.http.principal import Principal
     from deepaas.http.responses import LongResponse
     from deepaas.http.routing import Route
 
@@ -16,14 +17,18 @@ class Request(web.BaseRequest):
     """A request. The kernel and the middleware set its attributes.
 
     `route` answers it, with `arguments` for the handler. `target` is its target as logs may show
-    it, with secrets masked. `long_response` is a response whose sending takes time.
+    it, with secrets masked. `long_response` is a response whose sending takes time. `principal` is
+    the client, if it has signed in.
     """
 
-    ATTRS = web.BaseRequest.ATTRS | frozenset({"route", "arguments", "target", "long_response"})
+    ATTRS = web.BaseRequest.ATTRS | frozenset(
+        {"route", "arguments", "target", "long_response", "principal"}
+    )
 
     route: Route | None = None
     arguments: Mapping[str, Any] = {}
     long_response: LongResponse | None = None
+    principal: Principal | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
