@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
 CHALLENGE = 'Bearer realm="deepaas"'
 
-_VERSION = "deepaas.auth.version"
-"""The key of a request for the version of the Authenticator before it was asked."""
-
 
 class SignIn:
     """A middleware that lets a request pass if its client may use the route."""
@@ -53,7 +50,7 @@ class SignIn:
 
     async def _principal(self, request: Request) -> Principal | None:
         if isinstance(self._authenticator, RevokingAuthenticator):
-            request[_VERSION] = self._authenticator.version()
+            request.sign_in_version = self._authenticator.version()
         principal = await self._authenticator.authenticate(request.headers)
         if principal is not None and time.time() >= _end_of(principal):
             raise TokenExpiredError(self._challenge)
@@ -70,7 +67,7 @@ class SignIn:
         authenticator, principal = self._authenticator, request.principal
         if principal is None or not isinstance(authenticator, RevokingAuthenticator):
             return None
-        version, known = authenticator.version, request.get(_VERSION)
+        version, known = authenticator.version, request.sign_in_version
         expires = _end_of(principal)
 
         def begin(_: FastRequest) -> bool:

@@ -18,17 +18,19 @@ class Request(web.BaseRequest):
 
     `route` answers it, with `arguments` for the handler. `target` is its target as logs may show
     it, with secrets masked. `long_response` is a response whose sending takes time. `principal` is
-    the client, if it has signed in.
+    the client, if it has signed in, and `sign_in_version` the version of the known clients before
+    the sign-in looked it up.
     """
 
     ATTRS = web.BaseRequest.ATTRS | frozenset(
-        {"route", "arguments", "target", "long_response", "principal"}
+        {"route", "arguments", "target", "long_response", "principal", "sign_in_version"}
     )
 
     route: Route | None = None
     arguments: Mapping[str, Any] = {}
     long_response: LongResponse | None = None
     principal: Principal | None = None
+    sign_in_version: int = 0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -51,6 +51,7 @@ class House:
     receive_timeout: float = 60.0
     limits: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+    api: dict[str, Any] = field(default_factory=dict)
     new_loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     access_log: logging.Logger | None = None
     options: dict[str, Any] = field(default_factory=dict)
@@ -117,7 +118,7 @@ class House:
             directory=self.directory, receive_timeout=self.receive_timeout, **self.limits
         )
         kernel = KernelSettings(limits=limits, **self.settings)
-        self.app = create_app([self.pool], ApiSettings(kernel=kernel))
+        self.app = create_app([self.pool], ApiSettings(kernel=kernel, **self.api))
         self._count(self.app.kernel)
         self.http = HTTPServer(
             self.app.kernel,
