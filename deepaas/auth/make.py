@@ -12,12 +12,12 @@ from deepaas.auth.token_lines import (
     SCOPES,
     LineError,
     Token,
+    check_name,
     digest_of,
     expiry_of,
     line_of,
     models_of,
     new_token,
-    parse_line,
     scopes_of,
 )
 from deepaas.http.principal import Principal
@@ -27,7 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Make a token, print it, and print or store the line for the token file."""
     given = _parser().parse_args(argv)
     try:
-        token, made = new_token(), None
+        check_name(given.name)
+        token = new_token()
         principal = Principal(
             given.name,
             scopes_of(given.scopes),
@@ -35,7 +36,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             expiry_of(given.expires) if given.expires else None,
         )
         made = line_of(Token(digest_of(token), principal))
-        parse_line(made)  # checks the name
         if given.token_file:
             _append(given.token_file, made)
     except (ValueError, LineError) as error:

@@ -77,8 +77,7 @@ def parse(text: str) -> Iterator[Token]:
 
 def parse_line(line: str) -> Token:
     name, *words = line.split()
-    if not _NAME.fullmatch(name) or len(name) > MAX_NAME:
-        raise LineError("the first word must be a name of letters, digits and ._@+-")
+    check_name(name)
     if not words or not _HASH.fullmatch(words[0]):
         raise LineError(
             "the second word must be sha256: and 64 hexadecimal digits, the hash of a token; "
@@ -88,9 +87,7 @@ def parse_line(line: str) -> Token:
     for word in words[1:]:
         key, equals, value = word.partition("=")
         if key not in ("scopes", "models", "expires"):
-            raise LineError(
-                "after the hash, only scopes=..., models=... and expires=... may follow"
-            )
+            raise LineError("after the hash, only scopes=, models= and expires= may follow")
         if key in values or not equals or not value:
             raise LineError(f"{key}= must be there once, with a value")
         values[key] = value
@@ -106,6 +103,11 @@ def parse_line(line: str) -> Token:
             time_of(values["expires"]) if "expires" in values else None,
         ),
     )
+
+
+def check_name(name: str) -> None:
+    if not _NAME.fullmatch(name) or len(name) > MAX_NAME:
+        raise LineError(f"the name must be at most {MAX_NAME} letters, digits and ._@+-")
 
 
 def scopes_of(text: str) -> frozenset[Access]:

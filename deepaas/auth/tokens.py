@@ -35,6 +35,9 @@ VARIABLE = "DEEPAAS_TOKENS"
 LOOK_SECONDS = 1.0
 """The shortest interval between two checks whether the file has changed."""
 
+FRESH_SECONDS = 2.0
+"""For so long after a change of the file, another one may leave its times as they are."""
+
 MAX_FILE = 4 * 1024 * 1024  # bytes
 
 _OPEN_TO_OTHERS = stat.S_IRWXO | stat.S_IWGRP
@@ -177,16 +180,24 @@ def _signature(status: os.stat_result) -> Signature:
 def _content(path: Path) -> tuple[bytes, bool]:
     """Return the content of the file, and whether it was changed a moment ago."""
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise _FileError(path, "it is not a file")
-            if status.st_mode & _OPEN_TO_OTHERS:
-                raise _FileError(
-                    path, f"other users can read or change it; correct that with: chmod 600 {path}"
-                )
-            if status.st_size > MAX_FILE:
-                raise _FileError(path, f"it is larger than {MAX_FILE} bytes")
-            return file.read(MAX_FILE), abs(time.time() - status.st_mtime) < 2
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            status = os.fstat(fd)
+            _check(path, status)
+            with open(fd, "rb", closefd=False) as file:
+                return file.read(MAX_FILE), abs(time.time() - status.st_mtime) < FRESH_SECONDS
+        finally:
+            os.close(fd)
     except OSError as error:
         raise _FileError(path, f"it cannot be read: {error.strerror}") from None
+
+
+def _check(path: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise _FileError(path, "it is not a file")
+    if status.st_mode & _OPEN_TO_OTHERS:
+        raise _FileError(
+            path, f"other users can read or change it; correct that with: chmod 600 {path}"
+        )
+    if status.st_size > MAX_FILE:
+        raise _FileError(path, f"it is larger than {MAX_FILE} bytes")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import httpx
 import pytest
@@ -15,7 +16,8 @@ from deepaas.http.routing import Access, Route
 from deepaas.serving.pool import Pool
 from tests.auth.token_files import UNKNOWN, TokenFile
 from tests.conftest import Serve
-from tests.support import ANSWER_SECONDS, Server
+from tests.serving.callers import Caller
+from tests.support import Server
 
 MODELS = ("echo", "trains")
 UUID = "0" * 32
@@ -71,30 +73,27 @@ class Site:
 
 @pytest.fixture(scope="module")
 def sites(serve_all: Serve, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Site]:
-    started: dict[str, Site] = {}
-
-    class Sites(dict[str, Site]):
-        def __missing__(self, kind: str) -> Site:
-            tokens = TokenFile(tmp_path_factory.mktemp(kind) / "tokens")
-            clients = {
-                "none": {},
-                "wrong": {"Authorization": f"Bearer {UNKNOWN}"},
-                "expired": tokens.add("expired", "admin", seconds=-10),
-                "limited": tokens.add("limited", "admin", models=["echo"]),
-                "other": tokens.add("other", "admin", models=["not served"]),
-            }
-            clients |= {scope: tokens.add(scope, scope) for scope in SCOPED_NAMES}
-            targets = [f"zoo.{name}" for name in MODELS]
-            started[kind] = self[kind] = Site(
-                serve_all({}, *FLAGS[kind], *tokens.flags, *targets), clients
-            )
-            return self[kind]
-
-    return Sites()
+    return {
+        kind: _start(serve_all, kind, TokenFile(tmp_path_factory.mktemp(kind) / "tokens"))
+        for kind in FLAGS
+    }
 
 
-SCOPED_NAMES = ("read", "predict", "train", "admin")
-CLIENTS = ("none", "wrong", "expired", "limited", "other", *SCOPED_NAMES)
+def _start(serve: Serve, kind: str, tokens: TokenFile) -> Site:
+    clients = {
+        "none": {},
+        "wrong": {"Authorization": f"Bearer {UNKNOWN}"},
+        "expired": tokens.add("expired", "admin", seconds=-10),
+        "limited": tokens.add("limited", "admin", models=["echo"]),
+        "other": tokens.add("other", "admin", models=["not served"]),
+        **{scope: tokens.add(scope, scope) for scope in SCOPES},
+    }
+    targets = [f"zoo.{name}" for name in MODELS]
+    return Site(serve({}, *FLAGS[kind], *tokens.flags, *targets), clients)
+
+
+SCOPES = ("read", "predict", "train", "admin")
+CLIENTS = ("none", "wrong", "expired", "limited", "other", *SCOPES)
 
 
 def decision(route: Route, client: str) -> tuple[int, str]:
@@ -111,18 +110,22 @@ def decision(route: Route, client: str) -> tuple[int, str]:
     return ALLOWED if client in scopes else NOT_ALLOWED
 
 
-def ending(response: httpx.Response) -> tuple[int, str]:
+def ending(status: int, code: str, challenge: str | None) -> tuple[int, str]:
     """Return how the sign-in has decided: ALLOWED, or the status and the code of the refusal."""
-    code = ""
-    if response.headers.get("Content-Type", "").startswith("application/json") and response.content:
-        body = response.json()
-        code = body.get("code", "") if isinstance(body, dict) else ""
-    if (response.status_code, code) in (NOT_SIGNED_IN, BAD, EXPIRED, NOT_ALLOWED):
-        assert response.headers["WWW-Authenticate"].startswith('Bearer realm="deepaas"')
-        return response.status_code, code
-    assert response.status_code not in (401, 403), response.text
-    assert "WWW-Authenticate" not in response.headers
+    if (status, code) in (NOT_SIGNED_IN, BAD, EXPIRED, NOT_ALLOWED):
+        assert (challenge or "").startswith('Bearer realm="deepaas"')
+        return status, code
+    assert status not in (401, 403)
+    assert challenge is None
     return ALLOWED
+
+
+def code_in(content_type: str | None, body: bytes) -> str:
+    """Return the code of an error, or an empty text."""
+    if not body or not (content_type or "").startswith("application/json"):
+        return ""
+    content = json.loads(body)
+    return content.get("code", "") if isinstance(content, dict) else ""
 
 
 def path_of(kind: str, route: Route) -> str:
@@ -130,33 +133,44 @@ def path_of(kind: str, route: Route) -> str:
     return SETTINGS[kind].base_path + path
 
 
-def body_of(route: Route) -> dict[str, Any]:
-    """Return a body with a length. A training gets an argument that is invalid."""
+def body_of(route: Route) -> bytes:
+    """Return a body. A training gets an argument that is invalid."""
     if route.path.endswith("/train/"):
-        return {"json": {"size": "not a number"}}
-    return {"json": {"number": 5}} if route.method == "POST" else {}
+        return b'{"size": "not a number"}'
+    return b'{"number": 5}' if route.method == "POST" else b""
 
 
+@pytest.mark.parametrize("path", ["fast", "normal"])
 @pytest.mark.parametrize(("kind", "route"), CASES)
 def test_route_is_used_only_by_those_who_may(
-    kind: str, route: Route, sites: dict[str, Site]
+    kind: str, route: Route, path: str, sites: dict[str, Site]
 ) -> None:
-    """The second and the third request have the head of the first: a prediction of these takes the
-    fast path."""
+    """On the fast path, all requests have the same head, and each is sent in one piece. On the
+    normal path, each head is new."""
     site = sites[kind]
     for client in CLIENTS:
-        with httpx.Client(
-            base_url=site.server.url,
-            timeout=ANSWER_SECONDS,
-            trust_env=False,
-            headers=site.clients[client],
-        ) as session:
-            for _ in range(3):
-                answer = session.request(route.method, path_of(kind, route), **body_of(route))
-                assert ending(answer) == decision(route, client), (client, answer.text)
-                if route.path.endswith("echo/predict/") and route.method == "POST":
-                    is_allowed = decision(route, client) == ALLOWED and kind == "usual"
-                    assert (answer.status_code == 200) == is_allowed
+        expected = decision(route, client)
+        with Caller(site.server) as caller:
+            caller.request("GET", "/")  # then the connection is ready for the fast path
+            caller.answer()
+            for number in range(3):
+                headers = {"Content-Type": "application/json", **site.clients[client]}
+                if path == "normal":
+                    headers["X-Number"] = str(number)
+                caller.request(
+                    route.method, path_of(kind, route), headers=headers, body=body_of(route)
+                )
+                answer = caller.answer()
+                code = code_in(answer.header("Content-Type"), answer.body)
+                challenge = answer.header("WWW-Authenticate")
+                assert ending(answer.status, code, challenge) == expected, (client, answer)
+                if route.path.endswith("echo/predict/") and kind == "usual":
+                    assert (answer.status == 200) == (expected == ALLOWED)
+
+
+def ending_of(answer: httpx.Response) -> tuple[int, str]:
+    code = code_in(answer.headers.get("Content-Type"), answer.content)
+    return ending(answer.status_code, code, answer.headers.get("WWW-Authenticate"))
 
 
 @pytest.mark.parametrize("kind", FLAGS)
@@ -172,7 +186,7 @@ def test_other_methods_and_unknown_paths_are_refused_alike(
             site.server.request(method, path)
             for method in ("GET", "PUT", "POST", "DELETE", "OPTIONS")
         ]
-        assert {ending(answer) for answer in answers} == {NOT_SIGNED_IN}
+        assert {ending_of(answer) for answer in answers} == {NOT_SIGNED_IN}
         assert len({answer.text for answer in answers}) == 1
         assert site.server.request("HEAD", path).status_code == 401
     reader = site.clients["read"]
