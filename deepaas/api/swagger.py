@@ -20,7 +20,7 @@ _SECURITY: Json = {
         "type": "apiKey",
         "in": "header",
         "name": "Authorization",
-        "description": "The word Bearer, a blank, and the token",
+        "description": "The word Bearer, a blank, and the token. On this page, the token suffices.",
     }
 }
 

@@ -32,10 +32,32 @@ _PAGE = """\
 </html>
 """
 
+# After a sign-in, the page asks again for the description, which then has the client's models.
 _SCRIPT = """
 const element = document.getElementById("swagger-ui");
+let authorization = "";
+const reload = (original, system, payload) => {
+  const result = original(payload);
+  system.specActions.download(element.dataset.spec);
+  return result;
+};
+const authorize = (original, system) => (payload) => {
+  const given = payload.token.value.trim();
+  authorization = given.includes(" ") ? given : `Bearer ${given}`;
+  const token = {...payload.token, value: authorization};
+  return reload(original, system, {...payload, token});
+};
+const logout = (original, system) => (payload) => {
+  authorization = "";
+  return reload(original, system, payload);
+};
 SwaggerUIBundle({
   url: element.dataset.spec,
+  requestInterceptor: (request) => {
+    if (request.loadSpec && authorization) request.headers.Authorization = authorization;
+    return request;
+  },
+  plugins: [() => ({statePlugins: {auth: {wrapActions: {authorize, logout}}}})],
   domNode: element,
   deepLinking: true,
   validatorUrl: null,
