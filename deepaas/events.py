@@ -48,6 +48,7 @@ class RequestEnded:
     `target` is its target with secrets masked. `model` is the model of its route, or empty. `code`
     is the kind of an error, or empty. `length` is the size of the response body that was sent, in
     bytes, and `seconds` the time from the arrival of the request to the end of its response.
+    `principal` is the name of the client, if it has signed in.
     """
 
     remote: str
@@ -60,6 +61,7 @@ class RequestEnded:
     seconds: float
     agent: str
     request_id: str
+    principal: str
     is_fast: bool = False
 
 

@@ -25,6 +25,10 @@ DeepaasError
     ├── NotStoppableError          409
     ├── NotFinishedError           409
     ├── CallbackRefusedError       403
+    ├── NotSignedInError           401
+    ├── BadTokenError              401
+    ├── TokenExpiredError          401
+    ├── NotAllowedError            403
     ├── CrossSiteError             403
     ├── ForeignHostError           421
     ├── StorageError               507
@@ -262,6 +266,59 @@ class CallbackRefusedError(RequestError):
 
     status = 403
     code = "callback_refused"
+
+
+class NotSignedInError(RequestError):
+    """The request does not say which client has sent it, or not in a form that is accepted.
+
+    `challenge` says how a client signs in: it is the value of `WWW-Authenticate` (RFC 6750).
+    """
+
+    status = 401
+    code = "not_signed_in"
+
+    def __init__(self, challenge: str) -> None:
+        super().__init__(
+            "This needs a sign-in: send the header Authorization that the operator of this server "
+            "has given you, such as Authorization: Bearer TOKEN"
+        )
+        self.headers = {"WWW-Authenticate": challenge}
+
+
+class BadTokenError(RequestError):
+    """The server does not know the token, or it is malformed."""
+
+    status = 401
+    code = "bad_token"
+
+    def __init__(self, challenge: str, message: str) -> None:
+        super().__init__(message)
+        self.headers = {"WWW-Authenticate": f'{challenge}, error="invalid_token"'}
+
+
+class TokenExpiredError(RequestError):
+    """The token of the client has expired."""
+
+    status = 401
+    code = "token_expired"
+
+    def __init__(self, challenge: str) -> None:
+        super().__init__("The token has expired; ask the operator of this server for a new one")
+        description = 'error="invalid_token", error_description="The token has expired"'
+        self.headers = {"WWW-Authenticate": f"{challenge}, {description}"}
+
+
+class NotAllowedError(RequestError):
+    """The client has signed in, but it may not do this. `scope` is what it would need."""
+
+    status = 403
+    code = "not_allowed"
+
+    def __init__(self, challenge: str, scope: str, model: str) -> None:
+        place = f" for model {model}" if model else " for all models"
+        super().__init__(f"This needs the scope {scope}{place}, which your token does not have")
+        needs = f'error="insufficient_scope", scope="{scope}"'
+        self.headers = {"WWW-Authenticate": f"{challenge}, {needs}"}
 
 
 class CrossSiteError(RequestError):

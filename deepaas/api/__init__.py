@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from deepaas.api.app import ApiSettings, App
 from deepaas.api.routes import routes_of, secrets_of
+from deepaas.auth.sign_in import SignIn
 from deepaas.events import Events
 from deepaas.http.cors import Cors
 from deepaas.http.cross_site import CheckSite
@@ -37,4 +38,12 @@ def create_app(
 
 def middleware_of(settings: ApiSettings) -> list[Middleware]:
     """Return the middleware; the first is the outermost."""
-    return [RequestIds(), HideSecrets(), CheckSite(settings.sites), Cors(settings.sites.origins)]
+    middleware: list[Middleware] = [
+        RequestIds(),
+        HideSecrets(),
+        CheckSite(settings.sites),
+        Cors(settings.sites.origins),
+    ]
+    if settings.authenticator is not None:
+        middleware.append(SignIn(settings.authenticator))
+    return middleware

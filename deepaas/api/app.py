@@ -6,11 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from deepaas.api.unknown import UnknownArguments
+from deepaas.auth.plugins import Authenticator
 from deepaas.exceptions import StoppingError
 from deepaas.http.body import BodyLimits
 from deepaas.http.cross_site import SiteRules
 from deepaas.http.kernel import Kernel, KernelSettings
-from deepaas.http.routing import Route
+from deepaas.http.request import Request
+from deepaas.http.routing import Access, Route
 from deepaas.jobs.service import JobService
 from deepaas.log import Tail
 from deepaas.serving.pool import Pool
@@ -32,6 +34,8 @@ class ApiSettings:
     log_unknown_arguments: int = 100  # names, for each function of a model
     callback_hosts: frozenset[str] = frozenset()  # each is a host, or host:port
     sites: SiteRules = field(default_factory=SiteRules)
+    authenticator: Authenticator | None = None  # None: no sign-in
+    public_health: bool = True  # also without a sign-in
 
 
 class App:
@@ -53,6 +57,16 @@ class App:
         self.trainings: JobService | None = None
         self.no_trainings = "they are switched off"
         self.unknown = UnknownArguments(settings.log_unknown_arguments)
+
+    def visible_pools(self, request: Request) -> list[Pool]:
+        """Return the models that the client may know: all of them if there is no sign-in."""
+        pools = list(self.pools.values())
+        if self.settings.authenticator is None:
+            return pools
+        principal = request.principal
+        if principal is None:
+            return []
+        return [pool for pool in pools if principal.may(Access.READ, pool.name)]
 
     @property
     def limits(self) -> BodyLimits:

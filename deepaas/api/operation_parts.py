@@ -154,10 +154,11 @@ def response(schema: Json | str, description: str = "") -> Json:
 
 ERRORS: Json = {
     "400": response("BadRequest", "The request is malformed, or the model refuses its input"),
+    "401": response("Failure", "The request has no valid token"),
     "403": response(
         "Failure",
         "A browser sent the request for another web site, or this server does not call the "
-        "address in the header Callback-URL",
+        "address in the header Callback-URL, or the client may not do this",
     ),
     "404": response(STRING, "The server has no such record, or no such file"),
     "408": response("Failure", "The request body did not arrive in time"),

@@ -73,6 +73,10 @@ DEFINITIONS: Json = {
             "args": {"type": "object", "description": "The arguments, without secrets"},
             "result": _RESULT,
             "model": STRING,
+            "principal": text(
+                "The name of the client that asked for it, if clients have to sign in",
+                **{"x-nullable": True},
+            ),
             "attempt": {"type": "integer", "description": "How many times it was started"},
             "progress": _PROGRESS,
             "start_date": _time_or_null("The time when its process was started"),

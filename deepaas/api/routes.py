@@ -34,11 +34,12 @@ def routes_of(app: App) -> list[Route]:
         "secrets": lambda: secrets_of(app.pools.values()),
     }
     op = operations
+    of_health = PUBLIC if app.settings.public_health else READ
     routes = [
         Route("GET", "/", versions.list_versions, PUBLIC, op.versions, **of_all),
         Route("GET", "/v2/", versions.show_v2, PUBLIC, op.version, **of_all),
-        Route("GET", "/v2/health/live", health.live, PUBLIC, op.live, **of_all),
-        Route("GET", "/v2/health/ready", health.ready, PUBLIC, op.ready, **of_all),
+        Route("GET", "/v2/health/live", health.live, of_health, op.live, **of_all),
+        Route("GET", "/v2/health/ready", health.ready, of_health, op.ready, **of_all),
         Route("GET", "/v2/debug/", debug.debug, ADMIN, op.debug, **of_all),
         Route("GET", "/v2/models/", models.list_models, READ, op.models, **of_all),
         Route("GET", "/swagger.json", swagger.show, PUBLIC, op.description, **of_all),
@@ -64,7 +65,7 @@ def _routes_of_model(app: App, pool: Pool) -> list[Route]:
     op = operations.OfModel(app.settings, pool)
     routes = [
         Route("GET", f"{path}/", models.show_model, READ, op.metadata, **here),
-        Route("GET", f"{path}/ready", health.model_ready, PUBLIC, op.ready, **here),
+        Route("GET", f"{path}/ready", health.model_ready, READ, op.ready, **here),
         Route("POST", f"{path}/reload", admin.reload, ADMIN, op.reload, **here),
         Route("POST", f"{path}/predict/", predict.predict, PREDICT, op.predict, **here),
         *_routes_of_records(app, pool, "predict"),

@@ -12,29 +12,63 @@ from deepaas.api.app import App
 from deepaas.api.operation_parts import Json
 from deepaas.http.request import Request
 from deepaas.http.responses import json_response
-from deepaas.http.routing import Route
+from deepaas.http.routing import Access, Route
+
+_SCHEME = "token"
+_SECURITY: Json = {
+    _SCHEME: {
+        "type": "apiKey",
+        "in": "header",
+        "name": "Authorization",
+        "description": "The word Bearer, a blank, and the token. On this page, the token suffices.",
+    }
+}
 
 
 async def show(request: Request, app: App) -> web.StreamResponse:
-    return json_response(describe(app, app.routes))
+    visible = [pool.name for pool in app.visible_pools(request)]
+    if app.settings.authenticator is None:
+        return json_response(describe(app, app.routes, visible))
+    signed_in = request.principal is not None
+    routes = [
+        route
+        for route in app.routes
+        if route.model in visible or (not route.model and (signed_in or _is_public(route)))
+    ]
+    return json_response(describe(app, routes, visible))
 
 
-def describe(app: App, routes: Iterable[Route]) -> Json:
-    """Return the whole description, with the current models."""
+def _is_public(route: Route) -> bool:
+    return route.access is Access.PUBLIC
+
+
+def describe(app: App, routes: Iterable[Route], models: Iterable[str]) -> Json:
+    """Return the description of these routes, with the current state of these models."""
+    signs_in = app.settings.authenticator is not None
     definitions: Json = operation_parts.DEFINITIONS | record_operations.DEFINITIONS
     paths: Json = {}
     for route in routes:
         described = route.operation(definitions)
         if described is not None:
+            if signs_in and not _is_public(route):
+                _require_sign_in(described)
             path = app.settings.base_path + route.path.replace("*}", "}")
             paths.setdefault(path, {})[route.method.lower()] = described
+    security = {"securityDefinitions": _SECURITY} if signs_in else {}
     return {
         "swagger": "2.0",
         "info": {
             "title": "DEEP as a Service API endpoint",
             "version": deepaas.__version__,
-            "description": f"Models served here: {', '.join(app.pools)}",
+            "description": f"Models served here: {', '.join(models) or 'none that you may use'}",
         },
+        **security,
         "paths": paths,
         "definitions": definitions,
     }
+
+
+def _require_sign_in(described: Json) -> None:
+    described["security"] = [{_SCHEME: []}]
+    described["responses"].setdefault("401", operation_parts.ERRORS["401"])
+    described["responses"].setdefault("403", operation_parts.ERRORS["403"])

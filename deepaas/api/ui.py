@@ -13,6 +13,7 @@ from aiohttp import web
 
 from deepaas.api.app import App
 from deepaas.exceptions import NotFoundError, PreconditionFailedError, RangeError
+from deepaas.http.request import Request
 
 _PAGE = """\
 <!DOCTYPE html>
@@ -31,10 +32,32 @@ _PAGE = """\
 </html>
 """
 
+# After a sign-in, the page asks again for the description, which then has the client's models.
 _SCRIPT = """
 const element = document.getElementById("swagger-ui");
+let authorization = "";
+const reload = (original, system, payload) => {
+  const result = original(payload);
+  system.specActions.download(element.dataset.spec);
+  return result;
+};
+const authorize = (original, system) => (payload) => {
+  const given = payload.token.value.trim();
+  authorization = given.includes(" ") ? given : `Bearer ${given}`;
+  const token = {...payload.token, value: authorization};
+  return reload(original, system, {...payload, token});
+};
+const logout = (original, system) => (payload) => {
+  authorization = "";
+  return reload(original, system, payload);
+};
 SwaggerUIBundle({
   url: element.dataset.spec,
+  requestInterceptor: (request) => {
+    if (request.loadSpec && authorization) request.headers.Authorization = authorization;
+    return request;
+  },
+  plugins: [() => ({statePlugins: {auth: {wrapActions: {authorize, logout}}}})],
   domNode: element,
   deepLinking: true,
   validatorUrl: null,
@@ -73,9 +96,10 @@ async def redirect(request: web.BaseRequest, app: App) -> web.Response:
     return web.Response(status=302, text="302: Found", headers={"Location": location})
 
 
-async def page(request: web.BaseRequest, app: App) -> web.Response:
+async def page(request: Request, app: App) -> web.Response:
     base = html.escape(app.settings.base_path)
-    title = html.escape(f"{', '.join(app.pools)} - DEEPaaS")
+    names = ", ".join(pool.name for pool in app.visible_pools(request))
+    title = html.escape(f"{names} - DEEPaaS" if names else "DEEPaaS")
     text = _PAGE.format(title=title, base=base, assets=f"{base}/static/swagger", script=_SCRIPT)
     return web.Response(text=text, content_type="text/html", headers=_HEADERS)
 

@@ -6,14 +6,15 @@ The HTTP modules are imported inside functions, so that the workers start before
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deepaas.cmd.state import state_dir, weights_variables
-from deepaas.config.settings import Settings
-from deepaas.exceptions import StorageError
+from deepaas.config.settings import Settings, SignInSettings
+from deepaas.exceptions import ConfigurationError, StorageError
 from deepaas.jobs.scheduler import TrainingOptions
 from deepaas.jobs.spec import JobLimits
 from deepaas.model.loading import ModelSource
@@ -23,8 +24,12 @@ from deepaas.serving.options import PoolOptions, WorkerOptions
 if TYPE_CHECKING:
     from deepaas.api import ApiSettings
     from deepaas.api.callbacks import CallbackOptions
+    from deepaas.auth.plugins import Authenticator
 
 logger = logging.getLogger("deepaas")
+
+VARIABLE = "DEEPAAS_TOKENS"
+"""The environment variable of `deepaas.auth.tokens`, which is imported only if it is needed."""
 
 
 def pool_options(
@@ -128,8 +133,30 @@ def callback_options(settings: Settings) -> CallbackOptions:
         return options
 
 
+def open_sign_in(settings: SignInSettings, models: Iterable[str]) -> Authenticator | None:
+    """Return what finds out which client sends a request, or None without a sign-in.
+
+    Raises ConfigurationError. Tokens without --auth are an error: the operator expects a sign-in,
+    but there would be none.
+    """
+    if not settings.auth:
+        given = [settings.token_file and "--token-file", os.environ.get(VARIABLE) and VARIABLE]
+        if names := " and ".join(filter(None, given)):
+            raise ConfigurationError(
+                f"{names} has tokens, but no sign-in is required; add --auth tokens"
+            )
+        return None
+    from deepaas.auth.plugins import Options, load
+
+    return load(settings.auth, Options(settings.token_file, frozenset(models)))
+
+
 def api_settings(
-    settings: Settings, upload_dir: str, callbacks: CallbackOptions, address: str
+    settings: Settings,
+    upload_dir: str,
+    callbacks: CallbackOptions,
+    address: str,
+    authenticator: Authenticator | None = None,
 ) -> ApiSettings:
     """Return the settings of the HTTP interface. `address` is the IP address that is bound."""
     from deepaas.api import ApiSettings
@@ -140,6 +167,8 @@ def api_settings(
     server, limits = settings.server, settings.limits
     base_path = "/" + server.base_path.strip("/")
     return ApiSettings(
+        authenticator=authenticator,
+        public_health=settings.sign_in.public_health,
         base_path="" if base_path == "/" else base_path,
         predict=server.predict_endpoint,
         train=server.train_endpoint,

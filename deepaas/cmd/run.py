@@ -21,7 +21,7 @@ from deepaas import config, log, stdio
 from deepaas.cmd import descriptors
 from deepaas.cmd.loading import Loading, banner
 from deepaas.cmd.memory import keep_free_memory
-from deepaas.cmd.options import api_settings, callback_options, pool_options
+from deepaas.cmd.options import api_settings, callback_options, open_sign_in, pool_options
 from deepaas.cmd.orphans import sweep_beside, upload_directory
 from deepaas.cmd.reaper import reaping_orphans
 from deepaas.cmd.reload import Reloads, watching
@@ -253,7 +253,8 @@ class ServerProcess:
         from deepaas.api import create_app
 
         address = listener.getsockname()[0]
-        settings = api_settings(self._settings, upload_dir, callbacks, address)
+        authenticator = open_sign_in(self._settings.sign_in, [pool.name for pool in pools])
+        settings = api_settings(self._settings, upload_dir, callbacks, address, authenticator)
         app = create_app(pools, settings, self._tail)
         app.trainings = self._trainings
         app.no_trainings = self._no_trainings
@@ -296,7 +297,8 @@ class ServerProcess:
                 print(banner(pools, url), flush=True)
             logger.info("Listening on %s", url)
             loading.opened()
-            _warn_if_exposed(self._settings.server, sock)
+            if not self._settings.sign_in.auth:
+                _warn_if_exposed(self._settings.server, sock)
             if self._trainings is not None:
                 self._trainings.begin()
             async with watching(pools if self._settings.models.reload else []):
@@ -372,7 +374,8 @@ def _warn_if_exposed(server: ServerSettings, listener: socket.socket) -> None:
     }
     actions = ", ".join(action for action, is_offered in offered.items() if is_offered)
     logger.warning(
-        "There is no sign-in yet: anybody who can connect to this address may use it (%s)",
+        "There is no sign-in: anybody who can connect to this address may use it (%s); "
+        "--auth tokens requires a sign-in",
         actions or "read only",
     )
 

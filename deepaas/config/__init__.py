@@ -17,12 +17,14 @@ from deepaas.config.models import MODELS
 from deepaas.config.predictions import PREDICTIONS
 from deepaas.config.reading import Options, with_places
 from deepaas.config.server import SERVER
+from deepaas.config.sign_in import SIGN_IN
 from deepaas.config.trainings import CALLBACKS, TRAININGS
 
 __all__ = ["ALL", "ARGUMENTS", "GROUPS", "Options", "Seconds", "list_opts", "load", "with_places"]
 
 GROUPS = {
     "Server": SERVER,
+    "Sign-in": SIGN_IN,
     "Models": MODELS,
     "Predictions": PREDICTIONS,
     "Trainings": TRAININGS,

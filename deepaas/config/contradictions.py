@@ -15,6 +15,9 @@ def contradictions(conf: cfg.ConfigOpts) -> list[str]:
         "--nopredict-endpoint and --notrain-endpoint together leave nothing to call": not (
             conf.predict_endpoint or conf.train_endpoint
         ),
+        "--nopublic-health has no effect without --auth": (
+            not conf.public_health and not conf.auth
+        ),
         "--train-exclusive has no effect with --notrain-endpoint": (
             conf.train_exclusive and not conf.train_endpoint
         ),

@@ -46,7 +46,8 @@ SERVER = [
     cfg.BoolOpt(
         "admin-endpoint",
         default=False,
-        help="Offer POST /v2/models/<name>/reload to everyone who can reach the server.",
+        help="Offer POST /v2/models/<name>/reload to everyone who can reach the server, or, with "
+        "--auth, to clients with the scope admin.",
     ),
     cfg.MultiStrOpt(
         "allow-origins",

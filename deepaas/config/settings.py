@@ -34,6 +34,15 @@ class ServerSettings:
 
 
 @dataclass(frozen=True)
+class SignInSettings:
+    """Whether clients have to sign in, and how."""
+
+    auth: str
+    token_file: str
+    public_health: bool
+
+
+@dataclass(frozen=True)
 class ModelSettings:
     """How models are loaded, and how their workers run."""
 
@@ -142,6 +151,7 @@ class Settings:
 
     model: list[str]
     server: ServerSettings
+    sign_in: SignInSettings
     models: ModelSettings
     predictions: PredictionSettings
     trainings: TrainingSettings
@@ -154,6 +164,7 @@ def settings_of(options: Options) -> Settings:
     """Return the values of the options, by group."""
     groups = {
         "server": ServerSettings,
+        "sign_in": SignInSettings,
         "models": ModelSettings,
         "predictions": PredictionSettings,
         "trainings": TrainingSettings,

@@ -21,10 +21,12 @@ class AccessLog:
 
     def note(self, ended: RequestEnded) -> None:
         """Log the client, the request, the status, the size of the response body in bytes, the
-        seconds, the client's program and the request id."""
+        seconds, the client's program, the request id, and the name of a client that has signed
+        in."""
         self.add(
             f'{ended.remote} "{ended.method} {ended.target} HTTP/1.1" {ended.status} '
             f'{ended.length} {ended.seconds:.6f} "{ended.agent}" {ended.request_id or "-"}'
+            f"{' ' if ended.principal else ''}{ended.principal}"
         )
 
     def add(self, line: str) -> None:

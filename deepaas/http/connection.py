@@ -222,6 +222,11 @@ class Connection(Intake, Watched):
         if self.pending is not None:
             request.request_id = self.pending.request_id
 
+    def discard_fast_request(self) -> None:
+        request = self.take_fast_request()
+        if request is not None:
+            request.close()
+
     def learn(self, request: Request, target: FastTarget) -> None:
         """Cache the meaning of this request's head, if the fast path can use it."""
         raw, self._head = self._head, b""
@@ -251,8 +256,10 @@ class Connection(Intake, Watched):
         seconds = self._loop.time() - request.began
         head, id = request.head, request.request_id
         path, model, agent = head.path, head.model, head.agent
+        name = "" if head.principal is None else head.principal.name
         ended = RequestEnded(
-            *(self._remote, "POST", path, model, status, code, length, seconds, agent, id), True
+            *(self._remote, "POST", path, model, status, code, length, seconds, agent, id, name),
+            True,
         )
         self._ended.report(ended)
 
@@ -329,9 +336,7 @@ class Connection(Intake, Watched):
         current, self._current = self._current, None
         if current is not None and isinstance(self.access_logger, RequestEnds):
             self.access_logger.report_closed(current, self._loop.time() - self._current_began)
-        request = self.take_fast_request()
-        if request is not None:
-            request.close()
+        self.discard_fast_request()
 
 
 class HTTPServer(web.Server):

@@ -26,6 +26,7 @@ from deepaas.http.request import Request
 
 if TYPE_CHECKING:
     from deepaas.http.connection import Connection
+    from deepaas.http.principal import Principal
 
 MAX_HEADS = 1024
 MAX_HEAD = 4096
@@ -70,7 +71,7 @@ class FastRequest(Protocol):
 
 @dataclass(frozen=True)
 class CachedHead:
-    """The meaning of the head of a request."""
+    """The meaning of the head of a request. `principal` is the client, if it has signed in."""
 
     target: FastTarget
     length: int  # of the body
@@ -80,6 +81,7 @@ class CachedHead:
     begin: Sequence[Callable[[FastRequest], bool]]
     end: Sequence[Callable[[FastRequest], bytes]]
     headers: bytes  # lines of every response
+    principal: Principal | None = None
 
 
 def head_for(
@@ -112,6 +114,7 @@ def head_for(
         begin=[hook.begin for hook in hooks if hook.begin is not None],
         end=[hook.end for hook in hooks if hook.end is not None],
         headers=b"".join(hook.headers for hook in hooks),
+        principal=request.principal,
     )
 
 

@@ -125,6 +125,9 @@ class Intake(RequestHandler):
         self._answered: StreamReader = EMPTY_PAYLOAD  # body of the last request with a response
         self._answered_at_once = False  # whether that response was sent in one write
 
+    def discard_fast_request(self) -> None:
+        """Discard what the fast path has begun for the present request, if no handler took it."""
+
     # --- from the client to the parser
 
     def take(self, data: bytes) -> None:

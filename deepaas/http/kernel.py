@@ -89,6 +89,8 @@ class Kernel:
             return answer
         finally:
             self.active -= 1
+            if isinstance(request.protocol, Intake):  # a middleware may have refused the request
+                request.protocol.discard_fast_request()
             if request.long_response is not None:
                 request.long_response.close()
 

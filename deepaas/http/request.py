@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 if TYPE_CHECKING:
+    from deepaas.http.principal import Principal
     from deepaas.http.responses import LongResponse
     from deepaas.http.routing import Route
 
@@ -17,17 +18,28 @@ class Request(web.BaseRequest):
 
     `route` answers it, with `arguments` for the handler. `target` is its target as logs may show
     it, with secrets masked. `request_id` identifies it in logs. `long_response` is a response whose
-    sending takes time.
+    sending takes time. `principal` is the client, if it has signed in, and `sign_in_version` the
+    version of the known clients before the sign-in looked it up.
     """
 
     ATTRS = web.BaseRequest.ATTRS | frozenset(
-        {"route", "arguments", "target", "request_id", "long_response"}
+        {
+            "route",
+            "arguments",
+            "target",
+            "request_id",
+            "long_response",
+            "principal",
+            "sign_in_version",
+        }
     )
 
     route: Route | None = None
     arguments: Mapping[str, Any] = {}
     request_id = ""
     long_response: LongResponse | None = None
+    principal: Principal | None = None
+    sign_in_version: int = 0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -49,6 +49,7 @@ def _ended(request: Request, status: int, code: str, length: int, seconds: float
         seconds,
         request.headers.get(hdrs.USER_AGENT, "-"),
         request.request_id,
+        "" if request.principal is None else request.principal.name,
     )
 
 

@@ -87,11 +87,15 @@ CREATE TABLE details (
 );
 """
 
+_PRINCIPAL = """
+ALTER TABLE details ADD COLUMN principal TEXT;
+"""
+
 COLUMNS = {"supervisor": "keeper", "has_leftover_processes": "lingering"}
 """The columns of `records` whose names differ from the fields of a Record. They keep their names
 because a supervisor process of an earlier version may still run, and it writes to them."""
 
-FORMS = (_RECORDS, _CLOCKS, _DETAILS)
+FORMS = (_RECORDS, _CLOCKS, _DETAILS, _PRINCIPAL)
 """The statements that lead to each version of the schema from the one before."""
 
 VERSION = len(FORMS)

@@ -53,6 +53,7 @@ class Incoming:
     kind: str
     place: JobDirectory
     body: Body
+    principal: str | None = None  # the name of the client, if it has signed in
     accepted: bool = False
     began: float = field(default_factory=time.monotonic)
     is_refused: bool = False

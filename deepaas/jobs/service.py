@@ -133,7 +133,12 @@ class JobService:
 
     @contextlib.asynccontextmanager
     async def receive(
-        self, kind: str, model: str, body: Body, callback: str = ""
+        self,
+        kind: str,
+        model: str,
+        body: Body,
+        callback: str = "",
+        principal: str | None = None,
     ) -> AsyncIterator[Incoming]:
         """Receive a request. If the block does not accept it, its record and files are removed.
 
@@ -141,7 +146,7 @@ class JobService:
         """
         self._check_queue(kind)
         uuid = uuids.uuid4().hex
-        incoming = Incoming(uuid, kind, self._state.place(uuid), body)
+        incoming = Incoming(uuid, kind, self._state.place(uuid), body, principal)
         async with self._receiving[kind].take(incoming):
             self._check_queue(kind)  # the wait for a place may have been long
             try:
@@ -163,7 +168,10 @@ class JobService:
         store = self._state.store
         self._state.need_room()
         origin = self._sources[model].origin
-        store.add(incoming.uuid, incoming.kind, model, self._state.id, callback, origin)
+        store.add(
+            *(incoming.uuid, incoming.kind, model, self._state.id, callback, origin),
+            principal=incoming.principal,
+        )
         try:
             incoming.place.make()
         except OSError as error:

@@ -42,7 +42,8 @@ class Record:
 
     `asked` is the time of `date`, and `origin` where the model comes from (`ModelSource.origin`);
     older versions wrote neither. `weights_loaded` is the time since which every prediction comes
-    from the new weights; `weights_problem` is why that has not happened.
+    from the new weights; `weights_problem` is why that has not happened. `principal` is the name of
+    the client that asked for it; None if clients did not have to sign in.
     """
 
     number: int
@@ -73,6 +74,7 @@ class Record:
     load_seconds: float | None = None
     weights_loaded: float | None = None
     weights_problem: str = ""
+    principal: str | None = None
 
     @property
     def has_ended(self) -> bool:
@@ -177,7 +179,7 @@ class Store(Database):
         with self._translated_errors():
             cursor = self._db.execute(
                 "SELECT records.*, duration, asked, coalesce(origin, ''), load_seconds, "
-                "weights_loaded, coalesce(weights_problem, '') FROM records "
+                "weights_loaded, coalesce(weights_problem, ''), principal FROM records "
                 "LEFT JOIN measured USING (uuid) LEFT JOIN details USING (uuid) " + condition,
                 values,
             )
@@ -186,7 +188,14 @@ class Store(Database):
     # --- steps of a record
 
     def add(
-        self, uuid: str, kind: str, model: str, owner: str, callback: str = "", origin: str = ""
+        self,
+        uuid: str,
+        kind: str,
+        model: str,
+        owner: str,
+        callback: str = "",
+        origin: str = "",
+        principal: str | None = None,
     ) -> None:
         """Add a record for a request that is not validated yet."""
         now = time.time()
@@ -197,8 +206,8 @@ class Store(Database):
                 (uuid, kind, model, owner, callback, local_text(now)),
             )
             self._db.execute(
-                "INSERT INTO details (uuid, asked, origin) VALUES (?, ?, ?)",
-                (uuid, now, _storable(origin)),
+                "INSERT INTO details (uuid, asked, origin, principal) VALUES (?, ?, ?, ?)",
+                (uuid, now, _storable(origin), principal),
             )
 
     def accept(self, uuid: str, args: str) -> Record | None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from deepaas.http.cross_site import SiteRules
 from tests.conftest import Serve
 from tests.serving.inside import Client, House
 from tests.serving.segments import predict
-from tests.support import Server
+from tests.support import HOST, Server
 
 MINE, OTHER = "https://mine.example", "https://other.example"
 ALLOW = "Access-Control-Allow-Origin"
@@ -82,7 +83,10 @@ def test_without_allowed_sites_no_response_speaks_of_them(serve: Serve) -> None:
 
 
 async def test_fast_path_sends_the_same_headers() -> None:
-    async with House("zoo.gated", origins=[MINE]) as house, Client(house) as client:
+    async with (
+        House("zoo.gated", api={"sites": SiteRules.of([MINE], [], HOST, HOST)}) as house,
+        Client(house) as client,
+    ):
         ask = predict("gated", "", b'{"text": "a"}', f"Origin: {MINE}")
         long, short = await client.long(ask), await client.short(ask)
         assert short.header(ALLOW) == MINE

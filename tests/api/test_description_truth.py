@@ -395,7 +395,7 @@ async def test_every_route_is_described_unless_it_is_switched_off() -> None:
             app = create_app([house.pool], settings)
             described = {
                 (method.upper(), path)
-                for path, one in describe(app, app.routes)["paths"].items()
+                for path, one in describe(app, app.routes, app.pools)["paths"].items()
                 for method in one
             }
             expected = {

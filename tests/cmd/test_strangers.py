@@ -6,7 +6,7 @@ import pytest
 
 from tests.support import Server, leased_port, wait_until
 
-NO_SIGN_IN = "There is no sign-in yet: anybody who can connect to this address may use it"
+NO_SIGN_IN = "There is no sign-in: anybody who can connect to this address may use it"
 
 
 @pytest.mark.parametrize(

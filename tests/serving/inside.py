@@ -7,7 +7,7 @@ import logging
 import shutil
 import socket
 import tempfile
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from deepaas.api import ApiSettings, create_app
 from deepaas.http.access_log import AccessLog
 from deepaas.http.body import BodyLimits
 from deepaas.http.connection import Connection, HTTPServer
-from deepaas.http.cross_site import SiteRules
 from deepaas.http.kernel import Kernel, KernelSettings
 from deepaas.model.loading import ModelSource
 from deepaas.serving.guard import Guard
@@ -52,7 +51,7 @@ class House:
     receive_timeout: float = 60.0
     limits: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
-    origins: Sequence[str] = ()
+    api: dict[str, Any] = field(default_factory=dict)
     new_loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     access_log: logging.Logger | None = None
     options: dict[str, Any] = field(default_factory=dict)
@@ -119,8 +118,7 @@ class House:
             directory=self.directory, receive_timeout=self.receive_timeout, **self.limits
         )
         kernel = KernelSettings(limits=limits, **self.settings)
-        sites = SiteRules.of(self.origins, [], HOST, HOST)
-        self.app = create_app([self.pool], ApiSettings(kernel=kernel, sites=sites))
+        self.app = create_app([self.pool], ApiSettings(kernel=kernel, **self.api))
         self._count(self.app.kernel)
         if self.access_log:
             self.app.kernel.events.request_ended.listen(AccessLog(self.access_log).note)

@@ -700,10 +700,10 @@ def test_file_of_a_newer_version_is_refused_and_left_as_it_is(tmp_path: Path) ->
     with contextlib.closing(sqlite3.connect(path)) as newer:
         newer.execute("PRAGMA journal_mode=WAL")
         newer.execute("CREATE TABLE records (other)")
-        newer.execute("PRAGMA user_version=4")
+        newer.execute("PRAGMA user_version=5")
     before = path.read_bytes()
     opened = os.listdir("/proc/self/fd")
-    with pytest.raises(StorageError, match=r"newer version .*version 4, .*knows 3.*--state-dir"):
+    with pytest.raises(StorageError, match=r"newer version .*version 5, .*knows 4.*--state-dir"):
         Store(tmp_path)
     assert path.read_bytes() == before
     assert os.listdir("/proc/self/fd") == opened

@@ -7,15 +7,18 @@ import asyncio
 from aiohttp import web
 
 from deepaas.api.app import App
+from deepaas.api.v2.principals import log_principal
 from deepaas.exceptions import DisabledError
+from deepaas.http.request import Request
 from deepaas.http.responses import json_response
 from deepaas.serving.pool import Pool
 
 
-async def reload(request: web.BaseRequest, app: App, pool: Pool) -> web.StreamResponse:
+async def reload(request: Request, app: App, pool: Pool) -> web.StreamResponse:
     """Replace the workers by new ones, even if the client disconnects."""
     if not app.settings.admin:
         raise DisabledError("Reloading is switched off on this server; see --admin-endpoint")
+    log_principal(request, "reload", pool)
     reloading = asyncio.ensure_future(pool.reload())
     reloading.add_done_callback(asyncio.Future.exception)  # the client may have disconnected
     seconds = await asyncio.shield(reloading)

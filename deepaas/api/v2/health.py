@@ -7,6 +7,7 @@ from typing import Any
 from aiohttp import web
 
 from deepaas.api.app import App
+from deepaas.http.request import Request
 from deepaas.http.responses import json_response
 from deepaas.serving.pool import Pool
 
@@ -15,10 +16,15 @@ async def live(request: web.BaseRequest, app: App) -> web.Response:
     return json_response({"status": "live"})
 
 
-async def ready(request: web.BaseRequest, app: App) -> web.Response:
-    """Return 200 if every model can answer, else 503 with the reason for each model."""
-    models = {name: _state(pool) for name, pool in app.pools.items()}
-    everyone = all(pool.status.is_ready for pool in app.pools.values())
+async def ready(request: Request, app: App) -> web.Response:
+    """Return 200 if every model can answer, else 503 with the reason for each model.
+
+    If a client has not signed in but would have to, the response has no models.
+    """
+    visible = app.visible_pools(request)
+    models = {pool.name: _state(pool) for pool in visible}
+    concerned = app.pools.values() if request.principal is None else visible
+    everyone = all(pool.status.is_ready for pool in concerned)
     answer = {"status": "ready" if everyone else "not ready", "models": models}
     return _answer(answer, everyone)
 

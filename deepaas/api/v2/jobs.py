@@ -16,6 +16,7 @@ from deepaas.api.unknown import warn
 from deepaas.api.v2.records import record_url, trainings_of, view
 from deepaas.api.v2.submit import Accepted, submit
 from deepaas.exceptions import NotFinishedError, NotFoundError, StreamFailedError, WorkerDiedError
+from deepaas.http.request import Request
 from deepaas.http.responses import (
     CHUNK,
     JSON_HEADERS,
@@ -37,7 +38,7 @@ def is_preferred(request: web.BaseRequest) -> bool:
     return any(one.partition(";")[0].strip() == PREFERENCE for one in preferences)
 
 
-async def begin(request: web.BaseRequest, app: App, pool: Pool) -> web.StreamResponse:
+async def begin(request: Request, app: App, pool: Pool) -> web.StreamResponse:
     """Start or queue a prediction, and return 202 with the address of its record."""
     accepted = await submit(request, app, pool, KIND)
     if not isinstance(accepted, Accepted):

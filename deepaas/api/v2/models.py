@@ -8,6 +8,7 @@ from urllib.parse import quote
 from aiohttp import web
 
 from deepaas.api.app import App
+from deepaas.http.request import Request
 from deepaas.http.responses import json_response
 from deepaas.model.v2.wrapper import unloaded_metadata
 from deepaas.serving.pool import Pool
@@ -27,8 +28,8 @@ def _metadata(app: App, pool: Pool) -> dict[str, Any]:
     return described
 
 
-async def list_models(request: web.BaseRequest, app: App) -> web.Response:
-    return json_response({"models": [_metadata(app, pool) for pool in app.pools.values()]})
+async def list_models(request: Request, app: App) -> web.Response:
+    return json_response({"models": [_metadata(app, pool) for pool in app.visible_pools(request)]})
 
 
 async def show_model(request: web.BaseRequest, app: App, pool: Pool) -> web.Response:

@@ -14,7 +14,9 @@ import orjson
 from aiohttp import web
 
 from deepaas.api.app import App
+from deepaas.api.v2.principals import log_principal
 from deepaas.exceptions import DisabledError, StorageError
+from deepaas.http.request import Request
 from deepaas.http.responses import json_response
 from deepaas.jobs.artifacts import Artifact, list_files
 from deepaas.jobs.service import JobService
@@ -78,11 +80,14 @@ async def show_record(
 
 
 async def cancel_record(
-    request: web.BaseRequest, app: App, pool: Pool, uuid: str, kind: str
+    request: Request, app: App, pool: Pool, uuid: str, kind: str
 ) -> web.StreamResponse:
     """Cancel a record that has not ended; remove one that has ended, with its files."""
     trainings = trainings_of(app, kind)
     record = await trainings.get(pool.name, kind, uuid)
+    log_principal(
+        request, f"{'remove' if record.has_ended else 'cancel'} {kind}", pool, record.uuid
+    )
     cancelling = asyncio.ensure_future(trainings.cancel(record))
     cancelling.add_done_callback(lambda done: done.cancelled() or done.exception())
     return json_response(view(app, await asyncio.shield(cancelling)))
@@ -127,6 +132,7 @@ def view(app: App, record: Record) -> dict[str, Any]:
     return shown | {
         "date_utc": utc_text(asked),
         "model": record.model,
+        "principal": record.principal,
         "attempt": record.attempt,
         "progress": _progress(app, record),
         "start_date": _date(record.started),

@@ -10,9 +10,11 @@ from deepaas.api.app import App
 from deepaas.api.callbacks import callback_of
 from deepaas.api.calls import read_call
 from deepaas.api.replies import response_from_reply
+from deepaas.api.v2.principals import log_principal
 from deepaas.api.v2.records import trainings_of
 from deepaas.exceptions import RequestError
 from deepaas.http.files import RequestFiles
+from deepaas.http.request import Request
 from deepaas.jobs.store import Record
 from deepaas.model.v2.exchange import Unknown
 from deepaas.serving.pool import Pool
@@ -45,14 +47,16 @@ class Accepted:
 
 
 async def submit(
-    request: web.BaseRequest, app: App, pool: Pool, kind: str
+    request: Request, app: App, pool: Pool, kind: str
 ) -> Accepted | web.StreamResponse:
     """Make the record of a valid request, or return the response to an invalid one."""
     trainings = trainings_of(app, kind)
     pool.status.refuse_while_loading()
     callback = callback_of(request, app.settings.callback_hosts)
     headers = pool.train_headers if kind == "train" else pool.headers
-    async with trainings.receive(kind, pool.name, _Body(request), callback) as incoming:
+    principal = None if request.principal is None else request.principal.name
+    body = _Body(request)
+    async with trainings.receive(kind, pool.name, body, callback, principal) as incoming:
         with RequestFiles(str(incoming.place.uploads)) as files:
             call = await read_call(request, headers, app.limits, files)
             reply = await pool.validate(replace(call, validate=kind))
@@ -64,4 +68,5 @@ async def submit(
             args = shown.removeprefix(b'{"args":').removesuffix(b"}").decode()
             files.keep()  # they exist as long as the record
             record = await trainings.accept(incoming, call, args, arguments)
+            log_principal(request, kind, pool, record.uuid)
             return Accepted(record, reply.unknown)

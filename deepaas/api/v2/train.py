@@ -9,12 +9,13 @@ from deepaas.api.unknown import warn
 from deepaas.api.v2.records import view
 from deepaas.api.v2.submit import Accepted, submit
 from deepaas.exceptions import DisabledError, NotImplementedByModelError
+from deepaas.http.request import Request
 from deepaas.http.responses import json_response
 from deepaas.model.v2.exchange import NOT_IMPLEMENTED
 from deepaas.serving.pool import Pool
 
 
-async def train(request: web.BaseRequest, app: App, pool: Pool) -> web.StreamResponse:
+async def train(request: Request, app: App, pool: Pool) -> web.StreamResponse:
     """Start or queue a training, and return its record."""
     if not app.settings.train:
         raise DisabledError("Training is switched off on this server")

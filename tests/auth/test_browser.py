@@ -1,0 +1,63 @@
+"""A person signs in on the page at /api, in a real browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.api.browser import browsing, needs_chromium, predict
+from tests.auth.token_files import TokenFile
+from tests.conftest import Serve
+
+pytestmark = needs_chromium
+
+FIND = """
+const find = async (selector, wanted = true) => {
+  for (let i = 0; i < 400; i++) {
+    const element = document.querySelector(selector);
+    if (Boolean(element) === wanted) return element;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  throw new Error(`waited for ${selector} ${wanted} on ${document.body.innerText}`);
+};
+"""
+SIGN_IN = """
+(async () => {
+  FIND
+  await find(".opblock");
+  const before = document.querySelectorAll(".opblock-post").length;
+  (await find(".btn.authorize")).click();
+  const input = await find(".auth-container input");
+  const set = Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, "value").set;
+  set.call(input, "TOKEN");
+  input.dispatchEvent(new Event("input", {bubbles: true}));
+  (await find(".auth-btn-wrapper .authorize")).click();
+  (await find(".btn-done")).click();
+  await find(".opblock-post");
+  return before;
+})()
+"""
+SIGN_OUT = """
+(async () => {
+  FIND
+  (await find(".btn.authorize")).click();
+  [...document.querySelectorAll(".auth-btn-wrapper .btn")]
+    .find((button) => button.innerText === "Logout").click();
+  await find(".opblock-post", false);
+  await find(".opblock-get");
+  return document.querySelectorAll(".opblock-post").length;
+})()
+"""
+
+
+async def test_page_can_sign_in_and_out(tmp_path: Path, serve: Serve) -> None:
+    file = TokenFile(tmp_path / "tokens")
+    token = file.add("alice")["Authorization"].removeprefix("Bearer ")
+    server = serve({}, *file.flags, "zoo.echo")
+    async with browsing(tmp_path / "home") as page:
+        await page.open(f"{server.url}/api")
+        assert await page.run(SIGN_IN.replace("FIND", FIND).replace("TOKEN", token)) == 0
+        seen = await page.run(predict())
+        assert seen["answer"].split() == ["{", '"status":', '"OK",', '"predictions":', "{}", "}"]
+        assert (seen["outside"], seen["refused"]) == ([], [])
+        assert await page.run(SIGN_OUT.replace("FIND", FIND)) == 0
+    assert token not in server.log()
