@@ -269,7 +269,7 @@ class ServerProcess:
         from deepaas.http.listener import Listener
 
         access_log = AccessLog(logging.getLogger("deepaas.access"))
-        http = self._http_server(app, access_log)
+        http = await self._http_server(app, access_log)
         runner = web.ServerRunner(http, shutdown_timeout=SENDING_SECONDS)
         await runner.setup()
         gc.collect()
@@ -308,16 +308,22 @@ class ServerProcess:
                 await runner.cleanup()
             access_log.flush()
 
-    def _http_server(self, app: App, access_log: AccessLog) -> HTTPServer:
+    async def _http_server(self, app: App, access_log: AccessLog) -> HTTPServer:
         from deepaas.http.access_log import AccessLogger
         from deepaas.http.connection import HTTPServer
+        from deepaas.http.probe import probe
 
+        is_wanted = self._settings.server.fast_path
+        findings = await probe(is_wanted)
+        findings.report(is_wanted)
         is_logged = logging.getLogger("deepaas.access").isEnabledFor(logging.INFO)
         protocol_log = logging.getLogger("deepaas.http")
         if not self._settings.log.debug:
             protocol_log.setLevel(logging.CRITICAL)  # a client's mistake is no error of the server
         return HTTPServer(
             app.kernel,
+            has_fast_path=is_wanted and not findings.fast_path,
+            is_limited=not findings.limits,
             access_log=access_log if self._settings.log.access_log and is_logged else None,
             access_log_class=AccessLogger,
             logger=protocol_log,
