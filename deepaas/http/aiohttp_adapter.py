@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import aiohttp
 from aiohttp import StreamReader, web, web_protocol
+from aiohttp.base_protocol import BaseProtocol
 from aiohttp.web_protocol import RequestHandler
 
 from deepaas.http.base_connection import BaseConnection
@@ -143,6 +145,14 @@ def has_handler_attribute(name: str) -> bool:
 def buffered_pieces(body: StreamReader) -> int:
     """Return in how many pieces the unread bytes of a body are held."""
     return len(body._buffer)
+
+
+def has_usual_bodies(loop: asyncio.AbstractEventLoop) -> bool:
+    """Return whether `buffered_pieces` and `set_error` work."""
+    body = StreamReader(BaseProtocol(loop), 1, loop=loop)
+    set_error(body, ValueError())
+    set_error(body, None)
+    return hasattr(body, "_buffer") and body.exception() is None
 
 
 def set_error(body: StreamReader, error: BaseException | None) -> None:

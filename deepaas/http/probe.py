@@ -86,6 +86,7 @@ def _missing_for_limits() -> str:
         _missing(adapter.NEEDED_FOR_LIMITS)
         or (_missing(adapter.BUFFER_PAUSE) if adapter.PAUSES_FOR_BUFFER else "")
         or ("" if adapter.HAS_FAULTS else "web_protocol has no _ErrInfo")
+        or ("" if _has_usual_bodies() else "StreamReader has no _buffer")
         or _changed_signature()
         or _clash()
     )
@@ -96,6 +97,10 @@ def _missing(names: tuple[str, ...]) -> str:
         if not adapter.has_handler_attribute(name):
             return f"RequestHandler has no {name}"
     return ""
+
+
+def _has_usual_bodies() -> bool:
+    return adapter.has_usual_bodies(asyncio.get_running_loop())
 
 
 def _changed_signature() -> str:

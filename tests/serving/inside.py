@@ -56,6 +56,8 @@ class House:
     options: dict[str, Any] = field(default_factory=dict)
     worker_options: dict[str, Any] = field(default_factory=dict)
     seconds: float = SECONDS
+    has_fast_path: bool = True
+    is_limited: bool = True
 
     def __post_init__(self) -> None:
         self.handled = 0
@@ -121,6 +123,8 @@ class House:
         self._count(self.app.kernel)
         self.http = HTTPServer(
             self.app.kernel,
+            has_fast_path=self.has_fast_path,
+            is_limited=self.is_limited,
             access_log=AccessLog(self.access_log) if self.access_log else None,
             access_log_class=AccessLogger,
             keepalive_timeout=self.keepalive,
