@@ -17,7 +17,7 @@ import pytest
 import uvloop
 
 from deepaas.api.fast_predictions import FastPrediction
-from deepaas.http import fast_path as fast_path
+from deepaas.http import connection, fast_path
 from deepaas.http.connection import Connection
 from tests.clock import TurnedLoop
 from tests.serving.callers import Journal
@@ -193,7 +193,7 @@ async def test_largest_head_and_body_that_are_remembered(house: House) -> None:
 
 
 async def test_number_of_heads_is_bounded(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fast_path, "MAX_HEADS", 10)
+    monkeypatch.setattr(connection, "MAX_HEADS", 10)
     async with Client(house) as client:
         for number in range(35):
             one = call(text="a", query=f"?number={number}")
