@@ -158,6 +158,7 @@ def test_log_says_that_the_fast_path_is_on(serve: Serve) -> None:
     server = serve({}, *MODELS)
     serves_everything(server)
     assert said(server) == f"on (aiohttp {aiohttp.__version__})"
+    assert aiohttp.__file__.startswith(os.environ.get("AIOHTTP_OVERLAY", ""))
 
 
 def test_fast_path_can_be_switched_off(serve: Serve) -> None:
