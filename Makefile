@@ -13,6 +13,11 @@ LOWEST := .venv-lowest/bin/python -m pytest -W "ignore:distutils Version:Depreca
 # Tests of code that uses aiohttp internals also run with the oldest aiohttp.
 INSIDE := tests/api/test_fast_path.py tests/api/test_fast_path_inside.py tests/api/test_intake.py
 
+# The releases of aiohttp between the oldest, which test-lowest has, and the newest, which test-all
+# has. The slow tests do not depend on the release.
+AIOHTTP := 3.11.18 3.12.15 3.13.3
+SLOW    := wait_longer or real_clock or too_long or not_all_read or takes_no_answer
+
 # Otherwise every process compiles the test modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -25,11 +30,12 @@ UNIT   := tests/model tests/test_log.py tests/test_stdio.py tests/test_config.py
 
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help run environments test test-busy test-reference test-lowest test-all test-unit test-fuzz test-chaos test-long test-variants test-compat lint format bench bench-before bench-peers bench-training docs clean
+.PHONY: help run environments test test-busy test-reference test-lowest test-aiohttp test-all test-unit test-fuzz test-chaos test-long test-variants test-compat lint format bench bench-before bench-peers bench-training docs clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 # make test-busy    all tests three times, while other processes keep the cores busy
+# make test-aiohttp  the tests of code that uses aiohttp internals, with its releases in between
 # make test-unit    the fast tests
 # make test-fuzz    hostile input for FUZZ_MINUTES (60), with random seeds
 # make test-long    all tests that take long
@@ -85,7 +91,7 @@ run: $(VENV)/.run
 # --- tests ------------------------------------------------------------------------------------
 
 # These run in parallel, because each of them often waits; then all other tests run.
-FIRST := lint test-reference test-lowest
+FIRST := lint test-reference test-lowest test-aiohttp
 
 # All stages run even after a failure; the exit code is that of the first failed stage.
 test: environments
@@ -96,7 +102,8 @@ test: environments
 
 # Builds the environments in parallel. If one fails, the stage that needs it builds it again and fails.
 environments:
-	-@$(MAKE) --no-print-directory --keep-going -j 3 $(VENV)/.test .venv-reference/.ready .venv-lowest/.ready
+	-@$(MAKE) --no-print-directory --keep-going -j 3 $(VENV)/.test .venv-reference/.ready .venv-lowest/.ready \
+	  $(AIOHTTP:%=.venv-aiohttp/%/.ready)
 
 test-busy: stress-ng
 	tests/beside_stress.sh 3 $(MAKE) --no-print-directory test
@@ -106,6 +113,18 @@ test-reference: $(VENV)/.test .venv-reference/.ready
 
 test-lowest: .venv-lowest/.ready
 	$(LOWEST) tests/compat tests/model $(INSIDE) -n $(JOBS) -q
+
+# Each release is in a directory of its own, which comes before the environment on the path.
+.venv-aiohttp/%/.ready: | $(VENV)/.test
+	$(PIP) install --no-deps --target $(@D) aiohttp==$*
+	touch $@
+
+test-aiohttp: $(VENV)/.test $(AIOHTTP:%=.venv-aiohttp/%/.ready)
+	@failed=0; for version in $(AIOHTTP); do echo "aiohttp $$version"; \
+	  PYTHONPATH=$(CURDIR)/.venv-aiohttp/$$version AIOHTTP_OVERLAY=$(CURDIR)/.venv-aiohttp/$$version \
+	  $(PYTEST) $(INSIDE) tests/api/test_other_aiohttp.py::test_log_says_that_the_fast_path_is_on \
+	  -m "not long" -k "not ($(SLOW))" -n $(JOBS) -q \
+	  || failed=1; done; exit $$failed
 
 test-all: chromium wrk nginx caddy faketime $(VENV)/.test
 	$(PYTEST) -m "not long" -n $(JOBS)
@@ -186,7 +205,7 @@ docs: $(VENV)/.test
 	$(BIN)/python docs/make_options.py > docs/options.md
 
 clean:
-	rm -rf $(VENV) .venv-reference .venv-lowest .venv-before $(PEERS:%=.venv-%) $(RUN)
+	rm -rf $(VENV) .venv-reference .venv-lowest .venv-aiohttp .venv-before $(PEERS:%=.venv-%) $(RUN)
 	rm -rf build dist *.egg-info examples/*/build examples/*/*.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz
 	find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -157,6 +157,12 @@ NO_CERTIFICATES = {"SSL_CERT_FILE": os.devnull, "SSL_CERT_DIR": os.devnull}
 No test connects to an external server."""
 
 
+def _overlay() -> list[str]:
+    """Return the directory with another release of aiohttp that `make test-aiohttp` tests."""
+    overlay = os.environ.get("AIOHTTP_OVERLAY")
+    return [overlay] if overlay else []
+
+
 def environment(home: Path, *path: Path, extra: Mapping[str, str | None]) -> dict[str, str]:
     """Return the environment of a program under test, without the settings of the caller.
 
@@ -169,7 +175,7 @@ def environment(home: Path, *path: Path, extra: Mapping[str, str | None]) -> dic
     env |= {
         "HOME": str(home),
         "TMPDIR": str(temporary),
-        "PYTHONPATH": os.pathsep.join(map(str, path)),
+        "PYTHONPATH": os.pathsep.join([*map(str, path), *_overlay()]),
         "PYTHONUNBUFFERED": "1",
     }
     for key, value in extra.items():

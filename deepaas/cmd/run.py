@@ -272,7 +272,7 @@ class ServerProcess:
         is_logged = logging.getLogger("deepaas.access").isEnabledFor(logging.INFO)
         if self._settings.log.access_log and is_logged:
             app.kernel.events.request_ended.listen(access_log.note)
-        http = self._http_server(app)
+        http = await self._http_server(app)
         runner = web.ServerRunner(http, shutdown_timeout=SENDING_SECONDS)
         await runner.setup()
         gc.collect()
@@ -312,14 +312,20 @@ class ServerProcess:
                 await runner.cleanup()
             access_log.flush()
 
-    def _http_server(self, app: App) -> HTTPServer:
+    async def _http_server(self, app: App) -> HTTPServer:
         from deepaas.http.connection import HTTPServer
+        from deepaas.http.probe import probe
 
+        is_wanted = self._settings.server.fast_path
+        findings = await probe(is_wanted)
+        findings.report(is_wanted)
         protocol_log = logging.getLogger("deepaas.http")
         if not self._settings.log.debug:
             protocol_log.setLevel(logging.CRITICAL)  # a client's mistake is no error of the server
         return HTTPServer(
             app.kernel,
+            has_fast_path=is_wanted and not findings.fast_path,
+            is_limited=not findings.limits,
             logger=protocol_log,
             handler_cancellation=True,  # when the client has disconnected
             read_bufsize=READ_BUFFER,

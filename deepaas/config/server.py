@@ -67,6 +67,12 @@ SERVER = [
         "the header only if it listens on a loopback address. localhost and loopback "
         "addresses are always allowed. May be given several times.",
     ),
+    cfg.BoolOpt(
+        "fast-path",
+        default=True,
+        help="Predict without parsing the head of a request if an earlier request had the same "
+        "head. The responses are the same, but small requests take longer without it.",
+    ),
     cfg.StrOpt(
         "upload-dir",
         metavar="DIRECTORY",

@@ -28,6 +28,7 @@ class ServerSettings:
     admin_endpoint: bool
     allow_origins: list[str]
     allow_hosts: list[str]
+    fast_path: bool
     upload_dir: str
     drain_timeout: float
     stop_timeout: float

@@ -16,6 +16,7 @@ from deepaas.exceptions import (
 )
 from deepaas.file_part import FilePart
 from deepaas.header_parameters import clean
+from deepaas.http.aiohttp_adapter import send_continue, set_error
 from deepaas.http.encodings import PIECE, Decompressor, content_coding
 from deepaas.http.files import RequestFiles
 from deepaas.http.forms import Form
@@ -98,8 +99,7 @@ async def read_body(request: web.BaseRequest, limits: BodyLimits, files: Request
     if hdrs.CONTENT_ENCODING in headers:
         coding = content_coding(headers.getall(hdrs.CONTENT_ENCODING))
     if headers.get(hdrs.EXPECT, "").lower() == "100-continue":
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0  # the final response has not begun
+        await send_continue(request)
     is_form = body.content_type[:10].lower() == "multipart/"
     if not is_form and not coding and _is_here(request):  # the usual case
         body.data = request.content.read_nowait()
@@ -230,9 +230,9 @@ def _read_before_failure(content: StreamReader) -> bytes:
     So an error in these bytes is reported first, as if they had come in a separate segment.
     """
     error = content.exception()
-    content.set_exception(None)  # type: ignore[arg-type]
+    set_error(content, None)
     data = content.read_nowait()
-    content.set_exception(error)  # type: ignore[arg-type]
+    set_error(content, error)
     return data
 
 
@@ -240,8 +240,8 @@ def _waiting(content: StreamReader, limits: BodyLimits) -> BodyWait:
     """Return timers that refuse a client that sends this body too slowly."""
     seconds, rate, window = limits.receive_timeout, limits.rate, limits.rate_window
     return BodyWait(
-        StallTimer(seconds, lambda: content.set_exception(_too_late(seconds))),
-        RateMonitor(rate, window, lambda: content.set_exception(_too_slow(rate, window))),
+        StallTimer(seconds, lambda: set_error(content, _too_late(seconds))),
+        RateMonitor(rate, window, lambda: set_error(content, _too_slow(rate, window))),
     )
 
 
@@ -267,7 +267,7 @@ def is_plainly_chunked(request: web.BaseRequest) -> bool:
 def stop_receiving(limits: BodyLimits, error: RequestError) -> None:
     """End the requests whose bodies are being received with `error`."""
     for content in list(limits.receiving):
-        content.set_exception(error)
+        set_error(content, error)
 
 
 def _too_late(seconds: float) -> RequestTimeoutError:

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import EMPTY_PAYLOAD, StreamReader, web
-from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from deepaas.exceptions import BadRequestError, HeadTooLargeError, RequestError
+from deepaas.http.aiohttp_adapter import AiohttpConnection, buffered_pieces, is_fault, set_error
 from deepaas.http.responses import FinalResponse
+
+if TYPE_CHECKING:
+    from deepaas.http.connection import HTTPServer
 
 logger = logging.getLogger("deepaas.api")
 
@@ -80,7 +83,7 @@ class UnfinishedHeads:
         )
 
 
-class Intake(RequestHandler):
+class Intake(AiohttpConnection):
     """A connection that limits the bytes that its parser gets, in total and at a time.
 
     `_left` is the number of bytes of the present body that have not arrived; 0 before a head, and
@@ -106,7 +109,7 @@ class Intake(RequestHandler):
     )
 
     def __init__(
-        self, manager: web.Server, max_head: int, unfinished: UnfinishedHeads, **kwargs: Any
+        self, manager: HTTPServer, max_head: int, unfinished: UnfinishedHeads, **kwargs: Any
     ) -> None:
         super().__init__(manager, **kwargs)
         self._max_head = max_head
@@ -140,7 +143,7 @@ class Intake(RequestHandler):
         was_in_body = not self._payload.is_eof()
         self._wire += len(data)
         super().data_received(data)
-        if self._request_count != self._seen:
+        if self.request_count != self._seen:
             self._note_request()
         elif was_in_body and self._left < 0:
             self._check_body(at_end=False)
@@ -155,11 +158,11 @@ class Intake(RequestHandler):
         if stop > SLICE and data.count(b"\r\n") > MAX_LINES:
             stop = SLICE
         start = 0
-        while start < stop and not self._has_to_wait():
+        while start < stop and not self.has_to_wait():
             end = self._end_of_piece(data, start, stop)
             self._feed(data[start:end])
             start = end
-            if self._ignores_input or self._force_close or self.transport is None:
+            if self._ignores_input or self.is_force_closed or self.transport is None:
                 return
         if start < len(data):
             self._held = data[start:]
@@ -185,21 +188,21 @@ class Intake(RequestHandler):
             if self._refuse_large_head():
                 return
             super().data_received(piece)
-            if self._request_count != self._seen:
+            if self.request_count != self._seen:
                 self._note_request()
             elif not is_at_end:
                 self._unfinished.add(self, len(piece) + LINE_COST * piece.count(b"\n"))
         else:
             self._wire += len(piece)
             super().data_received(piece)
-            if self._request_count != self._seen:
+            if self.request_count != self._seen:
                 self._head_size = self._wire - self._payload.total_bytes
                 if not self._refuse_large_head():
                     self._note_request()
             else:
                 self._check_body(is_at_end)
             self._pause_if_scattered()
-        if is_at_end and self._payload.is_eof() and not self._has_to_wait():
+        if is_at_end and self._payload.is_eof() and not self.has_to_wait():
             self._left = 0
             self._ending = b""
             self._end_head()
@@ -207,9 +210,11 @@ class Intake(RequestHandler):
     def _pause_if_scattered(self) -> None:
         """Stop reading if the body is buffered in very many pieces."""
         content = self._payload
-        if not self._reading_paused and not content.is_eof() and len(content._buffer) > MAX_PIECES:
+        if self.is_reading_paused or content.is_eof():
+            return
+        if buffered_pieces(content) > MAX_PIECES:
             # pause_reading() would also pause the parser, which must not stop between two pieces.
-            self._reading_paused = True
+            self.note_reading_paused()
             self._stop_reading()
 
     def _check_body(self, at_end: bool) -> None:
@@ -232,14 +237,14 @@ class Intake(RequestHandler):
     def _note_request(self) -> None:
         """Note the body of the request that was just parsed, or refuse a malformed request."""
         self._end_head()
-        self._seen = self._request_count
-        message, payload = self._messages[-1]
-        if not isinstance(message, _ErrInfo):
+        self._seen = self.request_count
+        message, payload = self.latest()
+        if not is_fault(message):
             self._payload = payload
             self._wire = payload.total_bytes
             self._is_chunked = message.chunked
             return
-        self._messages.pop()
+        self.drop_latest()
         what = "request" if self._payload.is_eof() else "request body"
         why = message.message.partition("\n")[0].strip(" :")
         self._refuse(BadRequestError(f"The {what} is malformed: {why}"))
@@ -254,9 +259,9 @@ class Intake(RequestHandler):
     def _refuse_large_head(self) -> bool:
         if not self._max_head or self._head_size <= self._max_head:
             return False
-        if self._request_count != self._seen:  # the head has been parsed
-            self._messages.pop()
-            self._seen = self._request_count
+        if self.request_count != self._seen:  # the head has been parsed
+            self.drop_latest()
+            self._seen = self.request_count
         self._refuse(
             HeadTooLargeError(f"The head of the request has more than {self._max_head} bytes")
         )
@@ -270,17 +275,14 @@ class Intake(RequestHandler):
         self._unfinished.remove(self)
         if not self._payload.is_eof():  # this request is already being answered
             if self._payload is not self._answered:
-                self._payload.set_exception(error)
+                set_error(self._payload, error)
             elif self._answered_at_once:
                 self._end_output()
             return
         # aiohttp waits a while for the end of this body, so that the client can read the response.
-        endless = StreamReader(self, 2**16, loop=self._loop)
-        self._messages.append((_ErrInfo(error.status, error, str(error)), endless))
-        self._request_count += 1
-        self._seen = self._request_count
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        endless = StreamReader(self, 2**16, loop=self.loop)
+        self.add_error(error.status, error, endless)
+        self._seen = self.request_count
 
     def note_answer(self, body: StreamReader, at_once: bool) -> None:
         """Note that the request with this body has a response, which one write sends if `at_once`.
@@ -291,9 +293,9 @@ class Intake(RequestHandler):
         self._answered = body
         self._answered_at_once = at_once
         if body.exception() is not None:
-            body.set_exception(None)  # type: ignore[arg-type]
+            set_error(body, None)
             if at_once:
-                self._loop.call_soon(self._end_output)  # after the response has been written
+                self.loop.call_soon(self._end_output)  # after the response has been written
 
     def _end_output(self) -> None:
         """Close the sending side: the client reads the end of the stream."""
@@ -313,10 +315,6 @@ class Intake(RequestHandler):
 
     # --- data that has to wait
 
-    def _has_to_wait(self) -> bool:
-        """Return whether aiohttp takes no data now, because a body or requests are waiting."""
-        return self._reading_paused or getattr(self, "_buffer_paused", False)
-
     def hold(self, data: bytes) -> None:
         """Keep data until the parser may take it; pause reading beyond MAX_HELD bytes."""
         self._held += data
@@ -333,14 +331,14 @@ class Intake(RequestHandler):
                 self.transport.pause_reading()
 
     def _go_on_soon(self) -> None:
-        if self._held and not self._goes_on and not self._has_to_wait():
+        if self._held and not self._goes_on and not self.has_to_wait():
             self._goes_on = True
-            self._loop.call_soon(self._go_on)
+            self.loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
         """Pass the held data on, unless the connection is closed."""
         self._goes_on = False
-        if self.transport is None or not self._held or self._has_to_wait():
+        if self.transport is None or not self._held or self.has_to_wait():
             return
         held, self._held = self._held, b""
         try:
@@ -353,20 +351,18 @@ class Intake(RequestHandler):
     def _let_read(self) -> None:
         if self._is_held_back and len(self._held) <= MAX_HELD and self.transport is not None:
             self._is_held_back = False
-            if not self._has_to_wait():
+            if not self.has_to_wait():
                 with contextlib.suppress(RuntimeError):  # it is being closed
                     self.transport.resume_reading()
 
     def resume_reading(self, *args: Any, **kwargs: Any) -> None:
-        if not self._reading_paused:  # newer releases of aiohttp call this for each piece of a body
+        # Newer releases of aiohttp call this for each piece of a body.
+        if not self.is_reading_paused:
             return
         super().resume_reading(*args, **kwargs)
-        if self._is_held_back:
-            self._stop_reading()
-        self._go_on_soon()
+        self.reading_resumed()
 
-    def _resume_reading_for_buffer(self) -> None:
-        super()._resume_reading_for_buffer()
+    def reading_resumed(self) -> None:
         if self._is_held_back:
             self._stop_reading()
         self._go_on_soon()

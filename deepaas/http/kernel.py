@@ -18,6 +18,7 @@ from aiohttp.http import HttpProcessingError
 
 from deepaas.events import Events, RequestRefused
 from deepaas.exceptions import BadRequestError, RequestError, StorageError
+from deepaas.http.aiohttp_adapter import is_upgrade
 from deepaas.http.body import WRONG_CODING, BodyLimits, is_plainly_chunked, stop_receiving
 from deepaas.http.intake import Intake
 from deepaas.http.middleware import Middleware, Next
@@ -95,7 +96,7 @@ class Kernel:
                 request.long_response.close()
 
     def _closes_after(self, request: Request) -> bool:
-        return self.draining or (request._message.upgrade and _wants_no_more_http(request))
+        return self.draining or (is_upgrade(request) and _wants_no_more_http(request))
 
     def _prepare(self, request: Request, answer: web.StreamResponse) -> None:
         """Add the common headers, and note how the unread rest of the body is handled."""

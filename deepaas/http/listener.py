@@ -16,7 +16,8 @@ import random
 import socket
 import struct
 
-from deepaas.http.connection import Connection, HTTPServer
+from deepaas.http.base_connection import BaseConnection
+from deepaas.http.connection import HTTPServer
 
 logger = logging.getLogger("deepaas")
 
@@ -53,7 +54,7 @@ class Listener:
         self._server = server
         self._most = most
         self._loop = asyncio.get_running_loop()
-        self._new: set[Connection] = set()  # accepted, but not set up yet
+        self._new: set[BaseConnection] = set()  # accepted, but not set up yet
         self._setting_up: set[asyncio.Task[None]] = set()
         self._is_open = False
         self._is_paused = False
@@ -110,7 +111,7 @@ class Listener:
             self._setting_up.add(task)
             task.add_done_callback(self._setting_up.discard)
 
-    async def _set_up(self, connection: Connection, sock: socket.socket) -> None:
+    async def _set_up(self, connection: BaseConnection, sock: socket.socket) -> None:
         try:
             await self._loop.connect_accepted_socket(lambda: connection, sock)
         except OSError:  # the client has closed it already

@@ -118,15 +118,20 @@ class JSONResponse(web.StreamResponse):
         super().__init__()
         self._json = body
         self._length = len(body)
+        self._persists: bool | None = None
 
     @property
     def body_length(self) -> int:
         return self._length
 
+    @property
+    def keep_alive(self) -> bool | None:
+        return super().keep_alive if self._persists is None else self._persists
+
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Send the response, with the header fields that aiohttp would send."""
         keep_alive = request.keep_alive if self.keep_alive is None else self.keep_alive
-        self._keep_alive = keep_alive
+        self._persists = keep_alive
         if request.version == HttpVersion11:
             connection = b"" if keep_alive else b"Connection: close\r\n"
         else:

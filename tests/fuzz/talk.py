@@ -173,7 +173,9 @@ async def _accepted(house: House, sock: socket.socket) -> Connection:
         return [
             one
             for one in house.http.open
-            if one.transport and one.transport.get_extra_info("peername") == address
+            if isinstance(one, Connection)
+            and one.transport
+            and one.transport.get_extra_info("peername") == address
         ]
 
     await house.until(found, "a connection")

@@ -57,6 +57,8 @@ class House:
     options: dict[str, Any] = field(default_factory=dict)
     worker_options: dict[str, Any] = field(default_factory=dict)
     seconds: float = SECONDS
+    has_fast_path: bool = True
+    is_limited: bool = True
 
     def __post_init__(self) -> None:
         self.handled = 0
@@ -124,6 +126,8 @@ class House:
             self.app.kernel.events.request_ended.listen(AccessLog(self.access_log).note)
         self.http = HTTPServer(
             self.app.kernel,
+            has_fast_path=self.has_fast_path,
+            is_limited=self.is_limited,
             keepalive_timeout=self.keepalive,
             handler_cancellation=True,
             read_bufsize=256 * 1024,

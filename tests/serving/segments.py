@@ -169,8 +169,8 @@ class Line:
             interim.append(status_line)
         values = {name.lower(): value for name, value in headers}
         whole = True
-        is_head = ask is not None and ask.head.startswith(b"HEAD ")
-        if is_head or " 204 " in status_line:
+        is_empty = status_line.split(" ", 2)[1] == "204"
+        if is_empty or (ask is not None and ask.head.startswith(b"HEAD ")):
             body = b""
         elif values.get("transfer-encoding") == "chunked":
             body, whole = await self._chunks()
