@@ -32,7 +32,7 @@ from deepaas.http.routing import Access, Route, Router
 
 logger = logging.getLogger("deepaas")
 
-SECONDS = 5.0
+SECONDS = 20.0
 """The maximum time of a self-test, which takes a few milliseconds on an idle machine."""
 
 LOST_LIMITS = "--client-max-head, --max-heads-memory and the limit on the framing of chunked bodies"
