@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -33,6 +34,9 @@ class SignIn:
     def __init__(self, authenticator: Authenticator) -> None:
         self._authenticator = authenticator
         self._challenge: str = getattr(authenticator, "challenge", CHALLENGE)
+        self._version: Callable[[], int] | None = None
+        if isinstance(authenticator, RevokingAuthenticator):
+            self._version = authenticator.version
 
     async def __call__(self, request: Request, route: Route, next: Next) -> web.StreamResponse:
         begun = _from_fast_path(request)
@@ -49,8 +53,8 @@ class SignIn:
         return await next(request)
 
     async def _principal(self, request: Request) -> Principal | None:
-        if isinstance(self._authenticator, RevokingAuthenticator):
-            request.sign_in_version = self._authenticator.version()
+        if self._version is not None:
+            request.sign_in_version = self._version()
         principal = await self._authenticator.authenticate(request.headers)
         if principal is not None and time.time() >= _end_of(principal):
             raise TokenExpiredError(self._challenge)
@@ -64,10 +68,10 @@ class SignIn:
 
     def fast(self, request: Request) -> FastHooks | None:
         """Return a hook that lets requests pass until the principal expires or may have changed."""
-        authenticator, principal = self._authenticator, request.principal
-        if principal is None or not isinstance(authenticator, RevokingAuthenticator):
+        version, principal = self._version, request.principal
+        if principal is None or version is None:
             return None
-        version, known = authenticator.version, request.sign_in_version
+        known = request.sign_in_version
         expires = _end_of(principal)
 
         def begin(_: FastRequest) -> bool:
