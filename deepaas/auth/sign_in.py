@@ -17,6 +17,7 @@ from deepaas.exceptions import (
     TokenExpiredError,
 )
 from deepaas.http.connection import Connection
+from deepaas.http.fast_path import head_of
 from deepaas.http.middleware import FastHooks, Next
 from deepaas.http.principal import Principal
 from deepaas.http.request import Request
@@ -85,6 +86,10 @@ def _end_of(principal: Principal) -> float:
 
 
 def _from_fast_path(request: Request) -> FastRequest | None:
-    """Return what the fast path has begun for this request, if the normal path has to answer it."""
+    """Return what the fast path has begun for this request, if the normal path has to answer it.
+
+    The comparison excludes that it was begun for another request, of another client.
+    """
     connection = request.protocol
-    return connection.pending if isinstance(connection, Connection) else None
+    begun = connection.pending if isinstance(connection, Connection) else None
+    return begun if begun is not None and begun.data.startswith(head_of(request)) else None
