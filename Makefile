@@ -11,7 +11,8 @@ PYTEST := $(BIN)/python -m pytest
 # webargs 5.5 still imports distutils.
 LOWEST := .venv-lowest/bin/python -m pytest -W "ignore:distutils Version:DeprecationWarning"
 # Tests of code that uses aiohttp internals also run with the oldest aiohttp.
-INSIDE := tests/api/test_fast_path.py tests/api/test_fast_path_inside.py tests/api/test_intake.py
+INSIDE := tests/api/test_fast_path.py tests/api/test_fast_path_inside.py tests/api/test_intake.py \
+  tests/auth/test_fast_path.py
 
 # The releases of aiohttp between the oldest, which test-lowest has, and the newest, which test-all
 # has. The slow tests do not depend on the release.
@@ -26,7 +27,8 @@ UNIT   := tests/model tests/test_log.py tests/test_stdio.py tests/test_config.py
   tests/test_clock.py tests/api/test_stall_timer.py tests/api/test_listener.py tests/cmd/test_loading_times.py \
   tests/training/test_backoff.py tests/training/test_callback_times.py tests/training/test_log_times.py \
   tests/serving/test_messages.py tests/serving/test_slot.py tests/serving/test_prediction.py \
-  tests/api/test_forms.py tests/api/test_form_parts.py tests/api/test_routing.py tests/api/test_responses.py
+  tests/api/test_forms.py tests/api/test_form_parts.py tests/api/test_routing.py tests/api/test_responses.py \
+  tests/auth/test_tokens.py tests/auth/test_fast_path.py
 
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -16,6 +17,7 @@ from deepaas.exceptions import (
     TokenExpiredError,
 )
 from deepaas.http.connection import Connection
+from deepaas.http.fast_path import head_of
 from deepaas.http.middleware import FastHooks, Next
 from deepaas.http.principal import Principal
 from deepaas.http.request import Request
@@ -33,6 +35,9 @@ class SignIn:
     def __init__(self, authenticator: Authenticator) -> None:
         self._authenticator = authenticator
         self._challenge: str = getattr(authenticator, "challenge", CHALLENGE)
+        self._version: Callable[[], int] | None = None
+        if isinstance(authenticator, RevokingAuthenticator):
+            self._version = authenticator.version
 
     async def __call__(self, request: Request, route: Route, next: Next) -> web.StreamResponse:
         begun = _from_fast_path(request)
@@ -49,8 +54,8 @@ class SignIn:
         return await next(request)
 
     async def _principal(self, request: Request) -> Principal | None:
-        if isinstance(self._authenticator, RevokingAuthenticator):
-            request.sign_in_version = self._authenticator.version()
+        if self._version is not None:
+            request.sign_in_version = self._version()
         principal = await self._authenticator.authenticate(request.headers)
         if principal is not None and time.time() >= _end_of(principal):
             raise TokenExpiredError(self._challenge)
@@ -64,10 +69,10 @@ class SignIn:
 
     def fast(self, request: Request) -> FastHooks | None:
         """Return a hook that lets requests pass until the principal expires or may have changed."""
-        authenticator, principal = self._authenticator, request.principal
-        if principal is None or not isinstance(authenticator, RevokingAuthenticator):
+        version, principal = self._version, request.principal
+        if principal is None or version is None:
             return None
-        version, known = authenticator.version, request.sign_in_version
+        known = request.sign_in_version
         expires = _end_of(principal)
 
         def begin(_: FastRequest) -> bool:
@@ -81,6 +86,10 @@ def _end_of(principal: Principal) -> float:
 
 
 def _from_fast_path(request: Request) -> FastRequest | None:
-    """Return what the fast path has begun for this request, if the normal path has to answer it."""
+    """Return what the fast path has begun for this request, if the normal path has to answer it.
+
+    The comparison excludes that it was begun for another request, of another client.
+    """
     connection = request.protocol
-    return connection.pending if isinstance(connection, Connection) else None
+    begun = connection.pending if isinstance(connection, Connection) else None
+    return begun if begun is not None and begun.data.startswith(head_of(request)) else None

@@ -91,7 +91,7 @@ def head_for(
     headers = request.headers
     length = request.content_length
     if (
-        raw != _head_of(request)
+        raw != head_of(request)
         or length is None
         or length > MAX_BODY
         or request.version != HttpVersion11
@@ -129,7 +129,7 @@ def length_in(head: bytes) -> int:
     return int(lengths[0]) if lengths else 0
 
 
-def _head_of(request: web.BaseRequest) -> bytes:
+def head_of(request: web.BaseRequest) -> bytes:
     """Return the bytes of a request's head if it has the usual form: one blank after each colon."""
     target = request.raw_path.encode("utf-8", "surrogateescape")
     lines = [b"%b: %b\r\n" % (name, value) for name, value in request.raw_headers]

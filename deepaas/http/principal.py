@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from deepaas.http.routing import Access
@@ -51,9 +50,3 @@ class Principal:
         if self.models is None:
             return True
         return model in self.models if model else access is Access.READ
-
-
-def names_of(scopes: Iterable[Access]) -> str:
-    """Return the names of scopes as one text, in a fixed order."""
-    given = frozenset(scopes)
-    return ", ".join(str(one.value) for one in Access if one in given)

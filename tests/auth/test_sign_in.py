@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -23,6 +24,7 @@ from tests.support import (
 )
 from tests.training.trainings import END_SECONDS
 
+DOCS = Path(__file__).resolve().parent.parent.parent / "docs" / "sign-in.md"
 ORIGIN = "https://page.example"
 
 
@@ -361,11 +363,14 @@ def plugins(tmp_path: Path) -> dict[str, str | None]:
     """The environment of a server beside which a package with plug-ins is installed."""
     site = install_models(tmp_path / "site", {})
     (site / "user_plugin.py").write_text(PLUGIN)
+    (example,) = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    (site / "my_package.py").write_text(example)
     info = site / "user_plugin-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: user-plugin\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(
         "[deepaas.auth]\nusers = user_plugin:make\nabsent = user_plugin:absent\n"
+        "documented = my_package:make\n"
     )
     return {"PYTHONPATH": str(site)}
 
@@ -379,6 +384,14 @@ def test_package_can_add_a_plugin(serve: Serve, plugins: dict[str, str | None]) 
         assert predictions(server.predict("echo", headers=bob, json={})) == {}
     server.post("/v2/models/echo/reload", headers=bob)
     assert "bob asks for: reload of model echo" in server.log()
+
+
+def test_plugin_of_the_page_works(serve: Serve, plugins: dict[str, str | None]) -> None:
+    server = serve({}, "--auth", "documented", "zoo.echo", env=plugins)
+    alice = {"X-User": "alice"}
+    assert server.predict("echo", headers={"X-User": "bob"}).status_code == 401
+    assert predictions(server.predict("echo", headers=alice, json={})) == {}
+    assert server.post("/v2/models/echo/train/", headers=alice).status_code == 403
 
 
 def test_request_that_a_plugin_fails_for_is_not_answered(

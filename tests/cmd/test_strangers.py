@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from tests.auth.token_files import TokenFile
 from tests.support import Server, leased_port, wait_until
 
 NO_SIGN_IN = "There is no sign-in: anybody who can connect to this address may use it"
@@ -12,7 +15,7 @@ NO_SIGN_IN = "There is no sign-in: anybody who can connect to this address may u
 @pytest.mark.parametrize(
     ("address", "flags", "said"),
     [
-        ("0.0.0.0", [], f"{NO_SIGN_IN} (predict, train)"),
+        ("0.0.0.0", [], f"{NO_SIGN_IN} (predict, train); --auth tokens requires a sign-in"),
         ("0.0.0.0", ["--admin-endpoint"], f"{NO_SIGN_IN} (predict, train, reload models)"),
         ("0.0.0.0", ["--notrain-endpoint", "--use-json"], f"{NO_SIGN_IN} (predict)"),
         ("0.0.0.0", ["--notrain-endpoint", "--nopredict-endpoint"], f"{NO_SIGN_IN} (read only)"),
@@ -32,6 +35,23 @@ def test_start_says_that_there_is_no_sign_in(address: str, flags: list[str], sai
             assert server.log().count(NO_SIGN_IN) == (1 if said else 0)
             assert said in server.log()
             assert "ERROR" not in server.log()
+        finally:
+            server.kill()
+
+
+def test_start_with_a_sign_in_has_no_warning(tmp_path: Path) -> None:
+    tokens = TokenFile(tmp_path / "tokens")
+    alice = tokens.add("alice")
+    with leased_port() as port:
+        args = ["--listen-ip", "0.0.0.0", "--listen-port", str(port), *tokens.flags, "zoo.echo"]
+        server = Server(args=args, listen=False, port=port).start(wait=False)
+        try:
+            server.wait_ready()
+            assert server.get("/v2/models/").status_code == 401
+            assert server.get("/v2/models/", headers=alice).status_code == 200
+            server.stop()
+            assert "no sign-in" not in server.log()
+            assert "WARNING" not in server.log()
         finally:
             server.kill()
 

@@ -176,6 +176,25 @@ def test_what_has_waited_is_begun(state: Path, place: Place) -> None:
     site.close()
 
 
+def test_name_of_the_client_is_added_to_the_form_before(state: Path) -> None:
+    """A supervisor of that version still adds its own columns by name."""
+    with contextlib.closing(Store(state)) as store:
+        store.add("u", "train", "trains", "me", principal="alice")
+    with contextlib.closing(sqlite3.connect(state / "trainings.db", isolation_level=None)) as db:
+        db.executescript("ALTER TABLE details DROP COLUMN principal; PRAGMA user_version=3")
+    with contextlib.closing(Store(state)) as store:
+        record = store.get("u")
+        assert record is not None
+        assert (record.principal, record.asked is not None) == (None, True)
+        store.add("v", "train", "trains", "me", principal="bob")
+        store.loaded("v", 0.5)
+        named = store.get("v")
+        assert named is not None
+        assert (named.principal, named.load_seconds) == ("bob", 0.5)
+    with contextlib.closing(sqlite3.connect(state / "trainings.db", isolation_level=None)) as db:
+        db.execute("INSERT INTO details (uuid, asked, origin) VALUES ('w', 1.0, '')")
+
+
 def test_a_supervisor_of_the_version_before_can_still_write(state: Path) -> None:
     """It was started before the upgrade, and expects the old columns."""
     with contextlib.closing(Store(state)) as store:
