@@ -196,9 +196,10 @@ class Connection(Intake):
     def learn(self, request: Request, target: FastTarget) -> None:
         """Cache the meaning of this request's head, if the fast path can use it."""
         raw, self._head = self._head, b""
-        if not self._is_fast:
+        makers = self._kernel.hook_makers
+        if not (raw and self._is_fast and makers is not None):
             return
-        head = head_for(request, raw, target, self._kernel.middleware) if raw else None
+        head = head_for(request, raw, target, makers)
         if head is None:
             return
         if len(self._heads) >= MAX_HEADS:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import HttpVersion11, hdrs, web
 
-from deepaas.http.middleware import FastHooks, FastMiddleware, Middleware
+from deepaas.http.middleware import FastHooks, MakeHooks
 from deepaas.http.request import Request
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class CachedHead:
 
 
 def head_for(
-    request: Request, raw: bytes, target: FastTarget, middleware: Sequence[Middleware]
+    request: Request, raw: bytes, target: FastTarget, makers: Sequence[MakeHooks]
 ) -> CachedHead | None:
     """Return the meaning of a head, whose bytes are `raw`, or None if it must not be cached."""
     headers = request.headers
@@ -100,8 +100,8 @@ def head_for(
     ):
         return None
     hooks: list[FastHooks] = []
-    for one in middleware:
-        hook = one.fast(request) if isinstance(one, FastMiddleware) else None
+    for make in makers:
+        hook = make(request)
         if hook is None:
             return None
         hooks.append(hook)

@@ -21,7 +21,7 @@ from deepaas.exceptions import BadRequestError, RequestError, StorageError
 from deepaas.http.aiohttp_adapter import is_upgrade
 from deepaas.http.body import WRONG_CODING, BodyLimits, is_plainly_chunked, stop_receiving
 from deepaas.http.intake import Intake
-from deepaas.http.middleware import Middleware, Next
+from deepaas.http.middleware import Middleware, Next, hook_makers
 from deepaas.http.request import Request
 from deepaas.http.responses import (
     FinalResponse,
@@ -64,6 +64,7 @@ class Kernel:
         self.events = events
         self.settings = settings
         self.middleware = middleware
+        self.hook_makers = hook_makers(middleware)
         self.active = 0
         self.draining = False
         self._router = router

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from aiohttp import web
 
@@ -42,13 +42,20 @@ class FastHooks:
     headers: bytes = b""
 
 
-@runtime_checkable
-class FastMiddleware(Protocol):
-    """A middleware that supports the fast path. Any other one turns the fast path off."""
+MakeHooks: TypeAlias = Callable[[Request], FastHooks | None]
+"""Returns the hooks for further requests with the head of this request. If this is None, such
+requests do not take the fast path."""
 
-    def fast(self, request: Request) -> FastHooks | None:
-        """Return the hooks for further requests with the head of this request.
 
-        If this is None, such requests do not take the fast path.
-        """
-        ...
+def hook_makers(middleware: Sequence[Middleware]) -> list[MakeHooks] | None:
+    """Return the method `fast`, a MakeHooks, of each middleware; None if one does not have it.
+
+    A middleware without that method turns the fast path off.
+    """
+    methods: list[MakeHooks] = []
+    for one in middleware:
+        method = getattr(one, "fast", None)
+        if method is None:
+            return None
+        methods.append(method)
+    return methods
