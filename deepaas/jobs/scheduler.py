@@ -254,6 +254,8 @@ class JobScheduler:
                 record, f"its supervisor process failed{why and ': '}{why}"
             )
             record = await self._state.now(record)
+        else:
+            await self.stopper.end_rest(record)
         self.note(record)
         self._on_child_exit(record)
         self.drop(record.uuid)

@@ -129,6 +129,13 @@ class JobStopper:
 
         await self._state.do(finish)
 
+    async def end_rest(self, record: Record) -> None:
+        """Kill the processes of an ended job whose supervisor process has ended.
+
+        There are none, unless it was killed before it noted them.
+        """
+        await asyncio.to_thread(reap, record.uuid)
+
     def _supervisor_of(self, record: Record) -> SupervisorHandle:
         known = self._supervisors.get(record.uuid)
         return known or SupervisorHandle(self._state.place(record.uuid))
