@@ -215,6 +215,8 @@ def test_deleting_waits_for_no_stopped_process_and_removes_nothing(
     trainings = site.serve(*QUICK)
     uuid = trainings.begin()
     trainings.wait(uuid)
+    # Its exit code is the last change of its record.
+    wait_until(lambda: trainings.get(uuid)["exit_code"] == 0, within=30, what="its exit")
     trainings.begin(place=places[0])
     if status == "queued":
         uuid = trainings.begin()
