@@ -38,12 +38,9 @@ def create_app(
 
 def middleware_of(settings: ApiSettings) -> list[Middleware]:
     """Return the middleware; the first is the outermost."""
-    middleware: list[Middleware] = [
-        RequestIds(),
-        HideSecrets(),
-        CheckSite(settings.sites),
-        Cors(settings.sites.origins),
-    ]
+    middleware: list[Middleware] = [RequestIds(), HideSecrets(), CheckSite(settings.sites)]
+    if settings.sites.origins:
+        middleware.append(Cors(settings.sites.origins))
     if settings.authenticator is not None:
         middleware.append(SignIn(settings.authenticator))
     return middleware

@@ -46,7 +46,7 @@ Signature = tuple[int, ...]
 
 
 def make(options: Options) -> Tokens:
-    """Return the tokens. Raises ConfigurationError if there are none, or a line is malformed."""
+    """Return the tokens. Raises ConfigurationError if there is no token or a malformed line."""
     return Tokens(options.token_file, os.environ.get(VARIABLE, ""), options.models)
 
 

@@ -223,12 +223,20 @@ class Connection(Intake):
     def _report(self, request: FastRequest, length: int, status: int = 200, code: str = "") -> None:
         """Report the end of a request on the fast path."""
         seconds = self.loop.time() - request.began
-        head, id = request.head, request.request_id
-        path, model, agent = head.path, head.model, head.agent
-        name = "" if head.principal is None else head.principal.name
+        head = request.head
         ended = RequestEnded(
-            *(self._remote, "POST", path, model, status, code, length, seconds, agent, id, name),
-            True,
+            remote=self._remote,
+            method="POST",
+            target=head.path,
+            model=head.model,
+            status=status,
+            code=code,
+            length=length,
+            seconds=seconds,
+            agent=head.agent,
+            request_id=request.request_id,
+            principal="" if head.principal is None else head.principal.name,
+            is_fast=True,
         )
         self._ended.report(ended)
 

@@ -36,8 +36,6 @@ class Cors:
         self._origins = origins
 
     async def __call__(self, request: Request, route: Route, next: Next) -> web.StreamResponse:
-        if not self._origins:
-            return await next(request)
         headers = self._headers(request)
         is_preflight = (
             request.method == hdrs.METH_OPTIONS
@@ -52,8 +50,7 @@ class Cors:
         return answer
 
     def fast(self, request: Request) -> FastHooks:
-        headers = self._headers(request) if self._origins else {}
-        return FastHooks(headers=header_lines(headers))
+        return FastHooks(headers=header_lines(self._headers(request)))
 
     def _headers(self, request: Request) -> dict[str, str]:
         origin = request.headers.get(hdrs.ORIGIN, "")

@@ -38,7 +38,7 @@ def lock_holders(files: Iterable[Path]) -> list[int]:
 
 
 def describe(pids: Iterable[int]) -> str:
-    """Return a text that names these processes; "another process" if there are none."""
+    """Return the names of these processes, or "another process" if the list is empty."""
     return " and ".join(map(_describe, pids)) or "another process"
 
 

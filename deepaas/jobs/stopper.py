@@ -132,7 +132,8 @@ class JobStopper:
     async def end_rest(self, record: Record) -> None:
         """Kill the processes of an ended job whose supervisor process has ended.
 
-        There are none, unless it was killed before it noted them.
+        Usually the supervisor has ended them itself. If it was killed, some may still run, and the
+        record may not say so.
         """
         await asyncio.to_thread(reap, record.uuid)
 
