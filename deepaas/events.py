@@ -41,6 +41,23 @@ class Event(Generic[T]):
                 logger.exception("A listener of an event failed")
 
 
+@dataclass(frozen=True, slots=True)
+class Times:
+    """The parts of the time of one prediction, in seconds, as its worker has measured them.
+
+    `queue` is the time from the arrival of the request until the worker took the call. `validate`
+    is the validation of the arguments, `batch_wait` the wait for other calls of the same batch,
+    `predict` the model's function, and `encode` the encoding of its result. For a call in a batch,
+    `predict` is the time of the whole batch.
+    """
+
+    queue: float = 0.0
+    validate: float = 0.0
+    batch_wait: float = 0.0
+    predict: float = 0.0
+    encode: float = 0.0
+
+
 @dataclass(slots=True)
 class RequestEnded:
     """A request whose response was sent, or whose client has gone (status CLIENT_CLOSED).
@@ -48,7 +65,8 @@ class RequestEnded:
     `target` is its target with secrets masked. `model` is the model of its route, or empty. `code`
     is the kind of an error, or empty. `length` is the size of the response body that was sent, in
     bytes, and `seconds` the time from the arrival of the request to the end of its response.
-    `principal` is the name of the client, if it has signed in.
+    `principal` is the name of the client, if it has signed in. `times` are the parts of the time,
+    if a worker has answered.
     """
 
     remote: str
@@ -63,6 +81,7 @@ class RequestEnded:
     request_id: str
     principal: str
     is_fast: bool = False
+    times: Times | None = None
 
 
 @dataclass(frozen=True)
@@ -73,9 +92,62 @@ class RequestRefused:
     code: str
 
 
+@dataclass(frozen=True)
+class BatchRun:
+    """A worker has called `predict_batch` with `size` calls, which took `seconds`."""
+
+    model: str
+    size: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class WorkerReady:
+    """A worker takes calls, `seconds` after its start. `worker` is its name, such as echo[0]."""
+
+    model: str
+    worker: str
+    pid: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class WorkerEnded:
+    """The process of a worker has ended.
+
+    `cause` is "died" if the server has not ended it. Otherwise it is the reason of the server, such
+    as "replaced", "stopped", "cancelled" or "too_slow". `ending` is the sentence of the log.
+    """
+
+    model: str
+    worker: str
+    pid: int
+    cause: str
+    ending: str
+
+
+@dataclass(frozen=True)
+class JobChanged:
+    """A training or an asynchronous prediction has a new status.
+
+    `kind` is "train" or "predict". `seconds` is the duration of its work, or None if it has not
+    ended or was never begun.
+    """
+
+    model: str
+    kind: str
+    uuid: str
+    status: str
+    seconds: float | None
+
+
 @dataclass
 class Events:
     """All events of a server."""
 
     request_ended: Event[RequestEnded] = field(default_factory=Event)
     request_refused: Event[RequestRefused] = field(default_factory=Event)
+    batch_run: Event[BatchRun] = field(default_factory=Event)
+    worker_ready: Event[WorkerReady] = field(default_factory=Event)
+    worker_ended: Event[WorkerEnded] = field(default_factory=Event)
+    job_changed: Event[JobChanged] = field(default_factory=Event)
