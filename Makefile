@@ -128,7 +128,7 @@ test-aiohttp: $(VENV)/.test $(AIOHTTP:%=.venv-aiohttp/%/.ready)
 	  -m "not long" -k "not ($(SLOW))" -n $(JOBS) -q \
 	  || failed=1; done; exit $$failed
 
-test-all: chromium wrk nginx caddy faketime $(VENV)/.test
+test-all: chromium wrk nginx caddy faketime prometheus $(VENV)/.test
 	$(PYTEST) -m "not long" -n $(JOBS)
 
 test-unit: $(VENV)/.test
@@ -172,10 +172,13 @@ format: $(VENV)/.test
 
 # Installs missing system packages if the user is root. The two variables keep packages with
 # services from starting them, with and without systemd.
-.PHONY: wrk chromium nginx caddy faketime stress-ng
-wrk chromium nginx caddy faketime stress-ng:
+.PHONY: wrk chromium nginx caddy faketime stress-ng prometheus
+wrk chromium nginx caddy faketime stress-ng prometheus:
 	@command -v $@ >/dev/null || [ "$$(id -u)" != 0 ] || { apt-get update -qq && \
-	  SYSTEMD_OFFLINE=1 RUNLEVEL=1 apt-get install -y -qq $@ >/dev/null; }
+	  SYSTEMD_OFFLINE=1 RUNLEVEL=1 apt-get install -y -qq $(APT_FLAGS) $@ >/dev/null; }
+
+# Without the exporter for machines.
+prometheus: APT_FLAGS := --no-install-recommends
 
 bench: wrk $(VENV)/.test .venv-reference/.ready
 	$(BIN)/python -m benchmarks.run --reference .venv-reference/bin/deepaas-run $(BENCH)

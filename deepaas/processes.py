@@ -14,6 +14,8 @@ ROUNDS = 3
 
 PR_SET_PDEATHSIG = 1
 
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
 own_children: set[int] = set()
 """The children of this process that it reaps itself; the general reaper skips them."""
 
@@ -29,6 +31,15 @@ def end_with_parent(parent: int) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def resident_memory(pid: int) -> int:
+    """Return the resident memory of a process in bytes; 0 if it has ended."""
+    try:
+        with open(f"/proc/{pid}/statm") as file:
+            return int(file.read().split()[1]) * PAGE
+    except (OSError, IndexError):
+        return 0
 
 
 def kill_marked(mark: str) -> set[int]:

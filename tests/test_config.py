@@ -104,6 +104,11 @@ WRONG = {
     "--client-max-size=-1": "--client-max-size must be a whole number from 0, and not '-1'",
     "--log-level=LOUD": "--log-level must be one of DEBUG, INFO, WARNING, ERROR, CRITICAL, "
     "and not 'LOUD'",
+    **{
+        f"--metrics-buckets={value}": "--metrics-buckets must be 1 to 50 numbers of seconds "
+        f"above 0, such as 0.1,0.5,2, and not '{value[:80]}{'...' if len(value) > 80 else ''}'"
+        for value in ("x", "0", "1,nan", "1,-2", "1;2", ",".join(map(str, range(1, 52))))
+    },
     "--base-path=/$HOME": "--base-path: $ begins the name of another option; "
     "write $$ for a dollar sign",
     f"--workers={'9' * 200}": f"--workers must be at most 9223372036854775807, "
@@ -414,5 +419,10 @@ def test_settings_have_the_values_and_types_of_the_options() -> None:
         values = getattr(made, group.name)
         for field in dataclasses.fields(values):
             value = getattr(values, field.name)
-            expected = {"float": "float int", "list[str]": "list"}.get(str(field.type))
+            expected = {
+                "float": "float int",
+                "list[str]": "list",
+                "list[float]": "list",
+                "bool | None": "bool NoneType",
+            }.get(str(field.type))
             assert type(value).__name__ in (expected or str(field.type)), field.name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from deepaas.api.unknown import UnknownArguments
 from deepaas.auth.plugins import Authenticator
@@ -16,6 +17,9 @@ from deepaas.http.routing import Access, Route
 from deepaas.jobs.service import JobService
 from deepaas.log import Tail
 from deepaas.serving.pool import Pool
+
+if TYPE_CHECKING:
+    from deepaas.metrics.page import MetricsPage
 
 
 @dataclass(frozen=True)
@@ -36,13 +40,14 @@ class ApiSettings:
     sites: SiteRules = field(default_factory=SiteRules)
     authenticator: Authenticator | None = None  # None: no sign-in
     public_health: bool = True  # also without a sign-in
+    metrics: bool = False  # at /metrics
 
 
 class App:
     """The models and their trainings, for the handlers. `create_app` sets `kernel` and `routes`.
 
-    `trainings` has the records of trainings and of asynchronous predictions. If it is None,
-    `no_trainings` says why.
+    `metrics` is set if there are metrics. `trainings` has the records of trainings and of
+    asynchronous predictions. If it is None, `no_trainings` says why.
     """
 
     kernel: Kernel
@@ -54,6 +59,7 @@ class App:
         self.pools = {pool.name: pool for pool in pools}
         self.settings = settings
         self.debug_output = debug_output
+        self.metrics: MetricsPage | None = None
         self.trainings: JobService | None = None
         self.no_trainings = "they are switched off"
         self.unknown = UnknownArguments(settings.log_unknown_arguments)

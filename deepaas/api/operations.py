@@ -73,6 +73,15 @@ def ready(definitions: Json) -> Json | None:
     )
 
 
+def metrics(definitions: Json) -> Json | None:
+    return operation(
+        "health",
+        "The metrics of the server for Prometheus",
+        response(STRING, "The metrics, in the text format of Prometheus or in OpenMetrics"),
+        produces=["text/plain", "application/openmetrics-text"],
+    )
+
+
 def debug(definitions: Json) -> Json | None:
     return operation(
         "debug",

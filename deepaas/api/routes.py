@@ -15,6 +15,7 @@ from deepaas.api.v2 import (
     health,
     jobs,
     logs,
+    metrics,
     models,
     predict,
     records,
@@ -44,6 +45,8 @@ def routes_of(app: App) -> list[Route]:
         Route("GET", "/v2/models/", models.list_models, READ, op.models, **of_all),
         Route("GET", "/swagger.json", swagger.show, PUBLIC, op.description, **of_all),
     ]
+    if app.settings.metrics:
+        routes.append(Route("GET", "/metrics", metrics.show, READ, op.metrics, **of_all))
     for pool in app.pools.values():
         routes += _routes_of_model(app, pool)
     if app.settings.doc:

@@ -157,6 +157,7 @@ def api_settings(
     callbacks: CallbackOptions,
     address: str,
     authenticator: Authenticator | None = None,
+    has_metrics: bool = False,
 ) -> ApiSettings:
     """Return the settings of the HTTP interface. `address` is the IP address that is bound."""
     from deepaas.api import ApiSettings
@@ -169,6 +170,7 @@ def api_settings(
     return ApiSettings(
         authenticator=authenticator,
         public_health=settings.sign_in.public_health,
+        metrics=has_metrics and not settings.metrics.metrics_port,
         base_path="" if base_path == "/" else base_path,
         predict=server.predict_endpoint,
         train=server.train_endpoint,

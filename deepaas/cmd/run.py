@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import functools
 import gc
 import logging
 import os
@@ -12,13 +13,13 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import uvloop
 
 from deepaas import config, log, stdio
-from deepaas.cmd import descriptors
+from deepaas.cmd import descriptors, metrics
 from deepaas.cmd.loading import Loading, banner
 from deepaas.cmd.memory import keep_free_memory
 from deepaas.cmd.options import api_settings, callback_options, open_sign_in, pool_options
@@ -27,8 +28,10 @@ from deepaas.cmd.reaper import reaping_orphans
 from deepaas.cmd.reload import Reloads, watching
 from deepaas.cmd.start import STOPPING
 from deepaas.cmd.trainings import open_trainings
-from deepaas.config.settings import ServerSettings, Settings, settings_of
+from deepaas.config.settings import MetricsSettings, ServerSettings, Settings, settings_of
+from deepaas.events import Events
 from deepaas.exceptions import ConfigurationError
+from deepaas.metrics.counts import Counts
 from deepaas.model import loading
 from deepaas.serving.guard import Guard
 from deepaas.serving.pool import Pool
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from deepaas.api import App
     from deepaas.api.callbacks import CallbackOptions
     from deepaas.http.connection import HTTPServer
+    from deepaas.http.kernel import Kernel
     from deepaas.jobs.service import JobService
 
 logger = logging.getLogger("deepaas")
@@ -83,11 +87,12 @@ def run(argv: Sequence[str]) -> int:
         with contextlib.ExitStack() as resources:
             server = settings.server
             listener = resources.enter_context(_bind(server.listen_ip, server.listen_port))
+            own_port = resources.enter_context(_metrics_port(settings.metrics))
             # Until the handlers are set, so that a signal does not skip the clean-up below.
             signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
             upload_dir = resources.enter_context(upload_directory(settings.server.upload_dir))
             guard = resources.enter_context(contextlib.closing(Guard(upload_dir)))
-            process = ServerProcess(settings, options, tail, guard, open_files)
+            process = ServerProcess(settings, options, tail, guard, open_files, own_port)
             return uvloop.run(process.live(sources, listener, upload_dir))
     except (ConfigurationError, OSError) as error:
         return _refuse(config.with_places(str(error), given))
@@ -116,8 +121,20 @@ def _refuse(message: str) -> int:
     return 1
 
 
-def _bind(address: str, port: int) -> socket.socket:
-    """Bind a socket without listening: clients may wait until the port opens."""
+@contextlib.contextmanager
+def _metrics_port(settings: MetricsSettings) -> Iterator[socket.socket | None]:
+    """Bind the port of the metrics, if they have one of their own."""
+    if not (metrics.are_wanted(settings) and settings.metrics_port):
+        yield None
+        return
+    with _bind(settings.metrics_ip, settings.metrics_port, "--metrics-port") as sock:
+        yield sock
+
+
+def _bind(address: str, port: int, option: str = "--listen-port") -> socket.socket:
+    """Bind a socket without listening: clients may wait until the port opens.
+
+    A message about a port that is in use names the option."""
     try:
         family, *_, target = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
         sock = socket.socket(family, socket.SOCK_STREAM)
@@ -128,7 +145,7 @@ def _bind(address: str, port: int) -> socket.socket:
             sock.close()
             raise
     except OSError as error:
-        hint = "; take another with --listen-port" if error.errno == errno.EADDRINUSE else ""
+        hint = f"; take another with {option}" if error.errno == errno.EADDRINUSE else ""
         raise ConfigurationError(
             f"cannot listen on {address}, port {port}: {error.strerror}{hint}"
         ) from None
@@ -145,8 +162,12 @@ class ServerProcess:
         tail: log.Tail | None,
         guard: Guard,
         open_files: int,
+        own_port: socket.socket | None = None,
     ) -> None:
         self._settings = settings
+        self._own_port = own_port  # of the metrics
+        self._events = Events()
+        self._counts: Counts | None = None
         self._open_files = open_files
         self._log_options = log_options
         self._tail = tail
@@ -169,6 +190,7 @@ class ServerProcess:
         self, sources: Sequence[loading.ModelSource], listener: socket.socket, upload_dir: str
     ) -> int:
         """Serve the models on `listener` until SIGTERM or SIGINT; return the exit code."""
+        self._counts = metrics.counting(self._settings.metrics, sources, self._events)
         pools = [self._pool(source, upload_dir) for source in sources]
         self._listen_to_signals(pools)
         settings = self._settings
@@ -254,8 +276,13 @@ class ServerProcess:
 
         address = listener.getsockname()[0]
         authenticator = open_sign_in(self._settings.sign_in, [pool.name for pool in pools])
-        settings = api_settings(self._settings, upload_dir, callbacks, address, authenticator)
-        app = create_app(pools, settings, self._tail)
+        has_metrics = self._counts is not None
+        settings = api_settings(
+            self._settings, upload_dir, callbacks, address, authenticator, has_metrics
+        )
+        app = create_app(pools, settings, self._tail, self._events)
+        if self._counts is not None:
+            app.metrics = metrics.page_of(self._counts, app)
         app.trainings = self._trainings
         app.no_trainings = self._no_trainings
         return app
@@ -272,7 +299,8 @@ class ServerProcess:
         is_logged = logging.getLogger("deepaas.access").isEnabledFor(logging.INFO)
         if self._settings.log.access_log and is_logged:
             app.kernel.events.request_ended.listen(access_log.note)
-        http = await self._http_server(app)
+        new_server = await self._server_maker()
+        http = new_server(app.kernel)
         runner = web.ServerRunner(http, shutdown_timeout=SENDING_SECONDS)
         await runner.setup()
         gc.collect()
@@ -301,18 +329,20 @@ class ServerProcess:
                 _warn_if_exposed(self._settings.server, sock)
             if self._trainings is not None:
                 self._trainings.begin()
-            async with watching(pools if self._settings.models.reload else []):
-                await self._until_stopped(loading)
-            listener.close()
-            await self._drain(app, pools)
-            await self._end(pools)
+            async with metrics.own_port(self._own_port, app, new_server, self._settings):
+                async with watching(pools if self._settings.models.reload else []):
+                    await self._until_stopped(loading)
+                listener.close()
+                await self._drain(app, pools)
+                await self._end(pools)
         finally:
             listener.close()
             if not self._hurry.is_set():
                 await runner.cleanup()
             access_log.flush()
 
-    async def _http_server(self, app: App) -> HTTPServer:
+    async def _server_maker(self) -> Callable[[Kernel], HTTPServer]:
+        """Return a function that returns a server for a kernel."""
         from deepaas.http.connection import HTTPServer
         from deepaas.http.probe import probe
 
@@ -322,8 +352,8 @@ class ServerProcess:
         protocol_log = logging.getLogger("deepaas.http")
         if not self._settings.log.debug:
             protocol_log.setLevel(logging.CRITICAL)  # a client's mistake is no error of the server
-        return HTTPServer(
-            app.kernel,
+        return functools.partial(
+            HTTPServer,
             has_fast_path=is_wanted and not findings.fast_path,
             is_limited=not findings.limits,
             logger=protocol_log,

@@ -13,6 +13,7 @@ from deepaas.config import reading
 from deepaas.config.kinds import Seconds
 from deepaas.config.limits import LIMITS
 from deepaas.config.logs import LOGGING
+from deepaas.config.metrics import METRICS
 from deepaas.config.models import MODELS
 from deepaas.config.predictions import PREDICTIONS
 from deepaas.config.reading import Options, with_places
@@ -30,6 +31,7 @@ GROUPS = {
     "Trainings": TRAININGS,
     "Callbacks": CALLBACKS,
     "Limits": LIMITS,
+    "Metrics": METRICS,
     "Logging": LOGGING,
 }
 """The options by group; the help shows them in this order."""

@@ -18,6 +18,9 @@ def contradictions(conf: cfg.ConfigOpts) -> list[str]:
         "--nopublic-health has no effect without --auth": (
             not conf.public_health and not conf.auth
         ),
+        "--metrics-port has no effect with --nometrics": (
+            conf.metrics_port != 0 and conf.metrics is False
+        ),
         "--train-exclusive has no effect with --notrain-endpoint": (
             conf.train_exclusive and not conf.train_endpoint
         ),

@@ -7,10 +7,13 @@ from collections.abc import Collection
 
 from oslo_config import cfg, types
 
-from deepaas.config.kinds import MAX_INTEGER, MAX_SECONDS, Seconds
+from deepaas.config.kinds import MAX_BOUNDS, MAX_INTEGER, MAX_SECONDS, Bounds, Seconds
 
 MOST_SHOWN = 80
 """A message shows at most this many characters of a wrong value."""
+
+USUALLY = {"port": "listen-port", "ip": "listen-ip"}
+"""The option that is usually meant by a word that is a part of several names."""
 
 CLOSE = 0.75
 """The least similarity (0 to 1) of a misspelt name and the suggested one."""
@@ -35,6 +38,8 @@ def default(option: cfg.Opt) -> str:
         return "on" if value else "off"
     if value in ("", None, []):
         return ""
+    if isinstance(option.type, Bounds):
+        return f"{value} s"
     if option.metavar == "SECONDS":
         return f"{value:g} s"
     if option.metavar == "BYTES" and isinstance(value, int):
@@ -52,6 +57,8 @@ def _size(count: int) -> str:
 def expected(option: cfg.Opt) -> str:
     """Return what a value of the option must be, such as "a whole number from 1"."""
     kind = option.type
+    if isinstance(kind, Bounds):
+        return f"1 to {MAX_BOUNDS} numbers of seconds above 0, such as 0.1,0.5,2"
     if isinstance(kind, Seconds):
         return "a number of seconds" + _range(kind.min, kind.max)
     if isinstance(kind, types.Integer):
@@ -103,5 +110,7 @@ def nearest(name: str, known: Collection[str]) -> str:
     close = difflib.get_close_matches(plain, known, n=1, cutoff=CLOSE)
     if close:
         return close[0]
+    if USUALLY.get(plain) in known:
+        return USUALLY[plain]
     holding = [one for one in known if plain in one.split("-")]
     return holding[0] if len(holding) == 1 else ""

@@ -30,6 +30,22 @@ class Seconds(types.Float):
         return seconds
 
 
+MAX_BOUNDS = 50
+
+
+class Bounds(types.List):
+    """Upper bounds of a histogram's buckets, in seconds; the value is in ascending order."""
+
+    def __init__(self) -> None:
+        super().__init__(Seconds(min=1e-6), type_name="list of seconds")
+
+    def __call__(self, value: Any) -> list[float]:
+        bounds = sorted(set(super().__call__(value)))
+        if not 0 < len(bounds) <= MAX_BOUNDS:
+            raise ValueError(f"Should be 1 to {MAX_BOUNDS} numbers of seconds")
+        return bounds
+
+
 def seconds(name: str, *, default: float, help: str, min: float = 0) -> cfg.Opt:
     """Return an option in seconds."""
     return cfg.Opt(name, type=Seconds(min), metavar="SECONDS", default=default, help=help)

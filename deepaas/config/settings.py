@@ -135,6 +135,16 @@ class LimitSettings:
 
 
 @dataclass(frozen=True)
+class MetricsSettings:
+    """Whether there are metrics, and where. If `metrics` is None, prometheus-client decides."""
+
+    metrics: bool | None
+    metrics_port: int
+    metrics_ip: str
+    metrics_buckets: list[float]
+
+
+@dataclass(frozen=True)
 class LogSettings:
     """Which records are logged, and where."""
 
@@ -158,6 +168,7 @@ class Settings:
     trainings: TrainingSettings
     callbacks: CallbackSettings
     limits: LimitSettings
+    metrics: MetricsSettings
     log: LogSettings
 
 
@@ -171,6 +182,7 @@ def settings_of(options: Options) -> Settings:
         "trainings": TrainingSettings,
         "callbacks": CallbackSettings,
         "limits": LimitSettings,
+        "metrics": MetricsSettings,
         "log": LogSettings,
     }
     values: dict[str, Any] = {

@@ -9,7 +9,8 @@ import logging
 import shutil
 import time
 import uuid as uuids
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -238,6 +239,11 @@ class JobService:
     async def cancel(self, record: Record) -> Record:
         """Cancel a job, or remove its record if it has ended; return the record."""
         return await self._canceller.cancel(record)
+
+    def under_way(self, model: str) -> Mapping[tuple[str, str], int]:
+        """Return how many jobs of a model have not ended, by kind and status."""
+        records = self._scheduler.records.values()
+        return Counter((r.kind, r.status) for r in records if r.model == model and not r.has_ended)
 
     # --- notices, for callbacks
 

@@ -59,6 +59,14 @@ class Dispatcher:
         """The number of accepted calls that have not ended."""
         return self._open_calls
 
+    @property
+    def waiting(self) -> int:
+        """The number of accepted calls that no worker has begun: it works on `at_once` calls, and
+        the others are in its socket or in the queue."""
+        workers = self._supervisor.workers
+        begun = sum(min(len(worker.calls), worker.calling.at_once) for worker in workers)
+        return max(0, self._open_calls - begun)
+
     def raise_if_unavailable(self) -> None:
         """Raise the RequestError with which a call would be refused now."""
         if self._status.is_draining:

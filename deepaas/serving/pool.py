@@ -83,6 +83,11 @@ class Pool:
         return [worker.pid for worker in self._ready]
 
     @property
+    def workers(self) -> list[WorkerHandle]:
+        """The workers whose processes have not ended."""
+        return list(self._supervisor.workers)
+
+    @property
     def oldest(self) -> float | None:
         """When the oldest of the ready workers was started (`time.monotonic`); None if none is
         ready."""

@@ -11,11 +11,10 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
-from deepaas.processes import how_it_ended, own_children
+from deepaas.processes import how_it_ended, own_children, resident_memory
 from deepaas.serving.guard import MARK, kill_session
 
 READ_SIZE = 256 * 1024
-PAGE = os.sysconf("SC_PAGE_SIZE")
 
 # The program of a worker. Unlike with -m, the working directory does not shadow installed packages.
 _BOOTSTRAP = """\
@@ -101,11 +100,7 @@ class WorkerProcess:
 
     def size(self) -> int:
         """Return the resident memory of the process in bytes; 0 if it has ended."""
-        try:
-            with open(f"/proc/{self.pid}/statm") as file:
-                return int(file.read().split()[1]) * PAGE
-        except (OSError, IndexError):
-            return 0
+        return resident_memory(self.pid)
 
     def _read_output(self) -> None:
         try:
