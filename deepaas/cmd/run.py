@@ -28,7 +28,7 @@ from deepaas.cmd.reaper import reaping_orphans
 from deepaas.cmd.reload import Reloads, watching
 from deepaas.cmd.start import STOPPING
 from deepaas.cmd.trainings import open_trainings
-from deepaas.config.settings import MetricsSettings, ServerSettings, Settings, settings_of
+from deepaas.config.settings import ServerSettings, Settings, settings_of
 from deepaas.events import Events
 from deepaas.exceptions import ConfigurationError
 from deepaas.metrics.counts import Counts
@@ -87,7 +87,7 @@ def run(argv: Sequence[str]) -> int:
         with contextlib.ExitStack() as resources:
             server = settings.server
             listener = resources.enter_context(_bind(server.listen_ip, server.listen_port))
-            own_port = resources.enter_context(_metrics_port(settings.metrics))
+            own_port = resources.enter_context(_metrics_port(settings))
             # Until the handlers are set, so that a signal does not skip the clean-up below.
             signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
             upload_dir = resources.enter_context(upload_directory(settings.server.upload_dir))
@@ -122,12 +122,17 @@ def _refuse(message: str) -> int:
 
 
 @contextlib.contextmanager
-def _metrics_port(settings: MetricsSettings) -> Iterator[socket.socket | None]:
+def _metrics_port(settings: Settings) -> Iterator[socket.socket | None]:
     """Bind the port of the metrics, if they have one of their own."""
-    if not (metrics.are_wanted(settings) and settings.metrics_port):
+    port = settings.metrics.metrics_port
+    if not (metrics.are_wanted(settings.metrics) and port):
         yield None
         return
-    with _bind(settings.metrics_ip, settings.metrics_port, "--metrics-port") as sock:
+    if port == settings.server.listen_port:
+        raise ConfigurationError(
+            f"--listen-port and --metrics-port are both {port}; take another for one of them"
+        )
+    with _bind(settings.metrics.metrics_ip, port, "--metrics-port") as sock:
         yield sock
 
 

@@ -16,6 +16,7 @@ FURTHER_CODES = frozenset(
         "",
         "cancelled",
         "client_closed",
+        "impossible_header",
         "internal_error",
         "predict_failed",
         "result_violates_schema",
