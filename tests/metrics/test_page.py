@@ -89,11 +89,11 @@ def test_labels_are_not_what_clients_send(server: Server) -> None:
         return set(Metrics.of(server.get("/metrics").text))
 
     def ask(number: int) -> None:
-        server.raw_request(f"M{number}", "/")
+        server.raw_request("PROPFIND", f"/path{number}")
         server.raw_request("GET", f"/path{number}?query={number}")
         server.raw_request("POST", f"/v2/models/model{number}/predict/")
         server.raw_request("GET", f"/v2/models/echo/train/{number:032}")
-        server.raw_request("GET", "/", headers={"X-Request-ID": f"id{number}", "Host": HOST})
+        server.raw_request("GET", "/", headers={"X-Request-ID": f"id{number}"})
         server.raw(b"M%d\r\n\r\n" % number)
 
     ask(0)
