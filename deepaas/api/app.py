@@ -41,6 +41,7 @@ class ApiSettings:
     authenticator: Authenticator | None = None  # None: no sign-in
     public_health: bool = True  # also without a sign-in
     metrics: bool = False  # at /metrics
+    server_timing: bool = True  # whether responses say where the time went
 
 
 class App:

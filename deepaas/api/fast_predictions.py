@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from dataclasses import dataclass
 from typing import Any
 
+from deepaas.events import Times
 from deepaas.exceptions import RequestError
 from deepaas.http.connection import Connection
 from deepaas.http.fast_path import CachedHead, FastRequest
@@ -14,6 +14,7 @@ from deepaas.model.v2.exchange import Call, Reply
 from deepaas.protocol import messages
 from deepaas.serving.pool import Pool
 from deepaas.serving.prediction import Prediction
+from deepaas.serving.times import times_of
 
 logger = logging.getLogger("deepaas.api")
 
@@ -48,7 +49,7 @@ class FastCall:
 class FastPrediction(Prediction):
     """A prediction on the fast path."""
 
-    __slots__ = ("began", "call", "connection", "data", "head", "outcome")
+    __slots__ = ("_times", "began", "call", "connection", "data", "head", "outcome")
 
     def __init__(
         self, call: FastCall, connection: Connection, head: CachedHead, data: bytes
@@ -58,11 +59,19 @@ class FastPrediction(Prediction):
         self.connection = connection
         self.head = head
         self.data = data
-        self.began = asyncio.get_running_loop().time()
+        self.began = self.submitted
         self.outcome: Reply | RequestError | None = None
+        self._times: Times | None = None
 
     def begin(self, end: int) -> bool:
         return self.call.submit(self, self.data[end:])
+
+    @property
+    def times(self) -> Times | None:
+        """The parts of its time, if a worker has answered. Made on first use."""
+        if self._times is None and isinstance(self.outcome, Reply):
+            self._times = times_of(self.submitted, self.outcome.measured)
+        return self._times
 
     def set_reply(self, reply: Reply) -> None:
         if self.abandoned or self.outcome is not None:

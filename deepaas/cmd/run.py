@@ -261,7 +261,7 @@ class ServerProcess:
             self._settings, source, self._log_options.as_dict(), self._open_files, upload_dir
         )
         on_output = None if self._tail is None else self._on_output
-        return Pool(source, options, self._guard, on_output)
+        return Pool(source, options, self._guard, on_output, self._events)
 
     def _on_output(self, data: bytes) -> None:
         """Write the output of a worker to standard output, and keep it for /v2/debug/."""

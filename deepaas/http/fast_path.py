@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import HttpVersion11, hdrs, web
 
+from deepaas.events import Times
 from deepaas.http.middleware import FastHooks, MakeHooks
 from deepaas.http.request import Request
 
@@ -48,14 +49,17 @@ class FastTarget(Protocol):
 class FastRequest(Protocol):
     """A request on the fast path.
 
-    `data` are all its bytes, and `began` is when it arrived, on the loop's clock. The middleware
-    sets `request_id`.
+    `data` are all its bytes, and `began` is when it arrived, on the clock of `time.monotonic`. The
+    middleware sets `request_id`. `times` are the parts of its time, if they are known.
     """
 
     head: CachedHead
     data: bytes
     began: float
     request_id: str
+
+    @property
+    def times(self) -> Times | None: ...
 
     def begin(self, end: int) -> bool:
         """Begin the work; the body is `data[end:]`. Return False if that is not possible now.

@@ -14,6 +14,7 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 
 from aiohttp import web
@@ -146,6 +147,7 @@ class _FastEcho:
     """A request of the self-test on the fast path."""
 
     request_id = ""
+    times = None
 
     def __init__(self, echo: _Echo, connection: Connection, head: CachedHead, data: bytes) -> None:
         self.head = head
@@ -153,7 +155,7 @@ class _FastEcho:
         self._echo = echo
         self._connection = connection
         self._loop = asyncio.get_running_loop()
-        self.began = self._loop.time()
+        self.began = monotonic()
 
     def begin(self, end: int) -> bool:
         self._echo.count += 1
