@@ -116,8 +116,8 @@ class Kernel:
         if path[:1] != "/":  # a proxy's absolute form, or *
             path = request.rel_url.raw_path
         match = self._router.find(request.method, path)
-        has_wrong_coding = (
-            hdrs.TRANSFER_ENCODING in request.headers and not is_plainly_chunked(request)
+        has_wrong_coding = hdrs.TRANSFER_ENCODING in request.headers and not is_plainly_chunked(
+            request
         )
         if has_wrong_coding:
             match = Match(replace(match.route, handler=_refuse_coding), {}, False)

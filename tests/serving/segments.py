@@ -178,9 +178,15 @@ class Line:
             body = await self.reader.readexactly(int(values["content-length"]))
         else:
             body = await self.reader.read()
+        request_id = values.get("x-request-id", "")
+        if request_id and values.get("content-length") == str(len(body)):
+            body = body.replace(f'"request_id":"{request_id}"'.encode(), b'"request_id":""')
+            headers = [
+                (name, str(len(body)) if name.lower() == "content-length" else value)
+                for name, value in headers
+            ]
         pairs = [pair for pair in headers if pair[0].lower() not in ("date", "x-request-id")]
         told = tuple((name, _TEMPORARY.sub("tmp", value)) for name, value in pairs)
-        request_id = values.get("x-request-id", "")
         return Seen(status_line, told, body, tuple(interim), whole, request_id)
 
     async def _head(self) -> tuple[str, list[tuple[str, str]]]:
