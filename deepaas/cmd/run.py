@@ -28,6 +28,7 @@ from deepaas.cmd.reload import Reloads, watching
 from deepaas.cmd.start import STOPPING
 from deepaas.cmd.trainings import open_trainings
 from deepaas.config.settings import ServerSettings, Settings, settings_of
+from deepaas.events import Events
 from deepaas.exceptions import ConfigurationError
 from deepaas.model import loading
 from deepaas.serving.guard import Guard
@@ -151,6 +152,7 @@ class ServerProcess:
         self._log_options = log_options
         self._tail = tail
         self._guard = guard
+        self._events = Events()
         self._trainings: JobService | None = None
         self._no_trainings = ""
         self._signal = 0  # the last one that asked the server to stop
@@ -172,7 +174,9 @@ class ServerProcess:
         pools = [self._pool(source, upload_dir) for source in sources]
         self._listen_to_signals(pools)
         settings = self._settings
-        adopting = open_trainings(settings, sources, pools, self._log_options, self._open_files)
+        adopting = open_trainings(
+            settings, sources, pools, self._log_options, self._open_files, self._events
+        )
         self._trainings, self._no_trainings = await adopting
         wanted = [] if self._stop.is_set() else pools
         loading = Loading(
@@ -255,7 +259,7 @@ class ServerProcess:
         address = listener.getsockname()[0]
         authenticator = open_sign_in(self._settings.sign_in, [pool.name for pool in pools])
         settings = api_settings(self._settings, upload_dir, callbacks, address, authenticator)
-        app = create_app(pools, settings, self._tail)
+        app = create_app(pools, settings, self._tail, self._events)
         app.trainings = self._trainings
         app.no_trainings = self._no_trainings
         return app

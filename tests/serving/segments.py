@@ -179,10 +179,16 @@ class Line:
         else:
             body = await self.reader.read()
         request_id = values.get("x-request-id", "")
-        if request_id and values.get("content-length") == str(len(body)):
+        if request_id:
+            length = str(len(body))
             body = body.replace(f'"request_id":"{request_id}"'.encode(), b'"request_id":""')
             headers = [
-                (name, str(len(body)) if name.lower() == "content-length" else value)
+                (
+                    name,
+                    str(len(body))
+                    if (name.lower(), value) == ("content-length", length)
+                    else value,
+                )
                 for name, value in headers
             ]
         pairs = [pair for pair in headers if pair[0].lower() not in ("date", "x-request-id")]
