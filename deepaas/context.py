@@ -17,8 +17,10 @@ _request_ids: ContextVar[tuple[str, ...]] = ContextVar("deepaas_request_ids", de
 def request_id() -> str:
     """Return the id of the present request, which its client receives in the header X-Request-ID.
 
-    In `predict_batch`, it is that of the first request of the batch. Outside of a request, and in
-    threads that the model has started, it is "". Threads of `asyncio.to_thread` have it.
+    In `predict_batch`, it is that of the first request of the batch. In the process of a training
+    or of an asynchronous prediction, it is that of the request that asked for it, also while the
+    model is loaded. Outside of a request, and in threads that the model has started, it is "".
+    Threads of `asyncio.to_thread` have it.
     """
     ids = _request_ids.get()
     return ids[0] if ids else ""

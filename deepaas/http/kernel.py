@@ -9,7 +9,7 @@ import asyncio
 import errno
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import aiohttp
@@ -24,6 +24,9 @@ from deepaas.http.intake import Intake
 from deepaas.http.middleware import Middleware, Next, hook_makers
 from deepaas.http.request import Request
 from deepaas.http.responses import (
+    FAILED,
+    INTERNAL_ERROR,
+    ErrorResponse,
     FinalResponse,
     JSONResponse,
     LongResponse,
@@ -75,11 +78,7 @@ class Kernel:
         assert isinstance(request, Request)
         self.active += 1
         try:
-            answer: web.StreamResponse
-            if hdrs.TRANSFER_ENCODING in request.headers and not is_plainly_chunked(request):
-                answer = FinalResponse.of(BadRequestError(WRONG_CODING))
-            else:
-                answer = await self._answer(request)
+            answer = await self._answer(request)
             if self._closes_after(request):
                 answer.force_close()
             if isinstance(answer, LongResponse):
@@ -117,9 +116,19 @@ class Kernel:
         if path[:1] != "/":  # a proxy's absolute form, or *
             path = request.rel_url.raw_path
         match = self._router.find(request.method, path)
+        has_wrong_coding = hdrs.TRANSFER_ENCODING in request.headers and not is_plainly_chunked(
+            request
+        )
+        if has_wrong_coding:
+            match = Match(replace(match.route, handler=_refuse_coding), {}, False)
         request.route, request.arguments = match.route, match.arguments
         chain = self._chains.get(id(match.route)) or self._chain(match)
-        return await chain(request)
+        answer = await chain(request)
+        if has_wrong_coding:  # it is not known where the next request begins
+            answer.force_close()
+            if isinstance(answer, ErrorResponse):
+                return FinalResponse.of(answer)
+        return answer
 
     def _chain(self, match: Match) -> Next:
         """Return the middleware around the handler of a route."""
@@ -166,9 +175,13 @@ class Kernel:
         return answer
 
     def _refused(self, route: Route, error: RequestError) -> web.Response:
-        if self.events.request_refused.listeners:
-            self.events.request_refused.report(RequestRefused(route.model, error.code))
+        self.report_refused(route.model, error)
         return response_for(error)
+
+    def report_refused(self, model: str, error: RequestError) -> None:
+        """Report that a request was refused. `model` is that of its route, or empty."""
+        if self.events.request_refused.listeners:
+            self.events.request_refused.report(RequestRefused(model, error.code))
 
     def _failed(self, request: Request) -> web.Response:
         """Log the current exception, and return a response with status 500."""
@@ -178,7 +191,12 @@ class Kernel:
             request.target,
             request.request_id,
         )
-        return error_response(500, "internal_error", "The server failed; its log says why")
+        return error_response(500, INTERNAL_ERROR, FAILED)
+
+
+async def _refuse_coding(request: Request) -> web.StreamResponse:
+    """Refuse a request with another transfer coding than `chunked`, as a handler."""
+    raise BadRequestError(WRONG_CODING)
 
 
 def _wants_no_more_http(request: web.BaseRequest) -> bool:

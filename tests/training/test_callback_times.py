@@ -13,7 +13,7 @@ import pytest
 from deepaas.api import callbacks
 from deepaas.api.callbacks import LOOK_SECONDS, MAX_DELAY, UNWRITTEN_DELAY, CallbackOptions
 from deepaas.exceptions import StorageError
-from deepaas.jobs.store import Notice
+from deepaas.jobs.notices import Notice
 from tests import clock
 from tests.clock import START, in_virtual_time, now
 

@@ -22,6 +22,8 @@ class Streaming(Plain):
     def predict(self, text: str, fails: bool) -> Any:
         for number in range(2):
             yield {"id": context.request_id(), "number": number}
+        if fails:
+            raise RuntimeError("on purpose")
 
 
 class Async:
