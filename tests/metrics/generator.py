@@ -22,6 +22,7 @@ class Tally:
     def __init__(self, server: Server) -> None:
         self.server = server
         self.seen: Counter[Key] = Counter()
+        self.reloads = 0
         self._lock = threading.Lock()
 
     def count(self, model: str, method: str, status: int, code: str) -> None:

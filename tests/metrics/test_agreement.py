@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from deepaas.exceptions import RequestError
+from deepaas.metrics.counts import PARTS
 from tests.conftest import Serve
 from tests.metrics.generator import Key, Tally, mixture
 from tests.metrics.reading import Metrics, read, requests_of
@@ -24,8 +25,6 @@ from tests.support import Server, leased_port, wait_until
 QUEUE_SIZE = 3
 ROUNDS = 25
 THREADS = 4
-
-NO_ROUTE = {("", "other", "bad_request"), ("", "other", "head_too_large")}
 
 LIMITS = ["--client-max-size", "2000", "--queue-size", str(QUEUE_SIZE)]
 
@@ -59,15 +58,40 @@ def assert_agreement(metrics: Metrics, tally: Tally) -> None:
     assert durations == by_method
 
 
-def refusals(tally: Tally) -> Counter[tuple[str, ...]]:
-    """Return the requests that the server has refused, by model and reason.
+def assert_batches_agree(metrics: Metrics, tally: Tally) -> None:
+    """All predictions of the model `batched` have succeeded, so each was in one batch."""
+    number = tally.seen["batched", "POST", "200", ""] - tally.reloads
+    assert number > 0
+    assert metrics.value("deepaas_batch_size_sum", model="batched") == number
+    for part in PARTS:
+        name = "deepaas_prediction_part_seconds_count"
+        assert metrics.value(name, model="batched", part=part) == number
 
-    Those that are malformed, or whose head is too large, do not reach a route that refuses them.
-    """
+
+def assert_workers_agree(port: int, model: str) -> None:
+    """Each worker that was ready has ended, or is ready now."""
+
+    def left() -> int:
+        metrics = read(port)
+        started = metrics.value("deepaas_worker_start_seconds_count", model=model)
+        ends = metrics.by("deepaas_worker_ends_total", "model", "cause")
+        return int(started) - sum(
+            number for key, number in ends.items() if key[0] == model and key[1] != "not_ready"
+        )
+
+    def is_ready() -> bool:
+        return read(port).value("deepaas_workers", model=model, state="ready") == 1
+
+    wait_until(is_ready, within=30, what=f"a worker of {model}")
+    assert left() == 1
+
+
+def refusals(tally: Tally) -> Counter[tuple[str, ...]]:
+    """Return the requests that the server has refused, by model and reason."""
     codes = set(_codes(RequestError))
     found: Counter[tuple[str, ...]] = Counter()
-    for (model, method, _, code), number in tally.seen.items():
-        if code in codes and (model, method, code) not in NO_ROUTE:
+    for (model, _, _, code), number in tally.seen.items():
+        if code in codes:
             found[model, code] += number
     return found
 
@@ -130,6 +154,7 @@ def run_load(tally: Tally, journal: Journal, rounds: int) -> None:
             tally.leave("gated", journal, next(numbers))
             kill_worker(tally)
             tally.ask("batched", "POST", "/v2/models/batched/reload")
+            tally.reloads += 1
 
     works = [predict, predict, batch, batch, mix, mix, disturb]
     with ThreadPoolExecutor(len(works)) as executor:
@@ -154,8 +179,13 @@ def test_counters_agree_to_the_request(fast: bool, serve: Serve, tmp_path: Path)
         assert hits["dies",] <= sum(
             number for key, number in tally.seen.items() if key[:2] == ("dies", "POST")
         )
+        assert_batches_agree(metrics, tally)
         assert metrics.by("deepaas_calls_waiting", "model") == {}
         assert metrics.value("deepaas_requests_in_progress") == 0
+        assert metrics.by("deepaas_worker_ends_total", "model", "cause")["dies", "died"] > 0
+        assert metrics.by("deepaas_worker_ends_total", "model", "cause")["batched", "replaced"] == 3
+        for model in ("dies", "gated", "batched"):
+            assert_workers_agree(port, model)
         expected: list[Key] = [
             ("gated", "POST", "499", "client_closed"),
             ("gated", "POST", "503", "queue_full"),
