@@ -39,16 +39,19 @@ def raise_limit() -> int:
     return soft
 
 
-def most_connections(wanted: int, workers: int, models: int, queue_size: int) -> int:
+def most_connections(
+    wanted: int, workers: int, models: int, queue_size: int, others: int = 0
+) -> int:
     """Return the maximum number of connections: `wanted`, or fewer if descriptors are too few.
 
-    If `wanted` is 0, return the largest possible number. `workers` is the number per model.
+    If `wanted` is 0, return the largest possible number. `workers` is the number per model, and
+    `others` the number of connections to another port.
     Log a warning if `wanted` is too high, or if the number is below `queue_size` or very small.
     """
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if limit == resource.RLIM_INFINITY:
         limit = MAX_OPEN_FILES
-    reserve = len(os.listdir("/proc/self/fd")) + FOR_THE_REST
+    reserve = len(os.listdir("/proc/self/fd")) + FOR_THE_REST + others
     reserve += models * (workers * PER_WORKER + PER_MODEL)
     most = max(LEAST_CONNECTIONS, (limit - reserve) // PER_CONNECTION)
     chosen = min(wanted or most, most)

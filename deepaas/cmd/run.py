@@ -318,6 +318,7 @@ class ServerProcess:
             settings.models.workers,
             len(pools),
             settings.predictions.queue_size,
+            metrics.CONNECTIONS if self._own_port is not None else 0,
         )
         listener = Listener(sock, http, most)
         try:

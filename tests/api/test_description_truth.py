@@ -388,7 +388,7 @@ async def test_every_route_is_described_unless_it_is_switched_off() -> None:
     async with House("zoo.leaves") as house:
         for settings in (
             ApiSettings(),
-            ApiSettings(admin=True, base_path="/x", doc=False),
+            ApiSettings(admin=True, base_path="/x", doc=False, metrics=True),
             ApiSettings(predict=False),
             ApiSettings(train=False),
         ):

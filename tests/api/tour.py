@@ -50,6 +50,7 @@ def ask_server(described: Described, ready: int = 200, debug: int = 204) -> None
     for path in ("/", "/v2/", "/v2/models/", "/v2/health/live"):
         described.ask("get", f"{base}{path}", 200)
     described.ask("get", f"{base}/v2/health/ready", ready)
+    described.ask("get", f"{base}/metrics", 200)
     described.ask("get", f"{base}/v2/debug/", debug)
 
 

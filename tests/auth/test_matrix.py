@@ -45,8 +45,8 @@ FLAGS: dict[str, list[str]] = {
     "closed": ["--nopublic-health", "--nopredict-endpoint", "--base-path", "/x"],
 }
 SETTINGS = {
-    "usual": ApiSettings(admin=True),
-    "closed": ApiSettings(public_health=False, predict=False, base_path="/x"),
+    "usual": ApiSettings(admin=True, metrics=True),
+    "closed": ApiSettings(public_health=False, predict=False, base_path="/x", metrics=True),
 }
 
 
