@@ -48,7 +48,10 @@ class Authenticator(Protocol):
 class RevokingAuthenticator(Protocol):
     """An Authenticator that supports the fast path.
 
-    The fast path does not call `authenticate` for a request whose head it knows.
+    The fast path does not call `authenticate` for a request whose head it knows. An optional
+    attribute `headers` has the names, in lower case, of the headers that `authenticate` reads.
+    Without it, only requests with equal headers take the fast path, so no request does behind a
+    proxy that gives each one a trace header.
     """
 
     def version(self) -> int:

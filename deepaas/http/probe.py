@@ -12,7 +12,7 @@ import contextlib
 import inspect
 import logging
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,6 +129,8 @@ def _clash() -> str:
 class _Echo:
     """The handler and the target of the self-test: they answer with the body of the request."""
 
+    reads = ()
+
     def __init__(self) -> None:
         self.count = 0  # of the requests on the fast path
 
@@ -138,17 +140,27 @@ class _Echo:
             request.protocol.learn(request, self)
         return JSONResponse(body)
 
-    def new_request(self, connection: Connection, head: CachedHead, data: bytes) -> FastRequest:
-        return _FastEcho(self, connection, head, data)
+    def new_request(
+        self, connection: Connection, head: CachedHead, values: Sequence[bytes], data: bytes
+    ) -> FastRequest:
+        return _FastEcho(self, connection, head, values, data)
 
 
 class _FastEcho:
     """A request of the self-test on the fast path."""
 
-    request_id = ""
+    request_id = b""
 
-    def __init__(self, echo: _Echo, connection: Connection, head: CachedHead, data: bytes) -> None:
+    def __init__(
+        self,
+        echo: _Echo,
+        connection: Connection,
+        head: CachedHead,
+        values: Sequence[bytes],
+        data: bytes,
+    ) -> None:
         self.head = head
+        self.values = values
         self.data = data
         self._echo = echo
         self._connection = connection

@@ -105,7 +105,7 @@ class BatchingLoop:
         Return None if the reply has been sent: the arguments are not valid, or were only to be
         checked.
         """
-        context.set_request_ids((received.call.request_id,))
+        context.set_requests((received.call.context,))
         if received.call.validate:
             self._send(received, self._host.validate(received.call))
             return None
@@ -117,7 +117,7 @@ class BatchingLoop:
         return _Member(received, arguments, media_type)
 
     def _answer(self, batch: list[_Member]) -> None:
-        context.set_request_ids([member.received.call.request_id for member in batch])
+        context.set_requests([member.received.call.context for member in batch])
         try:
             results = self._host.invocation.predict_batch([member.arguments for member in batch])
         except BaseException as error:
@@ -139,7 +139,7 @@ class BatchingLoop:
         self._host.runtime.recover()
 
     def _reply(self, member: _Member, result: Any) -> Reply:
-        context.set_request_ids((member.received.call.request_id,))
+        context.set_requests((member.received.call.context,))
         try:
             reply = self._host.invocation.encode(result, member.media_type)
         except BaseException as error:

@@ -26,7 +26,7 @@ class SequentialLoop:
         view = memoryview(buffer)
         while size := self._requests.recv_into(buffer):
             call_id, call = messages.decode_call(view[:size])
-            context.set_request_ids((call.request_id,))
+            context.set_requests((call.context,))
             if call.validate:
                 reply: Reply | Stream = self._host.validate(call)
             else:
