@@ -142,7 +142,7 @@ class Connection(Intake):
         closing = self._kernel.draining
         if closing:
             headers += b"Connection: close\r\n"
-        data = json_bytes(body, connection=headers)
+        data = json_bytes(body, headers)
         transport = self.transport
         assert transport is not None
         if len(data) <= PIECE:

@@ -109,7 +109,7 @@ class CachedHead:
         return all(values[number] == value for number, value in self.fixed)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class KnownHead:
     """The head of a connection's latest request on the fast path: its bytes and its meaning."""
 
