@@ -197,11 +197,15 @@ class Connection(Intake):
         if request is not None:
             request.close()
 
+    def can_learn(self) -> bool:
+        """Return whether `learn` may have an effect for the present request."""
+        return bool(self._head)
+
     def learn(self, request: Request, target: FastTarget) -> None:
         """Cache the meaning of this request's head, if the fast path can use it."""
         raw, self._head = self._head, b""
         makers = self._kernel.hook_makers
-        if not (raw and self._is_fast and makers is not None):
+        if not raw or makers is None:
             return
         head = head_for(request, raw, target, makers)
         if head is None:
@@ -221,7 +225,7 @@ class Connection(Intake):
         have = len(data) - end
         if have <= length:
             self._left = length - have
-        if self._left == 0 and end <= MAX_HEAD:
+        if self._left == 0 and end <= MAX_HEAD and self._is_fast:
             self._head = head
 
     def _report(self, request: FastRequest, length: int, status: int = 200, code: str = "") -> None:

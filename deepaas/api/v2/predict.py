@@ -48,8 +48,10 @@ async def predict(request: Request, app: App, pool: Pool) -> web.StreamResponse:
         prediction = pool.dispatcher.predict(call, _left(ends))
         if files:
             files.keep_for(prediction)
-        elif call.form is None and isinstance(request.protocol, Connection):
-            request.protocol.learn(request, FastCall.of(pool, call, deadline_seconds))
+        elif call.form is None:
+            connection = request.protocol
+            if isinstance(connection, Connection) and connection.can_learn():
+                connection.learn(request, FastCall.of(pool, call, deadline_seconds))
         return await _answer(app, pool, prediction)
 
 
