@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 logger = logging.getLogger("deepaas")
 
@@ -41,14 +41,17 @@ class Event(Generic[T]):
                 logger.exception("A listener of an event failed")
 
 
-@dataclass(frozen=True, slots=True)
-class Times:
+class Times(NamedTuple):
     """The parts of the time of one prediction, in seconds, as its worker has measured them.
 
-    `queue` is the time from the arrival of the request until the worker took the call. `validate`
-    is the validation of the arguments, `batch_wait` the wait for other calls of the same batch,
-    `predict` the model's function, and `encode` the encoding of its result. For a call in a batch,
-    `predict` is the time of the whole batch.
+    `queue` is the time from the arrival of the whole request until the worker took the call.
+    `validate` is the validation of the arguments, `batch_wait` the wait for other calls of the same
+    batch, `predict` the model's function, and `encode` the encoding of its result. For a call in a
+    batch, `predict` is the time of the whole batch. For a stream, `predict` and `encode` are the
+    times until its first item.
+
+    No part is negative, and their sum is not more than the time of the whole request. A worker can
+    send wrong times, but not change that.
     """
 
     queue: float = 0.0
@@ -94,7 +97,11 @@ class RequestRefused:
 
 @dataclass(frozen=True)
 class BatchRun:
-    """A worker has called `predict_batch` with `size` calls, which took `seconds`."""
+    """A worker has called `predict_batch` with `size` calls, which took `seconds`.
+
+    A batch of several calls that has failed is not reported, because it has no results: the worker
+    calls `predict_batch` again for each of its calls.
+    """
 
     model: str
     size: int
@@ -103,7 +110,10 @@ class BatchRun:
 
 @dataclass(frozen=True)
 class WorkerReady:
-    """A worker takes calls, `seconds` after its start. `worker` is its name, such as echo[0]."""
+    """A worker takes calls, `seconds` after its start. `worker` is its name, such as echo[0].
+
+    The processes that only validate arguments are not reported, neither here nor at their end.
+    """
 
     model: str
     worker: str
@@ -115,8 +125,10 @@ class WorkerReady:
 class WorkerEnded:
     """The process of a worker has ended.
 
-    `cause` is "died" if the server has not ended it. Otherwise it is the reason of the server, such
-    as "replaced", "stopped", "cancelled" or "too_slow". `ending` is the sentence of the log.
+    `cause` is "died" if the server has not decided to end it, and "not_ready" if it did not get as
+    far as `WorkerReady`. Otherwise it is the reason of the server: "replaced" (also for its age or
+    memory), "suspended", "cut_short", "cancelled", "too_slow" or "stopped". `ending` says how the
+    process has ended, such as "was killed by SIGKILL".
     """
 
     model: str

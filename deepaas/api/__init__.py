@@ -13,6 +13,7 @@ from deepaas.http.middleware import Middleware
 from deepaas.http.request_ids import RequestIds
 from deepaas.http.routing import Router
 from deepaas.http.secrets import HideSecrets
+from deepaas.http.server_timing import ServerTiming
 from deepaas.log import Tail
 from deepaas.serving.pool import Pool
 
@@ -43,4 +44,6 @@ def middleware_of(settings: ApiSettings) -> list[Middleware]:
         middleware.append(Cors(settings.sites.origins))
     if settings.authenticator is not None:
         middleware.append(SignIn(settings.authenticator))
+    if settings.server_timing:
+        middleware.append(ServerTiming())
     return middleware

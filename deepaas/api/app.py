@@ -36,6 +36,7 @@ class ApiSettings:
     sites: SiteRules = field(default_factory=SiteRules)
     authenticator: Authenticator | None = None  # None: no sign-in
     public_health: bool = True  # also without a sign-in
+    server_timing: bool = True  # whether responses say where the time went
 
 
 class App:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from deepaas.events import Times
 from deepaas.exceptions import RequestError
 from deepaas.http.connection import Connection
 from deepaas.http.fast_path import CachedHead, FastRequest
@@ -14,6 +15,7 @@ from deepaas.model.v2.exchange import Call, Reply
 from deepaas.protocol import messages
 from deepaas.serving.pool import Pool
 from deepaas.serving.prediction import Prediction
+from deepaas.serving.times import times_of
 
 logger = logging.getLogger("deepaas.api")
 
@@ -52,7 +54,17 @@ class FastCall:
 class FastPrediction(Prediction):
     """A prediction on the fast path."""
 
-    __slots__ = ("began", "call", "connection", "data", "head", "outcome", "request_id", "values")
+    __slots__ = (
+        "_times",
+        "began",
+        "call",
+        "connection",
+        "data",
+        "head",
+        "outcome",
+        "request_id",
+        "values",
+    )
 
     request_id: bytes  # set by the middleware
 
@@ -70,8 +82,9 @@ class FastPrediction(Prediction):
         self.head = head
         self.values = values
         self.data = data
-        self.began = connection.loop.time()
+        self.began = self.submitted
         self.outcome: Reply | RequestError | None = None
+        self._times: Times | None = None
 
     def begin(self, end: int) -> bool:
         trace_at = self.head.trace_at
@@ -81,6 +94,13 @@ class FastPrediction(Prediction):
             trace = [values[number] if number >= 0 else b"" for number in trace_at]
             self.context = b"\n".join((self.request_id, *trace))
         return self.call.submit(self, self.data[end:])
+
+    @property
+    def times(self) -> Times | None:
+        """The parts of its time, if a worker has answered. Made on first use."""
+        if self._times is None and isinstance(self.outcome, Reply):
+            self._times = times_of(self.submitted, self.outcome.measured)
+        return self._times
 
     def set_reply(self, reply: Reply) -> None:
         if self.abandoned or self.outcome is not None:

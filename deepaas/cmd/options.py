@@ -174,6 +174,7 @@ def api_settings(
         train=server.train_endpoint,
         doc=server.doc_endpoint,
         admin=server.admin_endpoint,
+        server_timing=server.server_timing,
         kernel=KernelSettings(
             send_timeout=limits.send_timeout,
             max_unsent=limits.max_unsent,

@@ -28,6 +28,7 @@ from deepaas.cmd.reload import Reloads, watching
 from deepaas.cmd.start import STOPPING
 from deepaas.cmd.trainings import open_trainings
 from deepaas.config.settings import ServerSettings, Settings, settings_of
+from deepaas.events import Events
 from deepaas.exceptions import ConfigurationError
 from deepaas.model import loading
 from deepaas.serving.guard import Guard
@@ -151,6 +152,7 @@ class ServerProcess:
         self._log_options = log_options
         self._tail = tail
         self._guard = guard
+        self._events = Events()
         self._trainings: JobService | None = None
         self._no_trainings = ""
         self._signal = 0  # the last one that asked the server to stop
@@ -234,7 +236,7 @@ class ServerProcess:
             self._settings, source, self._log_options.as_dict(), self._open_files, upload_dir
         )
         on_output = None if self._tail is None else self._on_output
-        return Pool(source, options, self._guard, on_output)
+        return Pool(source, options, self._guard, on_output, self._events)
 
     def _on_output(self, data: bytes) -> None:
         """Write the output of a worker to standard output, and keep it for /v2/debug/."""
@@ -255,7 +257,7 @@ class ServerProcess:
         address = listener.getsockname()[0]
         authenticator = open_sign_in(self._settings.sign_in, [pool.name for pool in pools])
         settings = api_settings(self._settings, upload_dir, callbacks, address, authenticator)
-        app = create_app(pools, settings, self._tail)
+        app = create_app(pools, settings, self._tail, self._events)
         app.trainings = self._trainings
         app.no_trainings = self._no_trainings
         return app

@@ -73,6 +73,12 @@ SERVER = [
         help="Predict without parsing the head of a request if an earlier request had the same "
         "head. The responses are the same, but small requests take longer without it.",
     ),
+    cfg.BoolOpt(
+        "server-timing",
+        default=True,
+        help="Say in the header Server-Timing of each response to a prediction how long the "
+        "request waited and how long its steps took.",
+    ),
     cfg.StrOpt(
         "upload-dir",
         metavar="DIRECTORY",

@@ -29,6 +29,7 @@ class ServerSettings:
     allow_origins: list[str]
     allow_hosts: list[str]
     fast_path: bool
+    server_timing: bool
     upload_dir: str
     drain_timeout: float
     stop_timeout: float

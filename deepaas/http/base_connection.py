@@ -32,7 +32,6 @@ class BaseConnection(RequestHandler, Watched):
 
     __slots__ = (
         "_current",
-        "_current_began",
         "_ended",
         "_kernel",
         "_opened",
@@ -50,7 +49,6 @@ class BaseConnection(RequestHandler, Watched):
         self._kernel = manager.kernel
         self._ended = manager.kernel.events.request_ended
         self._current: Request | None = None  # on the normal path, until its end is reported
-        self._current_began = 0.0
         self._unsent = manager.unsent
         self._opened = self.loop.time()
 
@@ -66,13 +64,12 @@ class BaseConnection(RequestHandler, Watched):
         self._unsent.remove(self)
         current, self._current = self._current, None
         if current is not None and isinstance(self.access_logger, RequestEnds):
-            self.access_logger.report_closed(current, self.loop.time() - self._current_began)
+            self.access_logger.report_closed(current)
         super().connection_lost(exc)
 
     def begin_request(self, request: Request) -> None:
         """Note a request on the normal path, which aiohttp has parsed."""
         self._current = request
-        self._current_began = self.loop.time()
 
     def idle_since(self) -> tuple[bool, float] | None:
         """Return whether the connection was used, and since when it is idle; None if it is busy.

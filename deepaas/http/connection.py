@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -40,7 +41,6 @@ class Connection(Intake):
     """A client's connection, which tries the fast path first."""
 
     __slots__ = (
-        "_began",
         "_head",
         "_head_timer",
         "_heads",
@@ -64,7 +64,6 @@ class Connection(Intake):
         self._remote = ""
         self._head_timer: asyncio.TimerHandle | None = None
         self.pending: FastRequest | None = None  # the normal path is to answer it
-        self._began = 0.0  # when its request arrived
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -163,7 +162,6 @@ class Connection(Intake):
         if not self._end_fast(request):
             return
         self.pending = request
-        self._began = request.began
         self.take(request.data)
         if self._held:
             self._go_on_soon()
@@ -187,9 +185,8 @@ class Connection(Intake):
     def begin_request(self, request: Request) -> None:
         """Note a request on the normal path, of which the fast path may have begun the work."""
         super().begin_request(request)
-        if self._began:
-            self._current_began = self._began
         if self.pending is not None:
+            request.began = self.pending.began
             request.request_id = self.pending.request_id.decode()
 
     def discard_fast_request(self) -> None:
@@ -230,7 +227,7 @@ class Connection(Intake):
 
     def _report(self, request: FastRequest, length: int, status: int = 200, code: str = "") -> None:
         """Report the end of a request on the fast path."""
-        seconds = self.loop.time() - request.began
+        seconds = monotonic() - request.began
         head = request.head
         ended = RequestEnded(
             remote=self._remote,
@@ -245,14 +242,9 @@ class Connection(Intake):
             request_id=request.request_id.decode(),
             principal="" if head.principal is None else head.principal.name,
             is_fast=True,
+            times=request.times,
         )
         self._ended.report(ended)
-
-    def log_access(
-        self, request: web.BaseRequest, response: web.StreamResponse, time: float | None
-    ) -> None:
-        began, self._began = self._began, 0.0  # earlier than aiohttp's `time`
-        super().log_access(request, response, began or time)
 
     def handle_error(
         self,

@@ -58,6 +58,7 @@ class Cors:
         if origin.lower() in self._origins:
             headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
             headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = EXPOSED
+            headers["Timing-Allow-Origin"] = origin  # for PerformanceResourceTiming
         return headers
 
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Protocol
 from aiohttp import HttpVersion11, hdrs, web
 
 from deepaas.context import TRACE_HEADERS
+from deepaas.events import Times
 from deepaas.http import varying
 from deepaas.http.middleware import FastHooks, MakeHooks
 from deepaas.http.request import Request
@@ -62,7 +63,8 @@ class FastRequest(Protocol):
     """A request on the fast path.
 
     `data` are all its bytes, `values` those of its headers `head.names`, and `began` is when it
-    arrived, on the loop's clock. The middleware sets `request_id`.
+    arrived, on the clock of `time.monotonic`. The middleware sets `request_id`. `times` are the
+    parts of its time, if they are known.
     """
 
     head: CachedHead
@@ -70,6 +72,9 @@ class FastRequest(Protocol):
     data: bytes
     began: float
     request_id: bytes
+
+    @property
+    def times(self) -> Times | None: ...
 
     def begin(self, end: int) -> bool:
         """Begin the work; the body is `data[end:]`. Return False if that is not possible now.

@@ -14,6 +14,7 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 
 from aiohttp import web
@@ -150,6 +151,7 @@ class _FastEcho:
     """A request of the self-test on the fast path."""
 
     request_id = b""
+    times = None
 
     def __init__(
         self,
@@ -165,7 +167,7 @@ class _FastEcho:
         self._echo = echo
         self._connection = connection
         self._loop = asyncio.get_running_loop()
-        self.began = self._loop.time()
+        self.began = monotonic()
 
     def begin(self, end: int) -> bool:
         self._echo.count += 1

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
 if TYPE_CHECKING:
+    from deepaas.events import Times
     from deepaas.http.principal import Principal
     from deepaas.http.responses import LongResponse
     from deepaas.http.routing import Route
 
 
 class Request(web.BaseRequest):
-    """A request. The kernel and the middleware set its attributes.
+    """A request. The kernel, the middleware and the handler set its attributes.
+
+    `began` is when it arrived, on the clock of `time.monotonic`. `times` are the parts of its time,
+    if it is a prediction that a worker has answered.
 
     `route` answers it, with `arguments` for the handler. `target` is its target as logs may show
     it, with secrets masked. `request_id` identifies it in logs. `long_response` is a response whose
@@ -31,6 +36,8 @@ class Request(web.BaseRequest):
             "long_response",
             "principal",
             "sign_in_version",
+            "began",
+            "times",
         }
     )
 
@@ -40,7 +47,9 @@ class Request(web.BaseRequest):
     long_response: LongResponse | None = None
     principal: Principal | None = None
     sign_in_version: int = 0
+    times: Times | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.target = self.raw_path
+        self.began = monotonic()  # the clock of uvloop has only milliseconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from aiohttp import hdrs, web
@@ -30,14 +31,14 @@ class RequestEnds(AbstractAccessLogger):
         if isinstance(request, Request):
             length = _body_length(request, response)
             code = getattr(response, "code", "")
-            self._event.report(_ended(request, response.status, code, length, time))
+            self._event.report(_ended(request, response.status, code, length))
 
-    def report_closed(self, request: Request, seconds: float) -> None:
+    def report_closed(self, request: Request) -> None:
         """Report a request whose client has gone before its response was complete."""
-        self._event.report(_ended(request, CLIENT_CLOSED, "client_closed", 0, seconds))
+        self._event.report(_ended(request, CLIENT_CLOSED, "client_closed", 0))
 
 
-def _ended(request: Request, status: int, code: str, length: int, seconds: float) -> RequestEnded:
+def _ended(request: Request, status: int, code: str, length: int) -> RequestEnded:
     return RequestEnded(
         request.remote or "-",
         request.method,
@@ -46,10 +47,11 @@ def _ended(request: Request, status: int, code: str, length: int, seconds: float
         status,
         code,
         length,
-        seconds,
+        monotonic() - request.began,
         request.headers.get(hdrs.USER_AGENT, "-"),
         request.request_id,
         "" if request.principal is None else request.principal.name,
+        times=request.times,
     )
 
 

@@ -30,7 +30,7 @@ import orjson
 from deepaas import exact_json
 from deepaas.enums import TextEnum
 from deepaas.file_part import FilePart
-from deepaas.model.v2.exchange import Call, Reply, Unknown
+from deepaas.model.v2.exchange import NOT_MEASURED, Call, Measured, Reply, Unknown
 
 MAX_PACKET = 128 * 1024
 MAX_INLINE = 1024 * 1024
@@ -43,7 +43,8 @@ MAX_LINE = 16 * 1024 * 1024
 _CALL = struct.Struct("<IIHH")  # id, length of the meta data, concurrency, length of the context
 _CONCURRENCY = struct.Struct("<H")
 _CONCURRENCY_AT = 8
-_REPLY = struct.Struct("<IIHI")  # length of what follows, id, status, length of the meta data
+# Of a reply: length of what follows, id, status, length of the meta data; the rest is `Measured`.
+_REPLY = struct.Struct("<IIHIdddddI")
 _IN_FILE = 0xFFFFFFFF
 CALL_HEADER = _CALL.size
 _PART, _CLOSED = 1, 2  # instead of a status
@@ -58,6 +59,7 @@ class Opened:
 
     headers: Mapping[str, str]
     unknown: Unknown | None = None
+    measured: Measured = field(default=NOT_MEASURED, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,20 +175,21 @@ def encode_reply(call_id: int, reply: Reply) -> bytes:
         parts = [reply.headers, reply.reason, reply.code, reply.fd >= 0]
         meta = orjson.dumps(parts if reply.unknown is None else [*parts, list(reply.unknown)])
     length = len(meta) + len(reply.body)
-    return b"".join((_REPLY.pack(length, call_id, reply.status, len(meta)), meta, reply.body))
+    header = _REPLY.pack(length, call_id, reply.status, len(meta), *reply.measured)
+    return b"".join((header, meta, reply.body))
 
 
 def encode_stream(call_id: int, message: Opened | Part | Closed) -> bytes:
     """Return the bytes of one message of a streamed reply."""
     match message:
         case Part(data):
-            return _REPLY.pack(len(data), call_id, _PART, 0) + data
+            return _REPLY.pack(len(data), call_id, _PART, 0, *NOT_MEASURED) + data
         case Closed(reason, code):
             meta = orjson.dumps([reason, code])
-            return _REPLY.pack(len(meta), call_id, _CLOSED, len(meta)) + meta
-        case Opened(headers, unknown):
+            return _REPLY.pack(len(meta), call_id, _CLOSED, len(meta), *NOT_MEASURED) + meta
+        case Opened(headers, unknown, measured):
             meta = orjson.dumps([headers] if unknown is None else [headers, list(unknown)])
-            return _REPLY.pack(len(meta), call_id, 200, len(meta)) + meta
+            return _REPLY.pack(len(meta), call_id, 200, len(meta), *measured) + meta
 
 
 def _are_headers(headers: object) -> bool:
@@ -228,7 +231,8 @@ class ReplyReader:
             data = self._buffer + data
         position, end, header = 0, len(data), _REPLY.size
         while end - position >= header:
-            length, call_id, status, meta_length = _REPLY.unpack_from(data, position)
+            fields = _REPLY.unpack_from(data, position)
+            length, call_id, status, meta_length = fields[:4]
             if length > MAX_REPLY or meta_length > length:
                 raise ValueError(
                     f"a reply cannot have {length} bytes and {meta_length} of meta data"
@@ -242,17 +246,18 @@ class ReplyReader:
                 if status == _PART:
                     yield call_id, Part(body_bytes)
                 elif 200 <= status <= 599:
-                    yield call_id, Reply(status, body_bytes)
+                    yield call_id, Reply(status, body_bytes, measured=fields[4:])
                 else:
                     raise ValueError(f"a reply cannot have the status {status}")
                 continue
             body = start + meta_length
-            yield call_id, self._with_meta(status, data[start:body], data[body:position])
+            meta = data[start:body]
+            yield call_id, self._with_meta(status, meta, data[body:position], fields[4:])
         self._buffer = data[position:]
         if self._fds and (not self._buffer or len(self._fds) > 1):
             raise ValueError("a descriptor that belongs to no reply")
 
-    def _with_meta(self, status: int, data: bytes, body: bytes) -> ReplyMessage:
+    def _with_meta(self, status: int, data: bytes, body: bytes, measured: Measured) -> ReplyMessage:
         """Return the message with these meta data. Patterns of `match` would take three times as
         long."""
         meta = orjson.loads(data)
@@ -270,9 +275,10 @@ class ReplyReader:
                     fd = self._fds.pop(0) if has_fd else -1
                     reply = Reply(status, body, headers, reason, code, fd)
                     reply.unknown = ignored
+                    reply.measured = measured
                     return reply
             elif size in (1, 2) and status == 200 and _are_headers(meta[0]):
-                return Opened(meta[0], _unknown(meta[1:]))
+                return Opened(meta[0], _unknown(meta[1:]), measured)
             elif size == 2 and status == _CLOSED and type(meta[0]) is type(meta[1]) is str:
                 return Closed(*meta)
         raise ValueError("a reply has meta data of a wrong type, or its descriptor is missing")

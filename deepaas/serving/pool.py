@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any, BinaryIO
 
+from deepaas.events import Events
 from deepaas.exceptions import (
     NotReadyError,
     PredictTimeoutError,
@@ -47,6 +48,7 @@ class Pool:
         options: PoolOptions,
         guard: Guard,
         on_output: Callable[[bytes], None] | None = None,
+        events: Events | None = None,
     ) -> None:
         self.name = source.name
         self.source = source
@@ -57,7 +59,9 @@ class Pool:
         self.is_quiet = False
         self.seconds_to_ready = 0.0
         self.reload_problem = ""
-        self._supervisor = WorkerSupervisor(source, options.worker_options, guard, self, on_output)
+        self._supervisor = WorkerSupervisor(
+            source, options.worker_options, guard, self, events or Events(), on_output
+        )
         self._ready = self._supervisor.ready
         self.status = ModelStatus(self.name, self._supervisor)
         self.dispatcher = Dispatcher(self.name, options, self._supervisor, self.status)

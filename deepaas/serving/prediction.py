@@ -8,6 +8,7 @@ import os
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar
 
@@ -96,6 +97,7 @@ class Prediction:
         "packet",
         "since",
         "stream",
+        "submitted",
         "timer",
         "worker",
     )
@@ -108,6 +110,7 @@ class Prediction:
 
     def __init__(self) -> None:
         self.context = b""
+        self.submitted = monotonic()  # when its request had arrived; the loop's clock is coarser
         self.worker: WorkerHandle | None = None  # the one it was handed to
         self.since = 0.0  # when that was, or when its stream last moved
         self.stream: ReplyStream | None = None

@@ -13,12 +13,14 @@ from typing import Any
 
 from deepaas import log
 from deepaas.enums import TextEnum
+from deepaas.events import BatchRun, Event
 from deepaas.exceptions import DeepaasError
-from deepaas.model.v2.exchange import Calling, CallingKind, Reply
+from deepaas.model.v2.exchange import Calling, CallingKind, Measured, Reply
 from deepaas.protocol import messages
 from deepaas.protocol.messages import WorkerPhase
 from deepaas.serving.concurrency import ConcurrencyEstimator
 from deepaas.serving.prediction import Prediction, ReplyStream
+from deepaas.serving.times import times_of
 from deepaas.serving.worker_channel import WorkerChannel
 from deepaas.serving.worker_process import WorkerProcess, spawn
 
@@ -87,8 +89,10 @@ class WorkerHandle:
         on_disconnected: Callable[[WorkerHandle], None],
         on_output: Callable[[bytes], None] | None = None,
         spawn: Callable[..., subprocess.Popen[bytes]] = spawn,
+        batch_run: Event[BatchRun] | None = None,
     ) -> None:
         self.name = start.worker
+        self.model = start.name
         self.index = start.index
         self.mark = mark
         self.calls: dict[int, Prediction] = {}
@@ -97,6 +101,7 @@ class WorkerHandle:
         self.calling = Calling(CallingKind.SEQUENTIAL)
         self.depth = 1  # the most calls in its socket
         self.description: dict[str, Any] = {}
+        self.has_joined = False  # whether it is or was one of the pool's ready workers
         self.end_reason: EndReason | None = None  # set when the server decides to end it
         self.replacement_pending = False  # a successor is being started
         self.died_alone = False  # with a call whose batch had killed another worker
@@ -108,6 +113,7 @@ class WorkerHandle:
         self._loop = asyncio.get_running_loop()
         self._on_room = on_room
         self._on_disconnected = on_disconnected
+        self._batch_run = batch_run or Event()
         self._concurrency = ConcurrencyEstimator()
         self.ready: asyncio.Future[messages.Ready] = self._loop.create_future()
         self.exited: asyncio.Future[str] = self._loop.create_future()
@@ -191,22 +197,30 @@ class WorkerHandle:
                     message.discard()
                     raise ValueError(f"a reply to call {call_id}, which does not wait for one")
                 self.answered += 1
+                if message.measured[-1] and self._batch_run.listeners:
+                    self._report_batch(prediction, message.measured)
                 prediction.set_reply(message)
                 prediction.end()
             else:
                 self._read_stream(self.calls[call_id], message)
         self._on_room(self)
 
+    def _report_batch(self, prediction: Prediction, measured: Measured) -> None:
+        """Report the batch of which this is the first call that is answered."""
+        size = min(measured[-1], 1 + len(self.calls))  # the others are not answered yet
+        seconds = times_of(prediction.submitted, measured).predict
+        self._batch_run.report(BatchRun(self.model, size, seconds))
+
     def _read_stream(self, prediction: Prediction, message: messages.ReplyMessage) -> None:
         prediction.since = self.progress
         match message:
-            case messages.Opened(headers, unknown) if prediction.stream is None:
+            case messages.Opened(headers, unknown, measured) if prediction.stream is None:
                 prediction.stream = ReplyStream(
                     partial(self._taken, prediction), self._stream_buffer
                 )
-                prediction.set_reply(
-                    Reply(headers=headers, stream=prediction.stream, unknown=unknown)
-                )
+                reply = Reply(headers=headers, stream=prediction.stream, unknown=unknown)
+                reply.measured = measured
+                prediction.set_reply(reply)
                 if prediction.abandoned:
                     self.cancel(prediction)
             case messages.Part(data) if prediction.stream is not None:

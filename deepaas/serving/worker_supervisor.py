@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Protocol
 
+from deepaas.events import Events, WorkerEnded, WorkerReady
 from deepaas.model.loading import ModelSource
 from deepaas.processes import kill_marked
 from deepaas.protocol import messages
@@ -26,7 +27,7 @@ MEMORY_CHECK_SECONDS = 1.0
 MEGABYTE = 1024 * 1024
 
 
-class SupervisorEvents(Protocol):
+class SupervisorCallbacks(Protocol):
     """Callbacks about the workers, for the pool that they belong to."""
 
     def on_joined(self, worker: WorkerHandle) -> None:
@@ -50,14 +51,18 @@ class SupervisorEvents(Protocol):
 
 
 class WorkerSupervisor:
-    """Keeps the workers of one model running. `ready` are those that take calls."""
+    """Keeps the workers of one model running. `ready` are those that take calls.
+
+    Others listen to `events`, while `callbacks` are for the pool that the workers belong to.
+    """
 
     def __init__(
         self,
         source: ModelSource,
         options: WorkerOptions,
         guard: Guard,
-        events: SupervisorEvents,
+        callbacks: SupervisorCallbacks,
+        events: Events,
         on_output: Callable[[bytes], None] | None = None,
     ) -> None:
         self.ready: list[WorkerHandle] = []
@@ -65,6 +70,7 @@ class WorkerSupervisor:
         self._source = source
         self._options = options
         self._guard = guard
+        self._callbacks = callbacks
         self._events = events
         self._on_output = on_output
         self._numbers = itertools.count(1)
@@ -229,18 +235,19 @@ class WorkerSupervisor:
     def _take_out(self, worker: WorkerHandle, why: str) -> None:
         if worker in self.ready:
             self.ready.remove(worker)
-            self._events.on_left(worker, why)
+            self._callbacks.on_left(worker, why)
 
     # --- one worker
 
     def _new_slot(self, index: int) -> WorkerSlot:
+        name = f"{self._source.name}[{index}]"
         return WorkerSlot(
-            f"{self._source.name}[{index}]",
+            name,
             start=lambda: self._new_worker(index),
             seated=self._admit,
             vacated=lambda worker: self.retire(worker, EndReason.REPLACED),
-            failed=self._events.on_not_started,
-            waiting=lambda delay: self._events.on_waiting(f"{self._source.name}[{index}]", delay),
+            failed=self._callbacks.on_not_started,
+            waiting=lambda delay: self._callbacks.on_waiting(name, delay),
             start_timeout=self._options.start_timeout,
             restart_delay_max=self._options.restart_delay_max,
         )
@@ -253,7 +260,7 @@ class WorkerSupervisor:
         worker = self._spawn(
             index,
             self._options.warm,
-            self._events.on_room,
+            self._callbacks.on_room,
             lambda worker: self._take_out(worker, "has closed its connections"),
         )
         self.workers.add(worker)
@@ -295,7 +302,14 @@ class WorkerSupervisor:
             variables=self._options.variables,
         )
         mark = f"{self._guard.token}/{self._source.name}/{next(self._numbers)}/"
-        worker = WorkerHandle(start, mark, on_room, on_disconnected, self._on_output)
+        worker = WorkerHandle(
+            start,
+            mark,
+            on_room,
+            on_disconnected,
+            self._on_output,
+            batch_run=self._events.batch_run,
+        )
         self._guard.add(worker.pid)
         return worker
 
@@ -309,14 +323,24 @@ class WorkerSupervisor:
                     worker.size_at_start // MEGABYTE,
                 )
         self.ready.append(worker)
-        self._events.on_joined(worker)
+        worker.has_joined = True
+        if self._events.worker_ready.listeners:
+            self._events.worker_ready.report(
+                WorkerReady(self._source.name, worker.name, worker.pid, worker.seconds_to_ready)
+            )
+        self._callbacks.on_joined(worker)
 
     def _on_exit(self, worker: WorkerHandle) -> None:
         self.workers.discard(worker)
         if worker in self.ready:
             self.ready.remove(worker)
-        self._events.on_ended(worker, worker.exited.result())
+        ending = worker.exited.result()
+        self._callbacks.on_ended(worker, ending)
         self._reap(worker)
+        if self._events.worker_ended.listeners:
+            self._events.worker_ended.report(
+                WorkerEnded(self._source.name, worker.name, worker.pid, _cause(worker), ending)
+            )
         if not self._stopping:
             for slot in self._slots:
                 slot.lost(worker)
@@ -347,3 +371,10 @@ class WorkerSupervisor:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _cause(worker: WorkerHandle) -> str:
+    """Return why a worker has ended, for `WorkerEnded`."""
+    if worker.end_reason is not None:
+        return worker.end_reason.name.lower()
+    return "died" if worker.has_joined else "not_ready"

@@ -7,11 +7,12 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
+from time import monotonic
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any
 
 from deepaas import context
-from deepaas.model.v2.exchange import Call, Reply, Unknown
+from deepaas.model.v2.exchange import Call, Reply, measured_now
 from deepaas.protocol import messages
 from deepaas.streams import stream_headers
 from deepaas.worker.host import Host
@@ -94,30 +95,37 @@ class ConcurrentLoop:
         invocation = self._host.invocation
         if call.validate:
             return self._host.validate(call)
+        taken = monotonic()  # not when it was received: the task may have waited for others
+        validated = predicted = 0.0
         try:
             arguments, media_type = invocation.arguments.load(call)
+            validated = monotonic()
             value = invocation.function("predict")(**arguments)
             if not isinstance(value, AsyncGeneratorType):
                 value = await value
             if isinstance(value, GeneratorType):
                 value = _stepwise(value)
             if isinstance(value, AsyncGeneratorType):
-                stream = self._open(call_id, call, media_type)
+                media_type = invocation.stream_type(call, media_type)
+                stream = _Stream(
+                    self._host, self._replies, call_id, call, media_type, taken, validated
+                )
                 return await self._stream(call_id, stream, value)
+            predicted = monotonic()
             invocation.runtime.recover()
-            return invocation.encode(value, media_type)
+            reply = invocation.encode(value, media_type)
+            reply.measured = measured_now(taken, validated, predicted)
         except BaseException as error:
+            measured = measured_now(taken, validated, predicted)
             invocation.runtime.recover(error)
-            return self._failed(call_id, error)
+            reply = self._failed(call_id, error)
+            reply.measured = measured
+        return reply
 
     def _failed(self, call_id: int, error: BaseException) -> Reply:
         if call_id in self._cancelled and isinstance(error, asyncio.CancelledError):
             return _cancelled()
         return self._host.runtime.failed(error)
-
-    def _open(self, call_id: int, call: Call, media_type: str) -> _Stream:
-        media_type = self._host.invocation.stream_type(call, media_type)
-        return _Stream(self._host, self._replies, call_id, media_type, call.unknown)
 
     async def _stream(
         self, call_id: int, stream: _Stream, items: AsyncGeneratorType[Any, None]
@@ -158,21 +166,25 @@ def _cancelled() -> Reply:
 
 
 class _Stream:
-    """Sends the stream that answers one call."""
+    """Sends the stream that answers one call, which was taken and validated at these times."""
 
     def __init__(
         self,
         host: Host,
         replies: ReplySender,
         call_id: int,
+        call: Call,
         media_type: str,
-        unknown: Unknown | None = None,
+        taken: float,
+        validated: float,
     ) -> None:
         self._host = host
         self._replies = replies
         self._id = call_id
         self._media_type = media_type
-        self._unknown = unknown
+        self._unknown = call.unknown
+        self._taken = taken
+        self._validated = validated
         self._flow = Flow(host.options.stream_buffer)
         self._room = asyncio.Event()
         self._last_pause = host.runtime.loop.time()
@@ -181,9 +193,10 @@ class _Stream:
 
     async def send(self, item: object) -> None:
         """Send an item when there is room for it. Raises CancelledError after a cancellation."""
+        arrived = monotonic()
         data = self._host.invocation.encode_item(item, self._media_type)
         self._host.runtime.recover()
-        self._open()
+        self._open(arrived)
         for piece in pieces(data):
             while not self._is_cancelled and not self._flow.is_open:
                 self._room.clear()
@@ -201,11 +214,13 @@ class _Stream:
             await asyncio.sleep(0)
             self._last_pause = self._host.runtime.loop.time()
 
-    def _open(self) -> None:
+    def _open(self, first_at: float = 0.0) -> None:
+        """Send the start of the stream, once; its first item came at `first_at`, if it has one."""
         if not self.opened:
             self.opened = True
             headers = stream_headers(self._media_type)
-            self._replies.send_stream(self._id, messages.Opened(headers, self._unknown))
+            measured = measured_now(self._taken, self._validated, first_at)
+            self._replies.send_stream(self._id, messages.Opened(headers, self._unknown, measured))
 
     def taken(self, size: int) -> None:
         self._flow.taken(size)

@@ -121,7 +121,9 @@ class ReplySender:
         except OSError as error:
             reason = f"There is no room for the response of {size} bytes: {error.strerror}"
             logger.error("%s (in %s)", reason, self._directory or tempfile.gettempdir())
-            return Reply(StorageError.status, reason=reason, code=StorageError.code)
+            failed = Reply(StorageError.status, reason=reason, code=StorageError.code)
+            failed.measured = reply.measured
+            return failed
 
     def send_stream(
         self, call_id: int, message: messages.Opened | messages.Part | messages.Closed

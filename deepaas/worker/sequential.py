@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import socket
+from time import monotonic
 
 from deepaas import context
-from deepaas.model.v2.exchange import Reply, Unknown
+from deepaas.model.v2.exchange import Reply
 from deepaas.model.v2.invocation import Stream
 from deepaas.protocol import messages
 from deepaas.worker.host import Host
@@ -25,21 +26,23 @@ class SequentialLoop:
         buffer = bytearray(messages.MAX_PACKET)
         view = memoryview(buffer)
         while size := self._requests.recv_into(buffer):
+            taken = monotonic()
             call_id, call = messages.decode_call(view[:size])
             context.set_requests((call.context,))
             if call.validate:
                 reply: Reply | Stream = self._host.validate(call)
             else:
-                reply = self._host.invocation.invoke(call)
+                reply = self._host.invocation.invoke(call, taken)
             if type(reply) is Reply:
                 reply.unknown = call.unknown
                 self._replies.send(call_id, reply)
             elif isinstance(reply, Stream):
-                self._send(call_id, reply, call.unknown)
+                opened = messages.Opened(reply.headers, call.unknown, reply.measured)
+                self._send(call_id, reply, opened)
 
-    def _send(self, call_id: int, stream: Stream, unknown: Unknown | None) -> None:
+    def _send(self, call_id: int, stream: Stream, opened: messages.Opened) -> None:
         """Send a stream to its end, unless it is cancelled."""
-        self._replies.send_stream(call_id, messages.Opened(stream.headers, unknown))
+        self._replies.send_stream(call_id, opened)
         end = messages.Closed()
         flow = Flow(self._host.options.stream_buffer)
         try:

@@ -12,6 +12,7 @@ from tests.support import HOST, Server
 
 MINE, OTHER = "https://mine.example", "https://other.example"
 ALLOW = "Access-Control-Allow-Origin"
+TIMING = "Timing-Allow-Origin"
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,9 @@ def test_page_of_an_allowed_site_may_read_responses(
     answer = server.raw_request(method, path, headers={"Origin": MINE})
     assert answer.status == status
     assert answer.header(ALLOW) == MINE
-    assert "X-Request-ID" in (answer.header("Access-Control-Expose-Headers") or "")
+    exposed = answer.header("Access-Control-Expose-Headers") or ""
+    assert {"X-Request-ID", "Server-Timing"} <= set(exposed.split(", "))
+    assert answer.header(TIMING) == MINE
     assert answer.header("Vary") == "Origin"
 
 
@@ -44,6 +47,7 @@ def test_page_of_another_site_may_not(server: Server, headers: dict[str, str]) -
     answer = server.raw_request("GET", "/v2/models/", headers=headers)
     assert answer.status == 200
     assert answer.header(ALLOW) is None
+    assert answer.header(TIMING) is None
     assert answer.header("Vary") == "Origin"
 
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import struct
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,8 +18,10 @@ from deepaas import exact_json
 from deepaas.exceptions import RequestError
 from deepaas.file_part import FilePart
 from deepaas.http.forms import Form
-from deepaas.model.v2.exchange import Call, Reply
+from deepaas.http.server_timing import value_of
+from deepaas.model.v2.exchange import Call, Measured, Reply
 from deepaas.protocol import messages
+from deepaas.serving.times import times_of
 from tests.api.form_bodies import CONTENT_TYPE, Uploads
 from tests.fuzz.mutations import cut, mutated, of_tokens
 from tests.fuzz.over_http import FORM_TOKENS, JSON_TOKENS
@@ -113,6 +116,7 @@ def packets() -> Iterator[Check]:
 
 # --- replies of workers
 
+measured = st.tuples(*[st.floats()] * 5, st.integers(0, 2**32 - 1))
 replies = st.builds(
     Reply,
     status=st.integers(200, 599),
@@ -121,8 +125,9 @@ replies = st.builds(
     reason=texts,
     code=texts,
     fd=st.sampled_from([-1, -1, 5]),
+    measured=measured,
 )
-beginnings = st.builds(messages.Opened, headers)
+beginnings = st.builds(messages.Opened, headers, measured=measured)
 parts = st.builds(messages.Part, st.binary(max_size=20))
 ends = st.builds(messages.Closed, texts, texts)
 streamed = beginnings | parts | ends
@@ -165,11 +170,22 @@ def assert_well_formed(message: messages.ReplyMessage) -> None:
         assert isinstance(message.reason, str)
         assert isinstance(message.code, str)
         _assert_headers(message.headers if message.headers is not None else {})
+        _assert_sane(message.measured)
     elif isinstance(message, messages.Opened):
+        _assert_sane(message.measured)
         _assert_headers(message.headers)
     elif isinstance(message, messages.Closed):
         assert isinstance(message.reason, str)
         assert isinstance(message.code, str)
+
+
+def _assert_sane(found: Measured) -> None:
+    """Check that the server makes plausible times of what a worker has measured."""
+    submitted = time.monotonic() - 1.0
+    times = times_of(submitted, found)
+    assert min(times) >= 0.0
+    assert sum(times) <= (time.monotonic() - submitted) * 1.000001
+    value_of(times)
 
 
 def _assert_headers(found: Any) -> None:

@@ -32,6 +32,7 @@ TURNS = 100
 _CHANGING = [
     (re.compile(rb"\r\nDate: [^\r]*"), b""),
     (re.compile(rb"\r\nX-Request-ID: [^\r]*"), b""),
+    (re.compile(rb"\r\nServer-Timing: [^\r]*"), b""),
     (re.compile(rb"\r\nConnection: close"), b""),  # missing if the end was not yet known
     (re.compile(rb"\btmp\w{8}\b"), b"tmp"),
 ]

@@ -16,6 +16,7 @@ import uvloop
 from aiohttp import web
 
 from deepaas.api import ApiSettings, create_app
+from deepaas.events import Events
 from deepaas.http.access_log import AccessLog
 from deepaas.http.body import BodyLimits
 from deepaas.http.connection import Connection, HTTPServer
@@ -59,6 +60,7 @@ class House:
     seconds: float = SECONDS
     has_fast_path: bool = True
     is_limited: bool = True
+    events: Events = field(default_factory=Events)
 
     def __post_init__(self) -> None:
         self.handled = 0
@@ -113,14 +115,15 @@ class House:
             spill_dir=self.directory, worker_options=worker_options, **self.options
         )
         source = ModelSource(name, self.target, str(self.folder))
-        self.pool = Pool(source, options, self._guard)
+        self.pool = Pool(source, options, self._guard, events=self.events)
         await self.pool.start()
         assert self.pool.status.is_ready, self.pool.status.problem
         limits = BodyLimits(
             directory=self.directory, receive_timeout=self.receive_timeout, **self.limits
         )
         kernel = KernelSettings(limits=limits, **self.settings)
-        self.app = create_app([self.pool], ApiSettings(kernel=kernel, **self.api))
+        settings = ApiSettings(kernel=kernel, **self.api)
+        self.app = create_app([self.pool], settings, events=self.events)
         self._count(self.app.kernel)
         if self.access_log:
             self.app.kernel.events.request_ended.listen(AccessLog(self.access_log).note)

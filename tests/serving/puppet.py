@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 
+from deepaas.events import BatchRun, Event
 from deepaas.model.v2.exchange import Call
 from deepaas.protocol import messages
 from deepaas.serving.prediction import Awaited, Prediction
@@ -23,9 +24,16 @@ START = messages.Start("hostile", "hostile", "", 0, False, {})
 class Puppet(WorkerHandle):
     """A worker whose messages are sent by the test."""
 
-    def __init__(self) -> None:
+    def __init__(self, batch_run: Event[BatchRun] | None = None) -> None:
         self.has_room = 0
-        super().__init__(START, "test", self._note_room, lambda _: None, spawn=self._spawn_nothing)
+        super().__init__(
+            START,
+            "test",
+            self._note_room,
+            lambda _: None,
+            spawn=self._spawn_nothing,
+            batch_run=batch_run,
+        )
 
     def _note_room(self, _: WorkerHandle) -> None:
         self.has_room += 1

@@ -79,10 +79,13 @@ def chunked(*parts: bytes, extension: bytes = b"", trailer: bytes = b"") -> byte
     return b"".join(chunks) + b"0\r\n" + trailer + b"\r\n"
 
 
+CHANGING = ("date", "x-request-id", "server-timing")
+
+
 @dataclass(frozen=True)
 class Seen:
-    """All of a response that a client sees, except the date, the request id, and the names of
-    temporary files.
+    """All of a response that a client sees, except the date, the request id, the times, and the
+    names of temporary files.
 
     `whole` is false if the response was cut off.
     """
@@ -93,6 +96,7 @@ class Seen:
     interim: tuple[str, ...] = ()
     whole: bool = True
     request_id: str = field(default="", compare=False)
+    server_timing: str = field(default="", compare=False)
 
     @property
     def status(self) -> int:
@@ -178,10 +182,10 @@ class Line:
             body = await self.reader.readexactly(int(values["content-length"]))
         else:
             body = await self.reader.read()
-        pairs = [pair for pair in headers if pair[0].lower() not in ("date", "x-request-id")]
+        pairs = [pair for pair in headers if pair[0].lower() not in CHANGING]
         told = tuple((name, _TEMPORARY.sub("tmp", value)) for name, value in pairs)
-        request_id = values.get("x-request-id", "")
-        return Seen(status_line, told, body, tuple(interim), whole, request_id)
+        changing = [values.get(name, "") for name in ("x-request-id", "server-timing")]
+        return Seen(status_line, told, body, tuple(interim), whole, *changing)
 
     async def _head(self) -> tuple[str, list[tuple[str, str]]]:
         head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")

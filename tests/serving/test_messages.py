@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepaas.file_part import FilePart
-from deepaas.model.v2.exchange import Call, Reply
+from deepaas.model.v2.exchange import NOT_MEASURED, Call, Measured, Reply
 from deepaas.protocol.messages import (
     ALONE,
     CALL_HEADER,
@@ -219,6 +219,29 @@ def test_reply_comes_back_as_it_was(call_id: int, reply: Reply) -> None:
     assert read([encode_reply(call_id, reply)]) == [(call_id, reply)]
 
 
+MEASURED: Measured = (12345.5, 0.25, 0.5, 4000.75, 0.0, 2**32 - 1)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Reply(body=b"abc", measured=MEASURED),
+        Reply(400, reason="no", code="bad", measured=MEASURED),
+        Opened({}, measured=MEASURED),
+    ],
+)
+def test_measured_times_come_back_exactly(message: Reply | Opened) -> None:
+    [(_, found)] = read([encode(1, message)])
+    assert isinstance(found, Reply | Opened)
+    assert found.measured == MEASURED
+
+
+def test_message_without_times_has_none() -> None:
+    [(_, found)] = read([encode_reply(1, Reply())])
+    assert isinstance(found, Reply)
+    assert found.measured == NOT_MEASURED
+
+
 def encode(call_id: int, message: ReplyMessage) -> bytes:
     if isinstance(message, Reply):
         return encode_reply(call_id, message)
@@ -348,7 +371,11 @@ def test_length_that_no_reply_has_is_an_error() -> None:
 
 def forged(status: int, meta: bytes, body: bytes = b"") -> bytes:
     """Return the bytes of a reply that no worker sends."""
-    return struct.pack("<IIHI", len(meta) + len(body), 1, status, len(meta)) + meta + body
+    return header(len(meta) + len(body), status, len(meta)) + meta + body
+
+
+def header(length: int, status: int, meta_length: int) -> bytes:
+    return struct.pack("<IIHIdddddI", length, 1, status, meta_length, *NOT_MEASURED)
 
 
 @pytest.mark.parametrize(
@@ -373,7 +400,7 @@ def forged(status: int, meta: bytes, body: bytes = b"") -> bytes:
         forged(500, b"[{}]"),
         forged(2, b'["a"]'),
         forged(2, b'["a",5]'),
-        struct.pack("<IIHI", 1, 1, 200, 2) + b"[]",
+        header(1, 200, 2) + b"[]",
     ],
 )
 def test_reply_that_no_worker_sends_is_an_error(data: bytes) -> None:

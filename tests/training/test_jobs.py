@@ -145,6 +145,7 @@ OF_THE_TRANSFER = {
     "content-length",
     "date",
     "keep-alive",
+    "server-timing",
     "transfer-encoding",
     "x-request-id",
 }

@@ -25,6 +25,7 @@ from deepaas.http.responses import LongResponse
 from deepaas.model.v2.exchange import NOT_IMPLEMENTED
 from deepaas.serving.pool import Pool
 from deepaas.serving.prediction import Prediction
+from deepaas.serving.times import times_of
 
 TIMEOUT_HEADER = "X-Request-Timeout"
 
@@ -32,7 +33,7 @@ TIMEOUT_HEADER = "X-Request-Timeout"
 async def predict(request: Request, app: App, pool: Pool) -> web.StreamResponse:
     prediction: Prediction | None = _from_fast_path(request)
     if prediction is not None:
-        return await _answer(app, pool, prediction)
+        return await _answer(request, app, pool, prediction)
     if not app.settings.predict:
         raise DisabledError("Prediction is switched off on this server")
     if "predict" not in pool.description.get("has", ["predict"]):
@@ -52,13 +53,17 @@ async def predict(request: Request, app: App, pool: Pool) -> web.StreamResponse:
             connection = request.protocol
             if isinstance(connection, Connection) and connection.can_learn():
                 connection.learn(request, FastCall.of(pool, call, deadline_seconds))
-        return await _answer(app, pool, prediction)
+        return await _answer(request, app, pool, prediction)
 
 
-async def _answer(app: App, pool: Pool, prediction: Prediction) -> web.StreamResponse:
+async def _answer(
+    request: Request, app: App, pool: Pool, prediction: Prediction
+) -> web.StreamResponse:
     is_needed = False
     try:
         reply = await prediction.reply()
+        if app.settings.server_timing or app.kernel.events.request_ended.listeners:
+            request.times = times_of(prediction.submitted, reply.measured)
         app.unknown.note(pool.name, "predict", reply.unknown)
         answer = response_from_reply(reply)
         if isinstance(answer, LongResponse):

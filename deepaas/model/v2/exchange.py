@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from time import monotonic
+from typing import NamedTuple, TypeAlias
 
 from deepaas.enums import TextEnum
 from deepaas.file_part import FilePart
@@ -51,6 +52,30 @@ class Call:
     context: str = ""
 
 
+Measured: TypeAlias = tuple[float, float, float, float, float, int]
+"""What a worker has measured of a call: when it took the call, on the clock of `time.monotonic`,
+the seconds in which it validated the arguments, waited for the batch, predicted and encoded, and
+the size of the batch.
+
+The size is set only in the first reply of a batch; elsewhere it is 0. For a stream, the seconds are
+those until its first item. This is a plain tuple, because a class takes longer to make.
+"""
+
+NOT_MEASURED: Measured = (0.0, 0.0, 0.0, 0.0, 0.0, 0)
+
+
+def measured_now(taken: float, validated: float, predicted: float) -> Measured:
+    """Return the measured times of a call, not in a batch, that is encoded now.
+
+    `validated` and `predicted` are when these steps ended. A step that ends only now, because it
+    fails, has 0.
+    """
+    now = monotonic()
+    validated = validated or now
+    predicted = predicted or now
+    return taken, validated - taken, 0.0, predicted - validated, now - predicted, 0
+
+
 @dataclass(slots=True)
 class Reply:
     """The response to a call: HTTP status, headers and body.
@@ -67,6 +92,7 @@ class Reply:
     fd: int = -1
     stream: AsyncIterator[bytes] | None = None  # chunks of the body; set only in the server
     unknown: Unknown | None = None  # arguments that the model does not declare
+    measured: Measured = field(default=NOT_MEASURED, compare=False)
 
     @property
     def is_plain(self) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Awaitable, Callable, Generator, Sequence
+from time import monotonic
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from deepaas.exceptions import ModelMistakeError
 from deepaas.log import get_logger
 from deepaas.model.v2.arguments import Arguments
 from deepaas.model.v2.calling import batch_results
-from deepaas.model.v2.exchange import NOT_IMPLEMENTED, Call, Reply
+from deepaas.model.v2.exchange import NOT_IMPLEMENTED, Call, Reply, measured_now
 from deepaas.model.v2.failures import let_go, prepare_for_model, reply_to
 from deepaas.model.v2.places import without_own_frames
 from deepaas.model.v2.results import ResultSchema, encode, encode_item
@@ -135,11 +136,16 @@ class Invocation:
             raise RuntimeError(f"the model no longer has {name}")
         return function
 
-    def invoke(self, call: Call) -> Reply | Stream:
-        """Validate a call, predict and encode the result. Errors of the model become replies."""
+    def invoke(self, call: Call, taken: float) -> Reply | Stream:
+        """Validate a call, predict and encode the result. Errors of the model become replies.
+
+        `taken` is when the worker has taken the call, on the clock of `time.monotonic`.
+        """
         runtime = self.runtime
+        validated = predicted = 0.0
         try:
             arguments, media_type = self.arguments.load(call)
+            validated = monotonic()
             predict = self.model.function("predict")
             if predict is None:
                 return Reply(501, reason=NOT_IMPLEMENTED, code="not_implemented")
@@ -147,12 +153,20 @@ class Invocation:
             if type(value) in LAZY:
                 value = runtime.resolve(value)
                 if type(value) is GeneratorType:
-                    return Stream(self, value, self.stream_type(call, media_type))
+                    media_type = self.stream_type(call, media_type)
+                    return Stream(self, value, media_type, taken, validated)
+            predicted = monotonic()
             runtime.recover()
-            return encode(value, media_type, self.schema)
+            reply = encode(value, media_type, self.schema)
+            encoded = monotonic()
+            steps = validated - taken, 0.0, predicted - validated, encoded - predicted
+            reply.measured = taken, *steps, 0
         except BaseException as error:
+            measured = measured_now(taken, validated, predicted)
             runtime.recover(error)
-            return runtime.failed(error)
+            reply = runtime.failed(error)
+            reply.measured = measured
+        return reply
 
     def predict_batch(self, arguments: Sequence[dict[str, Any]]) -> list[Any]:
         """Predict a batch and return the results in the order of the calls.
@@ -186,25 +200,34 @@ class Stream:
     """The encoded items of a generator.
 
     The constructor runs the generator up to its first item, and raises the exceptions of the
-    generator.
+    generator. `measured` are the times until the first item, of a call that was taken and validated
+    at these times.
     """
 
     def __init__(
-        self, invocation: Invocation, items: Generator[Any, None, None], media_type: str
+        self,
+        invocation: Invocation,
+        items: Generator[Any, None, None],
+        media_type: str,
+        taken: float = 0.0,
+        validated: float = 0.0,
     ) -> None:
         self._invocation = invocation
         self._items = items
         self._media_type = media_type
         self.headers = stream_headers(media_type)
+        self._first_at = 0.0  # when the generator has yielded its first item
         try:
             self._ahead = self._next()
         except BaseException:
             self.close()
             raise
+        self.measured = measured_now(taken, validated, self._first_at)
         invocation.runtime.recover()
 
     def _next(self) -> bytes | None:
         for item in self._items:
+            self._first_at = self._first_at or monotonic()
             return self._invocation.encode_item(item, self._media_type)
         return None
 
