@@ -21,8 +21,10 @@ _requests: ContextVar[tuple[str, ...]] = ContextVar("deepaas_requests", default=
 def request_id() -> str:
     """Return the id of the present request, which its client receives in the header X-Request-ID.
 
-    In `predict_batch`, it is that of the first request of the batch. Outside of a request, and in
-    threads that the model has started, it is "". Threads of `asyncio.to_thread` have it.
+    In `predict_batch`, it is that of the first request of the batch. In the process of a training
+    or of an asynchronous prediction, it is that of the request that asked for it, also while the
+    model is loaded. Outside of a request, and in threads that the model has started, it is "".
+    Threads of `asyncio.to_thread` have it.
     """
     ids = request_ids()
     return ids[0] if ids else ""
@@ -37,7 +39,8 @@ def trace_headers() -> dict[str, str]:
     """Return those of TRACE_HEADERS that the client, or a proxy, has sent with the present request.
 
     A model passes them on with its own requests to other services, or gives them to a library for
-    tracing. In `predict_batch`, they are those of the first request of the batch.
+    tracing. In `predict_batch`, they are those of the first request of the batch. A training and an
+    asynchronous prediction have none.
     """
     requests = _requests.get()
     values = requests[0].split("\n")[1:] if requests else ()

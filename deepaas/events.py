@@ -142,6 +142,11 @@ class WorkerEnded:
 class JobChanged:
     """A training or an asynchronous prediction has a new status.
 
+    The server that is responsible for a job reports each of its statuses once, in order, also if
+    another process has set it: "queued", "running", and "done", "error" or "cancelled". If that
+    server has exited, another server of its state directory reports them. Only a server that is
+    killed while it reports a status may have reported it before.
+
     `kind` is "train" or "predict". `seconds` is the duration of its work, or None if it has not
     ended or was never begun.
     """

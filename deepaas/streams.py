@@ -35,10 +35,12 @@ def frame(media_type: str, json: bytes) -> bytes:
     return b"data: " + json + b"\n\n" if media_type == EVENTS else json + b"\n"
 
 
-def error_frame(media_type: str, code: str, message: str) -> bytes | None:
+def error_frame(media_type: str, code: str, message: str, request_id: str = "") -> bytes | None:
     """Return the bytes that end a stream after an error; None if its media type cannot express an
     error."""
     error = {"message": message, "code": code}
+    if request_id:
+        error["request_id"] = request_id
     if media_type == EVENTS:
         return b"event: error\n" + frame(EVENTS, orjson.dumps(error))
     if media_type == NDJSON:

@@ -32,7 +32,9 @@ from deepaas.exceptions import (
     ConfigurationError,
     StorageError,
 )
-from deepaas.jobs.store import Notice, Record
+from deepaas.jobs.changes import wait_until_set
+from deepaas.jobs.notices import Notice
+from deepaas.jobs.store import Record
 from deepaas.protocol.call_files import write_private
 
 if TYPE_CHECKING:
@@ -43,9 +45,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger("deepaas.api")
 
 HEADER = "Callback-URL"
+HEADER_OF_ID = "X-Request-ID"
 MAX_URL = 2000
-LOOK_SECONDS = 0.3
-"""Interval at which the sender checks for due notices."""
+LOOK_SECONDS = 5.0
+"""Interval at which the sender looks for notices of which no event tells: those that it can take
+over from a server that has exited."""
+
+RETRY_SECONDS = 0.3
+"""When the sender looks again after it could not read the notices."""
 
 FIRST_DELAY = 1.0
 MAX_DELAY = 600.0
@@ -191,7 +198,9 @@ async def calling_back(app: App, options: CallbackOptions) -> AsyncIterator[None
     timeout = aiohttp.ClientTimeout(total=options.timeout)
     connector = aiohttp.TCPConnector(limit=0)  # `Calls` limits the connections
     async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
-        sending = asyncio.create_task(_Sender(app, options, session).run())
+        sender = _Sender(app, options, session)
+        app.kernel.events.job_changed.listen(sender.look_soon)
+        sending = asyncio.create_task(sender.run())
         try:
             yield
         finally:
@@ -245,22 +254,34 @@ class _Sender:
         self._due: dict[int, float] = {}  # when a notice is sent again, in monotonic time
         self._settled: set[int] = set()  # numbers of notices that are still to be dropped
         self._last_error = ""  # of the store
+        self._wake = asyncio.Event()
+
+    def look_soon(self, _: object = None) -> None:
+        """Look for notices to send: a record has changed, or a callback has ended."""
+        self._wake.set()
 
     async def run(self) -> None:
         try:
             while True:
+                seconds = RETRY_SECONDS
                 try:
                     await self._send_due_notices()
+                    seconds = self._seconds_to_next()
                 except StorageError:  # logged elsewhere
                     pass
                 except Exception:
                     logger.exception("Sending callbacks failed")
-                await asyncio.sleep(LOOK_SECONDS)
+                await wait_until_set(self._wake, seconds)
         finally:
             tasks = list(self._under_way.values())
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _seconds_to_next(self) -> float:
+        """Return when the next notice is due, unless a callback that ends makes room before."""
+        now = time.monotonic()
+        return min([LOOK_SECONDS, *(due - now for due in self._due.values() if due > now)])
 
     async def _send_due_notices(self) -> None:
         self._under_way = {u: task for u, task in self._under_way.items() if not task.done()}
@@ -275,6 +296,7 @@ class _Sender:
             if call := self._calls.begin(notice.callback):
                 task = asyncio.create_task(self._send(notice))
                 task.add_done_callback(functools.partial(self._calls.end, call))
+                task.add_done_callback(self.look_soon)
                 self._under_way[notice.uuid] = task
 
     def _make_secret(self) -> bytes:
@@ -344,6 +366,8 @@ class _Sender:
             "webhook-timestamp": str(timestamp),
             "webhook-signature": sign(self._secret, message_id, timestamp, body),
         }
+        if record.request_id:
+            headers[HEADER_OF_ID] = record.request_id
         try:
             async with self._session.post(
                 notice.callback, data=body, headers=headers, allow_redirects=False

@@ -53,6 +53,7 @@ DEFINITIONS: Json = {
         {
             "message": text("The error, in one line"),
             "code": text("The kind of error, for programs"),
+            "request_id": text("The id of the request, as in the header X-Request-ID"),
             "phase": text("Only with the code model_starting: the phase of the start"),
         },
     ),
@@ -61,12 +62,13 @@ DEFINITIONS: Json = {
         {
             "message": STRING,
             "code": STRING,
+            "request_id": STRING,
             "json": _MESSAGES,
             "form": _MESSAGES,
             "charset": _MESSAGES,
         },
-        "A message and a code, or, if the body cannot be read, messages about its JSON, form or "
-        "charset",
+        "A message, a code and the id of the request, or, if the body cannot be read, messages "
+        "about its JSON, form or charset",
     ),
     "InvalidArguments": {
         "type": "object",

@@ -77,6 +77,10 @@ DEFINITIONS: Json = {
                 "The name of the client that asked for it, if clients have to sign in",
                 **{"x-nullable": True},
             ),
+            "request_id": text(
+                "The X-Request-ID of the request that made it; null if an older version did",
+                **{"x-nullable": True},
+            ),
             "attempt": {"type": "integer", "description": "How many times it was started"},
             "progress": _PROGRESS,
             "start_date": _time_or_null("The time when its process was started"),

@@ -174,7 +174,9 @@ class ServerProcess:
         pools = [self._pool(source, upload_dir) for source in sources]
         self._listen_to_signals(pools)
         settings = self._settings
-        adopting = open_trainings(settings, sources, pools, self._log_options, self._open_files)
+        adopting = open_trainings(
+            settings, sources, pools, self._log_options, self._open_files, self._events
+        )
         self._trainings, self._no_trainings = await adopting
         wanted = [] if self._stop.is_set() else pools
         loading = Loading(

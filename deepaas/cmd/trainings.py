@@ -12,6 +12,7 @@ from deepaas.cmd.options import training_options
 from deepaas.cmd.orphans import sweeping_servers
 from deepaas.cmd.state import state_dir
 from deepaas.config.settings import Settings
+from deepaas.events import Events
 from deepaas.exceptions import (
     ConfigurationError,
     NotReadyError,
@@ -64,6 +65,7 @@ async def open_trainings(
     pools: Sequence[Pool],
     process: log.LogOptions,
     open_files: int,
+    events: Events,
 ) -> tuple[JobService | None, str]:
     """Open the state directory; return the service and "", or None and the reason.
 
@@ -76,7 +78,7 @@ async def open_trainings(
     try:
         directory = state_dir(settings.trainings)
         options = training_options(settings, sources, process.as_dict(), open_files)
-        service = JobService(directory, options, sources, workers)
+        service = JobService(directory, options, sources, workers, events)
         async with sweeping_servers(directory):
             await service.open()
     except StorageError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -10,14 +11,24 @@ from aiohttp import web
 from aiohttp.http import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
 
-from deepaas.exceptions import BadRequestError
+from deepaas.exceptions import BadRequestError, RequestError
 from deepaas.http.request import Request
 from deepaas.http.request_ends import RequestEnds
-from deepaas.http.responses import FinalResponse, add_common_headers
+from deepaas.http.request_ids import add_request_id, new_request_id
+from deepaas.http.responses import (
+    FAILED,
+    INTERNAL_ERROR,
+    FinalResponse,
+    add_common_headers,
+    error_response,
+    response_for,
+)
 from deepaas.http.unsent import Watched
 
 if TYPE_CHECKING:
     from deepaas.http.connection import HTTPServer
+
+logger = logging.getLogger("deepaas.api")
 
 MAX_USER_TIMEOUT = 2**31 - 1
 """Milliseconds; the maximum that the kernel accepts."""
@@ -108,6 +119,31 @@ class BaseConnection(RequestHandler, Watched):
         if transport is not None:
             transport.abort()
 
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Return the response to a request that did not reach the middleware, because it is
+        malformed or too large, or to a failure that no handler has answered."""
+        if isinstance(exc, HttpProcessingError):
+            why = exc.message.partition("\n")[0].strip(" :")
+            exc = BadRequestError(f"The request is malformed: {why}")
+        assert isinstance(request, Request)
+        request.request_id = request.request_id or new_request_id()
+        if isinstance(exc, RequestError):
+            self._kernel.report_refused("", exc)
+            answer = FinalResponse.of(response_for(exc))
+        else:
+            super().handle_error(request, status, exc, message)  # raises if a part has been sent
+            logger.error("Answering failed (request %s)", request.request_id, exc_info=exc)
+            answer = FinalResponse.of(error_response(500, INTERNAL_ERROR, FAILED))
+        add_request_id(answer, request.request_id)
+        add_common_headers(answer.headers)
+        return answer
+
 
 class PlainConnection(BaseConnection):
     """A connection for a release of aiohttp whose private parts are not as expected.
@@ -158,23 +194,6 @@ class PlainConnection(BaseConnection):
         if self._is_busy:
             return None
         return self._count > 0, max(self._opened, self.answered)
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """Return the response to malformed bytes, or to a failure that no handler has answered."""
-        answer: web.StreamResponse
-        if isinstance(exc, HttpProcessingError):
-            why = exc.message.partition("\n")[0].strip(" :")
-            answer = FinalResponse.of(BadRequestError(f"The request is malformed: {why}"))
-        else:
-            answer = super().handle_error(request, status, exc, message)
-        add_common_headers(answer.headers)
-        return answer
 
     def connection_lost(self, exc: BaseException | None) -> None:
         if self._head_timer is not None:

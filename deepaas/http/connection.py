@@ -27,7 +27,7 @@ from deepaas.http.fast_path import (
 from deepaas.http.intake import Intake, UnfinishedHeads
 from deepaas.http.request import Request
 from deepaas.http.request_ends import RequestEnds
-from deepaas.http.responses import add_common_headers, json_bytes
+from deepaas.http.responses import json_bytes
 from deepaas.http.unsent import PIECE, Unsent, write_in_pieces
 from deepaas.http.varying import without_values
 
@@ -253,14 +253,11 @@ class Connection(Intake):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Return the response to malformed bytes, or to a failure that no handler has answered."""
         if isinstance(exc, HttpProcessingError | RequestError):
             # The error text quotes the bytes, which may contain a secret: log only the fault.
             fault = str(exc).rpartition("malformed: ")[2].partition(":")[0]
             self.logger.debug("A request from %s is malformed: %s", request.remote, fault)
-        answer = super().handle_error(request, status, exc, message)
-        add_common_headers(answer.headers)
-        return answer
+        return super().handle_error(request, status, exc, message)
 
     def seconds_in_use(self) -> float:
         """Return when aiohttp may close the connection: it does not know the fast path's use."""

@@ -11,11 +11,10 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import EMPTY_PAYLOAD, StreamReader, web
+from aiohttp import EMPTY_PAYLOAD, StreamReader
 
 from deepaas.exceptions import BadRequestError, HeadTooLargeError, RequestError
 from deepaas.http.aiohttp_adapter import AiohttpConnection, buffered_pieces, is_fault, set_error
-from deepaas.http.responses import FinalResponse
 
 if TYPE_CHECKING:
     from deepaas.http.connection import HTTPServer
@@ -301,17 +300,6 @@ class Intake(AiohttpConnection):
         """Close the sending side: the client reads the end of the stream."""
         if self.transport is not None and self.transport.can_write_eof():
             self.transport.write_eof()
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        if isinstance(exc, RequestError):
-            return FinalResponse.of(exc)
-        return super().handle_error(request, status, exc, message)
 
     # --- data that has to wait
 

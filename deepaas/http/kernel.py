@@ -9,7 +9,7 @@ import asyncio
 import errno
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import aiohttp
@@ -24,6 +24,9 @@ from deepaas.http.intake import Intake
 from deepaas.http.middleware import Middleware, Next, hook_makers
 from deepaas.http.request import Request
 from deepaas.http.responses import (
+    FAILED,
+    INTERNAL_ERROR,
+    ErrorResponse,
     FinalResponse,
     JSONResponse,
     LongResponse,
@@ -31,7 +34,7 @@ from deepaas.http.responses import (
     error_response,
     response_for,
 )
-from deepaas.http.routing import Match, Route, Router
+from deepaas.http.routing import Handler, Match, Route, Router
 
 logger = logging.getLogger("deepaas.api")
 
@@ -75,12 +78,13 @@ class Kernel:
         assert isinstance(request, Request)
         self.active += 1
         try:
-            answer: web.StreamResponse
-            if hdrs.TRANSFER_ENCODING in request.headers and not is_plainly_chunked(request):
-                answer = FinalResponse.of(BadRequestError(WRONG_CODING))
-            else:
-                answer = await self._chain_for(request)(request)
-            if self.draining or (is_upgrade(request) and _wants_no_more_http(request)):
+            # Where the next request begins is not known then.
+            is_last = hdrs.TRANSFER_ENCODING in request.headers and not is_plainly_chunked(request)
+            answer = await self._chain_for(request, _refuse_coding if is_last else None)(request)
+            if is_last and isinstance(answer, ErrorResponse):
+                answer = FinalResponse.of(answer)
+            is_last = is_last or (is_upgrade(request) and _wants_no_more_http(request))
+            if is_last or self.draining:
                 answer.force_close()
             if type(answer) is not JSONResponse:  # made only after the whole body was read
                 await self._send(request, answer)
@@ -114,12 +118,15 @@ class Kernel:
         """Refuse the requests whose bodies have not arrived completely."""
         stop_receiving(self.settings.limits, error)
 
-    def _chain_for(self, request: Request) -> Next:
-        """Find the route of a request, and return the middleware around its handler."""
+    def _chain_for(self, request: Request, handler: Handler | None) -> Next:
+        """Find the route of a request, and return the middleware around its handler, or around
+        another handler."""
         path = request.raw_path.partition("?")[0]
         if path[:1] != "/":  # a proxy's absolute form, or *
             path = request.rel_url.raw_path
         match = self._router.find(request.method, path)
+        if handler is not None:
+            match = Match(replace(match.route, handler=handler), {}, False)
         request.route, request.arguments = match.route, match.arguments
         return self._chains.get(id(match.route)) or self._chain(match)
 
@@ -168,9 +175,13 @@ class Kernel:
         return answer
 
     def _refused(self, route: Route, error: RequestError) -> web.Response:
-        if self.events.request_refused.listeners:
-            self.events.request_refused.report(RequestRefused(route.model, error.code))
+        self.report_refused(route.model, error)
         return response_for(error)
+
+    def report_refused(self, model: str, error: RequestError) -> None:
+        """Report that a request was refused. `model` is that of its route, or empty."""
+        if self.events.request_refused.listeners:
+            self.events.request_refused.report(RequestRefused(model, error.code))
 
     def _failed(self, request: Request) -> web.Response:
         """Log the current exception, and return a response with status 500."""
@@ -180,7 +191,12 @@ class Kernel:
             request.target,
             request.request_id,
         )
-        return error_response(500, "internal_error", "The server failed; its log says why")
+        return error_response(500, INTERNAL_ERROR, FAILED)
+
+
+async def _refuse_coding(request: Request) -> web.StreamResponse:
+    """Refuse a request with another transfer coding than `chunked`, as a handler."""
+    raise BadRequestError(WRONG_CODING)
 
 
 def _wants_no_more_http(request: web.BaseRequest) -> bool:

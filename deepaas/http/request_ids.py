@@ -12,6 +12,7 @@ from multidict import istr
 from deepaas.http.fast_path import FastRequest
 from deepaas.http.middleware import FastHooks, Next
 from deepaas.http.request import Request
+from deepaas.http.responses import ErrorResponse
 from deepaas.http.routing import Route
 
 HEADER = istr("X-Request-ID")
@@ -31,8 +32,17 @@ def _new() -> bytes:
     return b"%b-%x" % (_prefix, next(_numbers))
 
 
+def add_request_id(answer: web.StreamResponse, request_id: str) -> None:
+    """Add the id of its request to a response, and to the JSON of an error."""
+    answer.headers[HEADER] = request_id
+    if isinstance(answer, ErrorResponse):
+        answer.add_request_id(request_id)
+
+
 class RequestIds:
-    """A middleware that gives each request an id, and sends it back in the header X-Request-ID.
+    """A middleware that gives each request an id, and sends it back.
+
+    The id is in the header X-Request-ID of the response, and in the JSON of an error.
 
     The id is that of the request's own header X-Request-ID, if it has 1 to 128 letters, digits and
     `._~:/+=@-`. Otherwise it is a new one.
@@ -41,7 +51,7 @@ class RequestIds:
     async def __call__(self, request: Request, route: Route, next: Next) -> web.StreamResponse:
         request.request_id = request.request_id or _given(request) or new_request_id()
         answer = await next(request)
-        answer.headers[HEADER] = request.request_id
+        add_request_id(answer, request.request_id)
         return answer
 
     def fast(self, request: Request) -> FastHooks:

@@ -26,6 +26,7 @@ from deepaas.exceptions import (
     RequestError,
     StreamFailedError,
 )
+from deepaas.http.request import Request
 from deepaas.http.stall_timer import StallTimer
 from deepaas.http.unsent import PIECE, Watched
 from deepaas.streams import error_frame
@@ -37,6 +38,10 @@ COMMON_HEADERS = {"Server": "deepaas", "X-Content-Type-Options": "nosniff"}
 """The headers of every response. They hide the version, and keep browsers from guessing types."""
 
 JSON_HEADERS = CIMultiDict({"Content-Type": "application/json; charset=utf-8", **COMMON_HEADERS})
+INTERNAL_ERROR = "internal_error"
+FAILED = "The server failed; its log says why"
+"""The code and the message of a failure of the server itself."""
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 _MAX_REASON = 400  # characters; the body has the whole message
 
@@ -68,8 +73,10 @@ def error_response(
     elif code == NotImplementedByModelError.code:
         answer = ErrorResponse(status=status, reason=reason, text=f"{status}: {message}")
     else:
-        body = exact_json.dumps({"message": message, "code": code, **(details or {})})
+        members = {"message": message, "code": code, **(details or {})}
+        body = exact_json.dumps(members)
         answer = ErrorResponse(body=body, status=status, reason=reason, headers=JSON_HEADERS)
+        answer.members = members
         answer.headers.update(headers or {})
     answer.code = code
     return answer
@@ -80,20 +87,30 @@ def response_for(error: RequestError) -> ErrorResponse:
 
 
 class ErrorResponse(web.Response):
-    """The response to an error; `code` is its kind."""
+    """The response to an error; `code` is its kind.
+
+    `members` are those of its JSON; None if it is plain text.
+    """
 
     code = ""
+    members: Mapping[str, object] | None = None
+
+    def add_request_id(self, request_id: str) -> None:
+        """Add the id of the request to the JSON."""
+        if self.members is not None:
+            self.body = exact_json.dumps({**self.members, "request_id": request_id})
 
 
 class FinalResponse(ErrorResponse):
     """An error response after which the server sends nothing more on this connection."""
 
     @classmethod
-    def of(cls, error: RequestError) -> FinalResponse:
-        plain = response_for(error)
+    def of(cls, plain: ErrorResponse) -> FinalResponse:
+        """Return the same response as one after which nothing more is sent."""
         answer = cls(body=plain.body, headers=plain.headers)
         answer.set_status(plain.status, plain.reason)
-        answer.code = error.code
+        answer.code = plain.code
+        answer.members = plain.members
         answer.force_close()
         return answer
 
@@ -333,7 +350,8 @@ class StreamedResponse(LongResponse):
                     stall.end()
                     self._sent += len(data)
             except StreamFailedError as error:
-                frame = error_frame(self._media_type, error.code, str(error))
+                request_id = request.request_id if isinstance(request, Request) else ""
+                frame = error_frame(self._media_type, error.code, str(error), request_id)
                 if frame is None:
                     _abort(request)
                     raise ConnectionResetError("the stream failed midway") from None

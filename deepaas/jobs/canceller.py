@@ -52,7 +52,7 @@ class Canceller:
         if not stopped.has_ended:
             stopped = await self._end_running(stopped)
         if stopped.status == CANCELLED:
-            logger.info("%s of model %s was cancelled", record.uuid, record.model)
+            logger.info("%s was cancelled", record.label)
         return stopped
 
     async def _cancel_locked(self, record: Record) -> Record:
@@ -78,7 +78,7 @@ class Canceller:
                 "show that as soon as it can be changed"
             ) from error
         self._scheduler.note(now)
-        logger.info("%s of model %s was cancelled", record.uuid, record.model)
+        logger.info("%s was cancelled", record.label)
         return now
 
     async def _end_running(self, record: Record) -> Record:
@@ -104,7 +104,7 @@ class Canceller:
         now = await self._state.now(record)
         if now.has_ended and not record.has_ended:
             self._scheduler.note(now)
-            logger.info("%s of model %s was cancelled", record.uuid, record.model)
+            logger.info("%s was cancelled", record.label)
             return now
         if not (had_ended and isinstance(error, DiskFullError)):
             raise type(error)(

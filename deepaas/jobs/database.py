@@ -91,11 +91,36 @@ _PRINCIPAL = """
 ALTER TABLE details ADD COLUMN principal TEXT;
 """
 
+_REQUEST_ID = """
+ALTER TABLE details ADD COLUMN request_id TEXT NOT NULL DEFAULT '';
+"""
+
+# A trigger, because a supervisor process of an earlier version changes statuses too. Clients do not
+# see "starting": a record that waits again after it is still "queued" for them.
+_CHANGES = """
+CREATE TABLE changes (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    uuid TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    model TEXT NOT NULL,
+    status TEXT NOT NULL,
+    seconds REAL
+);
+CREATE TRIGGER note_change AFTER UPDATE OF status ON records
+WHEN NEW.status NOT IN (OLD.status, 'starting')
+    AND NOT (OLD.status = 'starting' AND NEW.status = 'queued')
+BEGIN
+    INSERT INTO changes (uuid, owner, kind, model, status, seconds)
+    VALUES (NEW.uuid, NEW.owner, NEW.kind, NEW.model, NEW.status, NEW.finished - NEW.started);
+END;
+"""
+
 COLUMNS = {"supervisor": "keeper", "has_leftover_processes": "lingering"}
 """The columns of `records` whose names differ from the fields of a Record. They keep their names
 because a supervisor process of an earlier version may still run, and it writes to them."""
 
-FORMS = (_RECORDS, _CLOCKS, _DETAILS, _PRINCIPAL)
+FORMS = (_RECORDS, _CLOCKS, _DETAILS, _PRINCIPAL, _REQUEST_ID, _CHANGES)
 """The statements that lead to each version of the schema from the one before."""
 
 VERSION = len(FORMS)
@@ -172,7 +197,7 @@ class Database:
                     f"{version}, this one knows {VERSION}): give another --state-dir"
                 )
             for form in FORMS[version:]:
-                for statement in form.split(";"):
+                for statement in _statements(form):
                     self._db.execute(statement)
             if version < VERSION:
                 self._db.execute(f"PRAGMA user_version={VERSION}")
@@ -237,6 +262,16 @@ def on_full_disk_too(
         return database.write_with_reserve(lambda: method(database, *args, **kwargs))
 
     return retried
+
+
+def _statements(form: str) -> Iterator[str]:
+    """Yield the SQL statements in a text. A trigger is one statement that contains others."""
+    statement = ""
+    for part in form.split(";")[:-1]:
+        statement += f"{part};"
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
 
 
 def _make_private(path: Path) -> None:

@@ -54,6 +54,7 @@ class Incoming:
     place: JobDirectory
     body: Body
     principal: str | None = None  # the name of the client, if it has signed in
+    request_id: str = ""
     accepted: bool = False
     began: float = field(default_factory=time.monotonic)
     is_refused: bool = False

@@ -208,7 +208,7 @@ class JobScheduler:
             self._model_logs.follow(record.uuid, from_end=True)
         if record.has_ended and not before.has_ended:
             how = record.message and f": {record.message}"
-            logger.info("%s of model %s is %s%s", record.uuid, record.model, record.status, how)
+            logger.info("%s is %s%s", record.label, record.status, how)
 
     # --- following
 
@@ -354,15 +354,15 @@ class JobScheduler:
             supervisor = SupervisorHandle.start(self._state.directory, self._spec(record))
             self._supervisors[record.uuid] = supervisor
             self._model_logs.follow(record.uuid)
-            logger.info("%s of model %s is started", record.uuid, record.model)
+            logger.info("%s is started", record.label)
         except DiskFullError:
             self._state.has_room = False  # until the next check
             await self._state.do(store.requeue, record.uuid)
             self.note(await self._state.now(record))
         except StorageLockedError as error:  # it stays as it is, and is started again
-            logger.error("%s could not be started yet: %s", record.uuid, error)
+            logger.error("%s could not be started yet: %s", record.label, error)
         except StorageError as error:
-            logger.error("%s could not be started: %s", record.uuid, error)
+            logger.error("%s could not be started: %s", record.label, error)
             await self._state.do(store.finish, record.uuid, Ending("error", str(error)))
         finally:
             self._launching.discard(record.uuid)
@@ -380,6 +380,7 @@ class JobScheduler:
             open_files=self._options.open_files,
             limits=self._options.limits,
             variables=self._options.variables.get(record.model, {}),
+            request_id=record.request_id,
         )
 
     async def _end_leftovers(self, next_one: Record) -> None:

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from pathlib import Path
 from typing import TypeVar
 
+from deepaas.events import Events
 from deepaas.exceptions import (
     DiskFullError,
     NotFoundError,
@@ -22,13 +23,15 @@ from deepaas.exceptions import (
     StorageLockedError,
 )
 from deepaas.jobs.canceller import Canceller
+from deepaas.jobs.changes import ChangeReporter, wait_until_set
 from deepaas.jobs.identity import boot_id, server_lives
 from deepaas.jobs.incoming import RETRY_AFTER, Body, Incoming, Places
 from deepaas.jobs.loaded_weights import Stage
+from deepaas.jobs.notices import Notice
 from deepaas.jobs.scheduler import UNSEEN, JobScheduler, TrainingOptions
 from deepaas.jobs.spec import JobDirectory
 from deepaas.jobs.state import State
-from deepaas.jobs.store import STATUSES, Notice, Record, Store
+from deepaas.jobs.store import STATUSES, Record, Store
 from deepaas.jobs.supervisor_handle import SupervisorHandle
 from deepaas.model.loading import ModelSource
 from deepaas.model.v2.exchange import Call
@@ -56,7 +59,8 @@ INCOMING_OPTIONS = {"train": "--max-incoming-trainings", "predict": "--max-incom
 class JobService:
     """Manages the trainings and asynchronous predictions of the models at `sources`.
 
-    Their state is in `directory`. Every method may raise StorageError.
+    Their state is in `directory`. Every method may raise StorageError. The event `job_changed` of
+    `events` is reported for each new status of a record for which this server is responsible.
     """
 
     def __init__(
@@ -65,12 +69,15 @@ class JobService:
         options: TrainingOptions,
         sources: Sequence[ModelSource],
         stage: Stage,
+        events: Events | None = None,
     ) -> None:
         self._state = State(directory, options.reserve, options.lock_timeout)
         self._options = options
         self._sources = {source.name: source for source in sources}
         self._scheduler = JobScheduler(self._state, options, self._sources, stage)
         self._canceller = Canceller(self._state, self._scheduler)
+        self._changes = ChangeReporter(self._state, (events or Events()).job_changed)
+        self._has_changed = asyncio.Event()  # a change was made that is to be reported at once
         self._accepted = dict.fromkeys(options.at_once, 0)  # not yet known to the scheduler
         self._receiving = {
             kind: Places(
@@ -79,7 +86,7 @@ class JobService:
             )
             for kind in options.at_once
         }
-        self._watching: asyncio.Task[None] | None = None
+        self._background: list[asyncio.Task[None]] = []
         self._logged_failures: dict[str, tuple[str, float]] = {}  # with times, by work
 
     def __repr__(self) -> str:
@@ -107,7 +114,7 @@ class JobService:
 
     def begin(self) -> None:
         """Start waiting jobs from now on."""
-        self._watching = asyncio.create_task(self._watch())
+        self._background = [asyncio.create_task(work) for work in (self._watch(), self._report())]
 
     async def close(
         self, keep: bool | None = None, hurry: Callable[[], bool] = lambda: False
@@ -115,9 +122,9 @@ class JobService:
         """Stop running jobs unless `keep`; waiting jobs stay for the next server."""
         self._scheduler.stopping = True
         self._state.lock_timeout = min(self._state.lock_timeout, STOP_SECONDS)
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.gather(self._watching, return_exceptions=True)
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
         for places in self._receiving.values():
             places.close()
         if self._state.is_open:
@@ -126,6 +133,8 @@ class JobService:
                 await self._scheduler.stop_all(keep, hurry)
             except StorageError as error:
                 logger.error("%s", error)
+            with contextlib.suppress(StorageError):  # the next server reports them
+                await self._changes.report()
         self._scheduler.let_go()
         await self._state.close()
 
@@ -139,6 +148,7 @@ class JobService:
         body: Body,
         callback: str = "",
         principal: str | None = None,
+        request_id: str = "",
     ) -> AsyncIterator[Incoming]:
         """Receive a request. If the block does not accept it, its record and files are removed.
 
@@ -146,7 +156,7 @@ class JobService:
         """
         self._check_queue(kind)
         uuid = uuids.uuid4().hex
-        incoming = Incoming(uuid, kind, self._state.place(uuid), body, principal)
+        incoming = Incoming(uuid, kind, self._state.place(uuid), body, principal, request_id)
         async with self._receiving[kind].take(incoming):
             self._check_queue(kind)  # the wait for a place may have been long
             try:
@@ -171,6 +181,7 @@ class JobService:
         store.add(
             *(incoming.uuid, incoming.kind, model, self._state.id, callback, origin),
             principal=incoming.principal,
+            request_id=incoming.request_id,
         )
         try:
             incoming.place.make()
@@ -199,7 +210,9 @@ class JobService:
                 if record is None:
                     raise StorageError(f"The record of {incoming.uuid} has vanished")
                 incoming.accepted = True
+                logger.info("%s is queued", record.label)
                 self._scheduler.take(record)
+                self._has_changed.set()
             finally:
                 self._accepted[incoming.kind] -= 1
             await self._attempt("starting", self._scheduler.dispatch)
@@ -237,7 +250,10 @@ class JobService:
 
     async def cancel(self, record: Record) -> Record:
         """Cancel a job, or remove its record if it has ended; return the record."""
-        return await self._canceller.cancel(record)
+        try:
+            return await self._canceller.cancel(record)
+        finally:
+            self._has_changed.set()
 
     # --- notices, for callbacks
 
@@ -274,6 +290,7 @@ class JobService:
                 if self._state.is_open:
                     await self._attempt("looking for room", self._state.look_for_room)
                     await self._attempt("adopting", self._adopt)
+                    await self._attempt("adopting changes", self._changes.adopt)
                 else:
                     await self._attempt("opening", self._open_late)
             if self._state.is_open:
@@ -283,6 +300,14 @@ class JobService:
                     sweep = now + self._options.sweep_seconds
                     await self._attempt("sweeping", self._sweep)
             await asyncio.sleep(LOOK_SECONDS)
+
+    async def _report(self) -> None:
+        """Report changes: at once if this server has made them, and otherwise when they are
+        found."""
+        while True:
+            if self._state.is_open:
+                await self._attempt("reporting changes", self._changes.report)
+            await wait_until_set(self._has_changed, LOOK_SECONDS)
 
     async def _attempt(self, what: str, work: Callable[[], Awaitable[None]]) -> None:
         """Do work that is repeated soon. The same failure is logged once a minute."""
@@ -347,7 +372,7 @@ class JobService:
         if record.status == "incoming":
             await self._canceller.forget(record.uuid)
         elif lives or record.status in ("queued", "starting"):
-            logger.info("%s of model %s, %s, is adopted", record.uuid, record.model, record.status)
+            logger.info("%s is adopted; it is %s", record.label, record.status)
             self._scheduler.take(record, supervisor if lives else None)
         else:
             await self._scheduler.stopper.find_dead(record, UNSEEN)

@@ -40,6 +40,7 @@ class JobSpec:
     open_files: int = 0  # limit of open files of the process; 0: unchanged
     limits: JobLimits = field(default_factory=JobLimits)
     variables: Mapping[str, str] = field(default_factory=dict)  # added to the environment
+    request_id: str = ""  # of the request that made the job; "" if it is not known
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))

@@ -145,7 +145,7 @@ class JobStopper:
         """Note in a record that its job stops with the server, and return the record."""
         if record.has_ended:
             return record
-        logger.info("%s of model %s is stopped", record.uuid, record.model)
+        logger.info("%s is stopped", record.label)
         store = self._state.store
 
         def note() -> Record | None:
@@ -160,7 +160,7 @@ class JobStopper:
 
     async def _kill(self, record: Record) -> None:
         """Kill a supervisor process that does not exit, and all processes of its job."""
-        logger.error("The supervisor of %s does not exit and is killed", record.uuid)
+        logger.error("The supervisor of %s does not exit and is killed", record.label)
         supervisor = self._supervisor_of(record)
         is_here = supervisor.tell(record.supervisor, signal.SIGKILL)
         if not await _has_ended_within(supervisor, KILLED_SECONDS if is_here else 0):

@@ -15,11 +15,12 @@ import contextlib
 import json
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from deepaas.exceptions import DiskFullError
-from deepaas.jobs.database import COLUMNS, Database, on_full_disk_too
+from deepaas.jobs.database import COLUMNS, on_full_disk_too
+from deepaas.jobs.notices import Notice, Notices
 from deepaas.jobs.times import local_text
 
 CANCELLED = "cancelled"
@@ -43,7 +44,8 @@ class Record:
     `asked` is the time of `date`, and `origin` where the model comes from (`ModelSource.origin`);
     older versions wrote neither. `weights_loaded` is the time since which every prediction comes
     from the new weights; `weights_problem` is why that has not happened. `principal` is the name of
-    the client that asked for it; None if clients did not have to sign in.
+    the client that asked for it; None if clients did not have to sign in. `request_id` is the id of
+    the request that made the record; older versions did not write it.
     """
 
     number: int
@@ -75,20 +77,17 @@ class Record:
     weights_loaded: float | None = None
     weights_problem: str = ""
     principal: str | None = None
+    request_id: str = ""
 
     @property
     def has_ended(self) -> bool:
         return self.status in ENDED
 
-
-@dataclass(frozen=True)
-class Notice:
-    """A change of the record `uuid` that must be reported to the address `callback`."""
-
-    number: int
-    attempts: int
-    uuid: str
-    callback: str
+    @property
+    def label(self) -> str:
+        """Return what identifies the job in the log."""
+        request = f" (request {self.request_id})" if self.request_id else ""
+        return f"{self.uuid} of model {self.model}{request}"
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ class Ending:
         return cls(CANCELLED) if reason == CANCELLED else cls("error", reason)
 
 
-class Store(Database):
+class Store(Notices):
     """The records of trainings and of asynchronous predictions.
 
     On a full disk, new records are refused. The end of a job, and the removal of a record, may use
@@ -179,7 +178,8 @@ class Store(Database):
         with self._translated_errors():
             cursor = self._db.execute(
                 "SELECT records.*, duration, asked, coalesce(origin, ''), load_seconds, "
-                "weights_loaded, coalesce(weights_problem, ''), principal FROM records "
+                "weights_loaded, coalesce(weights_problem, ''), principal, "
+                "coalesce(request_id, '') FROM records "
                 "LEFT JOIN measured USING (uuid) LEFT JOIN details USING (uuid) " + condition,
                 values,
             )
@@ -196,6 +196,7 @@ class Store(Database):
         callback: str = "",
         origin: str = "",
         principal: str | None = None,
+        request_id: str = "",
     ) -> None:
         """Add a record for a request that is not validated yet."""
         now = time.time()
@@ -206,8 +207,9 @@ class Store(Database):
                 (uuid, kind, model, owner, callback, local_text(now)),
             )
             self._db.execute(
-                "INSERT INTO details (uuid, asked, origin, principal) VALUES (?, ?, ?, ?)",
-                (uuid, now, _storable(origin), principal),
+                "INSERT INTO details (uuid, asked, origin, principal, request_id) "
+                "VALUES (?, ?, ?, ?, ?)",
+                (uuid, now, _storable(origin), principal, request_id),
             )
 
     def accept(self, uuid: str, args: str) -> Record | None:
@@ -422,16 +424,6 @@ class Store(Database):
 
     # --- notices
 
-    def notices(self, owner: str) -> list[Notice]:
-        """Return the oldest unsent notice of each record."""
-        with self._translated_errors():
-            rows = self._db.execute(
-                "SELECT min(notices.number), attempts, uuid, callback FROM notices "
-                "JOIN records USING (uuid) WHERE notices.owner = ? GROUP BY uuid ORDER BY 1",
-                (owner,),
-            ).fetchall()
-        return [Notice(*row) for row in rows]
-
     def noticed(self, notice: Notice) -> Record | None:
         """Return the record as it was when it changed; None if it has been removed meanwhile."""
         with self._translated_errors():
@@ -439,32 +431,6 @@ class Store(Database):
                 "SELECT record FROM notices WHERE number = ?", (notice.number,)
             ).fetchone()
         return _from_json(row[0]) if row else None
-
-    def notice_owners(self) -> list[str]:
-        """Return the servers that have notices to send."""
-        with self._translated_errors():
-            rows = self._db.execute("SELECT DISTINCT owner FROM notices").fetchall()
-        return [owner for (owner,) in rows]
-
-    @on_full_disk_too
-    def adopt_notices(self, owner: str, by: str) -> None:
-        """Take over the notices of a server that has exited."""
-        with self._writing():
-            self._db.execute("UPDATE notices SET owner = ? WHERE owner = ?", (by, owner))
-
-    @on_full_disk_too
-    def count_attempt(self, number: int) -> None:
-        """Note that sending a notice has failed."""
-        with self._writing():
-            self._db.execute(
-                "UPDATE notices SET attempts = attempts + 1 WHERE number = ?", (number,)
-            )
-
-    @on_full_disk_too
-    def drop_notice(self, number: int) -> None:
-        """Remove a notice that was sent or given up."""
-        with self._writing():
-            self._db.execute("DELETE FROM notices WHERE number = ?", (number,))
 
 
 def _settings(values: Iterable[str]) -> str:
@@ -478,8 +444,10 @@ def _to_json(record: Record) -> str:
 
 
 def _from_json(text: str) -> Record:
-    fields = {column: name for name, column in COLUMNS.items()}
-    return Record(**{fields.get(name, name): value for name, value in json.loads(text).items()})
+    """Return a record from JSON. A newer version may have written fields that are not known."""
+    names = {COLUMNS.get(one.name, one.name): one.name for one in fields(Record)}
+    values = json.loads(text).items()
+    return Record(**{names[column]: value for column, value in values if column in names})
 
 
 def _storable(value: Any) -> Any:

@@ -133,10 +133,11 @@ def test_body_that_breaks_off_is_400(server: Server, ask: Ask, name: str, kind: 
     for cut in (1, len(whole) // 2, len(whole) - 1):
         response = ask(server, **sent(coding, content_type, whole[:cut]))
         assert response.status_code == 400
-        assert response.json() == {
-            "message": f"The request body ends before its {coding} data does; it was cut off",
-            "code": "bad_request",
-        }
+        error = response.json()
+        assert error["code"] == "bad_request"
+        assert error["message"] == (
+            f"The request body ends before its {coding} data does; it was cut off"
+        )
 
 
 @every_coding

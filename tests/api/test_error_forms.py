@@ -1,4 +1,5 @@
-"""Every error is JSON with a message and a code, except 404 and 501, whose texts clients know."""
+"""Every error is JSON with a message, a code and the id of the request, except 404 and 501, whose
+texts clients know."""
 
 from __future__ import annotations
 
@@ -121,7 +122,8 @@ def check(answer: RawAnswer, status: int, code: str) -> None:
     assert answer.status == status
     assert answer.header("Content-Type") == "application/json; charset=utf-8"
     error = json.loads(answer.body)
-    assert set(error) == {"message", "code"}
+    assert set(error) == {"message", "code", "request_id"}
+    assert error["request_id"] == answer.header("X-Request-ID") != ""
     assert error["code"] == code
     assert error["message"] == answer.reason
 

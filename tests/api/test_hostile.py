@@ -131,7 +131,7 @@ def test_malformed_form_is_refused(server: Server, case: str) -> None:
     answer = outcome(server, MALFORMED[case])
     assert answer is not None
     assert answer.status in (400, 413)
-    assert set(json.loads(answer.body)) == {"message", "code"}
+    assert set(json.loads(answer.body)) == {"message", "code", "request_id"}
 
 
 ODD = {

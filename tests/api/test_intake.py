@@ -119,10 +119,10 @@ async def test_head_is_bounded_however_it_comes(
     answers = await ask(strict, *pieces)
     assert statuses(answers) == [b"200"] * (before != "nothing") + [status]
     if status == b"431":
-        assert answers.endswith(
+        assert (
             b'{"message":"The head of the request has more than 2000 bytes",'
-            b'"code":"head_too_large"}'
-        )
+            b'"code":"head_too_large","request_id":"'
+        ) in answers
 
 
 async def test_unfinished_head_that_is_too_large_is_refused_at_once(strict: House) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from deepaas.events import RequestRefused
 from tests.conftest import Serve
 from tests.serving.inside import Client, House
 from tests.serving.segments import Line, predict
@@ -100,6 +101,69 @@ def test_failure_of_a_model_is_logged_with_the_id(server: Server) -> None:
     assert answer.status_code == 500
     assert answer.headers[HEADER] == "to-fail"
     wait_until(lambda: "predict of model Plain failed (request to-fail)" in server.log(), within=10)
+
+
+REFUSED = {
+    "malformed": b"nonsense\r\n\r\n",
+    "a target that is not a URL": b"GET http://[ HTTP/1.1\r\nHost: x\r\n\r\n",
+    "a head that is too large": b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 70_000 + b"\r\n\r\n",
+    "a malformed chunk": b"POST /v2/models/Plain/predict/ HTTP/1.1\r\nHost: localhost\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+    "an unusual transfer coding": b"POST /v2/models/Plain/predict/ HTTP/1.1\r\nHost: localhost\r\n"
+    b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    "a foreign host": b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("request_", REFUSED.values(), ids=REFUSED)
+def test_refused_request_gets_a_new_id(server: Server, request_: bytes) -> None:
+    """The same id is in the header, in the JSON and in the access log."""
+    answers = [server.raw(request_) for _ in range(2)]
+    ids = [answer.header(HEADER) for answer in answers]
+    assert len(set(ids)) == 2
+    for id, answer in zip(ids, answers, strict=True):
+        assert id
+        assert json.loads(answer.body)["request_id"] == id
+        wait_until(lambda: f" {id}\n" in server.log(), within=10, what="the line of the request")  # noqa: B023
+
+
+def test_refused_request_keeps_the_id_of_its_client(server: Server) -> None:
+    """A head that was parsed is enough for that."""
+    head = f"POST /v2/models/Plain/predict/ HTTP/1.1\r\nHost: localhost\r\n{HEADER}: given\r\n"
+    answer = server.raw(head.encode() + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n")
+    assert (answer.status, answer.header(HEADER)) == (400, "given")
+
+
+def test_texts_of_404_and_501_have_the_id_only_in_a_header(server: Server) -> None:
+    for path, text in [("/nowhere", "404: Not Found"), ("/v2/models/Plain/train/", "501: ")]:
+        answer = server.post(path, headers={HEADER: "of-a-text"})
+        assert answer.text.startswith(text)
+        assert "of-a-text" not in answer.text
+        assert answer.headers[HEADER] == "of-a-text"
+
+
+def test_error_in_a_stream_has_the_id(server: Server) -> None:
+    answer = server.post(
+        "/v2/models/Streaming/predict/", params={"fails": "true"}, headers={HEADER: "of-an-item"}
+    )
+    error = json.loads(answer.text.splitlines()[-1])["error"]
+    assert error["request_id"] == "of-an-item"
+
+
+async def test_refusals_before_the_middleware_are_events() -> None:
+    async with House("zoo.knows_request:Plain") as house:
+        refused: list[RequestRefused] = []
+        house.app.kernel.events.request_refused.listen(refused.append)
+        cases = {
+            "malformed": "bad_request",
+            "a head that is too large": "head_too_large",
+            "an unusual transfer coding": "bad_request",
+        }
+        for case in cases:
+            async with Line(house.port) as line:
+                await line.send(REFUSED[case])
+                assert b'"request_id":"' in await line.rest()
+        assert [one.code for one in refused] == list(cases.values())
 
 
 async def test_fast_path_makes_a_new_id_for_each_request() -> None:

@@ -41,6 +41,15 @@ def logged(server: Server, method: str, target: str, host: str = HOST, **kwargs:
     return line()
 
 
+@pytest.mark.parametrize("path", ["/v2/models/guarded/predict/", "/nowhere"])
+def test_secret_is_hidden_in_a_request_with_an_unusual_transfer_coding(
+    server: Server, path: str
+) -> None:
+    target = f"{path}?token={SECRET}"
+    line = logged(server, "POST", target, Transfer_Encoding="gzip, chunked")
+    assert f'"POST {path}?token={MASK} HTTP/1.1" 400 ' in line
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [

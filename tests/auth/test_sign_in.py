@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -16,6 +17,7 @@ from tests.auth.token_files import UNKNOWN, TokenFile
 from tests.conftest import Serve
 from tests.serving.callers import Caller
 from tests.support import (
+    HOST,
     Server,
     install_models,
     predictions,
@@ -129,6 +131,28 @@ def test_malformed_file_is_logged_and_changes_nothing(
 
 
 # --- refusals
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "code"),
+    [("", 401, "not_signed_in"), ("limited", 403, "not_allowed"), ("alice", 400, "bad_request")],
+)
+def test_unusual_transfer_coding_is_refused_after_the_sign_in(
+    request: pytest.FixtureRequest, server: Server, headers: str, status: int, code: str
+) -> None:
+    """Whatever the response is, the connection ends: what follows may be part of the body."""
+    given = request.getfixturevalue(headers) if headers else {}
+    lines = [f"{name}: {value}" for name, value in given.items()]
+    coding = "Transfer-Encoding: gzip, chunked"
+    head = ["POST /v2/models/echo/predict/ HTTP/1.1", f"Host: {HOST}", coding, *lines, "", ""]
+    smuggled = f"0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: {HOST}\r\n\r\n"
+    with socket.create_connection((HOST, server.port), timeout=20) as connection:
+        connection.sendall(("\r\n".join(head) + smuggled).encode())
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+    assert f'"code":"{code}"'.encode() in answer
+    assert "smuggled" not in server.log()
 
 
 def test_refusal_can_be_read_by_an_allowed_page(server: Server) -> None:

@@ -100,10 +100,11 @@ def test_body_that_breaks_off_is_400(doomed: Server, patience: float, name: str)
     whole = compress(f"text={TEXT}".encode())
     response = send(doomed, coding, whole[:-6], kind, timeout=patience)
     assert response.status_code == 400
-    assert response.json() == {
-        "message": f"The request body ends before its {coding} data does; it was cut off",
-        "code": "bad_request",
-    }
+    error = response.json()
+    assert error["code"] == "bad_request"
+    assert error["message"] == (
+        f"The request body ends before its {coding} data does; it was cut off"
+    )
 
 
 @pytest.mark.mended("500")

@@ -245,7 +245,7 @@ def make_journal(directory: Path, request: pytest.FixtureRequest) -> Journal:
 def code_of(answer: RawAnswer) -> str:
     """Return the code of an error, and check that its message is also the reason phrase."""
     content = json.loads(answer.body)
-    assert set(content) == {"message", "code"}, content
+    assert set(content) == {"message", "code", "request_id"}, content
     assert answer.reason == content["message"][:400]
     assert answer.header("Content-Type") == "application/json; charset=utf-8"
     return str(content["code"])

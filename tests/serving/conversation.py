@@ -189,7 +189,7 @@ class Caller:
     def failure(self) -> tuple[int, str, str]:
         """Return the status, the code and the message of an error."""
         content = self.json()
-        assert set(content) == {"message", "code"}
+        assert set(content) == {"message", "code", "request_id"}
         return self.status, content["code"], content["message"]
 
     # --- leaving

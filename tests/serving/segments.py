@@ -182,10 +182,23 @@ class Line:
             body = await self.reader.readexactly(int(values["content-length"]))
         else:
             body = await self.reader.read()
+        request_id = values.get("x-request-id", "")
+        if request_id:
+            length = str(len(body))
+            body = body.replace(f'"request_id":"{request_id}"'.encode(), b'"request_id":""')
+            headers = [
+                (
+                    name,
+                    str(len(body))
+                    if (name.lower(), value) == ("content-length", length)
+                    else value,
+                )
+                for name, value in headers
+            ]
         pairs = [pair for pair in headers if pair[0].lower() not in CHANGING]
         told = tuple((name, _TEMPORARY.sub("tmp", value)) for name, value in pairs)
-        changing = [values.get(name, "") for name in ("x-request-id", "server-timing")]
-        return Seen(status_line, told, body, tuple(interim), whole, *changing)
+        timing = values.get("server-timing", "")
+        return Seen(status_line, told, body, tuple(interim), whole, request_id, timing)
 
     async def _head(self) -> tuple[str, list[tuple[str, str]]]:
         head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")

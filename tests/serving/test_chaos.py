@@ -184,7 +184,7 @@ def ending(plan: Plan, answer: Answer) -> str:
         assert plan.kind == "invalid", answer
         assert "id" in str(answer.content)
         return "refused"
-    assert set(answer.content) == {"message", "code"}
+    assert set(answer.content) == {"message", "code", "request_id"}
     if answer.code == "model_not_ready":
         assert answer.status == 503
         assert int(answer.headers["retry-after"]) >= 1

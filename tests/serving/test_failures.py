@@ -66,7 +66,8 @@ def test_what_is_raised_has_a_status_a_code_and_words(server: Server, kind: str)
     workers = pids(server, "raises")
     response = ask(server, "raises", kind=kind)
     assert response.status_code == status
-    assert response.json() == {"message": message, "code": code}
+    request_id = response.headers["X-Request-ID"]
+    assert response.json() == {"message": message, "code": code, "request_id": request_id}
     assert answers(server, "raises") == "it went wrong"
     assert pids(server, "raises") == workers
 

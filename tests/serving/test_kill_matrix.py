@@ -317,7 +317,7 @@ def check_error_at_the_end(kind: str, way: Way, answer: Answer) -> None:
         error = content[-1]
     else:
         error = content[-1]["error"]
-    assert set(error) == {"message", "code"}
+    assert set(error) == {"message", "code", "request_id"}
     assert error["code"] == way.code
     assert way.message in error["message"]
 

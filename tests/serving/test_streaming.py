@@ -302,7 +302,7 @@ MIDWAY = {
 
 
 def check_error(error: dict[str, str], end: str) -> None:
-    assert set(error) == {"message", "code"}
+    assert set(error) == {"message", "code", "request_id"}
     code, message = MIDWAY[end]
     assert error["code"] == code
     assert error["message"].startswith(message)
@@ -730,7 +730,8 @@ def test_connection_is_kept_after_a_stream(
     connection = http.client.HTTPConnection(HOST, server.port, timeout=25)
     answers = []
     for _ in range(4):
-        connection.request("POST", f"/v2/models/{model}/predict/?{urlencode(parameters)}")
+        target = f"/v2/models/{model}/predict/?{urlencode(parameters)}"
+        connection.request("POST", target, headers={"X-Request-ID": "the-same"})
         socket = connection.sock
         response = connection.getresponse()
         answers.append((response.status, response.getheader("Content-Type"), response.read()))

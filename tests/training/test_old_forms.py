@@ -167,7 +167,8 @@ def test_what_has_waited_is_begun(state: Path, place: Place) -> None:
     before.server.kill()
     with contextlib.closing(sqlite3.connect(state / "trainings.db", isolation_level=None)) as db:
         db.executescript(
-            "DROP TABLE measured; DROP TABLE clock; DROP TABLE details; PRAGMA user_version=1"
+            "DROP TRIGGER note_change; DROP TABLE changes; DROP TABLE measured; DROP TABLE clock; "
+            "DROP TABLE details; PRAGMA user_version=1"
         )
     place.open_gate()
     trainings = site.serve()
@@ -176,21 +177,25 @@ def test_what_has_waited_is_begun(state: Path, place: Place) -> None:
     site.close()
 
 
-def test_name_of_the_client_is_added_to_the_form_before(state: Path) -> None:
+def test_details_are_added_to_the_forms_before(state: Path) -> None:
     """A supervisor of that version still adds its own columns by name."""
     with contextlib.closing(Store(state)) as store:
-        store.add("u", "train", "trains", "me", principal="alice")
+        store.add("u", "train", "trains", "me", principal="alice", request_id="first")
     with contextlib.closing(sqlite3.connect(state / "trainings.db", isolation_level=None)) as db:
-        db.executescript("ALTER TABLE details DROP COLUMN principal; PRAGMA user_version=3")
+        db.executescript(
+            "DROP TRIGGER note_change; DROP TABLE changes; "
+            "ALTER TABLE details DROP COLUMN request_id; "
+            "ALTER TABLE details DROP COLUMN principal; PRAGMA user_version=3"
+        )
     with contextlib.closing(Store(state)) as store:
         record = store.get("u")
         assert record is not None
-        assert (record.principal, record.asked is not None) == (None, True)
-        store.add("v", "train", "trains", "me", principal="bob")
+        assert (record.principal, record.request_id, record.asked is not None) == (None, "", True)
+        store.add("v", "train", "trains", "me", principal="bob", request_id="second")
         store.loaded("v", 0.5)
         named = store.get("v")
         assert named is not None
-        assert (named.principal, named.load_seconds) == ("bob", 0.5)
+        assert (named.principal, named.request_id, named.load_seconds) == ("bob", "second", 0.5)
     with contextlib.closing(sqlite3.connect(state / "trainings.db", isolation_level=None)) as db:
         db.execute("INSERT INTO details (uuid, asked, origin) VALUES ('w', 1.0, '')")
 
@@ -211,3 +216,5 @@ def test_a_supervisor_of_the_version_before_can_still_write(state: Path) -> None
         assert record is not None
         assert (record.status, record.duration) == ("done", None)
         assert store.finish("u", Ending("error")) is None
+        changes = [(one.status, one.seconds) for one in store.changes("me")]
+        assert changes == [("queued", None), ("running", None), ("done", 2)]

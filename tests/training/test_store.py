@@ -20,7 +20,9 @@ from pathlib import Path
 import pytest
 
 from deepaas.exceptions import StorageError, StorageLockedError
-from deepaas.jobs.store import CANCELLED, ENDED, STATUSES, Ending, Notice, Record, Store
+from deepaas.jobs.database import VERSION
+from deepaas.jobs.notices import Notice
+from deepaas.jobs.store import CANCELLED, ENDED, STATUSES, Ending, Record, Store
 from deepaas.jobs.times import local_text
 
 END_SECONDS = 60.0
@@ -700,10 +702,11 @@ def test_file_of_a_newer_version_is_refused_and_left_as_it_is(tmp_path: Path) ->
     with contextlib.closing(sqlite3.connect(path)) as newer:
         newer.execute("PRAGMA journal_mode=WAL")
         newer.execute("CREATE TABLE records (other)")
-        newer.execute("PRAGMA user_version=5")
+        newer.execute(f"PRAGMA user_version={VERSION + 1}")
     before = path.read_bytes()
     opened = os.listdir("/proc/self/fd")
-    with pytest.raises(StorageError, match=r"newer version .*version 5, .*knows 4.*--state-dir"):
+    versions = rf"version {VERSION + 1}, .*knows {VERSION}"
+    with pytest.raises(StorageError, match=f"newer version .*{versions}.*--state-dir"):
         Store(tmp_path)
     assert path.read_bytes() == before
     assert os.listdir("/proc/self/fd") == opened

@@ -46,6 +46,8 @@ class Streaming(Plain):
     def predict(self, text: str, fails: bool) -> Any:
         for number in range(2):
             yield {"id": context.request_id(), "number": number}
+        if fails:
+            raise RuntimeError("on purpose")
 
 
 class Async:
@@ -62,3 +64,16 @@ class Batched:
     def predict_batch(self, calls: list[dict[str, Any]]) -> list[Any]:
         ids = context.request_ids()
         return [{"id": id, "first": context.request_id(), "size": len(ids)} for id in ids]
+
+
+class Trained:
+    def warm(self) -> None:
+        self.warmed = context.request_id()
+
+    def get_train_args(self) -> dict[str, Any]:
+        return {"fails": fields.Bool(load_default=False)}
+
+    def train(self, fails: bool) -> dict[str, Any]:
+        if fails:
+            raise RuntimeError("on purpose")
+        return {"id": context.request_id(), "warmed": self.warmed}

@@ -133,6 +133,7 @@ def view(app: App, record: Record) -> dict[str, Any]:
         "date_utc": utc_text(asked),
         "model": record.model,
         "principal": record.principal,
+        "request_id": record.request_id or None,
         "attempt": record.attempt,
         "progress": _progress(app, record),
         "start_date": _date(record.started),

@@ -16,7 +16,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from deepaas import log, stdio
+from deepaas import context, log, stdio
 from deepaas.jobs.child.work import Work, failed, keep, predict, train
 from deepaas.jobs.model_logs import ModelLogHandler
 from deepaas.jobs.spec import JobDirectory, JobSpec
@@ -42,6 +42,7 @@ def main(argv: list[str]) -> None:
     os.set_inheritable(report, False)
     place, spec = JobDirectory(Path(argv[2])), JobSpec.from_json(argv[3])
     sys.argv[:] = ["deepaas-training"]
+    context.set_requests([spec.request_id] if spec.request_id else [])
     streams = _prepare(spec, supervisor, place)
     runtime = Runtime(spec.model, "training")
     times = _Times(report)
@@ -105,7 +106,8 @@ def work(
         values, media_type = arguments.load(call)
     schema = model.schema if spec.kind == "predict" else None
     job = Work(Invocation(runtime, model, arguments, schema), place, spec.limits)
-    logger.info("%s of model %s begins", spec.kind, spec.model)
+    request = f" (request {spec.request_id})" if spec.request_id else ""
+    logger.info("%s of model %s begins%s", spec.kind, spec.model, request)
     with times:
         if spec.kind == "train":
             return train(job, values)
