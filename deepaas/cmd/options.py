@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from deepaas.api import ApiSettings
     from deepaas.api.callbacks import CallbackOptions
     from deepaas.auth.plugins import Authenticator
+    from deepaas.events import Events
 
 logger = logging.getLogger("deepaas")
 
@@ -156,20 +157,30 @@ def api_settings(
     upload_dir: str,
     callbacks: CallbackOptions,
     address: str,
-    authenticator: Authenticator | None = None,
+    authenticator: Authenticator | None,
+    models: Iterable[str],
+    events: Events,
 ) -> ApiSettings:
-    """Return the settings of the HTTP interface. `address` is the IP address that is bound."""
+    """Return the settings of the HTTP interface. `address` is the IP address that is bound.
+
+    Raises ConfigurationError if a plug-in cannot be used.
+    """
     from deepaas.api import ApiSettings
     from deepaas.http.body import BodyLimits
     from deepaas.http.cross_site import SiteRules
     from deepaas.http.kernel import KernelSettings
+    from deepaas.http.plugins import Options, load_middleware, load_routes
 
     server, limits = settings.server, settings.limits
     base_path = "/" + server.base_path.strip("/")
+    base_path = "" if base_path == "/" else base_path
+    plugin_options = Options(base_path, frozenset(models), events)
     return ApiSettings(
         authenticator=authenticator,
         public_health=settings.sign_in.public_health,
-        base_path="" if base_path == "/" else base_path,
+        middleware=load_middleware(server.middleware, plugin_options),
+        routes=load_routes(server.routes, plugin_options),
+        base_path=base_path,
         predict=server.predict_endpoint,
         train=server.train_endpoint,
         doc=server.doc_endpoint,

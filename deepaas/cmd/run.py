@@ -257,8 +257,11 @@ class ServerProcess:
         from deepaas.api import create_app
 
         address = listener.getsockname()[0]
-        authenticator = open_sign_in(self._settings.sign_in, [pool.name for pool in pools])
-        settings = api_settings(self._settings, upload_dir, callbacks, address, authenticator)
+        models = [pool.name for pool in pools]
+        authenticator = open_sign_in(self._settings.sign_in, models)
+        settings = api_settings(
+            *(self._settings, upload_dir, callbacks, address, authenticator, models, self._events)
+        )
         app = create_app(pools, settings, self._tail, self._events)
         app.trainings = self._trainings
         app.no_trainings = self._no_trainings
@@ -322,7 +325,7 @@ class ServerProcess:
 
         is_wanted = self._settings.server.fast_path
         findings = await probe(is_wanted)
-        findings.report(is_wanted)
+        findings.report(is_wanted, is_supported=app.kernel.hook_makers is not None)
         protocol_log = logging.getLogger("deepaas.http")
         if not self._settings.log.debug:
             protocol_log.setLevel(logging.CRITICAL)  # a client's mistake is no error of the server

@@ -47,8 +47,11 @@ class Findings:
     fast_path: str = ""
     limits: str = ""
 
-    def report(self, is_wanted: bool) -> None:
-        """Log in one line whether the fast path is on."""
+    def report(self, is_wanted: bool, is_supported: bool = True) -> None:
+        """Log in one line whether the fast path is on.
+
+        `is_supported` is whether all middleware supports it.
+        """
         version = adapter.VERSION
         if self.limits:
             logger.warning(
@@ -58,6 +61,8 @@ class Findings:
             )
         elif not is_wanted:
             logger.info("The fast path is off (--nofast-path)")
+        elif not is_supported:
+            logger.info("The fast path is off, because a middleware does not support it")
         elif self.fast_path:
             logger.warning(
                 "The fast path is off, so small requests take longer. aiohttp %s is not as "
