@@ -46,4 +46,4 @@ def middleware_of(settings: ApiSettings) -> list[Middleware]:
         middleware.append(SignIn(settings.authenticator))
     if settings.server_timing:
         middleware.append(ServerTiming())
-    return middleware
+    return [*middleware, *settings.middleware]

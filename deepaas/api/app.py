@@ -12,6 +12,7 @@ from deepaas.exceptions import StoppingError
 from deepaas.http.body import BodyLimits
 from deepaas.http.cross_site import SiteRules
 from deepaas.http.kernel import Kernel, KernelSettings
+from deepaas.http.middleware import Middleware
 from deepaas.http.request import Request
 from deepaas.http.routing import Access, Route
 from deepaas.jobs.service import JobService
@@ -42,6 +43,8 @@ class ApiSettings:
     public_health: bool = True  # also without a sign-in
     metrics: bool = False  # at /metrics
     server_timing: bool = True  # whether responses say where the time went
+    middleware: Sequence[Middleware] = ()  # of plug-ins, inside of all others
+    routes: Sequence[Route] = ()  # of plug-ins
 
 
 class App:

@@ -7,12 +7,18 @@ from collections.abc import Sequence
 
 from aiohttp import hdrs, web
 
+from deepaas import context
+from deepaas.context import TRACE_HEADERS
 from deepaas.exceptions import BadRequestError
 from deepaas.header_parameters import clean
 from deepaas.http.body import BodyLimits, read_body
 from deepaas.http.files import RequestFiles
+from deepaas.http.request import Request
 from deepaas.model.v2.exchange import Call
 from deepaas.streams import EVENTS
+
+MAX_TRACE = 8192
+"""Characters of a trace header that are passed on; W3C Baggage allows as many."""
 
 
 async def read_call(
@@ -26,6 +32,19 @@ async def read_call(
     query = _query(request.raw_path.partition("?")[2])
     body = await read_body(request, limits, files)
     return Call(query, body.content_type, headers, body.form, body.path, body.data)
+
+
+def context_of(request: Request) -> str:
+    """Return what a model may ask about a request, in the form of `context.packed`."""
+    headers = request.headers
+    trace = [_trace(headers.getall(name)) if name in headers else "" for name in TRACE_HEADERS]
+    return context.packed(request.request_id, trace)
+
+
+def _trace(values: Sequence[str]) -> str:
+    """Return the value of a trace header, which may be sent in parts; "" if it is unusual."""
+    value = ",".join(values)
+    return value if value.isascii() and value.isprintable() and len(value) <= MAX_TRACE else ""
 
 
 def _headers(request: web.BaseRequest, wanted: Sequence[str]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,13 +28,17 @@ class FastCall:
     description: dict[str, Any]  # of the model, when the head was cached
     meta: bytes
     deadline_seconds: float
+    reads: Collection[str]  # the headers that are in `meta`
 
     @classmethod
     def of(cls, pool: Pool, call: Call, deadline_seconds: float) -> FastCall:
-        return cls(pool, pool.description, messages.encode_meta(call), deadline_seconds)
+        meta = messages.encode_meta(call)
+        return cls(pool, pool.description, meta, deadline_seconds, call.headers)
 
-    def new_request(self, connection: Connection, head: CachedHead, data: bytes) -> FastRequest:
-        return FastPrediction(self, connection, head, data)
+    def new_request(
+        self, connection: Connection, head: CachedHead, values: Sequence[bytes], data: bytes
+    ) -> FastRequest:
+        return FastPrediction(self, connection, head, values, data)
 
     def submit(self, prediction: FastPrediction, body: bytes) -> bool:
         """Submit a call to the workers. Return False if the normal path has to answer."""
@@ -49,21 +54,45 @@ class FastCall:
 class FastPrediction(Prediction):
     """A prediction on the fast path."""
 
-    __slots__ = ("_times", "began", "call", "connection", "data", "head", "outcome")
+    __slots__ = (
+        "_times",
+        "began",
+        "call",
+        "connection",
+        "data",
+        "head",
+        "outcome",
+        "request_id",
+        "values",
+    )
+
+    request_id: bytes  # set by the middleware
 
     def __init__(
-        self, call: FastCall, connection: Connection, head: CachedHead, data: bytes
+        self,
+        call: FastCall,
+        connection: Connection,
+        head: CachedHead,
+        values: Sequence[bytes],
+        data: bytes,
     ) -> None:
         super().__init__()
         self.call = call
         self.connection = connection
         self.head = head
+        self.values = values
         self.data = data
         self.began = self.submitted
         self.outcome: Reply | RequestError | None = None
         self._times: Times | None = None
 
     def begin(self, end: int) -> bool:
+        trace_at = self.head.trace_at
+        self.context = self.request_id
+        if trace_at:
+            values = self.values
+            trace = [values[number] if number >= 0 else b"" for number in trace_at]
+            self.context = b"\n".join((self.request_id, *trace))
         return self.call.submit(self, self.data[end:])
 
     @property

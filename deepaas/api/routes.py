@@ -22,7 +22,8 @@ from deepaas.api.v2 import (
     train,
     versions,
 )
-from deepaas.http.routing import Access, Route
+from deepaas.exceptions import ConfigurationError
+from deepaas.http.routing import Access, Route, pattern_of
 from deepaas.serving.pool import Pool
 
 PUBLIC, READ, PREDICT, TRAIN, ADMIN = Access
@@ -55,7 +56,20 @@ def routes_of(app: App) -> list[Route]:
             Route("GET", "/ui", ui.redirect, PUBLIC, op.redirect, **of_all),
             Route("GET", "/static/swagger/{asset}", ui.asset, PUBLIC, op.asset, **of_all),
         ]
-    return routes
+    _check_free(app.settings.routes, routes)
+    return [*routes, *app.settings.routes]
+
+
+def _check_free(more: Iterable[Route], routes: Iterable[Route]) -> None:
+    """Raise ConfigurationError if one of these further routes is already there."""
+    taken = {(route.method, pattern_of(route.path)) for route in routes}
+    for route in more:
+        key = route.method, pattern_of(route.path)
+        if key in taken:
+            raise ConfigurationError(
+                f"--routes: the route {route.method} {route.path} of a plug-in is already taken"
+            )
+        taken.add(key)
 
 
 def _routes_of_model(app: App, pool: Pool) -> list[Route]:

@@ -6,14 +6,13 @@ returns an Authenticator.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from multidict import CIMultiDictProxy
 
-from deepaas.exceptions import ConfigurationError
+from deepaas import plugins
 from deepaas.http.principal import Principal
 
 NAMESPACE = "deepaas.auth"
@@ -48,7 +47,10 @@ class Authenticator(Protocol):
 class RevokingAuthenticator(Protocol):
     """An Authenticator that supports the fast path.
 
-    The fast path does not call `authenticate` for a request whose head it knows.
+    The fast path does not call `authenticate` for a request whose head it knows. An optional
+    attribute `headers` has the names, in lower case, of the headers that `authenticate` reads.
+    Without it, only requests with equal headers take the fast path, so no request does behind a
+    proxy that gives each one a trace header.
     """
 
     def version(self) -> int:
@@ -68,21 +70,5 @@ def load(name: str, options: Options) -> Authenticator:
 
     Raises ConfigurationError if there is no such plug-in, or if it cannot be used.
     """
-    from stevedore import NamedExtensionManager
-
-    # With names=[], stevedore imports nothing.
-    found = NamedExtensionManager(NAMESPACE, names=[]).list_entry_points()
-    points = {point.name: point for point in found}
-    if name not in points:
-        near = difflib.get_close_matches(name, points, n=1, cutoff=0.5)
-        known = ", ".join(sorted(points)) or "none"
-        hint = f"did you mean {near[0]}?" if near else f"installed: {known}"
-        raise ConfigurationError(f"--auth {name}: there is no plug-in of this name; {hint}")
-    try:
-        factory: Factory = points[name].load()
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise ConfigurationError(
-            f"--auth {name}: the plug-in cannot be loaded: {reason}"
-        ) from error
+    factory: Factory = plugins.load(NAMESPACE, "--auth", name)
     return factory(options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -78,7 +78,8 @@ class SignIn:
         def begin(_: FastRequest) -> bool:
             return version() == known and time.time() < expires
 
-        return FastHooks(begin=begin)
+        reads: Collection[str] | None = getattr(self._authenticator, "headers", None)
+        return FastHooks(begin=begin, reads=reads)
 
 
 def _end_of(principal: Principal) -> float:

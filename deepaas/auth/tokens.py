@@ -54,6 +54,7 @@ class Tokens:
     """The tokens of a file and of a text with the same lines. It is an Authenticator."""
 
     challenge = CHALLENGE
+    headers = ("authorization",)  # those that `authenticate` reads
 
     def __init__(self, path: str, text: str, models: frozenset[str] = frozenset()) -> None:
         self._path = Path(path).absolute() if path else None

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deepaas.cmd.metrics import are_wanted
 from deepaas.cmd.state import state_dir, weights_variables
 from deepaas.config.settings import Settings, SignInSettings
 from deepaas.exceptions import ConfigurationError, StorageError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from deepaas.api import ApiSettings
     from deepaas.api.callbacks import CallbackOptions
     from deepaas.auth.plugins import Authenticator
+    from deepaas.events import Events
 
 logger = logging.getLogger("deepaas")
 
@@ -156,22 +158,31 @@ def api_settings(
     upload_dir: str,
     callbacks: CallbackOptions,
     address: str,
-    authenticator: Authenticator | None = None,
-    has_metrics: bool = False,
+    authenticator: Authenticator | None,
+    models: Iterable[str],
+    events: Events,
 ) -> ApiSettings:
-    """Return the settings of the HTTP interface. `address` is the IP address that is bound."""
+    """Return the settings of the HTTP interface. `address` is the IP address that is bound.
+
+    Raises ConfigurationError if a plug-in cannot be used.
+    """
     from deepaas.api import ApiSettings
     from deepaas.http.body import BodyLimits
     from deepaas.http.cross_site import SiteRules
     from deepaas.http.kernel import KernelSettings
+    from deepaas.http.plugins import Options, load_middleware, load_routes
 
     server, limits = settings.server, settings.limits
     base_path = "/" + server.base_path.strip("/")
+    base_path = "" if base_path == "/" else base_path
+    plugin_options = Options(base_path, frozenset(models), events)
     return ApiSettings(
         authenticator=authenticator,
         public_health=settings.sign_in.public_health,
-        metrics=has_metrics and not settings.metrics.metrics_port,
-        base_path="" if base_path == "/" else base_path,
+        metrics=are_wanted(settings.metrics) and not settings.metrics.metrics_port,
+        middleware=load_middleware(server.middleware, plugin_options),
+        routes=load_routes(server.routes, plugin_options),
+        base_path=base_path,
         predict=server.predict_endpoint,
         train=server.train_endpoint,
         doc=server.doc_endpoint,

@@ -282,10 +282,10 @@ class ServerProcess:
         from deepaas.api import create_app
 
         address = listener.getsockname()[0]
-        authenticator = open_sign_in(self._settings.sign_in, [pool.name for pool in pools])
-        has_metrics = self._counts is not None
+        models = [pool.name for pool in pools]
+        authenticator = open_sign_in(self._settings.sign_in, models)
         settings = api_settings(
-            self._settings, upload_dir, callbacks, address, authenticator, has_metrics
+            *(self._settings, upload_dir, callbacks, address, authenticator, models, self._events)
         )
         app = create_app(pools, settings, self._tail, self._events)
         if self._counts is not None:
@@ -306,7 +306,7 @@ class ServerProcess:
         is_logged = logging.getLogger("deepaas.access").isEnabledFor(logging.INFO)
         if self._settings.log.access_log and is_logged:
             app.kernel.events.request_ended.listen(access_log.note)
-        new_server = await self._server_maker()
+        new_server = await self._server_maker(app.kernel)
         http = new_server(app.kernel)
         runner = web.ServerRunner(http, shutdown_timeout=SENDING_SECONDS)
         await runner.setup()
@@ -349,14 +349,14 @@ class ServerProcess:
                 await runner.cleanup()
             access_log.flush()
 
-    async def _server_maker(self) -> Callable[[Kernel], HTTPServer]:
-        """Return a function that returns a server for a kernel."""
+    async def _server_maker(self, main: Kernel) -> Callable[[Kernel], HTTPServer]:
+        """Return a function that returns a server for a kernel; `main` serves the models."""
         from deepaas.http.connection import HTTPServer
         from deepaas.http.probe import probe
 
         is_wanted = self._settings.server.fast_path
         findings = await probe(is_wanted)
-        findings.report(is_wanted)
+        findings.report(is_wanted, is_supported=main.hook_makers is not None)
         protocol_log = logging.getLogger("deepaas.http")
         if not self._settings.log.debug:
             protocol_log.setLevel(logging.CRITICAL)  # a client's mistake is no error of the server

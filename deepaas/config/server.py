@@ -67,6 +67,21 @@ SERVER = [
         "the header only if it listens on a loopback address. localhost and loopback "
         "addresses are always allowed. May be given several times.",
     ),
+    cfg.MultiStrOpt(
+        "middleware",
+        metavar="NAME",
+        default=[],
+        help="A plug-in, an entry point in the group deepaas.middleware, whose code runs around "
+        "the handlers of all requests that the sign-in has let pass. May be given several times; "
+        "the first is the outermost.",
+    ),
+    cfg.MultiStrOpt(
+        "routes",
+        metavar="NAME",
+        default=[],
+        help="A plug-in, an entry point in the group deepaas.routes, whose routes the server "
+        "offers, too. May be given several times.",
+    ),
     cfg.BoolOpt(
         "fast-path",
         default=True,

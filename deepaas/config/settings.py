@@ -28,6 +28,8 @@ class ServerSettings:
     admin_endpoint: bool
     allow_origins: list[str]
     allow_hosts: list[str]
+    middleware: list[str]
+    routes: list[str]
     fast_path: bool
     server_timing: bool
     upload_dir: str

@@ -19,7 +19,9 @@ from deepaas.http.fast_path import (
     CachedHead,
     FastRequest,
     FastTarget,
+    KnownHead,
     head_for,
+    known_head,
     length_in,
 )
 from deepaas.http.intake import Intake, UnfinishedHeads
@@ -27,6 +29,7 @@ from deepaas.http.request import Request
 from deepaas.http.request_ends import RequestEnds
 from deepaas.http.responses import json_bytes
 from deepaas.http.unsent import PIECE, Unsent, write_in_pieces
+from deepaas.http.varying import without_values
 
 if TYPE_CHECKING:
     from aiohttp.web_protocol import RequestHandler
@@ -42,6 +45,7 @@ class Connection(Intake):
         "_head_timer",
         "_heads",
         "_is_fast",
+        "_known",
         "_remote",
         "_under_way",
         "_used",
@@ -54,6 +58,7 @@ class Connection(Intake):
         self._heads = manager.heads
         self._is_fast = manager.has_fast_path
         self._head = b""  # of the present request on the normal path, if it came in one piece
+        self._known: KnownHead | None = None  # of the latest request on the fast path
         self._under_way: FastRequest | None = None
         self._used = 0.0  # when the last fast prediction was answered
         self._remote = ""
@@ -76,17 +81,10 @@ class Connection(Intake):
             self._head = b""
             self._left = self._left - len(data) if len(data) <= self._left else -1
         elif self._left == 0:
-            end = data.find(b"\r\n\r\n") + 4
-            head = self._heads.get(data[:end]) if 3 < end <= MAX_HEAD else None
-            if (
-                head is not None
-                and len(data) - end == head.length
-                and self.is_at_rest()
-                and self._begin(head, data, end)
-            ):
+            if self._heads and self._begin(data):
                 return
             if data != b"\r\n":  # some clients send a line end after a body
-                self._note_end(data, end)
+                self._note_end(data, data.find(b"\r\n\r\n") + 4)
         self.take(data)
         if data and self._left:
             self._expect_head()
@@ -112,15 +110,21 @@ class Connection(Intake):
         used = bool(self._used or self.request_count)
         return used, max(self._opened, self._used, self.answered)
 
-    def _begin(self, head: CachedHead, data: bytes, end: int) -> bool:
+    def _begin(self, data: bytes) -> bool:
         """Begin a request on the fast path. Return False if that is not possible now."""
-        if self._kernel.draining:
+        known = self._known
+        if known is None or len(data) != known.size or not data.startswith(known.raw):
+            known = self._known = known_head(data, self._heads)
+        if known is None or self._kernel.draining or not self.is_at_rest():
             return False
-        request = head.target.new_request(self, head, data)
+        head = known.head
+        request = head.target.new_request(self, head, known.values, data)
         for begin in head.begin:
             if not begin(request):
+                self._known = None
                 return False
-        if not request.begin(end):
+        if not request.begin(len(known.raw)):
+            self._known = None  # the next request looks for a newer meaning
             return False
         self._under_way = request
         self._kernel.active += 1
@@ -137,7 +141,7 @@ class Connection(Intake):
         closing = self._kernel.draining
         if closing:
             headers += b"Connection: close\r\n"
-        data = json_bytes(body, connection=headers)
+        data = json_bytes(body, headers)
         transport = self.transport
         assert transport is not None
         if len(data) <= PIECE:
@@ -183,25 +187,29 @@ class Connection(Intake):
         super().begin_request(request)
         if self.pending is not None:
             request.began = self.pending.began
-            request.request_id = self.pending.request_id
+            request.request_id = self.pending.request_id.decode()
 
     def discard_fast_request(self) -> None:
         request = self.take_fast_request()
         if request is not None:
             request.close()
 
+    def can_learn(self) -> bool:
+        """Return whether `learn` may have an effect for the present request."""
+        return bool(self._head)
+
     def learn(self, request: Request, target: FastTarget) -> None:
         """Cache the meaning of this request's head, if the fast path can use it."""
         raw, self._head = self._head, b""
         makers = self._kernel.hook_makers
-        if not (raw and self._is_fast and makers is not None):
+        if not raw or makers is None:
             return
         head = head_for(request, raw, target, makers)
         if head is None:
             return
         if len(self._heads) >= MAX_HEADS:
             self._heads.clear()
-        self._heads[raw] = head
+        self._heads[without_values(raw)[0]] = head
 
     def _note_end(self, data: bytes, end: int) -> None:
         """Note where a request on the normal path ends, to know where the next one begins."""
@@ -214,7 +222,7 @@ class Connection(Intake):
         have = len(data) - end
         if have <= length:
             self._left = length - have
-        if self._left == 0 and end <= MAX_HEAD:
+        if self._left == 0 and end <= MAX_HEAD and self._is_fast:
             self._head = head
 
     def _report(self, request: FastRequest, length: int, status: int = 200, code: str = "") -> None:
@@ -231,7 +239,7 @@ class Connection(Intake):
             length=length,
             seconds=seconds,
             agent=head.agent,
-            request_id=request.request_id,
+            request_id=request.request_id.decode(),
             principal="" if head.principal is None else head.principal.name,
             is_fast=True,
             times=request.times,

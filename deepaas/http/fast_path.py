@@ -1,10 +1,11 @@
-"""The fast path: for requests whose head has come before, byte for byte.
+"""The fast path: for requests whose head has come before, except for the values of some headers.
 
 For a small request, parsing and making objects takes most of the server's time. Frequent clients
-send the same request line and headers again and again, with bodies of the same length. So the
-server caches each head that aiohttp has parsed and whose handler asked for it. When exactly these
-bytes arrive again, together with the whole body, they mean the same, and the body goes directly to
-the target that the handler gave, such as a worker. The response is written when the target answers.
+send the same request line and headers again and again. So the server caches each head that aiohttp
+has parsed and whose handler asked for it, without the values of the headers that `varying.py`
+lists. When the same head arrives again, together with the whole body, it means the same, and the
+body goes directly to the target that the handler gave, such as a worker. The response is written
+when the target answers.
 
 Everything else takes the normal path, through aiohttp: other requests, requests that arrive in
 pieces or pipelined, and answers that are not plain JSON.
@@ -15,13 +16,15 @@ This module defines the interface; `connection.py` uses it, and `deepaas/api` ha
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import HttpVersion11, hdrs, web
 
+from deepaas.context import TRACE_HEADERS
 from deepaas.events import Times
+from deepaas.http import varying
 from deepaas.http.middleware import FastHooks, MakeHooks
 from deepaas.http.request import Request
 
@@ -34,29 +37,41 @@ MAX_HEAD = 4096
 MAX_BODY = 64 * 1024
 """Bytes; a larger request gains little."""
 
+MAX_DIGITS = 9  # of a Content-Length
+
 _LENGTH = re.compile(rb"\r\ncontent-length: ?(\d{1,9})\r\n", re.IGNORECASE)
 _NOT_SIMPLE = (hdrs.TRANSFER_ENCODING, hdrs.EXPECT, hdrs.UPGRADE, hdrs.CONTENT_ENCODING)
 
 
 class FastTarget(Protocol):
-    """What the requests with one head lead to."""
+    """What the requests with one head lead to.
 
-    def new_request(self, connection: Connection, head: CachedHead, data: bytes) -> FastRequest:
-        """Return a request whose bytes are `data`."""
+    `reads` are the headers, in lower case, whose values it has taken from the head.
+    """
+
+    @property
+    def reads(self) -> Collection[str]: ...
+
+    def new_request(
+        self, connection: Connection, head: CachedHead, values: Sequence[bytes], data: bytes
+    ) -> FastRequest:
+        """Return a request whose bytes are `data`; `values` are those of `head.names`."""
         ...
 
 
 class FastRequest(Protocol):
     """A request on the fast path.
 
-    `data` are all its bytes, and `began` is when it arrived, on the clock of `time.monotonic`. The
-    middleware sets `request_id`. `times` are the parts of its time, if they are known.
+    `data` are all its bytes, `values` those of its headers `head.names`, and `began` is when it
+    arrived, on the clock of `time.monotonic`. The middleware sets `request_id`. `times` are the
+    parts of its time, if they are known.
     """
 
     head: CachedHead
+    values: Sequence[bytes]
     data: bytes
     began: float
-    request_id: str
+    request_id: bytes
 
     @property
     def times(self) -> Times | None: ...
@@ -75,10 +90,17 @@ class FastRequest(Protocol):
 
 @dataclass(frozen=True)
 class CachedHead:
-    """The meaning of the head of a request. `principal` is the client, if it has signed in."""
+    """The meaning of the head of a request. `principal` is the client, if it has signed in.
+
+    `names` are its headers whose values may differ, in lower case and in their order. `fixed` are
+    the numbers of those that may not differ here, with their values.
+    """
 
     target: FastTarget
-    length: int  # of the body
+    names: Sequence[str]
+    fixed: Sequence[tuple[int, bytes]]
+    length_at: int  # the number of Content-Length in `names`
+    trace_at: Sequence[int]  # the numbers of TRACE_HEADERS, -1 if one is missing; or none
     path: str  # its target as logs may show it
     model: str
     agent: str
@@ -87,6 +109,36 @@ class CachedHead:
     headers: bytes  # lines of every response
     principal: Principal | None = None
 
+    def admits(self, values: Sequence[bytes]) -> bool:
+        """Return whether a request with these values has the meaning of this head."""
+        return all(values[number] == value for number, value in self.fixed)
+
+
+@dataclass(slots=True)
+class KnownHead:
+    """The head of a connection's latest request on the fast path: its bytes and its meaning."""
+
+    raw: bytes
+    size: int  # of the whole request
+    head: CachedHead
+    values: Sequence[bytes]
+
+
+def known_head(data: bytes, heads: Mapping[bytes, CachedHead]) -> KnownHead | None:
+    """Return the head of a request that has arrived with its whole body, if it is in `heads`."""
+    end = data.find(b"\r\n\r\n") + 4
+    if not (3 < end <= MAX_HEAD):
+        return None
+    raw = data[:end]
+    key, values = varying.without_values(raw)
+    head = heads.get(key)
+    if head is None or (head.fixed and not head.admits(values)):
+        return None
+    length = values[head.length_at]
+    if not (length.isdigit() and len(length) <= MAX_DIGITS and len(data) - end == int(length)):
+        return None
+    return KnownHead(raw, len(data), head, values) if len(data) - end <= MAX_BODY else None
+
 
 def head_for(
     request: Request, raw: bytes, target: FastTarget, makers: Sequence[MakeHooks]
@@ -94,9 +146,12 @@ def head_for(
     """Return the meaning of a head, whose bytes are `raw`, or None if it must not be cached."""
     headers = request.headers
     length = request.content_length
+    names = varying.names_in(raw)
     if (
         raw != head_of(request)
         or length is None
+        or "content-length" not in names
+        or len(names) != len(set(names))
         or length > MAX_BODY
         or request.version != HttpVersion11
         or not request.keep_alive
@@ -109,9 +164,13 @@ def head_for(
         if hook is None:
             return None
         hooks.append(hook)
+    trace_at = [names.index(name) if name in names else -1 for name in TRACE_HEADERS]
     return CachedHead(
         target=target,
-        length=length,
+        names=names,
+        fixed=_fixed(raw, names, [target.reads, *(hook.reads for hook in hooks)]),
+        length_at=names.index("content-length"),
+        trace_at=trace_at if max(trace_at) >= 0 else (),
         path=request.target,
         model=request.route.model if request.route is not None else "",
         agent=headers.get(hdrs.USER_AGENT, "-"),
@@ -120,6 +179,18 @@ def head_for(
         headers=b"".join(hook.headers for hook in hooks),
         principal=request.principal,
     )
+
+
+def _fixed(
+    raw: bytes, names: Sequence[str], reads: Sequence[Collection[str] | None]
+) -> list[tuple[int, bytes]]:
+    """Return the values that may not differ, because the meaning of the head depends on them."""
+    _, values = varying.without_values(raw)
+    return [
+        (number, value)
+        for number, (name, value) in enumerate(zip(names, values, strict=True))
+        if name != "content-length" and any(read is None or name in read for read in reads)
+    ]
 
 
 def length_in(head: bytes) -> int:

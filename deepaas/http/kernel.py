@@ -34,7 +34,7 @@ from deepaas.http.responses import (
     error_response,
     response_for,
 )
-from deepaas.http.routing import Match, Route, Router
+from deepaas.http.routing import Handler, Match, Route, Router
 
 logger = logging.getLogger("deepaas.api")
 
@@ -78,25 +78,32 @@ class Kernel:
         assert isinstance(request, Request)
         self.active += 1
         try:
-            answer = await self._answer(request)
-            if self._closes_after(request):
+            # Where the next request begins is not known then.
+            is_last = hdrs.TRANSFER_ENCODING in request.headers and not is_plainly_chunked(request)
+            answer = await self._chain_for(request, _refuse_coding if is_last else None)(request)
+            if is_last and isinstance(answer, ErrorResponse):
+                answer = FinalResponse.of(answer)
+            is_last = is_last or (is_upgrade(request) and _wants_no_more_http(request))
+            if is_last or self.draining:
                 answer.force_close()
-            if isinstance(answer, LongResponse):
-                await answer.send(request, self.settings.send_timeout)
             if type(answer) is not JSONResponse:  # made only after the whole body was read
-                self._prepare(request, answer)
-            if self._closes_after(request):  # the server may be stopping since
-                answer.force_close()
+                await self._send(request, answer)
             return answer
         finally:
             self.active -= 1
-            if isinstance(request.protocol, Intake):  # a middleware may have refused the request
-                request.protocol.discard_fast_request()
+            connection = request.protocol
+            if isinstance(connection, Intake):  # a middleware may have refused the request
+                connection.discard_fast_request()
             if request.long_response is not None:
                 request.long_response.close()
 
-    def _closes_after(self, request: Request) -> bool:
-        return self.draining or (is_upgrade(request) and _wants_no_more_http(request))
+    async def _send(self, request: Request, answer: web.StreamResponse) -> None:
+        """Send a response that takes time, and prepare aiohttp for sending any other."""
+        if isinstance(answer, LongResponse):
+            await answer.send(request, self.settings.send_timeout)
+        self._prepare(request, answer)
+        if self.draining:  # the server may be stopping since
+            answer.force_close()
 
     def _prepare(self, request: Request, answer: web.StreamResponse) -> None:
         """Add the common headers, and note how the unread rest of the body is handled."""
@@ -111,24 +118,17 @@ class Kernel:
         """Refuse the requests whose bodies have not arrived completely."""
         stop_receiving(self.settings.limits, error)
 
-    async def _answer(self, request: Request) -> web.StreamResponse:
+    def _chain_for(self, request: Request, handler: Handler | None) -> Next:
+        """Find the route of a request, and return the middleware around its handler, or around
+        another handler."""
         path = request.raw_path.partition("?")[0]
         if path[:1] != "/":  # a proxy's absolute form, or *
             path = request.rel_url.raw_path
         match = self._router.find(request.method, path)
-        has_wrong_coding = hdrs.TRANSFER_ENCODING in request.headers and not is_plainly_chunked(
-            request
-        )
-        if has_wrong_coding:
-            match = Match(replace(match.route, handler=_refuse_coding), {}, False)
+        if handler is not None:
+            match = Match(replace(match.route, handler=handler), {}, False)
         request.route, request.arguments = match.route, match.arguments
-        chain = self._chains.get(id(match.route)) or self._chain(match)
-        answer = await chain(request)
-        if has_wrong_coding:  # it is not known where the next request begins
-            answer.force_close()
-            if isinstance(answer, ErrorResponse):
-                return FinalResponse.of(answer)
-        return answer
+        return self._chains.get(id(match.route)) or self._chain(match)
 
     def _chain(self, match: Match) -> Next:
         """Return the middleware around the handler of a route."""
@@ -170,7 +170,7 @@ class Kernel:
             return response_for(StorageError(f"There is no room for the request: {error.strerror}"))
         except Exception:
             return self._failed(request)
-        if isinstance(answer, LongResponse):
+        if type(answer) is not JSONResponse and isinstance(answer, LongResponse):
             request.long_response = answer
         return answer
 

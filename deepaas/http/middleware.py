@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
@@ -35,11 +35,15 @@ class FastHooks:
 
     `begin` returns whether such a request may take the fast path now. `end` returns header lines
     for its response, each with its line end; `headers` are lines that are always the same.
+
+    `reads` are the headers, in lower case, on whose values this depends; None means all. The value
+    of another header may differ in later requests, if `varying.py` lists it.
     """
 
     begin: Callable[[FastRequest], bool] | None = None
     end: Callable[[FastRequest], bytes] | None = None
     headers: bytes = b""
+    reads: Collection[str] | None = ()
 
 
 MakeHooks: TypeAlias = Callable[[Request], FastHooks | None]

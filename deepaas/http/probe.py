@@ -12,7 +12,7 @@ import contextlib
 import inspect
 import logging
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -47,8 +47,11 @@ class Findings:
     fast_path: str = ""
     limits: str = ""
 
-    def report(self, is_wanted: bool) -> None:
-        """Log in one line whether the fast path is on."""
+    def report(self, is_wanted: bool, is_supported: bool = True) -> None:
+        """Log in one line whether the fast path is on.
+
+        `is_supported` is whether all middleware supports it.
+        """
         version = adapter.VERSION
         if self.limits:
             logger.warning(
@@ -58,6 +61,8 @@ class Findings:
             )
         elif not is_wanted:
             logger.info("The fast path is off (--nofast-path)")
+        elif not is_supported:
+            logger.info("The fast path is off, because a middleware does not support it")
         elif self.fast_path:
             logger.warning(
                 "The fast path is off, so small requests take longer. aiohttp %s is not as "
@@ -130,6 +135,8 @@ def _clash() -> str:
 class _Echo:
     """The handler and the target of the self-test: they answer with the body of the request."""
 
+    reads = ()
+
     def __init__(self) -> None:
         self.count = 0  # of the requests on the fast path
 
@@ -139,18 +146,28 @@ class _Echo:
             request.protocol.learn(request, self)
         return JSONResponse(body)
 
-    def new_request(self, connection: Connection, head: CachedHead, data: bytes) -> FastRequest:
-        return _FastEcho(self, connection, head, data)
+    def new_request(
+        self, connection: Connection, head: CachedHead, values: Sequence[bytes], data: bytes
+    ) -> FastRequest:
+        return _FastEcho(self, connection, head, values, data)
 
 
 class _FastEcho:
     """A request of the self-test on the fast path."""
 
-    request_id = ""
+    request_id = b""
     times = None
 
-    def __init__(self, echo: _Echo, connection: Connection, head: CachedHead, data: bytes) -> None:
+    def __init__(
+        self,
+        echo: _Echo,
+        connection: Connection,
+        head: CachedHead,
+        values: Sequence[bytes],
+        data: bytes,
+    ) -> None:
         self.head = head
+        self.values = values
         self.data = data
         self._echo = echo
         self._connection = connection

@@ -16,15 +16,20 @@ from deepaas.http.responses import ErrorResponse
 from deepaas.http.routing import Route
 
 HEADER = istr("X-Request-ID")
-_SANE = re.compile(r"[A-Za-z0-9._~:/+=@-]{1,128}")
+_NAME = HEADER.lower()
+_SANE = re.compile(rb"[A-Za-z0-9._~:/+=@-]{1,128}")
 
-_prefix = secrets.token_hex(8)
+_prefix = secrets.token_hex(8).encode()
 _numbers = itertools.count(1)
 
 
 def new_request_id() -> str:
     """Return an id that no other request has: a random number for this process, and a counter."""
-    return f"{_prefix}-{next(_numbers):x}"
+    return _new().decode()
+
+
+def _new() -> bytes:
+    return b"%b-%x" % (_prefix, next(_numbers))
 
 
 def add_request_id(answer: web.StreamResponse, request_id: str) -> None:
@@ -50,20 +55,27 @@ class RequestIds:
         return answer
 
     def fast(self, request: Request) -> FastHooks:
-        given = _given(request)
+        return FastHooks(_begin_with_given if HEADER in request.headers else _begin, _header)
 
-        def begin(fast: FastRequest) -> bool:
-            fast.request_id = given or new_request_id()
-            return True
 
-        return FastHooks(begin, _header)
+def _begin(fast: FastRequest) -> bool:
+    fast.request_id = _new()
+    return True
+
+
+def _begin_with_given(fast: FastRequest) -> bool:
+    given = fast.values[fast.head.names.index(_NAME)].strip()
+    fast.request_id = given if _SANE.fullmatch(given) else _new()
+    return True
 
 
 def _given(request: Request) -> str:
     """Return the id that the client sent, or "" if it has sent none, several, or an unusual one."""
-    values = request.headers.getall(HEADER, ())
-    return values[0] if len(values) == 1 and _SANE.fullmatch(values[0]) else ""
+    match request.headers.getall(HEADER, []):
+        case [value] if _SANE.fullmatch(value.encode("utf-8", "surrogateescape")):
+            return value
+    return ""
 
 
 def _header(fast: FastRequest) -> bytes:
-    return b"X-Request-ID: %b\r\n" % fast.request_id.encode()
+    return b"X-Request-ID: %b\r\n" % fast.request_id

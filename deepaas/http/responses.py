@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Mapping
 from email.utils import formatdate
 from typing import Protocol, cast
 
-from aiohttp import HttpVersion11, hdrs, web
+from aiohttp import HttpVersion, HttpVersion11, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import StreamWriter
 from multidict import CIMultiDict
@@ -155,7 +155,7 @@ class JSONResponse(web.StreamResponse):
             connection = b"Connection: keep-alive\r\n" if keep_alive else b""
         if self.headers:
             connection += header_lines(self.headers)
-        data = json_bytes(self._json, *request.version, connection)
+        data = json_bytes(self._json, connection, request.version)
         self._json = b""  # otherwise memory holds it twice while the client does not read
         await _write(request, data)
         del data
@@ -200,18 +200,22 @@ async def _write(request: web.BaseRequest, data: bytes) -> None:
         request.protocol.note_unsent()
 
 
-_JSON_HEAD = (
-    b"HTTP/%d.%d 200 OK\r\n"
-    + b"".join(b"%b: %b\r\n" % (n.encode(), v.encode()) for n, v in JSON_HEADERS.items())
-    + b"Content-Length: %d\r\n"
-    b"Date: %b\r\n"
-    b"%b\r\n"
+_JSON_LINES = b" 200 OK\r\n" + b"".join(
+    b"%b: %b\r\n" % (n.encode(), v.encode()) for n, v in JSON_HEADERS.items()
 )
 
 
-def json_bytes(body: bytes, major: int = 1, minor: int = 1, connection: bytes = b"") -> bytes:
-    """Return the bytes of a whole JSON response with status 200."""
-    return _JSON_HEAD % (major, minor, len(body), _date(), connection) + body
+def json_bytes(body: bytes, headers: bytes = b"", version: HttpVersion = HttpVersion11) -> bytes:
+    """Return the bytes of a whole JSON response with status 200. `headers` are further lines."""
+    begin = b"HTTP/1.1" if version is HttpVersion11 else b"HTTP/%d.%d" % version
+    return b"%b%b%bContent-Length: %d\r\n%b\r\n%b" % (
+        begin,
+        _JSON_LINES,
+        _date_line(),
+        len(body),
+        headers,
+        body,
+    )
 
 
 def header_lines(headers: Mapping[str, str]) -> bytes:
@@ -220,12 +224,12 @@ def header_lines(headers: Mapping[str, str]) -> bytes:
     return lines.encode("utf-8", "surrogateescape")
 
 
-def _date() -> bytes:
-    """Return the current time in the form of the Date header."""
+def _date_line() -> bytes:
+    """Return the line of the header Date."""
     global _dated
     now = int(time.time())
     if _dated[0] != now:
-        _dated = now, formatdate(now, usegmt=True).encode()
+        _dated = now, b"Date: %b\r\n" % formatdate(now, usegmt=True).encode()
     return _dated[1]
 
 

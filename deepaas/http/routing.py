@@ -173,6 +173,15 @@ class Router:
                 yield route, {**names, tail: decoded}, True
 
 
+def pattern_of(path: str) -> tuple[str, ...]:
+    """Return the segments of a route's path, without the names of parameters.
+
+    Routes of the same method and pattern match the same requests.
+    """
+    steps = map(_Step.of, _segments(path))
+    return tuple(f"{{{step.text[-1:] == '*'}}}" if step.is_name else step.text for step in steps)
+
+
 def _options(allowed: set[str]) -> Handler:
     """Return a handler that says which methods are allowed."""
     methods = ", ".join(sorted({*allowed, hdrs.METH_OPTIONS}))

@@ -19,6 +19,8 @@ FURTHER_CODES = frozenset(
         "impossible_header",
         "internal_error",
         "predict_failed",
+        "refused_by_model",
+        "result_not_encodable",
         "result_violates_schema",
         "train_failed",
     }

@@ -40,7 +40,7 @@ MAX_REPLY = 16 * 1024 * 1024  # a worker sends far less: large bodies are in fil
 MAX_LINE = 16 * 1024 * 1024
 """Maximum bytes of a control line; the longest is the description of a model."""
 
-_CALL = struct.Struct("<IIHH")  # id, length of the meta data, concurrency, length of request id
+_CALL = struct.Struct("<IIHH")  # id, length of the meta data, concurrency, length of the context
 _CONCURRENCY = struct.Struct("<H")
 _CONCURRENCY_AT = 8
 # Of a reply: length of what follows, id, status, length of the meta data; the rest is `Measured`.
@@ -110,10 +110,9 @@ def decode_meta(data: bytes | memoryview, body: bytes) -> Call:
     return Call(query, content_type, headers, form, body_path, body, *validate)
 
 
-def encode_call(call_id: int, meta: bytes, body: bytes, request_id: str = "") -> bytes:
+def encode_call(call_id: int, meta: bytes, body: bytes, context: bytes = b"") -> bytes:
     """Return the packet of a call, with a concurrency of 1; see `with_concurrency`."""
-    request = request_id.encode()
-    return b"".join((_CALL.pack(call_id, len(meta), 1, len(request)), request, meta, body))
+    return b"".join((_CALL.pack(call_id, len(meta), 1, len(context)), context, meta, body))
 
 
 def call_in_file(call_id: int, path: str) -> bytes:
@@ -157,14 +156,14 @@ def call_id_of(packet: bytes) -> int:
 
 def decode_call(packet: memoryview) -> tuple[int, Call]:
     """Return the id of the call and the call. Raises OSError if its file cannot be read."""
-    call_id, length, _, request_length = _CALL.unpack_from(packet)
+    call_id, length, _, context_length = _CALL.unpack_from(packet)
     if length == _IN_FILE:
         with open(bytes(packet[CALL_HEADER:]), "rb") as file:
             return call_id, decode_call(memoryview(file.read()))[1]
-    meta = CALL_HEADER + request_length
+    meta = CALL_HEADER + context_length
     body = meta + length
     call = decode_meta(packet[meta:body], bytes(packet[body:]))
-    call.request_id = str(packet[CALL_HEADER:meta], "ascii")
+    call.context = str(packet[CALL_HEADER:meta], "ascii")
     return call_id, call
 
 

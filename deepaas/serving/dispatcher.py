@@ -95,7 +95,7 @@ class Dispatcher:
     def predict(self, call: Call, deadline_seconds: float = 0) -> Awaited:
         """Submit a call and return its prediction, whose reply can be awaited. See `submit`."""
         prediction = Awaited()
-        prediction.request_id = call.request_id
+        prediction.context = call.context.encode()
         self.submit(prediction, messages.encode_meta(call), call.body, deadline_seconds)
         return prediction
 

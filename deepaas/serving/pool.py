@@ -295,7 +295,7 @@ class Pool:
         if not self._ready:
             return None
         validation = Validation()
-        validation.request_id = call.request_id
+        validation.context = call.context.encode()
         try:
             meta = messages.encode_meta(call)
             self.dispatcher.submit(validation, meta, call.body, VALIDATE_SECONDS)

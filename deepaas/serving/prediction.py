@@ -88,13 +88,13 @@ class Prediction:
         "abandoned",
         "alone",
         "cancelled",
+        "context",
         "deadline",
         "ended",
         "id",
         "leave",
         "on_end",
         "packet",
-        "request_id",
         "since",
         "stream",
         "submitted",
@@ -104,12 +104,12 @@ class Prediction:
 
     id: int
     packet: bytes
-    request_id: str  # "" if it has none
+    context: bytes  # what the model may ask about the request; see deepaas/context.py
     leave: Callable[[Prediction], None]  # to be called when no caller waits any more
     is_validation: ClassVar[bool] = False  # only its arguments are checked
 
     def __init__(self) -> None:
-        self.request_id = ""
+        self.context = b""
         self.submitted = monotonic()  # when its request had arrived; the loop's clock is coarser
         self.worker: WorkerHandle | None = None  # the one it was handed to
         self.since = 0.0  # when that was, or when its stream last moved
@@ -125,7 +125,7 @@ class Prediction:
     def pack(self, call_id: int, meta: bytes, body: bytes, directory: str) -> None:
         """Set the id and the packet. A large packet goes to a file in `directory`, until the call
         has ended. Raises OSError if there is no room for the file."""
-        packet = messages.encode_call(call_id, meta, body, self.request_id)
+        packet = messages.encode_call(call_id, meta, body, self.context)
         if len(packet) > messages.MAX_PACKET:
             packet, path = messages.spill(call_id, packet, directory)
             self.on_end.append(partial(_unlink, path))

@@ -120,7 +120,7 @@ class BatchingLoop:
         Return None if the reply has been sent: the arguments are not valid, or were only to be
         checked.
         """
-        context.set_request_ids((received.call.request_id,))
+        context.set_requests((received.call.context,))
         if received.call.validate:
             self._send(received, self._host.validate(received.call), NOT_MEASURED)
             return None
@@ -134,7 +134,7 @@ class BatchingLoop:
         return _Member(received, arguments, media_type, monotonic() - received.since)
 
     def _answer(self, batch: list[_Member]) -> None:
-        context.set_request_ids([member.received.call.request_id for member in batch])
+        context.set_requests([member.received.call.context for member in batch])
         size = len(batch)
         began = monotonic()
         try:
@@ -170,7 +170,7 @@ class BatchingLoop:
             size = 0  # only the first reply has it
 
     def _reply(self, member: _Member, result: Any) -> Reply:
-        context.set_request_ids((member.received.call.request_id,))
+        context.set_requests((member.received.call.context,))
         try:
             reply = self._host.invocation.encode(result, member.media_type)
         except BaseException as error:

@@ -66,7 +66,7 @@ class ConcurrentLoop:
         self._end_if_done()
 
     async def _work(self, call_id: int, call: Call) -> None:
-        context.set_request_ids((call.request_id,))
+        context.set_requests((call.context,))
         reply = await self._reply(call_id, call)
         if reply is not None:
             reply.unknown = call.unknown

@@ -28,7 +28,7 @@ class SequentialLoop:
         while size := self._requests.recv_into(buffer):
             taken = monotonic()
             call_id, call = messages.decode_call(view[:size])
-            context.set_request_ids((call.request_id,))
+            context.set_requests((call.context,))
             if call.validate:
                 reply: Reply | Stream = self._host.validate(call)
             else:

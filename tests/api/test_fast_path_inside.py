@@ -131,18 +131,72 @@ async def test_body_of_none_is_one_too(house: House) -> None:
     "other",
     [
         call(text="a", query="?number=1"),
-        call(text="a", length=LENGTH - 1),
         call("X-Other: 1", text="a"),
         Ask(call(text="a").head.replace(b"Content-Type", b"content-type"), call(text="a").body),
         Ask(call(text="a").head.replace(b"POST", b"PUT"), call(text="a").body),
     ],
-    ids=["query", "length", "header", "spelling", "method"],
+    ids=["query", "header", "spelling", "method"],
 )
 async def test_other_head_goes_the_long_way_at_first(house: House, other: Ask) -> None:
     async with Client(house) as client:
         await known(client)
         await client.long(other)
         await client.short(call(text="a"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["traceparent", "Tracestate", "BAGGAGE", "X-Request-ID", "X-Forwarded-For", "Date"],
+)
+async def test_value_of_a_header_that_does_not_change_what_is_asked_may_differ(
+    house: House, name: str
+) -> None:
+    async with Client(house) as client, Client(house) as other:
+        await known(client, f"{name}: first")
+        assert len(house.http.heads) == 1
+        for value in ("second", "2", "a=b; c", ""):
+            one = call(f"{name}: {value}", text=value)
+            assert (await client.short(one)).predicted["text"] == len(value)
+            assert (await other.short(one)).predicted["text"] == len(value)
+        await client.long(call(f"{name}: first", "X-Other: 1", text="a"))
+
+
+async def test_length_of_the_body_may_differ(house: House) -> None:
+    async with Client(house) as client:
+        await known(client)
+        for length in (LENGTH + 1, 30, 10_000, LENGTH):
+            assert (await client.short(call(text="ab", length=length))).predicted["text"] == 2
+
+
+@pytest.mark.parametrize("value", ["\xe4", "a\tb\xff"])
+async def test_unusual_value_goes_the_long_way(house: House, value: str) -> None:
+    async with Client(house) as client:
+        await known(client, "traceparent: 1")
+        before = house.handled
+        await client.ask(call(f"traceparent: {value}", text="a"))
+        assert house.handled == before + 1
+
+
+async def test_control_character_in_a_value_is_refused(house: House) -> None:
+    async with Client(house) as client:
+        await known(client, "traceparent: 1")
+        assert (await client.ask(call("traceparent: a\x7f", text="a"))).status == 400
+
+
+@pytest.mark.parametrize("length", ["+400", "4_00", "400, 400", "0x190", "", "400 400"])
+async def test_unusual_length_is_left_to_the_parser(house: House, length: str) -> None:
+    async with Client(house) as client:
+        await known(client)
+    ask = predict("gated", "", padded(LENGTH, text="a"), length=f"Content-Length: {length}")
+    async with Client(house) as client:
+        assert (await client.ask(ask)).status == 400
+
+
+async def test_header_that_is_sent_twice_goes_the_long_way(house: House) -> None:
+    ask = call("traceparent: 1", "traceparent: 2", text="a")
+    async with Client(house) as client:
+        await client.long(ask)
+        await client.long(ask)
 
 
 BODY = padded(LENGTH, text="abc")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -24,6 +25,12 @@ UNUSUAL = ["", "a b", "x" * 129, "ä", 'a"b', "a,b", "<script>"]
 def server(serve_all: Serve) -> Server:
     kinds = ("Plain", "Streaming", "Async", "Batched")
     return serve_all({kind: f"zoo.knows_request:{kind}" for kind in kinds})
+
+
+@pytest.fixture(scope="module")
+async def own() -> AsyncIterator[House]:
+    async with House("zoo.knows_request:Plain") as opened:
+        yield opened
 
 
 def predicted(server: Server, model: str, id: str) -> Any:
@@ -175,12 +182,14 @@ async def test_fast_path_makes_a_new_id_for_each_request() -> None:
         assert house.handled == 3  # a failure is answered on the normal path
 
 
-async def test_fast_path_keeps_the_id_of_the_client() -> None:
-    async with House("zoo.knows_request:Plain") as house, Client(house) as client:
-        ask = predict(house.pool.name, "", b"{}", f"{HEADER}: mine")
+@pytest.mark.parametrize("id", [*SANE, *(id for id in UNUSUAL if id.isascii())])
+async def test_both_paths_agree_on_ids(own: House, id: str) -> None:
+    ask = predict(own.pool.name, "", b"{}", f"{HEADER}: {id}")
+    async with Client(own) as client:
+        own.http.heads.clear()
         seen = [await client.long(ask), await client.short(ask)]
-        assert [one.request_id for one in seen] == ["mine", "mine"]
-        assert [one.predicted["id"] for one in seen] == ["mine", "mine"]
+    assert [one.request_id == id for one in seen] == [id in SANE] * 2
+    assert [one.predicted["id"] for one in seen] == [one.request_id for one in seen]
 
 
 async def test_request_that_leaves_the_fast_path_keeps_its_id() -> None:

@@ -97,6 +97,25 @@ async def test_client_that_may_predict_is_not_asked_for_again(
     assert head.principal == ALICE
 
 
+@pytest.mark.parametrize("reads", [None, ("authorization",)], ids=["all headers", "one header"])
+async def test_headers_that_the_sign_in_may_read_must_be_equal(
+    house: House, clients: Revocable, monkeypatch: pytest.MonkeyPatch, reads: tuple[str] | None
+) -> None:
+    if reads is not None:
+        monkeypatch.setattr(clients, "headers", reads, raising=False)
+
+    def forwarded(user: str) -> Ask:
+        fields = ("Authorization: Bearer alice", f"X-Forwarded-User: {user}")
+        return predict("gated", "", padded(LENGTH), *fields)
+
+    async with Client(house) as client:
+        await client.long(forwarded("a"))
+        await client.short(forwarded("a"))
+        ask = client.long if reads is None else client.short
+        assert (await ask(forwarded("b"))).status == 200
+    assert clients.asked == (2 if reads is None else 1)
+
+
 async def test_revoked_client_is_refused(house: House, clients: Revocable) -> None:
     async with Client(house) as client:
         await client.long(call())

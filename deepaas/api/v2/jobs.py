@@ -34,6 +34,8 @@ PREFERENCE = "respond-async"
 
 def is_preferred(request: web.BaseRequest) -> bool:
     """Return whether the client prefers not to wait for its prediction (RFC 7240)."""
+    if "Prefer" not in request.headers:  # the usual case
+        return False
     preferences = ",".join(request.headers.getall("Prefer", [])).lower().split(",")
     return any(one.partition(";")[0].strip() == PREFERENCE for one in preferences)
 

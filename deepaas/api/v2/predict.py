@@ -8,7 +8,7 @@ import math
 from aiohttp import web
 
 from deepaas.api.app import App
-from deepaas.api.calls import read_call
+from deepaas.api.calls import context_of, read_call
 from deepaas.api.fast_predictions import FastCall
 from deepaas.api.replies import response_from_reply
 from deepaas.api.v2 import jobs
@@ -45,12 +45,14 @@ async def predict(request: Request, app: App, pool: Pool) -> web.StreamResponse:
     ends = deadline_seconds and asyncio.get_running_loop().time() + deadline_seconds
     with RequestFiles(app.limits.directory) as files:
         call = await read_call(request, pool.headers, app.limits, files)
-        call.request_id = request.request_id
+        call.context = context_of(request)
         prediction = pool.dispatcher.predict(call, _left(ends))
         if files:
             files.keep_for(prediction)
-        elif call.form is None and isinstance(request.protocol, Connection):
-            request.protocol.learn(request, FastCall.of(pool, call, deadline_seconds))
+        elif call.form is None:
+            connection = request.protocol
+            if isinstance(connection, Connection) and connection.can_learn():
+                connection.learn(request, FastCall.of(pool, call, deadline_seconds))
         return await _answer(request, app, pool, prediction)
 
 

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from deepaas.api.app import App
 from deepaas.api.callbacks import callback_of
-from deepaas.api.calls import read_call
+from deepaas.api.calls import context_of, read_call
 from deepaas.api.replies import response_from_reply
 from deepaas.api.v2.principals import log_principal
 from deepaas.api.v2.records import trainings_of
@@ -62,7 +62,7 @@ async def submit(
     async with receiving as incoming:
         with RequestFiles(str(incoming.place.uploads)) as files:
             call = await read_call(request, headers, app.limits, files)
-            call.request_id = request.request_id
+            call.context = context_of(request)
             reply = await pool.validate(replace(call, validate=kind))
             app.unknown.note(pool.name, kind, reply.unknown)
             if reply.status != 200:

@@ -42,7 +42,7 @@ def main(argv: list[str]) -> None:
     os.set_inheritable(report, False)
     place, spec = JobDirectory(Path(argv[2])), JobSpec.from_json(argv[3])
     sys.argv[:] = ["deepaas-training"]
-    context.set_request_ids([spec.request_id] if spec.request_id else [])
+    context.set_requests([spec.request_id] if spec.request_id else [])
     streams = _prepare(spec, supervisor, place)
     runtime = Runtime(spec.model, "training")
     times = _Times(report)

@@ -36,8 +36,9 @@ class Call:
     other body is in `body`, or in the file `body_path` if it is large. `headers` contains only the
     headers that the model's arguments need, with lower-case names. If `validate` is "train" or
     "predict", no function is called: the arguments for the function of that name are only
-    validated. `unknown` is set when the arguments are loaded. `request_id` is not part of the meta
-    data: the server sends it apart, because it differs for each call.
+    validated. `unknown` is set when the arguments are loaded. `context` is what the model may ask
+    about the request, in the form of `deepaas.context.packed`. It is not part of the meta data: the
+    server sends it apart, because it differs for each call.
     """
 
     query: str = ""
@@ -48,7 +49,7 @@ class Call:
     body: bytes = b""
     validate: str = ""
     unknown: Unknown | None = None
-    request_id: str = ""
+    context: str = ""
 
 
 Measured: TypeAlias = tuple[float, float, float, float, float, int]
