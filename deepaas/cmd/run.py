@@ -322,22 +322,13 @@ class ServerProcess:
         )
         listener = Listener(sock, http, most)
         try:
-            # The longest queue that the system allows (net.core.somaxconn): a client that does not
-            # fit in it retries only after a second.
-            listener.open(socket.SOMAXCONN)
-            host, port = sock.getsockname()[:2]
-            if sock.family == socket.AF_INET6:
-                host = f"[{host}]"
-            url = f"http://{host}:{port}{app.settings.base_path}"
-            if not self._settings.log.use_json:
-                print(banner(pools, url), flush=True)
-            logger.info("Listening on %s", url)
-            loading.opened()
-            if not self._settings.sign_in.auth:
-                _warn_if_exposed(self._settings.server, sock)
-            if self._trainings is not None:
-                self._trainings.begin()
             async with metrics.own_port(self._own_port, app, new_server, self._settings):
+                # The longest queue that the system allows (net.core.somaxconn): a client that does
+                # not fit in it retries only after a second.
+                listener.open(socket.SOMAXCONN)
+                self._report_open(app, pools, sock, loading)
+                if self._trainings is not None:
+                    self._trainings.begin()
                 async with watching(pools if self._settings.models.reload else []):
                     await self._until_stopped(loading)
                 listener.close()
@@ -348,6 +339,21 @@ class ServerProcess:
             if not self._hurry.is_set():
                 await runner.cleanup()
             access_log.flush()
+
+    def _report_open(
+        self, app: App, pools: list[Pool], sock: socket.socket, loading: Loading
+    ) -> None:
+        """Log that the port is open, and what is served there."""
+        host, port = sock.getsockname()[:2]
+        if sock.family == socket.AF_INET6:
+            host = f"[{host}]"
+        url = f"http://{host}:{port}{app.settings.base_path}"
+        if not self._settings.log.use_json:
+            print(banner(pools, url), flush=True)
+        logger.info("Listening on %s", url)
+        loading.opened()
+        if not self._settings.sign_in.auth:
+            _warn_if_exposed(self._settings.server, sock)
 
     async def _server_maker(self, main: Kernel) -> Callable[[Kernel], HTTPServer]:
         """Return a function that returns a server for a kernel; `main` serves the models."""

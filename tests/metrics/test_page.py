@@ -163,6 +163,7 @@ def test_own_port_is_served_at_another_address(serve: Serve) -> None:
 
 def test_port_that_is_taken_is_named(tmp_path: Path) -> None:
     with leased_port() as port, socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind((HOST, port))
         taken.listen()
         finished = run_program(
