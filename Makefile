@@ -14,6 +14,9 @@ LOWEST := .venv-lowest/bin/python -m pytest -W "ignore:distutils Version:Depreca
 INSIDE := tests/api/test_fast_path.py tests/api/test_fast_path_inside.py tests/api/test_intake.py \
   tests/auth/test_fast_path.py
 
+# Tests of code that uses prometheus-client also run with the oldest release of it.
+OF_METRICS := tests/metrics/test_counts.py tests/metrics/test_page.py
+
 # The releases of aiohttp between the oldest, which test-lowest has, and the newest, which test-all
 # has. The slow tests do not depend on the release.
 AIOHTTP := 3.11.18 3.12.15 3.13.3
@@ -114,7 +117,7 @@ test-reference: $(VENV)/.test .venv-reference/.ready
 	$(PYTEST) tests/compat -n $(JOBS) -q -rfE --deepaas-run .venv-reference/bin/deepaas-run
 
 test-lowest: .venv-lowest/.ready
-	$(LOWEST) tests/compat tests/model $(INSIDE) -n $(JOBS) -q
+	$(LOWEST) tests/compat tests/model $(INSIDE) $(OF_METRICS) -n $(JOBS) -q
 
 # Each release is in a directory of its own, which comes before the environment on the path.
 .venv-aiohttp/%/.ready: | $(VENV)/.test

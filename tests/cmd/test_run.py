@@ -35,7 +35,7 @@ TESTS = Path(__file__).resolve().parents[1]
 
 def test_every_option_is_used_by_a_test() -> None:
     """The test may be here, or beside the behaviour that the option changes."""
-    folders = ("cmd", "api", "auth", "serving", "training")
+    folders = ("cmd", "api", "auth", "metrics", "plugins", "serving", "training")
     places = [path for folder in folders for path in TESTS.glob(f"{folder}/*.py")]
     text = "\n".join(path.read_text() for path in places)
     flags = [re.compile(rf"[\"' ]--(no)?{option.name}[\"' =]") for option in config.ALL]

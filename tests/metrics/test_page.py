@@ -42,7 +42,7 @@ def test_accept_chooses_the_format(server: Server) -> None:
     assert plain.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert plain.headers["X-Content-Type-Options"] == "nosniff"
     other = server.get("/metrics", headers=OPENMETRICS)
-    assert other.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0;")
+    assert other.headers["Content-Type"].startswith("application/openmetrics-text; version=")
     families = [one.name for one in text_string_to_metric_families(other.text)]  # type: ignore[no-untyped-call]
     assert len(families) == len(set(families))
     assert families == [name.removesuffix("_total") for name in Metrics.of(plain.text).types]
