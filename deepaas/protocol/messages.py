@@ -4,7 +4,8 @@ Three sockets connect the two processes:
 
     requests  server -> worker   SOCK_SEQPACKET   one packet for each `Call`
     replies   worker -> server   SOCK_STREAM      `Reply`; or `Opened`, `Part`s and `Closed` for a
-                                                  stream; each after a header of fixed size
+                                                  stream; each after a header of fixed size,
+                                                  which has the measured times
     control   both directions    SOCK_STREAM      JSON lines: `Start` to the worker; `Phase`, then
                                                   `Ready` or `Failed` from it; then `Taken` and
                                                   `Cancel` to it
@@ -241,7 +242,6 @@ class ReplyReader:
             start = position + header
             if end - start < length:
                 break
-            measured_at = position + _REPLY_HEAD.size
             position = start + length
             if not meta_length:
                 body_bytes = data[start:position]
@@ -249,14 +249,14 @@ class ReplyReader:
                     yield call_id, Part(body_bytes)
                 elif 200 <= status <= 599:
                     reply = Reply(status, body_bytes)
-                    reply.measured = _REPLY_MEASURED.unpack_from(data, measured_at)
+                    reply.measured = _REPLY_MEASURED.unpack_from(data, start - _REPLY_MEASURED.size)
                     yield call_id, reply
                 else:
                     raise ValueError(f"a reply cannot have the status {status}")
                 continue
             body = start + meta_length
             meta = data[start:body]
-            measured = _REPLY_MEASURED.unpack_from(data, measured_at)
+            measured = _REPLY_MEASURED.unpack_from(data, start - _REPLY_MEASURED.size)
             yield call_id, self._with_meta(status, meta, data[body:position], measured)
         self._buffer = data[position:]
         if self._fds and (not self._buffer or len(self._fds) > 1):
