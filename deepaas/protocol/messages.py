@@ -4,7 +4,8 @@ Three sockets connect the two processes:
 
     requests  server -> worker   SOCK_SEQPACKET   one packet for each `Call`
     replies   worker -> server   SOCK_STREAM      `Reply`; or `Opened`, `Part`s and `Closed` for a
-                                                  stream; each after a header of fixed size
+                                                  stream; each after a header of fixed size,
+                                                  which has the measured times
     control   both directions    SOCK_STREAM      JSON lines: `Start` to the worker; `Phase`, then
                                                   `Ready` or `Failed` from it; then `Taken` and
                                                   `Cancel` to it
@@ -43,8 +44,10 @@ MAX_LINE = 16 * 1024 * 1024
 _CALL = struct.Struct("<IIHH")  # id, length of the meta data, concurrency, length of the context
 _CONCURRENCY = struct.Struct("<H")
 _CONCURRENCY_AT = 8
-# Of a reply: length of what follows, id, status, length of the meta data; the rest is `Measured`.
-_REPLY = struct.Struct("<IIHIdddddI")
+_HEAD, _MEASURED = "<IIHI", "dddddI"
+_REPLY_HEAD = struct.Struct(_HEAD)  # length of what follows, id, status, length of the meta data
+_REPLY_MEASURED = struct.Struct("<" + _MEASURED)  # see `Measured`
+_REPLY = struct.Struct(_HEAD + _MEASURED)
 _IN_FILE = 0xFFFFFFFF
 CALL_HEADER = _CALL.size
 _PART, _CLOSED = 1, 2  # instead of a status
@@ -231,8 +234,7 @@ class ReplyReader:
             data = self._buffer + data
         position, end, header = 0, len(data), _REPLY.size
         while end - position >= header:
-            fields = _REPLY.unpack_from(data, position)
-            length, call_id, status, meta_length = fields[:4]
+            length, call_id, status, meta_length = _REPLY_HEAD.unpack_from(data, position)
             if length > MAX_REPLY or meta_length > length:
                 raise ValueError(
                     f"a reply cannot have {length} bytes and {meta_length} of meta data"
@@ -246,13 +248,16 @@ class ReplyReader:
                 if status == _PART:
                     yield call_id, Part(body_bytes)
                 elif 200 <= status <= 599:
-                    yield call_id, Reply(status, body_bytes, measured=fields[4:])
+                    reply = Reply(status, body_bytes)
+                    reply.measured = _REPLY_MEASURED.unpack_from(data, start - _REPLY_MEASURED.size)
+                    yield call_id, reply
                 else:
                     raise ValueError(f"a reply cannot have the status {status}")
                 continue
             body = start + meta_length
             meta = data[start:body]
-            yield call_id, self._with_meta(status, meta, data[body:position], fields[4:])
+            measured = _REPLY_MEASURED.unpack_from(data, start - _REPLY_MEASURED.size)
+            yield call_id, self._with_meta(status, meta, data[body:position], measured)
         self._buffer = data[position:]
         if self._fds and (not self._buffer or len(self._fds) > 1):
             raise ValueError("a descriptor that belongs to no reply")

@@ -25,7 +25,7 @@ def times_of(submitted: float, measured: Measured) -> Times:
         and encode >= 0.0
         and queue + validate + batch_wait + predict + encode <= total
     ):
-        return Times._make((queue, validate, batch_wait, predict, encode))
+        return _new(Times, (queue, validate, batch_wait, predict, encode))
     return _limited((queue, validate, batch_wait, predict, encode), total)
 
 
@@ -36,4 +36,7 @@ def _limited(parts: tuple[float, ...], total: float) -> Times:
         seconds = min(part, total) if part > 0.0 else 0.0  # NaN becomes 0
         limited.append(seconds)
         total -= seconds
-    return Times._make(limited)
+    return _new(Times, limited)
+
+
+_new = tuple.__new__  # takes a third less time than the class

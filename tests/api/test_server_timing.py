@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from deepaas.events import RequestEnded, Times
-from deepaas.http.server_timing import value_of
+from deepaas.http.server_timing import line_of
 from tests.conftest import Serve
 from tests.serving.callers import Journal
 from tests.serving.inside import Client, House
@@ -129,7 +129,7 @@ async def test_both_paths_send_and_report_the_times() -> None:
     assert [one.is_fast for one in predictions] == [False, True]
     for one, answer in zip(predictions, answers, strict=True):
         assert one.times is not None
-        assert answer.server_timing == value_of(one.times).decode()
+        assert f"Server-Timing: {answer.server_timing}\r\n".encode() == line_of(one.times)
         assert one.times.predict >= SLEEP
         assert min(one.times) >= 0
         assert sum(one.times) <= one.seconds
@@ -174,12 +174,13 @@ async def test_wait_for_a_worker_is_in_queue(is_fast: bool, tmp_path: Path) -> N
     assert parts["queue"] >= waited
 
 
-def test_value_has_milliseconds() -> None:
+def test_header_has_milliseconds() -> None:
     alone, in_batch = Times(0.001, 0.0025, 0.0, 1.5, 0.0), Times(1e-6, 0.0, 0.005, 4000.0, 4e-7)
-    assert value_of(alone) == (
-        b"queue;dur=1.000, validate;dur=2.500, predict;dur=1500.000, encode;dur=0.000"
+    assert line_of(alone) == (
+        b"Server-Timing: queue;dur=1.000, validate;dur=2.500, predict;dur=1500.000, "
+        b"encode;dur=0.000\r\n"
     )
-    assert value_of(in_batch) == (
-        b"queue;dur=0.001, validate;dur=0.000, batch;dur=5.000, predict;dur=4000000.000, "
-        b"encode;dur=0.000"
+    assert line_of(in_batch) == (
+        b"Server-Timing: queue;dur=0.001, validate;dur=0.000, batch;dur=5.000, "
+        b"predict;dur=4000000.000, encode;dur=0.000\r\n"
     )
