@@ -13,5 +13,8 @@ logger = logging.getLogger("deepaas.api")
 def log_principal(request: Request, action: str, pool: Pool, uuid: str = "") -> None:
     """Log which principal asks for an action. Without a sign-in, log nothing."""
     if request.principal is not None:
-        name, record = request.principal.name, f" ({uuid})" if uuid else ""
-        logger.info("%s asks for: %s of model %s%s", name, action, pool.name, record)
+        record = f" ({uuid})" if uuid else ""
+        logger.info(
+            "%s asks for: %s of model %s%s (request %s)",
+            *(request.principal.name, action, pool.name, record, request.request_id),
+        )
