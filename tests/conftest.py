@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import gc
 import inspect
 import subprocess
 from collections.abc import Callable, Coroutine, Iterator, Mapping
@@ -85,6 +86,15 @@ def _bounded(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., An
         await asyncio.wait_for(test(*args, **kwargs), COROUTINE_SECONDS)
 
     return bounded
+
+
+gc.disable()  # the collection of ten thousand tests makes little garbage
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage again; what belongs to the tests themselves stays until the end."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
