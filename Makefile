@@ -7,6 +7,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 # Tests often wait for other processes, so more tests run at once than there are cores.
 JOBS   ?= 4
+# The stages of FIRST run beside each other, and each process collects all tests of its stage.
+FEW    ?= 2
 PYTEST := $(BIN)/python -m pytest
 # webargs 5.5 still imports distutils.
 LOWEST := .venv-lowest/bin/python -m pytest -W "ignore:distutils Version:DeprecationWarning"
@@ -100,7 +102,7 @@ FIRST := lint test-reference test-lowest test-aiohttp
 
 # All stages run even after a failure; the exit code is that of the first failed stage.
 test: environments
-	@$(MAKE) --no-print-directory --keep-going -j 3 --output-sync=target $(FIRST); first=$$?; \
+	@$(MAKE) --no-print-directory --keep-going -j 4 --output-sync=target $(FIRST); first=$$?; \
 	$(MAKE) --no-print-directory test-all; all=$$?; \
 	[ $$first = 0 ] || echo "Failed: one of $(FIRST), see above"; \
 	[ $$first = 0 ] && exit $$all || exit $$first
@@ -114,10 +116,10 @@ test-busy: stress-ng
 	tests/beside_stress.sh 3 $(MAKE) --no-print-directory test
 
 test-reference: $(VENV)/.test .venv-reference/.ready
-	$(PYTEST) tests/compat -n $(JOBS) -q -rfE --deepaas-run .venv-reference/bin/deepaas-run
+	$(PYTEST) tests/compat -n $(FEW) -q -rfE --deepaas-run .venv-reference/bin/deepaas-run
 
 test-lowest: .venv-lowest/.ready
-	$(LOWEST) tests/compat tests/model $(INSIDE) $(OF_METRICS) -n $(JOBS) -q
+	$(LOWEST) tests/compat tests/model $(INSIDE) $(OF_METRICS) -n $(FEW) -q
 
 # Each release is in a directory of its own, which comes before the environment on the path.
 .venv-aiohttp/%/.ready: | $(VENV)/.test
@@ -128,7 +130,7 @@ test-aiohttp: $(VENV)/.test $(AIOHTTP:%=.venv-aiohttp/%/.ready)
 	@failed=0; for version in $(AIOHTTP); do echo "aiohttp $$version"; \
 	  PYTHONPATH=$(CURDIR)/.venv-aiohttp/$$version AIOHTTP_OVERLAY=$(CURDIR)/.venv-aiohttp/$$version \
 	  $(PYTEST) $(INSIDE) tests/api/test_other_aiohttp.py::test_log_says_that_the_fast_path_is_on \
-	  -m "not long" -k "not ($(SLOW))" -n $(JOBS) -q \
+	  -m "not long" -k "not ($(SLOW))" -n $(FEW) -q \
 	  || failed=1; done; exit $$failed
 
 test-all: chromium wrk nginx caddy faketime prometheus $(VENV)/.test

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import gc
 import inspect
 import subprocess
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -87,6 +88,15 @@ def _bounded(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., An
     return bounded
 
 
+gc.disable()  # the collection of ten thousand tests makes little garbage
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage again; what belongs to the tests themselves stays until the end."""
+    gc.freeze()
+    gc.enable()
+
+
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Limit the time of every coroutine test."""
     if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
@@ -119,6 +129,18 @@ def is_reference() -> bool:
 def patience(is_reference: bool) -> float:
     """Return the seconds to wait for a response that the reference release never sends."""
     return 1.0 if is_reference else support.ANSWER_SECONDS
+
+
+def short_and_long(short: Iterable[Any], long: Iterable[Any]) -> list[Any]:
+    """Return parameters of a test; `make test` skips the long ones, `make test-variants` has them.
+
+    A parameter of several values is a tuple.
+    """
+    params = [(value, ()) for value in short] + [(value, pytest.mark.long) for value in long]
+    return [
+        pytest.param(*(value if isinstance(value, tuple) else (value,)), marks=marks)
+        for value, marks in params
+    ]
 
 
 class Serve(Protocol):

@@ -216,6 +216,7 @@ class ServerProcess:
 
             callbacks = callback_options(settings)
             app = self._app(pools, upload_dir, callbacks, listener)
+            gc.enable()  # models may take long to load; `start.main` has disabled the collection
             await asyncio.wait((opening, stopping), return_when=asyncio.FIRST_COMPLETED)
             if not self._stop.is_set():
                 loading.raise_if_failed()

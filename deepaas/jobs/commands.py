@@ -10,9 +10,11 @@ CANCEL_SIGNAL = signal.SIGUSR1
 
 # Unlike -m, this keeps the working directory from shadowing what is installed.
 _BOOTSTRAP = """\
-import sys
+import gc, sys
+gc.disable()  # the imports of this package make no garbage
 if not getattr(sys.flags, "safe_path", False): del sys.path[0]
 from deepaas.jobs.{process} import main
+gc.enable()
 main.main(sys.argv[1:])
 """
 

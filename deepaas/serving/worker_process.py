@@ -18,11 +18,13 @@ READ_SIZE = 256 * 1024
 
 # The program of a worker. Unlike with -m, the working directory does not shadow installed packages.
 _BOOTSTRAP = """\
-import sys
+import gc, sys
+gc.disable()  # the imports of this package make no garbage
 if not getattr(sys.flags, "safe_path", False): del sys.path[0]
 fds_and_server = [int(number) for number in sys.argv[1:5]]
 sys.argv[:] = ["deepaas-worker"]
 from deepaas.worker import main
+gc.enable()
 main.main(*fds_and_server)
 """
 

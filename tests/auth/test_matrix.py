@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
@@ -71,15 +72,29 @@ class Site:
     clients: dict[str, dict[str, str]]
 
 
+class Sites:
+    """Starts a server for each kind on first use, with and without the fast path."""
+
+    def __init__(self, serve: Serve, directory: Path) -> None:
+        self._serve = serve
+        self._directory = directory
+        self._started: dict[tuple[str, bool], Site] = {}
+
+    def of(self, kind: str, *, fast_path: bool = True) -> Site:
+        key = kind, fast_path
+        if key not in self._started:
+            tokens = TokenFile(self._directory / f"{kind} {fast_path}")
+            flags = [*FLAGS[kind], "--fast-path" if fast_path else "--nofast-path"]
+            self._started[key] = _start(self._serve, flags, tokens)
+        return self._started[key]
+
+
 @pytest.fixture(scope="module")
-def sites(serve_all: Serve, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Site]:
-    return {
-        kind: _start(serve_all, kind, TokenFile(tmp_path_factory.mktemp(kind) / "tokens"))
-        for kind in FLAGS
-    }
+def sites(serve_all: Serve, tmp_path_factory: pytest.TempPathFactory) -> Sites:
+    return Sites(serve_all, tmp_path_factory.mktemp("tokens"))
 
 
-def _start(serve: Serve, kind: str, tokens: TokenFile) -> Site:
+def _start(serve: Serve, flags: list[str], tokens: TokenFile) -> Site:
     clients = {
         "none": {},
         "wrong": {"Authorization": f"Bearer {UNKNOWN}"},
@@ -89,7 +104,7 @@ def _start(serve: Serve, kind: str, tokens: TokenFile) -> Site:
         **{scope: tokens.add(scope, scope) for scope in SCOPES},
     }
     targets = [f"zoo.{name}" for name in MODELS]
-    return Site(serve({}, *FLAGS[kind], *tokens.flags, *targets), clients)
+    return Site(serve({}, *flags, *tokens.flags, *targets), clients)
 
 
 SCOPES = ("read", "predict", "train", "admin")
@@ -140,20 +155,20 @@ def body_of(route: Route) -> bytes:
     return b'{"number": 5}' if route.method == "POST" else b""
 
 
-@pytest.mark.parametrize("path", ["fast", "normal"])
+@pytest.mark.parametrize("path", ["fast", "normal", "off"])
 @pytest.mark.parametrize(("kind", "route"), CASES)
 def test_route_is_used_only_by_those_who_may(
-    kind: str, route: Route, path: str, sites: dict[str, Site]
+    kind: str, route: Route, path: str, sites: Sites
 ) -> None:
     """On the fast path, all requests have the same head, and each is sent in one piece. On the
-    normal path, each head is new."""
-    site = sites[kind]
+    normal path, each head is new. With "off", the server has no fast path."""
+    site = sites.of(kind, fast_path=path != "off")
     for client in CLIENTS:
         expected = decision(route, client)
         with Caller(site.server) as caller:
             caller.request("GET", "/")  # then the connection is ready for the fast path
             caller.answer()
-            for number in range(3):
+            for number in range(1 if path == "off" else 3):
                 headers = {"Content-Type": "application/json", **site.clients[client]}
                 if path == "normal":
                     headers["X-Number"] = str(number)
@@ -173,12 +188,13 @@ def ending_of(answer: httpx.Response) -> tuple[int, str]:
     return ending(answer.status_code, code, answer.headers.get("WWW-Authenticate"))
 
 
+@pytest.mark.parametrize("fast_path", [True, False], ids=["on", "off"])
 @pytest.mark.parametrize("kind", FLAGS)
 def test_other_methods_and_unknown_paths_are_refused_alike(
-    kind: str, sites: dict[str, Site]
+    kind: str, fast_path: bool, sites: Sites
 ) -> None:
     """A client that has not signed in cannot find out which models exist."""
-    site, base = sites[kind], SETTINGS[kind].base_path
+    site, base = sites.of(kind, fast_path=fast_path), SETTINGS[kind].base_path
     paths = {path_of(kind, one) for one in routes(kind) if one.access is not Access.PUBLIC}
     paths |= {f"{base}/nothing", f"{base}/v2/models/nobody", f"{base}/v2/models/nobody/ready"}
     for path in sorted(paths):

@@ -33,6 +33,12 @@ from tests.training.trainings import Trainings
 TESTS = Path(__file__).resolve().parents[1]
 
 
+@pytest.fixture(scope="module")
+def usual(serve_all: Serve) -> Server:
+    """A server without flags."""
+    return serve_all({}, "zoo.echo", "zoo.files")
+
+
 def test_every_option_is_used_by_a_test() -> None:
     """The test may be here, or beside the behaviour that the option changes."""
     folders = ("cmd", "api", "auth", "metrics", "plugins", "serving", "training")
@@ -331,9 +337,9 @@ def test_base_path_is_where_everything_is(serve: Serve) -> None:
     ],
 )
 def test_endpoint_is_switched(
-    serve: Serve, flag: str, method: str, path: str, on: int, off: int
+    serve: Serve, usual: Server, flag: str, method: str, path: str, on: int, off: int
 ) -> None:
-    assert serve({}, "zoo.echo").request(method, path).status_code == on
+    assert usual.request(method, path).status_code == on
     assert serve({}, "zoo.echo", flag).request(method, path).status_code == off
 
 
@@ -349,17 +355,16 @@ def test_endpoint_is_switched(
     ids=["size", "parts", "text", "line", "header"],
 )
 def test_requests_are_limited(
-    serve: Serve, limit: list[str], request_: dict[str, Any], status: int
+    serve: Serve, usual: Server, limit: list[str], request_: dict[str, Any], status: int
 ) -> None:
-    assert serve({}, "zoo.files").predict("files", **request_).status_code == 200
+    assert usual.predict("files", **request_).status_code == 200
     assert serve({}, "zoo.files", *limit).predict("files", **request_).status_code == status
 
 
-def test_upload_dir_is_where_uploads_go(serve: Serve, tmp_path: Path) -> None:
+def test_upload_dir_is_where_uploads_go(serve: Serve, usual: Server, tmp_path: Path) -> None:
     file = multipart(Part("data", b"x", "a.bin"))
-    server = serve({}, "zoo.files")
-    assert predictions(server.predict("files", **file))["data"]["directory"].startswith(
-        str(server.home / "tmp")
+    assert predictions(usual.predict("files", **file))["data"]["directory"].startswith(
+        str(usual.home / "tmp")
     )
     server = serve({}, "zoo.files", "--upload-dir", str(tmp_path))
     path = predictions(server.predict("files", **file))["data"]["directory"]
@@ -379,8 +384,8 @@ def test_workers_are_so_many_processes(serve: Serve, tmp_path: Path, flag: str) 
     assert all(one["warmed"] == [one["pid"]] for one in seen)
 
 
-def test_one_worker_is_the_default(serve: Serve) -> None:
-    assert len(pids(serve({}, "zoo.dies"), "dies")) == 1
+def test_one_worker_is_the_default(usual: Server) -> None:
+    assert len(pids(usual, "echo")) == 1
 
 
 def test_nowarm_leaves_every_worker_cold(serve: Serve) -> None:
@@ -441,11 +446,10 @@ def wait_until_it_listens(server: Server) -> None:
     wait_until(lambda: "Listening on" in server.log(), within=10, what="the last line of the start")
 
 
-def test_start_shows_where_to_go(serve: Serve) -> None:
-    server = serve({}, "zoo.echo")
-    wait_until_it_listens(server)
+def test_start_shows_where_to_go(usual: Server) -> None:
+    wait_until_it_listens(usual)
     for path in ("/api", "/swagger.json", "/v2/models/"):
-        assert f"{server.url}{path}\n" in server.log()
+        assert f"{usual.url}{path}\n" in usual.log()
 
 
 def test_use_json_makes_every_line_a_record(serve: Serve) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.conftest import Serve
+from tests.conftest import Serve, short_and_long
 from tests.serving.callers import Caller, Journal
 from tests.serving.processes import lives
 from tests.support import Server, predictions, wait_until
@@ -60,7 +60,11 @@ MOMENTS: dict[str, Callable[[Server], bool]] = {
     "ready": lambda server: "Model echo" in server.log(),
     "open": lambda server: server.is_open(),
 }
-AT_EVERY_MOMENT = pytest.mark.parametrize("moment", MOMENTS)
+SOME_MOMENTS = ("importing", "starting a worker", "open")
+AT_SOME_MOMENTS = pytest.mark.parametrize(
+    "moment", short_and_long(SOME_MOMENTS, (one for one in MOMENTS if one not in SOME_MOMENTS))
+)
+"""At every moment, for what `test_start_is_ended_by_a_signal` covers at each with one signal."""
 
 
 def start_until(server: Server, moment: str) -> None:
@@ -91,20 +95,25 @@ def assert_ends(server: Server, *signals: signal.Signals) -> None:
     assert "Traceback" not in server.log()
 
 
-@AT_EVERY_MOMENT
-@pytest.mark.parametrize("signum", [TERM, INT])
+@pytest.mark.parametrize(
+    ("moment", "signum"),
+    short_and_long(
+        [*((moment, TERM) for moment in MOMENTS), *((moment, INT) for moment in SOME_MOMENTS)],
+        [(moment, INT) for moment in MOMENTS if moment not in SOME_MOMENTS],
+    ),
+)
 def test_start_is_ended_by_a_signal(server: Server, moment: str, signum: signal.Signals) -> None:
     start_until(server, moment)
     assert_ends(server, signum)
 
 
-@AT_EVERY_MOMENT
+@AT_SOME_MOMENTS
 def test_second_signal_in_the_start_ends_it_too(server: Server, moment: str) -> None:
     start_until(server, moment)
     assert_ends(server, TERM, INT)
 
 
-@AT_EVERY_MOMENT
+@AT_SOME_MOMENTS
 def test_hangup_in_the_start_does_no_harm(server: Server, moment: str) -> None:
     start_until(server, moment)
     send(server, HUP)
@@ -113,7 +122,12 @@ def test_hangup_in_the_start_does_no_harm(server: Server, moment: str) -> None:
     assert_ends(server, TERM)
 
 
-@pytest.mark.parametrize("number", range(ROUNDS))
+@pytest.mark.parametrize(
+    "number",
+    short_and_long(
+        (n for n in range(ROUNDS) if n % 4 < 2), (n for n in range(ROUNDS) if n % 4 >= 2)
+    ),
+)
 def test_start_is_ended_by_a_signal_at_any_moment(number: int) -> None:
     """The signal comes after a fixed time, at any point of the start or after it."""
     server = Server(args=["zoo.echo"]).start(wait=False)

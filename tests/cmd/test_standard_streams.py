@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Serve
+from tests.conftest import Serve, short_and_long
 from tests.serving.processes import lives, pids, wait_gone, wait_ready
 from tests.support import Server, environment, predictions, program, wait_until
 from tests.training.trainings import Trainings
@@ -20,18 +21,10 @@ FULL = "/dev/full"
 
 redirects = pytest.mark.parametrize(
     "redirect",
-    [
-        "<&-",
-        ">&-",
-        "2>&-",
-        ">&- 2>&-",
-        "<&- >&- 2>&-",
-        ">/dev/full",
-        "2>/dev/full",
-        ">/dev/full 2>/dev/full",
-        "<&- >&- 2>/dev/full",
-        "1</dev/null",
-    ],
+    short_and_long(
+        [">&-", "<&- >&- 2>&-", "2>/dev/full", ">/dev/full 2>/dev/full", "1</dev/null"],
+        ["<&-", "2>&-", ">&- 2>&-", ">/dev/full", "<&- >&- 2>/dev/full"],
+    ),
 )
 
 
@@ -53,8 +46,17 @@ def test_it_serves(serve: Serve, redirect: str) -> None:
     check_that_it_serves(serve(MODELS, redirect=redirect))
 
 
-@pytest.mark.parametrize("redirect", [">&- 2>&-", ">/dev/full 2>/dev/full"])
-@pytest.mark.parametrize("flags", [("--debug-endpoint",), ("--use-json",), ("--log-file", "log")])
+CLOSED, NO_ROOM = ">&- 2>&-", ">/dev/full 2>/dev/full"
+DEBUG, JSON, LOG_FILE = ("--debug-endpoint",), ("--use-json",), ("--log-file", "log")
+
+
+@pytest.mark.parametrize(
+    ("flags", "redirect"),
+    short_and_long(
+        [(DEBUG, CLOSED), (JSON, NO_ROOM), (LOG_FILE, CLOSED)],
+        [(DEBUG, NO_ROOM), (JSON, CLOSED), (LOG_FILE, NO_ROOM)],
+    ),
+)
 def test_it_serves_with_another_log(serve: Serve, redirect: str, flags: tuple[str, ...]) -> None:
     check_that_it_serves(serve(MODELS, *flags, redirect=redirect))
 
@@ -71,7 +73,7 @@ def test_debug_page_has_what_was_printed_all_the_same(serve: Serve, redirect: st
     wait_until(shown, within=5, what="the output on the debug page")
 
 
-@pytest.mark.parametrize("redirect", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("redirect", short_and_long([">&-", "<&- >&- 2>&-"], ["<&-", "2>&-"]))
 def test_no_process_has_a_socket_for_a_standard_stream(serve: Serve, redirect: str) -> None:
     server = serve(MODELS, "--noreload-after-train", redirect=redirect)
     trainings = Trainings(server, "standard")
@@ -177,16 +179,23 @@ def end_of(directory: Path, redirect: str, *args: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("redirect", [">&-", "2>&-", "<&- >&- 2>&-", ">/dev/full", "2>/dev/full"])
+ENDS = [
+    (["--version"], 0),
+    (["--help"], 0),
+    (["--no-such-option"], 2),
+    (["--workers", "0"], 1),
+    (["no/such/model.py"], 1),
+]
+HARMED = ["<&- >&- 2>&-", ">&-", "2>&-", ">/dev/full", "2>/dev/full"]
+
+
 @pytest.mark.parametrize(
-    ("args", "code"),
-    [
-        (["--version"], 0),
-        (["--help"], 0),
-        (["--no-such-option"], 2),
-        (["--workers", "0"], 1),
-        (["no/such/model.py"], 1),
-    ],
+    ("args", "code", "redirect"),
+    short_and_long(
+        [(*end, how) for end, how in itertools.product(ENDS, HARMED) if HARMED[0] == how]
+        + [(*end, how) for end, how in itertools.product(ENDS[1:3], HARMED[1:])],
+        [(*end, how) for end, how in itertools.product([ENDS[0], *ENDS[3:]], HARMED[1:])],
+    ),
 )
 def test_exit_code_is_the_usual_one(
     tmp_path: Path, redirect: str, args: list[str], code: int

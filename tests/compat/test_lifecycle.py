@@ -62,25 +62,27 @@ def test_log_holds_an_error_when_there_is_one(serve: Serve) -> None:
     wait_until(lambda: "ERROR" in server.log(), within=5, what="an error in the log")
 
 
-def test_log_tells_every_request_with_its_status(serve: Serve) -> None:
-    server = serve({"echo": "zoo.echo"})
-    server.get("/nope")
+@pytest.fixture(scope="module")
+def echo(serve_all: Serve) -> Server:
+    return serve_all({"echo": "zoo.echo"})
+
+
+def test_log_tells_every_request_with_its_status(echo: Server) -> None:
+    echo.get("/nope")
 
     def told() -> bool:
-        lines = server.log().splitlines()
+        lines = echo.log().splitlines()
         return any('"GET /nope HTTP/1.1" 404' in line for line in lines)
 
     wait_until(told, within=5, what="the line of the request")
 
 
-def test_log_names_the_port(serve: Serve) -> None:
-    server = serve({"echo": "zoo.echo"})
-    wait_until(lambda: f":{server.port}" in server.log(), within=5, what="the address in the log")
+def test_log_names_the_port(echo: Server) -> None:
+    wait_until(lambda: f":{echo.port}" in echo.log(), within=5, what="the address in the log")
 
 
-def test_process_can_be_found_by_its_name(serve: Serve) -> None:
-    server = serve({"echo": "zoo.echo"})
-    process = psutil.Process(server.pid)
+def test_process_can_be_found_by_its_name(echo: Server) -> None:
+    process = psutil.Process(echo.pid)
     assert "deepaas-run" in " ".join(process.cmdline())
     assert "deepaas-run" in process.name()
 

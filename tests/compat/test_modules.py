@@ -182,18 +182,21 @@ def test_all_models_are_served_without_a_name(serve: Serve) -> None:
     assert server.get("/v2/models/two/").status_code == 200
 
 
-def test_model_that_cannot_be_imported_harms_no_other(serve: Serve) -> None:
-    server = serve({"bad": "zoo.unloadable", **GOOD})
-    assert server.predict("good").status_code == 200
-    assert "good" in names(server)
-    assert server.predict("bad").status_code >= 400
+@pytest.fixture(scope="module")
+def partly_loaded(serve_all: Serve) -> Server:
+    return serve_all({"bad": "zoo.unloadable", **GOOD})
 
 
-def test_cause_why_a_model_cannot_be_imported_is_logged(serve: Serve) -> None:
-    server = serve({"bad": "zoo.unloadable", **GOOD})
-    lines = [line for line in server.log().splitlines() if "ERROR" in line]
+def test_model_that_cannot_be_imported_harms_no_other(partly_loaded: Server) -> None:
+    assert partly_loaded.predict("good").status_code == 200
+    assert "good" in names(partly_loaded)
+    assert partly_loaded.predict("bad").status_code >= 400
+
+
+def test_cause_why_a_model_cannot_be_imported_is_logged(partly_loaded: Server) -> None:
+    lines = [line for line in partly_loaded.log().splitlines() if "ERROR" in line]
     assert [line for line in lines if "bad" in line]
-    assert "the weights are not there" in server.log()
+    assert "the weights are not there" in partly_loaded.log()
 
 
 def test_entry_point_to_nothing_harms_no_other(serve: Serve) -> None:

@@ -28,7 +28,7 @@ from deepaas.model.v2.exchange import Call, Reply
 from deepaas.serving.guard import Guard
 from deepaas.serving.options import PoolOptions, WorkerOptions
 from deepaas.serving.pool import Pool
-from tests.conftest import Serve
+from tests.conftest import Serve, short_and_long
 from tests.serving.conversation import together
 from tests.support import HOST, ZOO, Server
 
@@ -264,8 +264,9 @@ workers = pytest.mark.parametrize("workers", [1, 2])
 
 
 @kinds
-@workers
-@pytest.mark.parametrize("cancel_running", [False, True])
+@pytest.mark.parametrize(
+    ("workers", "cancel_running"), short_and_long([(2, False), (1, True)], [(1, False), (2, True)])
+)
 def test_everyone_gets_what_is_its_own(kind: str, workers: int, cancel_running: bool) -> None:
     with Office(kind, workers, cancel_running=cancel_running) as office:
         examples(30)(given(visits())(office.play))()

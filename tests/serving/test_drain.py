@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.conftest import short_and_long
 from tests.serving.callers import (
     EITHER_WAY,
     WAIT_SECONDS,
@@ -361,11 +362,10 @@ def test_worker_that_does_not_end_is_killed_after_the_stop_timeout(
 
 @pytest.mark.parametrize(
     ("first", "second", "code"),
-    [
-        (signal.SIGTERM, signal.SIGTERM, 143),
-        (signal.SIGINT, signal.SIGINT, 130),
-        (signal.SIGTERM, signal.SIGINT, 130),
-    ],
+    short_and_long(
+        [(signal.SIGTERM, signal.SIGTERM, 143), (signal.SIGTERM, signal.SIGINT, 130)],
+        [(signal.SIGINT, signal.SIGINT, 130)],
+    ),
 )
 def test_second_signal_ends_it_at_once(
     started: Any, journal: Journal, first: signal.Signals, second: signal.Signals, code: int

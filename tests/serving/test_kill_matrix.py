@@ -78,10 +78,9 @@ WAYS = {
 VARIANTS = ("sigsegv", "_exit", "memory", "unpicklable", "text-fails")
 """Each of these ends like another one. `make test` includes them where they are cheap."""
 
+LONG = pytest.mark.long
 MOST = [
-    pytest.param(how, marks=pytest.mark.long) if how in VARIANTS else how
-    for how in WAYS
-    if how != "hang-gil"
+    pytest.param(how, marks=LONG) if how in VARIANTS else how for how in WAYS if how != "hang-gil"
 ]
 """Without a slow one that ends like "hang"."""
 
@@ -324,11 +323,20 @@ def check_error_at_the_end(kind: str, way: Way, answer: Answer) -> None:
 
 @pytest.mark.parametrize("how", MOST)
 @pytest.mark.parametrize(
-    ("kind", "alike"),
-    STREAMS,
-    ids=[f"{kind}-{'known' if alike else 'new'}" for kind, alike in STREAMS],
+    ("model", "kind", "alike"),
+    [
+        pytest.param(
+            model,
+            kind,
+            alike,
+            id=f"{model}-{kind}-{'known' if alike else 'new'}",
+            # The server sends what the worker sends, whether the model's function is async or not.
+            marks=LONG if model == "astream" and (kind, alike) not in STREAMS[1:3] else (),
+        )
+        for model in ("stream", "astream")
+        for kind, alike in STREAMS
+    ],
 )
-@pytest.mark.parametrize("model", ["stream", "astream"])
 def test_streaming(
     servers: Servers, tmp_path: Path, model: str, kind: str, alike: bool, how: str
 ) -> None:
@@ -551,12 +559,20 @@ def ends_well(server: Server, within: float) -> bool:
     return True
 
 
-@pytest.mark.parametrize("how", MOST)
-@pytest.mark.parametrize(
-    ("model", "alike"),
-    [("one", False), ("one", True), ("stream", False)],
-    ids=["new", "known", "stream"],
-)
+DRAINING = [
+    pytest.param(model, alike, how, id=f"{name}-{how}", marks=() if how in short else LONG)
+    for name, model, alike, short in [
+        ("known", "one", True, [how for how in WAYS if how not in VARIANTS]),
+        ("new", "one", False, ["sigkill", "hang"]),
+        ("stream", "stream", False, ["sigkill", "hang", "sys.exit"]),
+    ]
+    for how in WAYS
+    if how != "hang-gil"
+]
+"""How a call goes wrong does not depend on how it was sent, so most ways have one kind of call."""
+
+
+@pytest.mark.parametrize(("model", "alike", "how"), DRAINING)
 def test_draining(serve: Serve, tmp_path: Path, model: str, alike: bool, how: str) -> None:
     """Calls queued behind the guilty one go to the next worker, although the server stops."""
     limit = ("--predict-timeout", str(LIMIT)) if how.startswith("hang") else ()

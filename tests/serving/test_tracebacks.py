@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Serve
+from tests.conftest import Serve, short_and_long
 from tests.support import Finished, Server, run_program, wait_until
 from tests.training.trainings import Trainings
 from tests.zoo.reconfigures import HOWS
@@ -78,10 +78,9 @@ def server(serve_all: Serve) -> Server:
 
 @pytest.mark.parametrize(
     ("model", "how"),
-    [
-        *(("plain", how) for how in HOWS),
-        *((model, how) for model in MODELS if model != "plain" for how in SOME),
-    ],
+    short_and_long(
+        itertools.product(MODELS, SOME), (("plain", how) for how in HOWS if how not in SOME)
+    ),
 )
 def test_prediction_that_fails_is_logged(server: Server, model: str, how: str) -> None:
     reload(server, model)

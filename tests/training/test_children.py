@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.conftest import short_and_long
 from tests.support import wait_until
 from tests.training.trainings import (
     END_SECONDS,
@@ -82,7 +83,7 @@ def test_they_end_with_the_server(site: Site, place: Place, args: tuple[str, ...
     assert of_training(uuid) == []
 
 
-@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("again", short_and_long([True], [False]))
 def test_they_end_when_the_server_was_killed(site: Site, place: Place, again: bool) -> None:
     trainings = site.serve()
     uuid = leave_children(trainings, place)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import DISK_BYTES, Disk, mounted
+from tests.conftest import DISK_BYTES, Disk, mounted, short_and_long
 from tests.support import HOST, predictions, wait_until
 from tests.training.test_callbacks import Receiver
 from tests.training.trainings import (
@@ -418,7 +418,7 @@ def rows(site: Site) -> int:
 # --- starting servers ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("end", [kill_server, stop_server])
+@pytest.mark.parametrize("end", short_and_long([kill_server], [stop_server]))
 def test_a_server_starts_predicts_lists_and_deletes(
     site: Site, disk: Disk, end: Callable[..., None]
 ) -> None:
@@ -509,7 +509,7 @@ def use_up_the_files(disk: Disk) -> None:
             (ballast / f"{number}").touch()
 
 
-@pytest.mark.parametrize("end", [kill_server, stop_server])
+@pytest.mark.parametrize("end", short_and_long([stop_server], [kill_server]))
 def test_a_disk_that_can_have_no_more_files_is_a_full_one(
     few_files: Disk, end: Callable[..., None]
 ) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import short_and_long
 from tests.support import Part, multipart, wait_until
 from tests.training.trainings import Place, Site, Trainings, kill_server
 
@@ -16,8 +17,9 @@ def statuses(trainings: Trainings, uuids: Sequence[str]) -> list[str]:
     return [trainings.get(uuid)["status"] for uuid in uuids]
 
 
-@pytest.mark.parametrize("at_once", [1, 2])
-@pytest.mark.parametrize("kill", [False, True])
+@pytest.mark.parametrize(
+    ("at_once", "kill"), short_and_long([(1, False), (2, True)], [(1, True), (2, False)])
+)
 def test_trainings_take_their_turns_in_order(
     site: Site, places: list[Place], at_once: int, kill: bool
 ) -> None:
@@ -85,7 +87,7 @@ def test_no_more_wait_than_may(site: Site, place: Place) -> None:
     assert len(place.attempts) == 3
 
 
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("number", short_and_long([0, 2], [1, 3]))
 def test_of_many_that_come_at_once_as_many_are_taken_as_may_wait(
     site: Site, place: Place, number: int
 ) -> None:

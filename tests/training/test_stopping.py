@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tests.conftest import short_and_long
 from tests.support import wait_until
 from tests.training.trainings import (
     Place,
@@ -41,7 +42,7 @@ def test_what_runs_ends_with_the_server_and_what_waits_is_left_to_the_next(
     assert (len(places[0].attempts), len(places[1].attempts)) == (1, 1)
 
 
-@pytest.mark.parametrize("seconds", [0.0, 0.04, 0.08, 0.2])
+@pytest.mark.parametrize("seconds", short_and_long([0.0, 0.08], [0.04, 0.2]))
 def test_what_is_being_started_is_stopped_or_left_to_the_next(
     site: Site, place: Place, seconds: float
 ) -> None:
@@ -85,7 +86,7 @@ def test_a_server_that_stops_at_once_leaves_a_true_record(site: Site, place: Pla
     site.wait_idle()
 
 
-@pytest.mark.parametrize("again", [(), ("--keep-trainings",)])
+@pytest.mark.parametrize("again", [(), pytest.param(("--keep-trainings",), marks=pytest.mark.long)])
 def test_trainings_that_are_to_be_kept_go_on(
     site: Site, places: list[Place], again: tuple[str, ...]
 ) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import short_and_long
 from tests.support import run_program, wait_until
 from tests.training.trainings import (
     END_SECONDS,
@@ -132,12 +133,13 @@ def test_a_training_whose_supervisor_was_killed_is_cancelled_by_a_server_that_do
     assert owner.get(uuid)["status"] == "cancelled"
 
 
+@pytest.mark.parametrize("times", short_and_long([3], [10]))
 def test_the_answer_to_cancelling_says_how_a_training_ended_whose_supervisor_was_killed(
-    site: Site, places: list[Place]
+    site: Site, places: list[Place], times: int
 ) -> None:
     """If the server has recorded an error already, DELETE removes or returns that record."""
     trainings = site.serve("--max-trainings", "10")
-    for place in places[:10]:
+    for place in places[:times]:
         uuid = begin_with_children(trainings, place)
         supervisor_of(uuid).kill()
         status = trainings.delete(uuid).json()["status"]

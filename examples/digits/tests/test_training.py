@@ -1,6 +1,7 @@
 """The training of the digits example: its results, its weights, and its failures."""
 
 import csv
+import functools
 import io
 import logging
 import os
@@ -18,11 +19,15 @@ from sklearn.datasets import load_digits
 from sklearn.neural_network import MLPClassifier
 
 from examples.digits.deepaas_digits import api, training, weights
-from examples.digits.deepaas_digits.classifier import digits, grids
+from examples.digits.deepaas_digits.classifier import built_in, digits, grids
 from tests.support import wait_until
 
 DEFAULTS: dict[str, Any] = {"epochs": 30, "learning_rate": 0.001, "seed": 0}
 SHORT = DEFAULTS | {"epochs": 2}
+
+
+made_once = functools.cache(built_in)
+"""The built-in classifier: it is always the same, and takes much processor time to make."""
 
 
 @pytest.fixture
@@ -31,6 +36,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("DEEPAAS_MODEL_WEIGHTS", str(tmp_path / "home"))
     monkeypatch.delenv("DEEPAAS_TRAINING_DIR", raising=False)
     monkeypatch.setattr(api, "_classifier", None)
+    monkeypatch.setattr(api, "built_in", made_once)
     artefacts = tmp_path / "artefacts"
     artefacts.mkdir()
     monkeypatch.chdir(artefacts)
