@@ -80,6 +80,7 @@ def test_mistake_ends_the_server_with_the_line_of_the_page(
     if planted.file:
         (tmp_path / "deepaas.conf").write_text(planted.file)
     with leased_port() as port, socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind((HOST, port))
         taken.listen()
         args = ["--listen-port=0", *planted.args.replace("PORT", str(port)).split()]
