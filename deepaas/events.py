@@ -61,8 +61,7 @@ class Times(NamedTuple):
     encode: float = 0.0
 
 
-@dataclass(slots=True)
-class RequestEnded:
+class RequestEnded(NamedTuple):
     """A request whose response was sent, or whose client has gone (status CLIENT_CLOSED).
 
     `target` is its target with secrets masked. `model` is the model of its route, or empty. `code`
