@@ -21,6 +21,7 @@ from tests.conftest import DISK_BYTES, Disk, mounted, short_and_long
 from tests.support import HOST, predictions, wait_until
 from tests.training.test_callbacks import Receiver
 from tests.training.trainings import (
+    END_SECONDS,
     Place,
     Site,
     Trainings,
@@ -387,7 +388,7 @@ def test_without_a_reserve_a_receiver_is_not_called_again_and_again(site: Site, 
         time.sleep(3)
         assert receiver.statuses == ["queued"] * 2
         disk.make_room()
-        wait_until(lambda: receiver.told[-1] == "done", within=30, what="the last call")
+        wait_until(lambda: receiver.told[-1] == "done", within=END_SECONDS, what="the last call")
         assert len(receiver.posts) <= 4
     finally:
         receiver.close()
