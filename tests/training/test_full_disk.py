@@ -375,19 +375,24 @@ def test_without_a_reserve_the_log_says_once_what_is_wrong(
     assert log().count("database or disk is full") == 1
 
 
-def test_without_a_reserve_a_receiver_is_not_called_again_and_again(site: Site, disk: Disk) -> None:
+def test_without_a_reserve_a_receiver_is_not_called_again_and_again(
+    site: Site, disk: Disk, place: Place
+) -> None:
     """The delivery was made, but it cannot be recorded."""
     receiver = Receiver(answers=[500])
     try:
         trainings = site.serve(*NO_RESERVE, "--allow-callbacks", "127.0.0.1")
-        headers = {"Callback-URL": receiver.url}
-        assert trainings.server.post(trainings.path, headers=headers).status_code == 200
+        headers, params = {"Callback-URL": receiver.url}, {"place": str(place)}
+        answer = trainings.server.post(trainings.path, headers=headers, params=params)
+        assert answer.status_code == 200
         wait_until(lambda: receiver.posts, within=20, what="the first call")
+        place.wait_for_attempt()  # a training that begins without room fails
         disk.fill()
         wait_until(lambda: len(receiver.posts) == 2, within=20, what="the second call")
         time.sleep(3)
         assert receiver.statuses == ["queued"] * 2
         disk.make_room()
+        place.open_gate()
         wait_until(lambda: receiver.told[-1] == "done", within=END_SECONDS, what="the last call")
         assert len(receiver.posts) <= 4
     finally:
