@@ -204,7 +204,7 @@ def test_other_methods_and_unknown_paths_are_refused_alike(
     paths |= {f"{base}/nothing", f"{base}/v2/models/nobody", f"{base}/v2/models/nobody/ready"}
     for path in sorted(paths):
         answers = [
-            site.server.request(method, path)
+            site.server.request(method, path, headers={"X-Request-ID": "the-same"})
             for method in ("GET", "PUT", "POST", "DELETE", "OPTIONS")
         ]
         assert {ending_of(answer) for answer in answers} == {NOT_SIGNED_IN}
