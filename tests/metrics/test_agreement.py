@@ -102,7 +102,7 @@ def _codes(kind: type[RequestError]) -> Iterator[str]:
         yield from _codes(one)
 
 
-def fill_queue(tally: Tally, journal: Journal, numbers: range) -> None:
+def fill_queue(tally: Tally, journal: Journal, numbers: range, port: int) -> None:
     """Send more predictions than may wait, so that the last ones are refused."""
     with queue(tally.server, "gated", journal, numbers, gate="full") as callers:
         for _ in range(2 * len(numbers)):  # `settle` asks twice after each call
@@ -111,6 +111,11 @@ def fill_queue(tally: Tally, journal: Journal, numbers: range) -> None:
         assert refused
         for caller in refused:
             assert tally.note("gated", "POST", caller.answer()).status == 503
+        journal.wait_for("begin", numbers[0])
+        metrics = read(port)
+        assert metrics.by("deepaas_calls_waiting", "model") == {("gated",): QUEUE_SIZE}
+        assert metrics.by("deepaas_calls_running", "model") == {("gated",): 1}
+        assert metrics.value("deepaas_requests_in_progress") == QUEUE_SIZE + 1
         journal.open("full")
         for caller in callers[: 1 + QUEUE_SIZE]:
             assert tally.note("gated", "POST", caller.answer()).status == 200
@@ -168,7 +173,7 @@ def test_counters_agree_to_the_request(fast: bool, serve: Serve, tmp_path: Path)
     journal = Journal(tmp_path / "journal")
     with counted_server(serve, "--fast-path" if fast else "--nofast-path") as (server, port):
         tally = Tally(server)
-        fill_queue(tally, journal, range(6))
+        fill_queue(tally, journal, range(6), port)
         run_load(tally, journal, ROUNDS if fast else ROUNDS // 3)
         metrics = settled(port, tally)
         assert_agreement(metrics, tally)
