@@ -7,7 +7,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 # Tests often wait for other processes, so more tests run at once than there are cores.
 JOBS   ?= 4
-# The stages of FIRST run beside each other, and each process collects all tests of its stage.
+# The stages of BESIDE run beside other stages, and each process collects all tests of its stage.
 FEW    ?= 2
 PYTEST := $(BIN)/python -m pytest
 # webargs 5.5 still imports distutils.
@@ -37,7 +37,7 @@ UNIT   := tests/model tests/test_log.py tests/test_stdio.py tests/test_config.py
 
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help run environments test test-busy test-reference test-lowest test-aiohttp test-all test-unit test-fuzz test-chaos test-long test-variants test-compat lint format bench bench-before bench-peers bench-training docs clean
+.PHONY: help run environments test test-all-shown test-busy test-reference test-lowest test-aiohttp test-all test-unit test-fuzz test-chaos test-long test-variants test-compat lint format bench bench-before bench-peers bench-training docs clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -97,15 +97,17 @@ run: $(VENV)/.run
 
 # --- tests ------------------------------------------------------------------------------------
 
-# These run in parallel, because each of them often waits; then all other tests run.
-FIRST := lint test-reference test-lowest test-aiohttp
+# These run beside test-all, because its tests often wait and do not use all processor time. The
+# output of each appears when it has ended.
+BESIDE := lint test-reference test-lowest test-aiohttp
 
-# All stages run even after a failure; the exit code is that of the first failed stage.
+# All stages run even after a failure; then the exit code is that of make, 2.
 test: environments
-	@$(MAKE) --no-print-directory --keep-going -j 4 --output-sync=target $(FIRST); first=$$?; \
-	$(MAKE) --no-print-directory test-all; all=$$?; \
-	[ $$first = 0 ] || echo "Failed: one of $(FIRST), see above"; \
-	[ $$first = 0 ] && exit $$all || exit $$first
+	@$(MAKE) --no-print-directory --keep-going -j 3 --output-sync=target test-all-shown $(BESIDE)
+
+# Shows how far test-all is. It may install several packages, which must be one after another.
+test-all-shown:
+	@$(MAKE) --no-print-directory -j 1 --output-sync=none test-all
 
 # Builds the environments in parallel. If one fails, the stage that needs it builds it again and fails.
 environments:

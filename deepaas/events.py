@@ -61,8 +61,7 @@ class Times(NamedTuple):
     encode: float = 0.0
 
 
-@dataclass(slots=True)
-class RequestEnded:
+class RequestEnded(NamedTuple):
     """A request whose response was sent, or whose client has gone (status CLIENT_CLOSED).
 
     `target` is its target with secrets masked. `model` is the model of its route, or empty. `code`
@@ -125,10 +124,11 @@ class WorkerReady:
 class WorkerEnded:
     """The process of a worker has ended.
 
-    `cause` is "died" if the server has not decided to end it, and "not_ready" if it did not get as
-    far as `WorkerReady`. Otherwise it is the reason of the server: "replaced" (also for its age or
-    memory), "suspended", "cut_short", "cancelled", "too_slow" or "stopped". `ending` says how the
-    process has ended, such as "was killed by SIGKILL".
+    `cause` is "died" if the server has not decided to end it, and also if it has closed its sockets
+    or sent invalid messages. It is "not_ready" if it ended before `WorkerReady`. Otherwise it is
+    the reason of the server: "replaced" (by a reload, or for its number of requests or its memory),
+    "suspended", "cut_short", "cancelled", "too_slow" or "stopped". `ending` says how the process
+    has ended, such as "was ended by signal 9 (SIGKILL)".
     """
 
     model: str

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 from deepaas.events import Times
 from deepaas.exceptions import RequestError
 from deepaas.http.connection import Connection
-from deepaas.http.fast_path import CachedHead, FastRequest
+from deepaas.http.fast_path import FastRequest, KnownHead
 from deepaas.model.v2.exchange import Call, Reply
 from deepaas.protocol import messages
 from deepaas.serving.pool import Pool
@@ -35,10 +35,8 @@ class FastCall:
         meta = messages.encode_meta(call)
         return cls(pool, pool.description, meta, deadline_seconds, call.headers)
 
-    def new_request(
-        self, connection: Connection, head: CachedHead, values: Sequence[bytes], data: bytes
-    ) -> FastRequest:
-        return FastPrediction(self, connection, head, values, data)
+    def new_request(self, connection: Connection, known: KnownHead, data: bytes) -> FastRequest:
+        return FastPrediction(self, connection, known, data)
 
     def submit(self, prediction: FastPrediction, body: bytes) -> bool:
         """Submit a call to the workers. Return False if the normal path has to answer."""
@@ -61,38 +59,28 @@ class FastPrediction(Prediction):
         "connection",
         "data",
         "head",
+        "known",
         "outcome",
         "request_id",
-        "values",
     )
 
     request_id: bytes  # set by the middleware
 
     def __init__(
-        self,
-        call: FastCall,
-        connection: Connection,
-        head: CachedHead,
-        values: Sequence[bytes],
-        data: bytes,
+        self, call: FastCall, connection: Connection, known: KnownHead, data: bytes
     ) -> None:
         super().__init__()
         self.call = call
         self.connection = connection
-        self.head = head
-        self.values = values
+        self.known = known
+        self.head = known.head
         self.data = data
         self.began = self.submitted
         self.outcome: Reply | RequestError | None = None
         self._times: Times | None = None
 
     def begin(self, end: int) -> bool:
-        trace_at = self.head.trace_at
-        self.context = self.request_id
-        if trace_at:
-            values = self.values
-            trace = [values[number] if number >= 0 else b"" for number in trace_at]
-            self.context = b"\n".join((self.request_id, *trace))
+        self.context = self.request_id + self.known.trace
         return self.call.submit(self, self.data[end:])
 
     @property

@@ -216,7 +216,8 @@ class ServerProcess:
 
             callbacks = callback_options(settings)
             app = self._app(pools, upload_dir, callbacks, listener)
-            gc.enable()  # models may take long to load; `start.main` has disabled the collection
+            gc.freeze()  # else the next collection would look at all modules
+            gc.enable()  # `start.main` has disabled it
             await asyncio.wait((opening, stopping), return_when=asyncio.FIRST_COMPLETED)
             if not self._stop.is_set():
                 loading.raise_if_failed()

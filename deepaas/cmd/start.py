@@ -17,7 +17,7 @@ STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 def main() -> None:
     """Run the server."""
-    gc.disable()  # collections would take a tenth of the start; ServerProcess.run enables them
+    gc.disable()  # it would take an eighth of the start; ServerProcess.run enables it
     end_by_signals()
     from deepaas.cmd.run import main as run
 

@@ -118,7 +118,7 @@ class Connection(Intake):
         if known is None or self._kernel.draining or not self.is_at_rest():
             return False
         head = known.head
-        request = head.target.new_request(self, head, known.values, data)
+        request = head.target.new_request(self, known, data)
         for begin in head.begin:
             if not begin(request):
                 self._known = None
@@ -229,22 +229,23 @@ class Connection(Intake):
         """Report the end of a request on the fast path."""
         seconds = monotonic() - request.began
         head = request.head
-        ended = RequestEnded(
-            remote=self._remote,
-            method="POST",
-            target=head.path,
-            model=head.model,
-            status=status,
-            code=code,
-            length=length,
-            seconds=seconds,
-            agent=head.agent,
-            request_id=request.request_id.decode(),
-            principal="" if head.principal is None else head.principal.name,
-            is_fast=True,
-            times=request.times,
+        principal = "" if head.principal is None else head.principal.name
+        values = (
+            self._remote,
+            "POST",
+            head.path,
+            head.model,
+            status,
+            code,
+            length,
+            seconds,
+            head.agent,
+            request.request_id.decode(),
+            principal,
+            True,
+            request.times,
         )
-        self._ended.report(ended)
+        self._ended.report(_new(RequestEnded, values))
 
     def handle_error(
         self,
@@ -281,6 +282,9 @@ class Connection(Intake):
             if self._ended.listeners:
                 self._report(request, 0, CLIENT_CLOSED, "client_closed")
         self.discard_fast_request()
+
+
+_new = tuple.__new__  # takes a third of the time of the class
 
 
 class HTTPServer(web.Server):

@@ -52,23 +52,21 @@ class FastTarget(Protocol):
     @property
     def reads(self) -> Collection[str]: ...
 
-    def new_request(
-        self, connection: Connection, head: CachedHead, values: Sequence[bytes], data: bytes
-    ) -> FastRequest:
-        """Return a request whose bytes are `data`; `values` are those of `head.names`."""
+    def new_request(self, connection: Connection, known: KnownHead, data: bytes) -> FastRequest:
+        """Return a request with this head; all its bytes are `data`."""
         ...
 
 
 class FastRequest(Protocol):
     """A request on the fast path.
 
-    `data` are all its bytes, `values` those of its headers `head.names`, and `began` is when it
-    arrived, on the clock of `time.monotonic`. The middleware sets `request_id`. `times` are the
-    parts of its time, if they are known.
+    `head` is that of `known`, `data` are all its bytes, and `began` is when it arrived, on the
+    clock of `time.monotonic`. The middleware sets `request_id`. `times` are the parts of its time,
+    if they are known.
     """
 
+    known: KnownHead
     head: CachedHead
-    values: Sequence[bytes]
     data: bytes
     began: float
     request_id: bytes
@@ -116,12 +114,17 @@ class CachedHead:
 
 @dataclass(slots=True)
 class KnownHead:
-    """The head of a connection's latest request on the fast path: its bytes and its meaning."""
+    """The head of a connection's latest request on the fast path: its bytes and its meaning.
+
+    `values` are those of `head.names`. `trace` are those of TRACE_HEADERS, each after a line end,
+    or nothing if the head has none of them.
+    """
 
     raw: bytes
     size: int  # of the whole request
     head: CachedHead
     values: Sequence[bytes]
+    trace: bytes
 
 
 def known_head(data: bytes, heads: Mapping[bytes, CachedHead]) -> KnownHead | None:
@@ -137,7 +140,10 @@ def known_head(data: bytes, heads: Mapping[bytes, CachedHead]) -> KnownHead | No
     length = values[head.length_at]
     if not (length.isdigit() and len(length) <= MAX_DIGITS and len(data) - end == int(length)):
         return None
-    return KnownHead(raw, len(data), head, values) if len(data) - end <= MAX_BODY else None
+    if len(data) - end > MAX_BODY:
+        return None
+    trace = b"".join([b"\n" + (values[at] if at >= 0 else b"") for at in head.trace_at])
+    return KnownHead(raw, len(data), head, values, trace)
 
 
 def head_for(

@@ -12,7 +12,7 @@ import contextlib
 import inspect
 import logging
 import socket
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -25,7 +25,7 @@ from deepaas.http import aiohttp_adapter as adapter
 from deepaas.http.base_connection import BaseConnection
 from deepaas.http.body import BodyLimits
 from deepaas.http.connection import Connection, HTTPServer
-from deepaas.http.fast_path import CachedHead, FastRequest
+from deepaas.http.fast_path import FastRequest, KnownHead
 from deepaas.http.kernel import Kernel, KernelSettings
 from deepaas.http.request import Request
 from deepaas.http.responses import JSONResponse
@@ -146,10 +146,8 @@ class _Echo:
             request.protocol.learn(request, self)
         return JSONResponse(body)
 
-    def new_request(
-        self, connection: Connection, head: CachedHead, values: Sequence[bytes], data: bytes
-    ) -> FastRequest:
-        return _FastEcho(self, connection, head, values, data)
+    def new_request(self, connection: Connection, known: KnownHead, data: bytes) -> FastRequest:
+        return _FastEcho(self, connection, known, data)
 
 
 class _FastEcho:
@@ -158,16 +156,9 @@ class _FastEcho:
     request_id = b""
     times = None
 
-    def __init__(
-        self,
-        echo: _Echo,
-        connection: Connection,
-        head: CachedHead,
-        values: Sequence[bytes],
-        data: bytes,
-    ) -> None:
-        self.head = head
-        self.values = values
+    def __init__(self, echo: _Echo, connection: Connection, known: KnownHead, data: bytes) -> None:
+        self.known = known
+        self.head = known.head
         self.data = data
         self._echo = echo
         self._connection = connection

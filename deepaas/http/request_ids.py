@@ -64,7 +64,7 @@ def _begin(fast: FastRequest) -> bool:
 
 
 def _begin_with_given(fast: FastRequest) -> bool:
-    given = fast.values[fast.head.names.index(_NAME)].strip()
+    given = fast.known.values[fast.head.names.index(_NAME)].strip()
     fast.request_id = given if _SANE.fullmatch(given) else _new()
     return True
 

@@ -200,22 +200,15 @@ async def _write(request: web.BaseRequest, data: bytes) -> None:
         request.protocol.note_unsent()
 
 
-_JSON_LINES = b" 200 OK\r\n" + b"".join(
-    b"%b: %b\r\n" % (n.encode(), v.encode()) for n, v in JSON_HEADERS.items()
-)
+_JSON_LINES = b"".join(b"%b: %b\r\n" % (n.encode(), v.encode()) for n, v in JSON_HEADERS.items())
 
 
 def json_bytes(body: bytes, headers: bytes = b"", version: HttpVersion = HttpVersion11) -> bytes:
     """Return the bytes of a whole JSON response with status 200. `headers` are further lines."""
-    begin = b"HTTP/1.1" if version is HttpVersion11 else b"HTTP/%d.%d" % version
-    return b"%b%b%bContent-Length: %d\r\n%b\r\n%b" % (
-        begin,
-        _JSON_LINES,
-        _date_line(),
-        len(body),
-        headers,
-        body,
-    )
+    begin = _json_begin()
+    if version is not HttpVersion11:
+        begin = b"HTTP/%d.%d%b" % (*version, begin[len("HTTP/1.1") :])
+    return b"%b%d\r\n%b\r\n%b" % (begin, len(body), headers, body)
 
 
 def header_lines(headers: Mapping[str, str]) -> bytes:
@@ -224,12 +217,14 @@ def header_lines(headers: Mapping[str, str]) -> bytes:
     return lines.encode("utf-8", "surrogateescape")
 
 
-def _date_line() -> bytes:
-    """Return the line of the header Date."""
+def _json_begin() -> bytes:
+    """Return the beginning of a JSON response, which is the same for all of one second."""
     global _dated
     now = int(time.time())
     if _dated[0] != now:
-        _dated = now, b"Date: %b\r\n" % formatdate(now, usegmt=True).encode()
+        date = formatdate(now, usegmt=True).encode()
+        lines = b"HTTP/1.1 200 OK\r\n%bDate: %b\r\nContent-Length: " % (_JSON_LINES, date)
+        _dated = now, lines
     return _dated[1]
 
 

@@ -14,6 +14,7 @@ import gc, sys
 gc.disable()  # the imports of this package make no garbage
 if not getattr(sys.flags, "safe_path", False): del sys.path[0]
 from deepaas.jobs.{process} import main
+gc.freeze()  # else the next collection would look at all modules
 gc.enable()
 main.main(sys.argv[1:])
 """

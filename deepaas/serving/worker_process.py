@@ -24,6 +24,7 @@ if not getattr(sys.flags, "safe_path", False): del sys.path[0]
 fds_and_server = [int(number) for number in sys.argv[1:5]]
 sys.argv[:] = ["deepaas-worker"]
 from deepaas.worker import main
+gc.freeze()  # else the next collection would look at all modules
 gc.enable()
 main.main(*fds_and_server)
 """

@@ -24,7 +24,7 @@ MODELS = {
     "batched": "zoo.values:Batched",
     "asynchronous": "zoo.values:Asynchronous",
 }
-EXAMPLES = 6
+EXAMPLES = 3
 """Each example takes two processes that load numpy and pandas."""
 
 
@@ -107,7 +107,7 @@ _recipes = st.recursive(
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(st.lists(_recipes, min_size=20, max_size=40))
+@given(st.lists(_recipes, min_size=40, max_size=80))
 def test_value_is_the_same_json_whatever_its_way(server: Server, recipes: list[Any]) -> None:
     form = {"data": {"recipes": json.dumps(recipes)}}
     expected = [json.loads(to_json(values.make(recipe))) for recipe in recipes]

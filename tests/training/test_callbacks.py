@@ -49,6 +49,7 @@ class Receiver:
     hangs: bool = False
     posts: list[Post] = field(default_factory=list)
     host: str = "127.0.0.1"
+    accepted: int = 0
 
     def __post_init__(self) -> None:
         receiver = self
@@ -62,6 +63,7 @@ class Receiver:
                 if receiver.hangs:
                     receiver.is_closing.wait()
                 status = receiver.answers.pop(0) if receiver.answers else 204
+                receiver.accepted += status < 300
                 self.send_response(status)
                 if status in (301, 302, 307):
                     self.send_header("Location", "/elsewhere")

@@ -374,21 +374,29 @@ def test_without_a_reserve_the_log_says_once_what_is_wrong(
     assert log().count("database or disk is full") == 1
 
 
-def test_without_a_reserve_a_receiver_is_not_called_again_and_again(site: Site, disk: Disk) -> None:
+def test_without_a_reserve_a_receiver_is_not_called_again_and_again(
+    site: Site, disk: Disk, place: Place
+) -> None:
     """The delivery was made, but it cannot be recorded."""
-    receiver = Receiver(answers=[500])
+    receiver = Receiver(answers=[500] * 100)
     try:
         trainings = site.serve(*NO_RESERVE, "--allow-callbacks", "127.0.0.1")
-        headers = {"Callback-URL": receiver.url}
-        assert trainings.server.post(trainings.path, headers=headers).status_code == 200
-        wait_until(lambda: receiver.posts, within=20, what="the first call")
+        answer = trainings.server.post(
+            trainings.path, params={"place": str(place)}, headers={"Callback-URL": receiver.url}
+        )
+        assert answer.status_code == 200
+        place.wait_for_attempt()
         disk.fill()
-        wait_until(lambda: len(receiver.posts) == 2, within=20, what="the second call")
+        receiver.answers.clear()
+        wait_until(lambda: receiver.accepted, within=20, what="a call that is accepted")
         time.sleep(3)
-        assert receiver.statuses == ["queued"] * 2
+        assert receiver.accepted == 1
+        assert set(receiver.statuses) == {"queued"}
         disk.make_room()
+        place.open_gate()
         wait_until(lambda: receiver.told[-1] == "done", within=30, what="the last call")
-        assert len(receiver.posts) <= 4
+        assert receiver.told == ["queued", "running", "done"]
+        assert receiver.accepted <= 4
     finally:
         receiver.close()
 

@@ -215,8 +215,9 @@ def test_deleting_waits_for_no_stopped_process_and_removes_nothing(
     trainings = site.serve(*QUICK)
     uuid = trainings.begin()
     trainings.wait(uuid)
-    # Its exit code is the last change of its record.
+    # Its exit code, and why the model is not reloaded, are the last changes of its record.
     wait_until(lambda: trainings.get(uuid)["exit_code"] == 0, within=30, what="its exit")
+    wait_until(lambda: trainings.get(uuid)["weights_problem"], within=30, what="its last change")
     trainings.begin(place=places[0])
     if status == "queued":
         uuid = trainings.begin()
