@@ -58,6 +58,7 @@ def test_head_and_options_work_as_everywhere(server: Server) -> None:
 
 
 def test_buckets_are_those_of_the_option(server: Server) -> None:
+    server.get("/nowhere")
     bounds = [
         dict(labels)["le"]
         for (name, labels) in read(server.port)
