@@ -330,8 +330,11 @@ class JobService:
 
     def _log_failure(self, what: str, text: str) -> None:
         now = time.monotonic()
-        before, at = self._logged_failures.get(what, ("", 0.0))
-        if text != before or now > at + COMPLAIN_SECONDS:
+        is_known = any(
+            text == before and now <= at + COMPLAIN_SECONDS
+            for before, at in self._logged_failures.values()
+        )
+        if not is_known:
             self._logged_failures[what] = (text, now)
             logger.error("%s", text)
 

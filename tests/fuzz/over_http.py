@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+from unittest import mock
 
 from hypothesis import strategies as st
 
+from deepaas.http import request_ids
 from tests.fuzz.mutations import cut, mutated, of_tokens
 from tests.fuzz.talk import Outcome, complaints, talk
 from tests.serving.inside import House
@@ -24,7 +27,9 @@ JSON = b"application/json"
 @contextlib.contextmanager
 def opened() -> Iterator[Callable[[Sequence[bytes]], Outcome]]:
     """Start a server and yield a function that sends it the pieces and returns the outcome."""
-    with House("zoo.received") as house, complaints(house.loop) as complained:
+    numbers = itertools.count(16**7)  # so that all request ids have the same length
+    ids = mock.patch.object(request_ids, "_numbers", numbers)
+    with ids, House("zoo.received") as house, complaints(house.loop) as complained:
 
         def outcome(pieces: Sequence[bytes]) -> Outcome:
             complained.clear()

@@ -35,6 +35,7 @@ _CHANGING = [
     (re.compile(rb"\r\nServer-Timing: [^\r]*"), b""),
     (re.compile(rb"\r\nConnection: close"), b""),  # missing if the end was not yet known
     (re.compile(rb"\btmp\w{8}\b"), b"tmp"),
+    (re.compile(rb'"request_id":"[^"]*"'), b""),
 ]
 
 
