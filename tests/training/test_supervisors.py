@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.conftest import short_and_long
@@ -20,6 +21,7 @@ from tests.training.trainings import (
     Trainings,
     kill_server,
     of_training,
+    pid_of_work,
     supervisor_of,
 )
 
@@ -217,3 +219,21 @@ def test_a_server_of_another_model_takes_nothing_that_waits(
     places[1].open_gate()
     assert trainings.wait(waiting)["status"] == "done"
     assert len(places[1].attempts) == 1
+
+
+def test_supervisor_that_gets_the_report_and_the_end_of_the_output_at_once_notes_the_exit(
+    site: Site, place: Place
+) -> None:
+    """It is stopped meanwhile, as it may be on a busy machine."""
+    trainings = site.serve()
+    uuid = trainings.begin(place=place)
+    place.wait_for_attempt()
+    supervisor, work = supervisor_of(uuid), psutil.Process(pid_of_work(uuid))
+    supervisor.suspend()
+    place.open_gate()
+    wait_until(lambda: work.status() == psutil.STATUS_ZOMBIE, within=END_SECONDS, what="the exit")
+    supervisor.resume()
+    record = trainings.wait(uuid)
+    assert record["status"] == "done"
+    wait_until(lambda: trainings.get(uuid)["exit_code"] == 0, within=END_SECONDS, what="its code")
+    trainings.wait_gone(uuid)

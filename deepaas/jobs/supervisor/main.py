@@ -179,6 +179,8 @@ class JobSupervisor:
         }
 
     def _read_output(self) -> None:
+        if self._output < 0:  # the report was read first, and with it the rest of the output
+            return
         for _ in range(64):  # limited, so that the other sources are read too
             try:
                 data = os.read(self._output, READ_SIZE)
@@ -226,8 +228,7 @@ class JobSupervisor:
     def _drain(self) -> None:
         """Write the output printed until now to the log; a pipe holds no more than one call
         reads."""
-        if self._output >= 0:
-            self._read_output()
+        self._read_output()
 
     def _reap(self) -> None:
         with contextlib.suppress(ChildProcessError):
