@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 
+from deepaas.jobs.lock_holders import lock_holders
 from tests.support import wait_until
 from tests.training.trainings import END_SECONDS
 
@@ -39,6 +40,32 @@ def locked(state: Path, mode: str = WRITES) -> Iterator[int]:
             yield process.pid
         finally:
             process.kill()
+
+
+def stop_without_lock(process: psutil.Process, state: Path) -> None:
+    """Stop a process at a moment when it does not hold the lock of the records."""
+    _stop_at(process, lambda: process.pid not in lock_holders(_files(state)))
+
+
+def stop_while_it_writes(process: psutil.Process, state: Path) -> None:
+    """Stop a process at a moment when it holds the lock of the records."""
+    _stop_at(process, lambda: process.pid in lock_holders(_files(state)))
+
+
+def _files(state: Path) -> list[Path]:
+    return [state / "trainings.db", state / "trainings.db-shm"]
+
+
+def _stop_at(process: psutil.Process, is_right: Callable[[], bool]) -> None:
+    def is_stopped_in_time() -> bool:
+        process.suspend()
+        wait_until(lambda: is_stopped(process.pid), within=END_SECONDS, what="its stop")
+        if is_right():
+            return True
+        process.resume()
+        return False
+
+    wait_until(is_stopped_in_time, within=END_SECONDS, what="the right moment for a stop")
 
 
 def is_stopped(pid: int) -> bool:

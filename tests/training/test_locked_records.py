@@ -15,12 +15,17 @@ import psutil
 import pytest
 
 from deepaas.jobs import identity
-from deepaas.jobs.lock_holders import lock_holders
 from deepaas.jobs.spec import JobDirectory, JobSpec
 from deepaas.jobs.store import Store
 from deepaas.jobs.supervisor_handle import SupervisorHandle
 from tests.support import predictions, wait_until
-from tests.training.locking import READS_TOO, WRITES, is_stopped, locked
+from tests.training.locking import (
+    READS_TOO,
+    WRITES,
+    locked,
+    stop_while_it_writes,
+    stop_without_lock,
+)
 from tests.training.trainings import (
     END_SECONDS,
     Place,
@@ -58,27 +63,12 @@ def let_supervisors_write(state: Path) -> None:
         db.executescript("DROP TRIGGER endless_write; DROP VIEW endless")
 
 
-def stop_while_it_writes(state: Path, supervisor: psutil.Process) -> None:
-    """Stop a supervisor process at a moment when it holds the lock of the records."""
-    files = [state / "trainings.db", state / "trainings.db-shm"]
-
-    def is_stopped_with_lock() -> bool:
-        supervisor.suspend()
-        wait_until(lambda: is_stopped(supervisor.pid), within=END_SECONDS, what="its stop")
-        if supervisor.pid in lock_holders(files):
-            return True
-        supervisor.resume()
-        return False
-
-    wait_until(is_stopped_with_lock, within=END_SECONDS, what="a supervisor that writes")
-
-
 def begin_and_stop_its_supervisor(site: Site, trainings: Trainings, place: Place) -> str:
     """Start a training whose supervisor process is stopped while it writes; return its uuid."""
     make_supervisors_write_forever(site.state)
     uuid = trainings.begin(place=place, do="early children, then wait")
     place.wait_for_children()
-    stop_while_it_writes(site.state, supervisor_of(uuid))
+    stop_while_it_writes(supervisor_of(uuid), site.state)
     return uuid
 
 
@@ -151,7 +141,7 @@ def test_a_supervisor_process_that_does_not_exit_when_it_is_killed_is_an_error(
     uuid = trainings.begin(place=place)
     place.wait_for_attempt()
     supervisor = supervisor_of(uuid)
-    supervisor.suspend()
+    stop_without_lock(supervisor, site.state)
     with deaf_process() as other:
         with contextlib.closing(sqlite3.connect(site.state / "trainings.db", timeout=60)) as db:
             db.execute("UPDATE records SET keeper = ?", (identity.identity(other),))

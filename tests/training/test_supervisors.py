@@ -14,6 +14,7 @@ import pytest
 
 from tests.conftest import short_and_long
 from tests.support import run_program, wait_until
+from tests.training.locking import stop_without_lock
 from tests.training.trainings import (
     END_SECONDS,
     Place,
@@ -123,7 +124,7 @@ def test_a_training_whose_supervisor_was_killed_is_cancelled_by_a_server_that_do
     owner, other = site.serve(), site.serve()
     uuid = begin_with_children(owner, place)
     supervisor = supervisor_of(uuid)
-    os.kill(owner.server.pid, signal.SIGSTOP)
+    stop_without_lock(psutil.Process(owner.server.pid), site.state)
     try:
         supervisor.kill()
         assert other.delete(uuid).json()["status"] == "cancelled"
