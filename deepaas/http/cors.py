@@ -50,7 +50,7 @@ class Cors:
         return answer
 
     def fast(self, request: Request) -> FastHooks:
-        return FastHooks(headers=header_lines(self._headers(request)))
+        return FastHooks(headers=header_lines(self._headers(request)), reads=("origin",))
 
     def _headers(self, request: Request) -> dict[str, str]:
         origin = request.headers.get(hdrs.ORIGIN, "")

@@ -31,6 +31,7 @@ OWN_PAGES = frozenset({"same-origin", "none"})
 ANY_HOST = "*"
 
 _SITE = istr("Sec-Fetch-Site")
+_READ = ("host", "origin", "sec-fetch-site")
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^][:/?#@\\,\s]+)(?::(\d*))?")
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#]*@)?([^/?#]+)")
@@ -118,7 +119,7 @@ class CheckSite:
         return await next(request)
 
     def fast(self, request: Request) -> FastHooks:
-        return FastHooks()  # a request with the same head is allowed, too
+        return FastHooks(reads=_READ)  # a request with the same head is allowed, too
 
 
 def is_loopback(name: str) -> bool:

@@ -36,14 +36,14 @@ class FastHooks:
     `begin` returns whether such a request may take the fast path now. `end` returns header lines
     for its response, each with its line end; `headers` are lines that are always the same.
 
-    `reads` are the headers, in lower case, on whose values this depends; None means all. The value
-    of another header may differ in later requests, if `varying.py` lists it.
+    `reads` are the headers, in lower case, on whose values the work of the middleware depends; None
+    means all. The value of another header may differ in later requests, if `varying.py` lists it.
     """
 
     begin: Callable[[FastRequest], bool] | None = None
     end: Callable[[FastRequest], bytes] | None = None
     headers: bytes = b""
-    reads: Collection[str] | None = ()
+    reads: Collection[str] | None = None
 
 
 MakeHooks: TypeAlias = Callable[[Request], FastHooks | None]

@@ -55,7 +55,8 @@ class RequestIds:
         return answer
 
     def fast(self, request: Request) -> FastHooks:
-        return FastHooks(_begin_with_given if HEADER in request.headers else _begin, _header)
+        begin = _begin_with_given if HEADER in request.headers else _begin
+        return FastHooks(begin, _header, reads=())  # it reads the id of each request
 
 
 def _begin(fast: FastRequest) -> bool:

@@ -34,7 +34,7 @@ class HideSecrets:
         return await next(request)
 
     def fast(self, request: Request) -> FastHooks:
-        return FastHooks()  # the target is cached as this middleware has left it
+        return FastHooks(reads=())  # the target is cached as this middleware has left it
 
 
 def masked(target: str, secrets: frozenset[str] | None) -> str:

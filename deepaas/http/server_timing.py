@@ -28,7 +28,7 @@ class ServerTiming:
         return answer
 
     def fast(self, request: Request) -> FastHooks:
-        return FastHooks(end=_line)
+        return FastHooks(end=_line, reads=())
 
 
 def line_of(times: Times) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import pytest
@@ -34,12 +35,16 @@ class Noting:
 class NotingFast(Noting):
     """One that supports the fast path."""
 
+    def __init__(self, reads: Collection[str] | None = None) -> None:
+        super().__init__()
+        self._reads = reads
+
     def fast(self, request: Request) -> FastHooks:
         def end(_: Any) -> bytes:
             self.seen.append(("fast", 200))
             return b"X-Noted: yes\r\n"
 
-        return FastHooks(end=end)
+        return FastHooks(end=end, reads=self._reads)
 
 
 class Refusing:
@@ -76,6 +81,23 @@ async def test_middleware_with_hooks_sees_each_request(monkeypatch: pytest.Monke
         long, short = await client.long(ASK), await client.short(ASK)
         assert sorted(long.headers) == sorted(short.headers)
     assert noting.seen[-2:] == [("/v2/models/gated/predict/", 200), ("fast", 200)]
+
+
+@pytest.mark.parametrize(
+    ("reads", "may_differ"),
+    [(None, ""), (("x-forwarded-user",), "traceparent"), ((), "traceparent X-Forwarded-User")],
+    ids=["all", "one", "none"],
+)
+async def test_header_that_a_middleware_may_read_must_be_equal_on_the_fast_path(
+    monkeypatch: pytest.MonkeyPatch, reads: Collection[str] | None, may_differ: str
+) -> None:
+    use(monkeypatch, NotingFast(reads))
+    async with House() as house, Client(house) as client:
+        for name in ("traceparent", "X-Forwarded-User"):
+            await client.long(predict("gated", "", b"{}", f"{name}: a"))
+            await client.short(predict("gated", "", b"{}", f"{name}: a"))
+            ask = client.short if name in may_differ else client.long
+            assert (await ask(predict("gated", "", b"{}", f"{name}: b"))).status == 200
 
 
 async def test_middleware_sees_unknown_paths_too(monkeypatch: pytest.MonkeyPatch) -> None:

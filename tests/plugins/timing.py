@@ -24,7 +24,7 @@ class Timing:
         def end(request: FastRequest) -> bytes:
             return b"X-Seconds: %.6f\r\n" % (time.monotonic() - request.began)
 
-        return FastHooks(end=end)
+        return FastHooks(end=end, reads=())
 
 
 def make(options: Options) -> Timing:
