@@ -23,6 +23,7 @@ from deepaas.http.fast_path import (
     head_for,
     known_head,
     length_in,
+    max_body,
 )
 from deepaas.http.intake import Intake, UnfinishedHeads
 from deepaas.http.request import Request
@@ -46,6 +47,7 @@ class Connection(Intake):
         "_heads",
         "_is_fast",
         "_known",
+        "_max_body",
         "_remote",
         "_under_way",
         "_used",
@@ -56,6 +58,7 @@ class Connection(Intake):
         limits = manager.kernel.settings.limits
         super().__init__(manager, limits.head, manager.unfinished, **kwargs)
         self._heads = manager.heads
+        self._max_body = max_body(limits)
         self._is_fast = manager.has_fast_path
         self._head = b""  # of the present request on the normal path, if it came in one piece
         self._known: KnownHead | None = None  # of the latest request on the fast path
@@ -114,7 +117,7 @@ class Connection(Intake):
         """Begin a request on the fast path. Return False if that is not possible now."""
         known = self._known
         if known is None or len(data) != known.size or not data.startswith(known.raw):
-            known = self._known = known_head(data, self._heads)
+            known = self._known = known_head(data, self._heads, self._max_body)
         if known is None or self._kernel.draining or not self.is_at_rest():
             return False
         head = known.head

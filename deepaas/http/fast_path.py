@@ -29,6 +29,7 @@ from deepaas.http.middleware import FastHooks, MakeHooks
 from deepaas.http.request import Request
 
 if TYPE_CHECKING:
+    from deepaas.http.body import BodyLimits
     from deepaas.http.connection import Connection
     from deepaas.http.principal import Principal
 
@@ -127,8 +128,17 @@ class KnownHead:
     trace: bytes
 
 
-def known_head(data: bytes, heads: Mapping[bytes, CachedHead]) -> KnownHead | None:
-    """Return the head of a request that has arrived with its whole body, if it is in `heads`."""
+def max_body(limits: BodyLimits) -> int:
+    """Return how many bytes the body of a request on the fast path may have.
+
+    No limit of the normal path is larger, whatever the type of the body.
+    """
+    return min([MAX_BODY, *filter(None, (limits.size, limits.json))])
+
+
+def known_head(data: bytes, heads: Mapping[bytes, CachedHead], max_body: int) -> KnownHead | None:
+    """Return the head of a request that has arrived with its whole body, if it is in `heads` and
+    the body has at most `max_body` bytes."""
     end = data.find(b"\r\n\r\n") + 4
     if not (3 < end <= MAX_HEAD):
         return None
@@ -140,7 +150,7 @@ def known_head(data: bytes, heads: Mapping[bytes, CachedHead]) -> KnownHead | No
     length = values[head.length_at]
     if not (length.isdigit() and len(length) <= MAX_DIGITS and len(data) - end == int(length)):
         return None
-    if len(data) - end > MAX_BODY:
+    if len(data) - end > max_body:
         return None
     trace = b"".join([b"\n" + (values[at] if at >= 0 else b"") for at in head.trace_at])
     return KnownHead(raw, len(data), head, values, trace)

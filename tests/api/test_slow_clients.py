@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 
@@ -15,7 +16,7 @@ from tests.clock import TurnedLoop
 from tests.conftest import Serve
 from tests.serving.inside import LIVE, Client, House
 from tests.serving.segments import predict
-from tests.support import Part, Server, multipart, predictions
+from tests.support import HOST, Part, Server, multipart, predictions
 
 new_loop = uvloop.new_event_loop
 """The loop of the tests and of their `House`: the one that servers use."""
@@ -289,6 +290,18 @@ def test_json_beyond_its_bound_is_413(limited: Server, kind: str) -> None:
         assert response.status_code == status
     assert response.json()["code"] == "too_large"
     assert "10000 bytes, the limit for JSON and urlencoded forms" in response.json()["message"]
+
+
+def test_bound_holds_for_a_request_whose_head_is_known(limited: Server) -> None:
+    with socket.create_connection((HOST, limited.port)) as connection:
+        for size, status in ((10, b"200"), (20, b"200"), (9900, b"200"), (10_000, b"413")):
+            body = json.dumps({"text": "x" * size}).encode()
+            head = (
+                "POST /v2/models/echo/predict/ HTTP/1.1\r\nHost: localhost\r\n"
+                f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+            )
+            connection.sendall(head.encode() + body)  # usually arrives in one piece
+            assert connection.recv(MEGABYTE).split(b" ", 2)[1] == status
 
 
 def test_urlencoded_form_beyond_that_bound_is_413(limited: Server) -> None:
