@@ -17,13 +17,13 @@ from deepaas.http.fast_path import (
     MAX_HEAD,
     MAX_HEADS,
     CachedHead,
+    FastLimits,
     FastRequest,
     FastTarget,
     KnownHead,
     head_for,
     known_head,
     length_in,
-    max_body,
 )
 from deepaas.http.intake import Intake, UnfinishedHeads
 from deepaas.http.request import Request
@@ -42,12 +42,12 @@ class Connection(Intake):
     """A client's connection, which tries the fast path first."""
 
     __slots__ = (
+        "_fast_limits",
         "_head",
         "_head_timer",
         "_heads",
         "_is_fast",
         "_known",
-        "_max_body",
         "_remote",
         "_under_way",
         "_used",
@@ -58,7 +58,7 @@ class Connection(Intake):
         limits = manager.kernel.settings.limits
         super().__init__(manager, limits.head, manager.unfinished, **kwargs)
         self._heads = manager.heads
-        self._max_body = max_body(limits)
+        self._fast_limits = manager.fast_limits
         self._is_fast = manager.has_fast_path
         self._head = b""  # of the present request on the normal path, if it came in one piece
         self._known: KnownHead | None = None  # of the latest request on the fast path
@@ -117,7 +117,7 @@ class Connection(Intake):
         """Begin a request on the fast path. Return False if that is not possible now."""
         known = self._known
         if known is None or len(data) != known.size or not data.startswith(known.raw):
-            known = self._known = known_head(data, self._heads, self._max_body)
+            known = self._known = known_head(data, self._heads, self._fast_limits)
         if known is None or self._kernel.draining or not self.is_at_rest():
             return False
         head = known.head
@@ -325,6 +325,7 @@ class HTTPServer(web.Server):
         }
         self._running = asyncio.get_running_loop()
         self.heads: dict[bytes, CachedHead] = {}
+        self.fast_limits = FastLimits.of(kernel.settings.limits)
         self.unsent = Unsent(kernel.settings.max_unsent)
         self.unfinished = UnfinishedHeads(kernel.settings.limits.heads_memory)
         self.open: set[BaseConnection] = set()

@@ -18,7 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from aiohttp import HttpVersion11, hdrs, web
 
@@ -128,19 +128,29 @@ class KnownHead:
     trace: bytes
 
 
-def max_body(limits: BodyLimits) -> int:
-    """Return how many bytes the body of a request on the fast path may have.
+class FastLimits(NamedTuple):
+    """How many bytes the head and the body of a request on the fast path may have.
 
-    No limit of the normal path is larger, whatever the type of the body.
+    Since the values of some headers may differ, a known head does not show that the limits of the
+    normal path allow a request. So these limits are not larger, whatever the type of the body.
     """
-    return min([MAX_BODY, *filter(None, (limits.size, limits.json))])
+
+    head: int
+    body: int
+
+    @classmethod
+    def of(cls, limits: BodyLimits) -> FastLimits:
+        head = min(MAX_HEAD, limits.head or MAX_HEAD)
+        return cls(head, min([MAX_BODY, *filter(None, (limits.size, limits.json))]))
 
 
-def known_head(data: bytes, heads: Mapping[bytes, CachedHead], max_body: int) -> KnownHead | None:
+def known_head(
+    data: bytes, heads: Mapping[bytes, CachedHead], limits: FastLimits
+) -> KnownHead | None:
     """Return the head of a request that has arrived with its whole body, if it is in `heads` and
-    the body has at most `max_body` bytes."""
+    the request is within the limits."""
     end = data.find(b"\r\n\r\n") + 4
-    if not (3 < end <= MAX_HEAD):
+    if not (3 < end <= limits.head and len(data) - end <= limits.body):
         return None
     raw = data[:end]
     key, values = varying.without_values(raw)
@@ -149,8 +159,6 @@ def known_head(data: bytes, heads: Mapping[bytes, CachedHead], max_body: int) ->
         return None
     length = values[head.length_at]
     if not (length.isdigit() and len(length) <= MAX_DIGITS and len(data) - end == int(length)):
-        return None
-    if len(data) - end > max_body:
         return None
     trace = b"".join([b"\n" + (values[at] if at >= 0 else b"") for at in head.trace_at])
     return KnownHead(raw, len(data), head, values, trace)
@@ -202,10 +210,11 @@ def _fixed(
 ) -> list[tuple[int, bytes]]:
     """Return the values that may not differ, because the meaning of the head depends on them."""
     _, values = varying.without_values(raw)
+    known = [None if read is None else {one.lower() for one in read} for read in reads]
     return [
         (number, value)
         for number, (name, value) in enumerate(zip(names, values, strict=True))
-        if name != "content-length" and any(read is None or name in read for read in reads)
+        if name != "content-length" and any(read is None or name in read for read in known)
     ]
 
 

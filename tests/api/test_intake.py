@@ -108,6 +108,14 @@ BEFORE = {
 }
 
 
+async def test_bound_of_heads_holds_for_a_known_head_with_a_longer_value(strict: House) -> None:
+    async with Client(strict) as client:
+        for length, status in ((10, 200), (10, 200), (1000, 200), (2000, 431)):
+            forwarded = f"X-Forwarded-For: {'1' * length}"
+            seen = await client.ask(predict("gated", "", b"{}", forwarded))
+            assert seen.status == status
+
+
 @pytest.mark.parametrize("before", BEFORE)
 @pytest.mark.parametrize("step", [1, 700, 10_000])
 @pytest.mark.parametrize(("size", "status"), [(2000, b"200"), (2001, b"431"), (9000, b"431")])
