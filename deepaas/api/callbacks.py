@@ -32,6 +32,7 @@ from deepaas.exceptions import (
     ConfigurationError,
     StorageError,
 )
+from deepaas.http.request_ids import HEADER as REQUEST_ID
 from deepaas.jobs.changes import wait_until_set
 from deepaas.jobs.notices import Notice
 from deepaas.jobs.store import Record
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("deepaas.api")
 
 HEADER = "Callback-URL"
-HEADER_OF_ID = "X-Request-ID"
 MAX_URL = 2000
 LOOK_SECONDS = 5.0
 """Interval at which the sender looks for notices of which no event tells: those that it can take
@@ -367,7 +367,7 @@ class _Sender:
             "webhook-signature": sign(self._secret, message_id, timestamp, body),
         }
         if record.request_id:
-            headers[HEADER_OF_ID] = record.request_id
+            headers[REQUEST_ID] = record.request_id
         try:
             async with self._session.post(
                 notice.callback, data=body, headers=headers, allow_redirects=False

@@ -134,6 +134,9 @@ class BaseConnection(RequestHandler, Watched):
         assert isinstance(request, Request)
         request.request_id = request.request_id or new_request_id()
         if isinstance(exc, RequestError):
+            # The error text quotes the bytes, which may contain a secret: log only the fault.
+            fault = str(exc).rpartition("malformed: ")[2].partition(":")[0]
+            self.logger.debug("A request from %s is malformed: %s", request.remote, fault)
             self._kernel.report_refused("", exc)
             answer = FinalResponse.of(response_for(exc))
         else:

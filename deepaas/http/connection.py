@@ -8,10 +8,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
-from aiohttp.http import HttpProcessingError
 
 from deepaas.events import CLIENT_CLOSED, RequestEnded
-from deepaas.exceptions import RequestError
 from deepaas.http.base_connection import BaseConnection, PlainConnection
 from deepaas.http.fast_path import (
     MAX_HEAD,
@@ -249,19 +247,6 @@ class Connection(Intake):
             request.times,
         )
         self._ended.report(_new(RequestEnded, values))
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        if isinstance(exc, HttpProcessingError | RequestError):
-            # The error text quotes the bytes, which may contain a secret: log only the fault.
-            fault = str(exc).rpartition("malformed: ")[2].partition(":")[0]
-            self.logger.debug("A request from %s is malformed: %s", request.remote, fault)
-        return super().handle_error(request, status, exc, message)
 
     def seconds_in_use(self) -> float:
         """Return when aiohttp may close the connection: it does not know the fast path's use."""
