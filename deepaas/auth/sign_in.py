@@ -1,4 +1,4 @@
-"""The middleware for sign-in. It is the innermost one, so that the others see its refusals."""
+"""The middleware for sign-in: it refuses requests that their clients may not send."""
 
 from __future__ import annotations
 
