@@ -50,6 +50,7 @@ def test_jobs_are_counted_by_status_and_duration(serve: Serve, tmp_path: Path) -
         within=30,
         what="the ends of all jobs",
     )
-    assert present() == {}
+    # The event of a change may come before the scheduler has seen the change.
+    wait_until(lambda: present() == {}, within=30, what="no present job")
     durations = dict(read(server.port).by("deepaas_job_duration_seconds_count", *ENDED))
     assert durations == {("timed", "train", "done"): 1, ("timed", "predict", "done"): 1}
