@@ -94,6 +94,20 @@ class AiohttpConnection(BaseConnection):
             and not self._close
         )
 
+    def will_rest(self) -> bool:
+        """Return whether aiohttp has nothing to do but does not wait yet.
+
+        That is so for one turn of the loop after a connection was made, and after each response.
+        """
+        return (
+            self._waiter is None
+            and self._current is None
+            and not self._messages
+            and not self.is_stalled
+            and not self._force_close
+            and not self._close
+        )
+
     @property
     def is_force_closed(self) -> bool:
         return self._force_close

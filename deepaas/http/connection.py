@@ -49,6 +49,7 @@ class Connection(Intake):
         "_remote",
         "_under_way",
         "_used",
+        "_waits_for_rest",
         "pending",
     )
 
@@ -62,6 +63,7 @@ class Connection(Intake):
         self._known: KnownHead | None = None  # of the latest request on the fast path
         self._under_way: FastRequest | None = None
         self._used = 0.0  # when the last fast prediction was answered
+        self._waits_for_rest = False  # whether `_held` waits until aiohttp does
         self._remote = ""
         self._head_timer: asyncio.TimerHandle | None = None
         self.pending: FastRequest | None = None  # the normal path is to answer it
@@ -116,8 +118,11 @@ class Connection(Intake):
         known = self._known
         if known is None or len(data) != known.size or not data.startswith(known.raw):
             known = self._known = known_head(data, self._heads, self._fast_limits)
-        if known is None or self._kernel.draining or not self.is_at_rest():
+        if known is None or self._kernel.draining:
             return False
+        if not self.is_at_rest():
+            return self._begin_soon(data)
+        self._waits_for_rest = False
         head = known.head
         request = head.target.new_request(self, known, data)
         for begin in head.begin:
@@ -129,6 +134,19 @@ class Connection(Intake):
             return False
         self._under_way = request
         self._kernel.active += 1
+        return True
+
+    def _begin_soon(self, data: bytes) -> bool:
+        """Hold a request that has arrived just before aiohttp waits for it.
+
+        A quick client may send all its requests so early. Return False if that does not help.
+        """
+        if self._waits_for_rest or not self.will_rest():
+            self._waits_for_rest = False
+            return False
+        self._waits_for_rest = True
+        self.hold(data)
+        self._go_on_soon()
         return True
 
     def respond(self, request: FastRequest, body: bytes) -> None:

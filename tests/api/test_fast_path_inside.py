@@ -898,9 +898,40 @@ async def test_nothing_is_learned_for_another_request(house: House, journal: Jou
             assert (await client.short(one)).predicted["number"] == number
 
 
-async def test_first_request_of_a_connection_is_answered_whatever_its_way(house: House) -> None:
+async def test_first_request_of_a_connection_may_go_the_short_way(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It arrives before aiohttp waits for it."""
+    made = Connection.connection_made
+
+    def arrive(connection: Connection, transport: asyncio.BaseTransport) -> None:
+        made(connection, transport)
+        connection.data_received(call(number=7).data)
+
     async with Client(house) as client:
         await known(client)
-    for number in range(30):
-        async with Line(house.port) as line:
-            assert (await line.ask(call(number=number))).predicted["number"] == number
+    before = house.handled
+    monkeypatch.setattr(Connection, "connection_made", arrive)
+    async with Line(house.port) as line:
+        assert (await line.answer()).predicted["number"] == 7
+    assert house.handled == before
+
+
+async def test_request_that_comes_right_after_a_response_goes_the_short_way(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A quick client sends it before aiohttp waits for the next request."""
+    log_access = Connection.log_access
+
+    def answered(connection: Connection, *args: Any) -> None:
+        log_access(connection, *args)
+        monkeypatch.undo()
+        house.loop.call_soon(connection.data_received, call(number=7).data)
+
+    async with Client(house) as client:
+        await known(client)
+        before = house.handled
+        monkeypatch.setattr(Connection, "log_access", answered)
+        assert (await client.ask(LIVE)).status == 200
+        assert (await client.answer()).predicted["number"] == 7
+        assert house.handled == before

@@ -201,7 +201,7 @@ class House:
 class Client(Line):
     """A client of a house that checks whether its requests take the fast path.
 
-    It first sends an uninteresting request: aiohttp cannot use the fast path before the first one.
+    It first sends an uninteresting request, which takes the normal path.
     """
 
     def __init__(self, house: House) -> None:
