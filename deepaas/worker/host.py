@@ -22,6 +22,7 @@ from deepaas.model.v2.declarations import (
 from deepaas.model.v2.description import describe_function
 from deepaas.model.v2.exchange import NOT_IMPLEMENTED, Call, CallingKind, Reply
 from deepaas.model.v2.failures import describe, one_line, prepare_for_model
+from deepaas.model.v2.interface import describe_interface
 from deepaas.model.v2.invocation import Invocation, Runtime
 from deepaas.model.v2.json_encoder import to_plain
 from deepaas.model.v2.mistakes import mistakes_of
@@ -103,11 +104,24 @@ class Host:
             "metadata_problem": problem,
             "predict": describe_function(self.invocation.arguments, self.invocation.schema),
             **self._train_description,
-            "yields": self.calling.kind is not CallingKind.BATCH and yields(self.model),
+            "interface": self._interface(),
+            "yields": self._yields(),
             "has": [name for name in ("predict", "train") if self._has(name)],
             "calling": {"kind": self.calling.kind, "at_once": self.calling.at_once},
             "sources": loading.sources(self.model.model, self._imported),
         }
+
+    def _yields(self) -> bool:
+        return self.calling.kind is not CallingKind.BATCH and yields(self.model)
+
+    def _interface(self) -> dict[str, Any]:
+        return describe_interface(
+            self.invocation.arguments,
+            self._train_arguments,
+            self.invocation.schema,
+            streams=self._yields(),
+            batches=self.calling.kind is CallingKind.BATCH,
+        )
 
     def _find_mistakes(self) -> list[str]:
         try:
