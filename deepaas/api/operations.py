@@ -1,7 +1,8 @@
 """The descriptions of the routes in Swagger 2.0, except those about records.
 
 A function returns the description of a route now, or None if the route is not offered now. It may
-add definitions to its argument.
+add definitions to its argument. The key `function` of a description is for OpenAPI 3.1, where
+arguments and results come from the model's neutral description.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ _CALLBACK = (
 )
 _OF_A_BODY = "400 403 408 413 415 422 503 504 507"
 """The error statuses of a request with arguments."""
+
+_UNCHANGED: Json = {"304": {"description": "The client has this description already"}}
 
 _NO_ARGUMENTS: Json = {"arguments": [], "definitions": {}}
 
@@ -97,6 +100,16 @@ def description(definitions: Json) -> Json | None:
         "documentation",
         "This description",
         response({"type": "object"}, "The description in Swagger 2.0"),
+        others=_UNCHANGED,
+    )
+
+
+def openapi(definitions: Json) -> Json | None:
+    return operation(
+        "documentation",
+        "The description of this interface in OpenAPI 3.1",
+        response({"type": "object"}, "The description"),
+        others=_UNCHANGED,
     )
 
 
@@ -190,7 +203,7 @@ class OfModel:
             },
             predict["produces"],
         )
-        return made | {"parameters": [UUID]}
+        return made | {"parameters": [UUID], "function": "result"}
 
     def train(self, definitions: Json) -> Json | None:
         return _train(self._pool, definitions) if self._has("train") else None
@@ -209,7 +222,7 @@ def _predict(pool: Pool, definitions: Json) -> Json:
         _produced(pool),
     )
     parameters = _parameters(renamed(function["arguments"], renaming))
-    made |= {"description": _RESPOND_ASYNC, "parameters": parameters}
+    made |= {"description": _RESPOND_ASYNC, "parameters": parameters, "function": "predict"}
     _add_consumes(made)
     return made
 
@@ -225,7 +238,7 @@ def _train(pool: Pool, definitions: Json) -> Json:
         OF_THE_MODEL,
     )
     parameters = _parameters(renamed(function["arguments"], renaming))
-    made |= {"description": _CALLBACK, "parameters": parameters}
+    made |= {"description": _CALLBACK, "parameters": parameters, "function": "train"}
     _add_consumes(made)
     return made
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote
 
-from deepaas.api import operations, record_operations, swagger, ui
+from deepaas.api import openapi, operations, record_operations, swagger, ui
 from deepaas.api.app import App
 from deepaas.api.v2 import (
     admin,
@@ -45,6 +45,7 @@ def routes_of(app: App) -> list[Route]:
         Route("GET", "/v2/debug/", debug.debug, ADMIN, op.debug, **of_all),
         Route("GET", "/v2/models/", models.list_models, READ, op.models, **of_all),
         Route("GET", "/swagger.json", swagger.show, PUBLIC, op.description, **of_all),
+        Route("GET", "/openapi.json", openapi.show, PUBLIC, op.openapi, **of_all),
     ]
     if app.settings.metrics:
         routes.append(Route("GET", "/metrics", metrics.show, READ, op.metrics, **of_all))

@@ -9,10 +9,10 @@ from aiohttp import web
 import deepaas
 from deepaas.api import operation_parts, record_operations
 from deepaas.api.app import App
+from deepaas.api.documents import document_response, is_public, shown_to
 from deepaas.api.operation_parts import Json
 from deepaas.http.request import Request
-from deepaas.http.responses import json_response
-from deepaas.http.routing import Access, Route
+from deepaas.http.routing import Route
 
 _SCHEME = "token"
 _SECURITY: Json = {
@@ -26,20 +26,7 @@ _SECURITY: Json = {
 
 
 async def show(request: Request, app: App) -> web.StreamResponse:
-    visible = [pool.name for pool in app.visible_pools(request)]
-    if app.settings.authenticator is None:
-        return json_response(describe(app, app.routes, visible))
-    signed_in = request.principal is not None
-    routes = [
-        route
-        for route in app.routes
-        if route.model in visible or (not route.model and (signed_in or _is_public(route)))
-    ]
-    return json_response(describe(app, routes, visible))
-
-
-def _is_public(route: Route) -> bool:
-    return route.access is Access.PUBLIC
+    return document_response(request, describe(app, *shown_to(request, app)))
 
 
 def describe(app: App, routes: Iterable[Route], models: Iterable[str]) -> Json:
@@ -50,7 +37,8 @@ def describe(app: App, routes: Iterable[Route], models: Iterable[str]) -> Json:
     for route in routes:
         described = route.operation(definitions)
         if described is not None:
-            if signs_in and not _is_public(route):
+            described.pop("function", None)  # only for OpenAPI 3.1
+            if signs_in and not is_public(route):
                 _require_sign_in(described)
             path = app.settings.base_path + route.path.replace("*}", "}")
             paths.setdefault(path, {})[route.method.lower()] = described

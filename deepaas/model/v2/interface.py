@@ -87,7 +87,7 @@ def _answers(
     if streams:
         types = [NDJSON if one == JSON else one for one in types]
         types = [*types, EVENTS] if EVENTS not in types else types
-    return [_answer(one, value) for one in types]
+    return [_answer(one, value) | {"envelope": value is ENVELOPE and one == JSON} for one in types]
 
 
 def _answer(media_type: str, value: Json) -> Json:

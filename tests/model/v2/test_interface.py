@@ -15,6 +15,8 @@ from deepaas.model.v2.results import ResultSchema
 
 Json = dict[str, Any]
 
+JSON_ANSWER = {"media_type": "application/json", "schema": ENVELOPE, "envelope": True}
+
 
 def describe(declared: Any, schema: Any = None, **kwargs: Any) -> Json:
     result = None if schema is None else ResultSchema(schema)
@@ -41,7 +43,9 @@ def test_model_without_arguments() -> None:
         "functions": {
             "predict": {
                 "arguments": [],
-                "answers": [{"media_type": "application/json", "schema": ENVELOPE}],
+                "answers": [
+                    {"media_type": "application/json", "schema": ENVELOPE, "envelope": True}
+                ],
                 "any_media_type": False,
             }
         },
@@ -137,8 +141,12 @@ def test_answers_are_the_choices_of_accept() -> None:
     accept = fields.Str(validate=validate.OneOf(["image/png", "application/json", "*/*"]))
     declared = {"accept": accept}
     assert answers(declared) == [
-        {"media_type": "image/png", "schema": {"type": "string", "format": "binary"}},
-        {"media_type": "application/json", "schema": ENVELOPE},
+        {
+            "media_type": "image/png",
+            "schema": {"type": "string", "format": "binary"},
+            "envelope": False,
+        },
+        JSON_ANSWER,
     ]
     (described,) = describe(declared)["functions"]["predict"]["arguments"]
     assert described["schema"]["default"] == "image/png"
@@ -154,8 +162,8 @@ def test_answer_has_the_schema_of_the_model() -> None:
 
 def test_stream_has_items() -> None:
     assert answers({}, streams=True) == [
-        {"media_type": "application/x-ndjson", "item_schema": {}},
-        {"media_type": "text/event-stream", "item_schema": {}},
+        {"media_type": "application/x-ndjson", "item_schema": {}, "envelope": False},
+        {"media_type": "text/event-stream", "item_schema": {}, "envelope": False},
     ]
 
 

@@ -1,0 +1,221 @@
+"""The parts of an operation in OpenAPI 3.1: its parameters, bodies and responses.
+
+Those of the server's own routes are made from their form in Swagger 2.0, those of a model's
+functions from the model's neutral description.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from deepaas.api.definition_names import OPENAPI, SWAGGER
+from deepaas.api.operation_parts import Json
+from deepaas.model.v2.media import ANY, JSON
+from deepaas.streams import EVENTS, NDJSON
+
+BINARY: Json = {"type": "string", "format": "binary"}
+_TEXT: Json = {"type": "string"}
+_MULTIPART = "multipart/form-data"
+_URLENCODED = "application/x-www-form-urlencoded"
+_NESTED = "#/$defs/"
+_OF_A_PARAMETER = {"in", "name", "required", "description", "collectionFormat", "schema"}
+
+
+# --- from Swagger 2.0
+
+
+def schema_of(swagger: Any) -> Any:
+    """Return a schema of Swagger 2.0, or a part of one, as JSON Schema 2020-12."""
+    if isinstance(swagger, list):
+        return [schema_of(one) for one in swagger]
+    if not isinstance(swagger, dict):
+        return swagger
+    if swagger.get("type") == "file":
+        return dict(BINARY)
+    made = {key: schema_of(value) for key, value in swagger.items() if key != "x-nullable"}
+    if isinstance(made.get("$ref"), str):
+        made["$ref"] = made["$ref"].replace(SWAGGER, OPENAPI)
+    if swagger.get("x-nullable") is True and isinstance(made.get("type"), str):
+        made["type"] = [made["type"], "null"]
+    return made
+
+
+def translated(operation: Json) -> Json:
+    """Return an operation of Swagger 2.0 in OpenAPI 3.1."""
+    given = operation.get("parameters", [])
+    made: Json = {
+        key: operation[key] for key in ("tags", "summary", "description") if key in operation
+    }
+    parameters = [_parameter(one) for one in given if one["in"] not in ("body", "formData")]
+    if parameters:
+        made["parameters"] = parameters
+    body = _body_of([one for one in given if one["in"] in ("body", "formData")])
+    if body:
+        made["requestBody"] = body
+    produces = operation.get("produces", [JSON])
+    made["responses"] = {
+        status: _response(status, one, produces) for status, one in operation["responses"].items()
+    }
+    return made
+
+
+def _parameter(swagger: Json) -> Json:
+    made: Json = {key: swagger[key] for key in ("in", "name", "description") if key in swagger}
+    made["required"] = swagger["in"] == "path" or bool(swagger.get("required"))
+    made["schema"] = schema_of({k: v for k, v in swagger.items() if k not in _OF_A_PARAMETER})
+    return made
+
+
+def _body_of(parameters: list[Json]) -> Json:
+    """Return the body that the parameters of plug-ins in a body or in a form give."""
+    for one in parameters:
+        if one["in"] == "body":
+            content = {JSON: {"schema": schema_of(one["schema"])}}
+            return {"required": bool(one.get("required")), "content": content}
+    if not parameters:
+        return {}
+    properties = {one["name"]: _parameter(one)["schema"] for one in parameters}
+    required = [one["name"] for one in parameters if one.get("required")]
+    form = {"type": "object", "properties": properties, "required": required}
+    return {"required": bool(required), "content": {_MULTIPART: {"schema": form}}}
+
+
+def _response(status: str, swagger: Json, produces: Iterable[str]) -> Json:
+    made: Json = {"description": swagger.get("description", "")}
+    if "schema" not in swagger:
+        return made
+    schema = schema_of(swagger["schema"])
+    if status == "default":  # a status that the model chooses
+        made["content"] = {JSON: {"schema": schema}, "text/plain": {"schema": _TEXT}}
+    elif not status.startswith("2"):
+        made["content"] = {"text/plain" if schema == _TEXT else JSON: {"schema": schema}}
+    elif status == "202":
+        made["content"] = {JSON: {"schema": schema}}
+    else:
+        made["content"] = {one: {"schema": schema} for one in produces}
+    return made
+
+
+# --- from a neutral description
+
+
+def with_components(schema: Any) -> Any:
+    """Return a schema whose references to nested schemas lead to the document's components."""
+    if isinstance(schema, list):
+        return [with_components(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {key: with_components(value) for key, value in schema.items()}
+    reference = made.get("$ref")
+    if isinstance(reference, str) and reference.startswith(_NESTED):
+        made["$ref"] = OPENAPI + reference.removeprefix(_NESTED)
+    return made
+
+
+def parameters_of(arguments: Iterable[Json]) -> list[Json]:
+    """Return the parameters for the arguments that a client sends in the query or in a header."""
+    return [
+        {
+            "in": "header" if one["locations"] == ["headers"] else "query",
+            "name": one["name"],
+            "required": one["required"],
+            **_description_of(one),
+            "schema": one["schema"],
+        }
+        for one in arguments
+        if one["locations"] in (["query"], ["headers"]) and one["name"].lower() != "accept"
+    ]
+
+
+def request_body(arguments: Iterable[Json]) -> Json:
+    """Return the request body for the other arguments, or {} if there are none.
+
+    Arguments that a client may send anywhere are shown in the body, as JSON and as a form. The
+    argument `accept` of a model with several media types is not shown: a client sends the header
+    Accept.
+    """
+    chosen = [one for one in arguments if not _is_choice_of_type(one)]
+    in_json = [one for one in chosen if "json" in one["locations"] and one["file"] is None]
+    in_form = [one for one in chosen if "form" in one["locations"]]
+    all_of_them = [one for one in chosen if {"json", "form"} & {*one["locations"]}]
+    if not all_of_them:
+        return {}
+    required = {one["name"] for one in all_of_them if one["required"]}
+    content: Json = {}
+    if required <= {one["name"] for one in in_json} and in_json:
+        content[JSON] = {"schema": _object(in_json)}
+    has_files = any(one["file"] is not None for one in in_form)
+    if in_form and required <= {one["name"] for one in in_form}:
+        content[_MULTIPART] = {"schema": _object(in_form), **_encoding(in_form)}
+        if not has_files and all(map(_is_plain, in_form)):
+            content[_URLENCODED] = {"schema": _object(in_form)}
+    if not content:  # no body can hold all required arguments
+        content[JSON] = {"schema": _object(in_json)}
+    return {"required": bool(required), "content": content}
+
+
+def _is_choice_of_type(argument: Json) -> bool:
+    return bool(argument["name"] == "accept" and argument["choices"])
+
+
+def _is_plain(argument: Json) -> bool:
+    return argument["kind"] not in ("nested", "mapping", "tuple", "any")
+
+
+def _object(arguments: list[Json]) -> Json:
+    made: Json = {
+        "type": "object",
+        "properties": {one["name"]: one["schema"] | _description_of(one) for one in arguments},
+    }
+    required = [one["name"] for one in arguments if one["required"]]
+    return made | ({"required": required} if required else {})
+
+
+def _encoding(arguments: list[Json]) -> Json:
+    """Return the media types of the files, for the arguments whose authors name these."""
+    types = {one["name"]: one["file"]["accept"] for one in arguments if one["file"] is not None}
+    encoding = {
+        name: {"contentType": ", ".join(accepted)}
+        for name, accepted in types.items()
+        if accepted and all("/" in one for one in accepted)
+    }
+    return {"encoding": encoding} if encoding else {}
+
+
+def _description_of(argument: Json) -> Json:
+    """Return the author's text, the constraints that the schema lacks, and the choices' labels."""
+    texts = [argument["description"], *argument["notes"]]
+    labels = [
+        f"{one['value']}: {one['label']}"
+        for one in argument["choices"]
+        if str(one["value"]) != one["label"]
+    ]
+    text = "\n\n".join(text for text in [*texts, "; ".join(labels)] if text)
+    return {"description": text} if text else {}
+
+
+def content_of(function: Json, envelope: Json) -> Json:
+    """Return the content of the responses of predict: a schema for each media type.
+
+    `envelope` is the schema of the JSON of a model without a schema.
+    """
+    content: Json = {}
+    for one in function["answers"]:
+        schema = envelope if one["envelope"] else _answer_schema(one)
+        content[one["media_type"]] = {"schema": schema}
+    if function["any_media_type"]:
+        content[ANY] = {"schema": {}}
+    return content
+
+
+def _answer_schema(answer: Json) -> Json:
+    if answer["media_type"] not in (NDJSON, EVENTS):
+        schema: Json = answer["schema"]
+        return schema
+    what = "event" if answer["media_type"] == EVENTS else "line"
+    return {
+        "type": "string",
+        "description": f"The items; each {what} has one as JSON, with the schema x-item-schema",
+        "x-item-schema": answer["item_schema"],
+    }
