@@ -11,11 +11,15 @@ from aiohttp import web
 from deepaas import exact_json
 from deepaas.api.app import App
 from deepaas.http.request import Request
-from deepaas.http.responses import JSON_HEADERS
+from deepaas.http.responses import COMMON_HEADERS, JSON_HEADERS
 from deepaas.http.routing import Access, Route
 
 _LEAST_COMPRESSED = 1024
-_HEADERS = {**JSON_HEADERS, "Vary": "Accept-Encoding", "Cache-Control": "no-cache"}
+_HEADERS = {
+    **COMMON_HEADERS,
+    "Vary": "Accept-Encoding, Authorization",
+    "Cache-Control": "private, no-cache",
+}
 
 
 def shown_to(request: Request, app: App) -> tuple[list[Route], list[str]]:
@@ -50,7 +54,7 @@ def document_response(request: Request, document: object) -> web.Response:
     if len(body) >= _LEAST_COMPRESSED and _accepts_gzip(request):
         body = _compressed(body)
         headers["Content-Encoding"] = "gzip"
-    return web.Response(body=body, headers=headers)
+    return web.Response(body=body, headers={**JSON_HEADERS, **headers})
 
 
 def _accepts_gzip(request: Request) -> bool:

@@ -90,7 +90,7 @@ def describe(app: App, routes: Iterable[Route], models: Iterable[str]) -> Json:
     """
     names = list(models)
     document = _Document(app)
-    for route in sorted(routes, key=lambda route: not route.model):
+    for route in sorted(routes, key=_rank):
         document.add(route)
     used = {tag for path in document.paths.values() for one in path.values() for tag in one["tags"]}
     tags = [_tag_of_model(app, name) for name in names if name in used]
@@ -110,6 +110,14 @@ def describe(app: App, routes: Iterable[Route], models: Iterable[str]) -> Json:
         "paths": document.paths,
         "components": components,
     }
+
+
+def _rank(route: Route) -> int:
+    """Return 0 for the functions of models, 1 for their other routes, 2 for all others."""
+    if not route.model:
+        return 2
+    is_function = route.method == "POST" and route.path.endswith(("/predict/", "/train/"))
+    return 0 if is_function else 1
 
 
 def _tag_of_model(app: App, name: str) -> Json:
@@ -135,9 +143,8 @@ class _Document:
             return
         function = operation.get("function")
         if function:
-            operation = {k: v for k, v in operation.items() if k != "parameters"} | {
-                "parameters": [] if function != "result" else operation["parameters"]
-            }
+            if function != "result":  # its arguments are those of the neutral description
+                operation["parameters"] = []
         elif of_swagger:  # definitions of a plug-in
             self.schemas |= schema_of(of_swagger)
         made = translated(operation)

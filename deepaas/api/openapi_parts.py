@@ -201,21 +201,21 @@ def content_of(function: Json, envelope: Json) -> Json:
     `envelope` is the schema of the JSON of a model without a schema.
     """
     content: Json = {}
-    for one in function["answers"]:
-        schema = envelope if one["envelope"] else _answer_schema(one)
+    for one in function["responses"]:
+        schema = envelope if one["envelope"] else _schema_of_response(one)
         content[one["media_type"]] = {"schema": schema}
     if function["any_media_type"]:
         content[ANY] = {"schema": {}}
     return content
 
 
-def _answer_schema(answer: Json) -> Json:
-    if answer["media_type"] not in (NDJSON, EVENTS):
-        schema: Json = answer["schema"]
+def _schema_of_response(one: Json) -> Json:
+    if one["media_type"] not in (NDJSON, EVENTS):
+        schema: Json = one["schema"]
         return schema
-    what = "event" if answer["media_type"] == EVENTS else "line"
+    what = "event" if one["media_type"] == EVENTS else "line"
     return {
         "type": "string",
         "description": f"The items; each {what} has one as JSON, with the schema x-item-schema",
-        "x-item-schema": answer["item_schema"],
+        "x-item-schema": one["item_schema"],
     }

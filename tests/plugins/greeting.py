@@ -15,7 +15,7 @@ async def greet(request: Request, name: str) -> web.Response:
 
 
 def describe(definitions: dict[str, Any]) -> dict[str, Any]:
-    """Return the operation for /swagger.json, in the form of Swagger 2.0."""
+    """Return the operation in the form of Swagger 2.0; /openapi.json has it in OpenAPI 3.1."""
     return {
         "tags": ["greetings"],
         "summary": "Greet somebody",

@@ -67,13 +67,13 @@ def _predict(
 ) -> Json:
     return {
         "arguments": _arguments(schemas, arguments),
-        "answers": _answers(schemas, arguments, result, streams),
+        "responses": _responses(schemas, arguments, result, streams),
         "any_media_type": not arguments.media_types
         and any(argument.name == "accept" for argument in arguments.visible),
     }
 
 
-def _answers(
+def _responses(
     schemas: Schemas, arguments: Arguments, result: ResultSchema | None, streams: bool
 ) -> list[Json]:
     """Return each media type of the responses, with the schema of the body or of the items."""
@@ -87,10 +87,12 @@ def _answers(
     if streams:
         types = [NDJSON if one == JSON else one for one in types]
         types = [*types, EVENTS] if EVENTS not in types else types
-    return [_answer(one, value) | {"envelope": value is ENVELOPE and one == JSON} for one in types]
+    return [
+        _response_of(one, value) | {"envelope": value is ENVELOPE and one == JSON} for one in types
+    ]
 
 
-def _answer(media_type: str, value: Json) -> Json:
+def _response_of(media_type: str, value: Json) -> Json:
     if media_type in (NDJSON, EVENTS):
         return {"media_type": media_type, "item_schema": value}
     if media_type == JSON:

@@ -15,7 +15,7 @@ from deepaas.model.v2.results import ResultSchema
 
 Json = dict[str, Any]
 
-JSON_ANSWER = {"media_type": "application/json", "schema": ENVELOPE, "envelope": True}
+JSON_RESPONSE = {"media_type": "application/json", "schema": ENVELOPE, "envelope": True}
 
 
 def describe(declared: Any, schema: Any = None, **kwargs: Any) -> Json:
@@ -31,8 +31,8 @@ def argument(field: Any, name: str = "a") -> Json:
     return described
 
 
-def answers(declared: Any, schema: Any = None, **kwargs: Any) -> list[Json]:
-    found = describe(declared, schema, **kwargs)["functions"]["predict"]["answers"]
+def responses(declared: Any, schema: Any = None, **kwargs: Any) -> list[Json]:
+    found = describe(declared, schema, **kwargs)["functions"]["predict"]["responses"]
     assert isinstance(found, list)
     return found
 
@@ -43,7 +43,7 @@ def test_model_without_arguments() -> None:
         "functions": {
             "predict": {
                 "arguments": [],
-                "answers": [
+                "responses": [
                     {"media_type": "application/json", "schema": ENVELOPE, "envelope": True}
                 ],
                 "any_media_type": False,
@@ -137,31 +137,31 @@ def test_field_that_cannot_be_described_is_kept_without_constraints() -> None:
     assert described["notes"] == ["The constraints are not known (ValueError)"]
 
 
-def test_answers_are_the_choices_of_accept() -> None:
+def test_responses_are_the_choices_of_accept() -> None:
     accept = fields.Str(validate=validate.OneOf(["image/png", "application/json", "*/*"]))
     declared = {"accept": accept}
-    assert answers(declared) == [
+    assert responses(declared) == [
         {
             "media_type": "image/png",
             "schema": {"type": "string", "format": "binary"},
             "envelope": False,
         },
-        JSON_ANSWER,
+        JSON_RESPONSE,
     ]
     (described,) = describe(declared)["functions"]["predict"]["arguments"]
     assert described["schema"]["default"] == "image/png"
     assert described["schema"]["enum"] == ["image/png", "application/json", "*/*"]
 
 
-def test_answer_has_the_schema_of_the_model() -> None:
+def test_response_has_the_schema_of_the_model() -> None:
     described = describe({}, {"label": fields.Str(required=True)})
-    (answer,) = described["functions"]["predict"]["answers"]
-    name = answer["schema"]["$ref"].removeprefix("#/$defs/")
+    (one,) = described["functions"]["predict"]["responses"]
+    name = one["schema"]["$ref"].removeprefix("#/$defs/")
     assert described["schemas"][name]["required"] == ["label"]
 
 
 def test_stream_has_items() -> None:
-    assert answers({}, streams=True) == [
+    assert responses({}, streams=True) == [
         {"media_type": "application/x-ndjson", "item_schema": {}, "envelope": False},
         {"media_type": "text/event-stream", "item_schema": {}, "envelope": False},
     ]
