@@ -202,9 +202,10 @@ def test_client_sees_only_its_models(
         linked = {one["links"][0]["href"].rpartition("/")[2] for one in listed}
         assert linked == names
         assert set(server.get("/v2/health/ready", headers=headers).json()["models"]) == names
-        paths = server.get("/swagger.json", headers=headers).json()["paths"]
-        described = {path.split("/")[3] for path in paths if path.startswith("/v2/models/")}
-        assert described - {""} == names
+        for path in ("/swagger.json", "/openapi.json"):
+            paths = server.get(path, headers=headers).json()["paths"]
+            described = {path.split("/")[3] for path in paths if path.startswith("/v2/models/")}
+            assert described - {""} == names
         title = server.get("/api", headers=headers).text.partition("<title>")[2]
         assert {name for name in everything if name in title.partition("<")[0]} == names
 
@@ -212,7 +213,8 @@ def test_client_sees_only_its_models(
 def test_client_that_has_not_signed_in_sees_no_model(server: Server) -> None:
     ready = server.get("/v2/health/ready")
     assert (ready.status_code, ready.json()) == (200, {"status": "ready", "models": {}})
-    for path in ("/", "/v2/", "/swagger.json", "/api", "/v2/health/ready", "/v2/health/live"):
+    described = ("/swagger.json", "/openapi.json")
+    for path in ("/", "/v2/", *described, "/api", "/v2/health/ready", "/v2/health/live"):
         answer = server.get(path)
         assert answer.status_code == 200
         for name in ("echo", "trains", "authorization/", "rich"):
@@ -223,6 +225,17 @@ def test_description_has_the_sign_in(server: Server, alice: dict[str, str]) -> N
     described = server.get("/swagger.json", headers=alice).json()
     (scheme,) = described["securityDefinitions"].values()
     assert (scheme["type"], scheme["in"], scheme["name"]) == ("apiKey", "header", "Authorization")
+    assert_sign_in_is_described(described)
+
+
+def test_openapi_has_the_sign_in(server: Server, alice: dict[str, str]) -> None:
+    described = server.get("/openapi.json", headers=alice).json()
+    (scheme,) = described["components"]["securitySchemes"].values()
+    assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")
+    assert_sign_in_is_described(described)
+
+
+def assert_sign_in_is_described(described: dict[str, Any]) -> None:
     for path, operations in described["paths"].items():
         is_public = not path.startswith(("/v2/", "/metrics")) or path == "/v2/"
         is_public |= path.startswith("/v2/health/")
@@ -232,9 +245,11 @@ def test_description_has_the_sign_in(server: Server, alice: dict[str, str]) -> N
 
 
 def test_description_without_a_sign_in_has_none(serve: Serve) -> None:
-    described = serve({}, "zoo.echo").get("/swagger.json").text
-    assert "security" not in described
-    assert '"401"' not in described
+    server = serve({}, "zoo.echo")
+    for path in ("/swagger.json", "/openapi.json"):
+        described = server.get(path).text
+        assert "security" not in described
+        assert '"401"' not in described
 
 
 # --- who has done what
