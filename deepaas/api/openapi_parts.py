@@ -86,9 +86,10 @@ def _response(status: str, swagger: Json, produces: Iterable[str]) -> Json:
     if "schema" not in swagger:
         return made
     schema = schema_of(swagger["schema"])
-    if status == "default":  # a status that the model chooses
+    succeeds = status.startswith("2")
+    if status == "default" or (schema == {} and not succeeds):  # the body is JSON or a text
         made["content"] = {JSON: {"schema": schema}, "text/plain": {"schema": _TEXT}}
-    elif not status.startswith("2"):
+    elif not succeeds:
         made["content"] = {"text/plain" if schema == _TEXT else JSON: {"schema": schema}}
     elif status == "202":
         made["content"] = {JSON: {"schema": schema}}

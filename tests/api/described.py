@@ -31,12 +31,14 @@ class Described:
     server: Server
     base: str = ""
     document: Json = field(init=False)
+    openapi: Json = field(init=False)
     succeeded: set[tuple[str, str]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         response = self.server.get(f"{self.base}/swagger.json")
         assert response.status_code == 200, response.text
         self.document = response.json()
+        self.openapi = self.server.get(f"{self.base}/openapi.json").json()
 
     def operations(self) -> set[tuple[str, str]]:
         """Return the methods and paths of the description."""
@@ -64,9 +66,28 @@ class Described:
         assert response.status_code == status, f"{method} {target}: {response.text[:500]}"
         content_type = response.headers.get("Content-Type", "")
         self.check(method, path, status, content_type, response.content, chosen=chosen)
+        self._check_by_openapi(method, path, response)
         if status < 300:
             self.succeeded.add((method, path))
         return response
+
+    def _check_by_openapi(self, method: str, path: str, response: httpx.Response) -> None:
+        """Check that the description in OpenAPI 3.1 has this status, media type and body."""
+        responses = self.openapi["paths"][path][method]["responses"]
+        where = f"{method} {path} {response.status_code} in OpenAPI"
+        described = responses.get(str(response.status_code)) or responses.get("default")
+        assert described, f"{where} is not described"
+        if not response.content:
+            return
+        content = described.get("content", {})
+        media_type = response.headers["Content-Type"].partition(";")[0]
+        ranges = (media_type, f"{media_type.partition('/')[0]}/*", "*/*")
+        found = next((content[one] for one in ranges if one in content), None)
+        assert found is not None, f"{where}: {media_type} is not one of {[*content]}"
+        if media_type == "application/json":
+            schema = {**found["schema"], "components": self.openapi["components"]}
+            errors = jsonschema.Draft202012Validator(schema).iter_errors(response.json())
+            assert [error.message for error in errors] == [], where
 
     def check(
         self,
