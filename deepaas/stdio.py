@@ -111,7 +111,7 @@ class StandardStreams:
     def _are_open(self) -> bool:
         try:
             for fd in self._saved:
-                os.fstat(fd)
+                os.get_inheritable(fd)  # fails if it is closed, and is faster than fstat
             return sys.stdout.closed is False and sys.stderr.closed is False
         except Exception:  # a model may set anything
             return False

@@ -166,7 +166,9 @@ def test_a_process_that_has_the_pid_of_a_supervisor_that_was_is_not_touched(
 ) -> None:
     trainings = site.serve()
     uuid = begin_with_children(trainings, place)
-    kill_server(trainings.server, supervisor_of(uuid).kill)
+    supervisor = supervisor_of(uuid)
+    kill_server(trainings.server)  # first, since it would record that the supervisor has failed
+    supervisor.kill()
     set_supervisor(site, uuid, f"{bystander.pid}:1")
     trainings = site.serve()
     assert_error(trainings.wait(uuid), UNSEEN)

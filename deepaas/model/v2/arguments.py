@@ -113,6 +113,7 @@ class Arguments:
                 self._schema.load_fields[name] = with_files_only(field, argument.name)
         self._exact_numbers = [a.name for a in self._arguments if _keeps_digits(a.field)]
         self._are_anywhere = all(a.locations == ANYWHERE for a in self._arguments)
+        self._are_single = not any(a.multiple for a in self._arguments)
         self._known = {p: {a.name for a in self._arguments if p in a.locations} for p in ANYWHERE}
         self._simple = _simple_fields(self._schema, declared, {a.name for a in self._arguments})
         accept = next((a for a in self._arguments if a.name == "accept"), None)
@@ -159,7 +160,7 @@ class Arguments:
 
         For a value that cannot be used, add the reason to `unusable`.
         """
-        gathered = {}
+        gathered: dict[str, Any] = {}
         if (
             self._are_anywhere
             and call.content_type == JSON
@@ -167,6 +168,8 @@ class Arguments:
             and not call.query
         ):  # the most frequent case
             values = _read_json(call, self._exact_numbers)
+            if self._are_single and values.keys() <= self._known["json"]:
+                return values
             for argument in self._arguments:
                 if argument.name in values:
                     gathered[argument.name] = _json_value(argument, values)
@@ -210,6 +213,9 @@ class Arguments:
             for name, key, field, plain in self._simple:
                 value = gathered.get(name, missing)
                 if type(value) is not plain or (plain is float and not _is_finite(value)):
+                    if plain is float and type(value) is int and -_EXACT <= value <= _EXACT:
+                        loaded[key] = float(value)
+                        continue
                     value = field.deserialize(value, name, gathered)
                     if value is missing:
                         continue
@@ -339,7 +345,7 @@ def _read_form(call: Call) -> Values:
         raise InvalidArgumentsError({"form": ["Invalid form body."]}, 400) from None
 
 
-def _read_json(call: Call, exact_numbers: Sequence[str]) -> Values:
+def _read_json(call: Call, exact_numbers: Sequence[str]) -> dict[str, Any]:
     """Return the JSON body, with exact integers in the arguments that `exact_numbers` names."""
     if call.content_type != JSON:
         media_type = call.content_type.partition(";")[0].strip().lower()
@@ -356,7 +362,7 @@ def _read_json(call: Call, exact_numbers: Sequence[str]) -> Values:
         raise InvalidArgumentsError({"json": ["The JSON body must be an object."]})
     for name in exact_numbers:
         if type(value.get(name)) in _WITH_FLOATS and has_large_float(value[name]):
-            exact: Values = _lenient_json(call, body)
+            exact: dict[str, Any] = _lenient_json(call, body)
             return exact
     return value
 
@@ -431,6 +437,9 @@ def _as_schema(declared: Any) -> Schema:
         raise TypeError(f"expected webargs or marshmallow fields, got something else for {names}")
     return Schema.from_dict({str(name): field for name, field in declared.items()})()
 
+
+_EXACT = 2**53
+"""Integers up to this size are exact as float."""
 
 _is_finite: Callable[[Any], bool] = math.isfinite
 _PLAIN = {fields.Float: float, fields.Integer: int, fields.String: str}
