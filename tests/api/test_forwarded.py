@@ -20,7 +20,7 @@ from deepaas.http.cross_site import SiteRules
 from deepaas.http.forwarded import UNKNOWN, PublicAddress, TrustedProxies, public_address
 from tests.conftest import Serve
 from tests.serving.inside import Client, House
-from tests.serving.segments import Ask, Line, padded, predict
+from tests.serving.segments import Ask, Line, get, padded, predict
 from tests.support import HOST, Server, wait_until
 
 new_loop = uvloop.new_event_loop
@@ -551,3 +551,12 @@ async def test_origin_known_from_a_proxy_is_refused_for_other_clients(house: Hou
             assert (await proxy.ask(ask)).status == 200
             refused = await other.long(ask)
             assert (refused.status, json.loads(refused.body)["code"]) == (403, "cross_site")
+
+
+async def test_proxy_is_trusted_without_the_private_parts_of_aiohttp() -> None:
+    ask = get("/v2/", *(f"{name}: {value}" for name, value in SENT.items()))
+    proxies = TrustedProxies.of([PROXY])
+    async with House(is_limited=False, settings={"proxies": proxies}) as opened:
+        for source, prefix in ((PROXY, "/models/x"), ("", "")):
+            async with Line(opened.port, source=source) as line:
+                assert links_in((await line.ask(ask)).json()) == [f"{prefix}/v2/"]
