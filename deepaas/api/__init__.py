@@ -6,6 +6,7 @@ from deepaas.api.app import ApiSettings, App
 from deepaas.api.routes import routes_of, secrets_of
 from deepaas.auth.sign_in import SignIn
 from deepaas.events import Events
+from deepaas.http.check_forwarded import CheckForwarded
 from deepaas.http.cors import Cors
 from deepaas.http.cross_site import CheckSite
 from deepaas.http.kernel import Kernel
@@ -39,7 +40,10 @@ def create_app(
 
 def middleware_of(settings: ApiSettings) -> list[Middleware]:
     """Return the middleware; the first is the outermost."""
-    middleware: list[Middleware] = [RequestIds(), HideSecrets(), CheckSite(settings.sites)]
+    middleware: list[Middleware] = [RequestIds(), HideSecrets()]
+    if settings.kernel.proxies.networks:
+        middleware.append(CheckForwarded())
+    middleware.append(CheckSite(settings.sites))
     if settings.sites.origins:
         middleware.append(Cors(settings.sites.origins))
     if settings.authenticator is not None:

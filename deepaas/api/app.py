@@ -78,6 +78,11 @@ class App:
             return []
         return [pool for pool in pools if principal.may(Access.READ, pool.name)]
 
+    def base_of(self, request: Request) -> str:
+        """Return the path that links in the response begin with: that of the server, after the
+        prefix that a trusted proxy has removed."""
+        return request.public_address.prefix + self.settings.base_path
+
     @property
     def limits(self) -> BodyLimits:
         return self.settings.kernel.limits

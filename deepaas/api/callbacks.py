@@ -357,7 +357,7 @@ class _Sender:
 
         from deepaas.api.v2.records import view
 
-        body = orjson.dumps(view(self._app, record))
+        body = orjson.dumps(view(self._app, record, self._app.settings.base_path))
         message_id = f"{notice.uuid}-{notice.number}"
         timestamp = int(time.time())
         headers = {

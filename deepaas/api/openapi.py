@@ -24,6 +24,7 @@ from deepaas.api.openapi_parts import (
     with_components,
 )
 from deepaas.api.operation_parts import Json
+from deepaas.http.forwarded import UNKNOWN, PublicAddress
 from deepaas.http.request import Request
 from deepaas.http.routing import Route
 from deepaas.model.v2.media import JSON
@@ -80,13 +81,19 @@ _TAGS = {
 
 
 async def show(request: Request, app: App) -> web.StreamResponse:
-    return document_response(request, describe(app, *shown_to(request, app)))
+    described = describe(app, *shown_to(request, app), request.public_address)
+    return document_response(request, described)
 
 
-def describe(app: App, routes: Iterable[Route], models: Iterable[str]) -> Json:
+def describe(
+    app: App,
+    routes: Iterable[Route],
+    models: Iterable[str],
+    address: PublicAddress = UNKNOWN,
+) -> Json:
     """Return the description of these routes, with the current state of these models.
 
-    The operations of the models come first.
+    The operations of the models come first. Clients find the paths below `address`.
     """
     names = list(models)
     document = _Document(app)
@@ -105,7 +112,7 @@ def describe(app: App, routes: Iterable[Route], models: Iterable[str]) -> Json:
             "version": deepaas.__version__,
             "description": f"Models served here: {', '.join(names) or 'none that you may use'}",
         },
-        "servers": [{"url": "/"}],
+        "servers": [{"url": address.base_url}],
         "tags": tags,
         "paths": document.paths,
         "components": components,

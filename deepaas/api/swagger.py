@@ -11,6 +11,7 @@ from deepaas.api import operation_parts, record_operations
 from deepaas.api.app import App
 from deepaas.api.documents import document_response, is_public, shown_to
 from deepaas.api.operation_parts import Json
+from deepaas.http.forwarded import UNKNOWN, PublicAddress
 from deepaas.http.request import Request
 from deepaas.http.routing import Route
 
@@ -26,11 +27,20 @@ _SECURITY: Json = {
 
 
 async def show(request: Request, app: App) -> web.StreamResponse:
-    return document_response(request, describe(app, *shown_to(request, app)))
+    described = describe(app, *shown_to(request, app), request.public_address)
+    return document_response(request, described)
 
 
-def describe(app: App, routes: Iterable[Route], models: Iterable[str]) -> Json:
-    """Return the description of these routes, with the current state of these models."""
+def describe(
+    app: App,
+    routes: Iterable[Route],
+    models: Iterable[str],
+    address: PublicAddress = UNKNOWN,
+) -> Json:
+    """Return the description of these routes, with the current state of these models.
+
+    Clients find the paths below `address`.
+    """
     signs_in = app.settings.authenticator is not None
     definitions: Json = operation_parts.DEFINITIONS | record_operations.DEFINITIONS
     paths: Json = {}
@@ -50,10 +60,23 @@ def describe(app: App, routes: Iterable[Route], models: Iterable[str]) -> Json:
             "version": deepaas.__version__,
             "description": f"Models served here: {', '.join(models) or 'none that you may use'}",
         },
+        **_keys_of(address),
         **security,
         "paths": paths,
         "definitions": definitions,
     }
+
+
+def _keys_of(address: PublicAddress) -> Json:
+    """Return the keys for the public address, without those that are not known.
+
+    Swagger 2.0 cannot express a host that is an IPv6 address. A client then uses the host from
+    which it has the description.
+    """
+    host = "" if address.host.startswith("[") else address.host
+    schemes = [address.scheme] if address.scheme else []
+    keys: Json = {"host": host, "basePath": address.prefix, "schemes": schemes}
+    return {key: value for key, value in keys.items() if value}
 
 
 def _require_sign_in(described: Json) -> None:

@@ -91,13 +91,13 @@ def _assets() -> dict[str, Path]:
     return {path.name: path for path in Path(swagger_ui_path).iterdir() if path.suffix in suffixes}
 
 
-async def redirect(request: web.BaseRequest, app: App) -> web.Response:
-    location = f"{app.settings.base_path}/api"
+async def redirect(request: Request, app: App) -> web.Response:
+    location = f"{app.base_of(request)}/api"
     return web.Response(status=302, text="302: Found", headers={"Location": location})
 
 
 async def page(request: Request, app: App) -> web.Response:
-    base = html.escape(app.settings.base_path)
+    base = html.escape(app.base_of(request))
     names = ", ".join(pool.name for pool in app.visible_pools(request))
     title = html.escape(f"{names} - DEEPaaS" if names else "DEEPaaS")
     text = _PAGE.format(title=title, base=base, assets=f"{base}/static/swagger", script=_SCRIPT)

@@ -164,11 +164,13 @@ def api_settings(
 ) -> ApiSettings:
     """Return the settings of the HTTP interface. `address` is the IP address that is bound.
 
-    Raises ConfigurationError if a plug-in cannot be used.
+    Raises ConfigurationError if a plug-in cannot be used, or if an origin, a host or a proxy is
+    wrong.
     """
     from deepaas.api import ApiSettings
     from deepaas.http.body import BodyLimits
     from deepaas.http.cross_site import SiteRules
+    from deepaas.http.forwarded import TrustedProxies
     from deepaas.http.kernel import KernelSettings
     from deepaas.http.plugins import Options, load_middleware, load_routes
 
@@ -191,6 +193,7 @@ def api_settings(
         kernel=KernelSettings(
             send_timeout=limits.send_timeout,
             max_unsent=limits.max_unsent,
+            proxies=TrustedProxies.of(server.trusted_proxies),
             limits=BodyLimits(
                 head=limits.client_max_head,
                 heads_memory=limits.max_heads_memory,

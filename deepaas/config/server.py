@@ -68,6 +68,16 @@ SERVER = [
         "addresses are always allowed. May be given several times.",
     ),
     cfg.MultiStrOpt(
+        "trusted-proxies",
+        metavar="ADDRESS",
+        default=[],
+        help="An IP address, or a network such as 10.0.0.0/8, of a proxy. The server believes the "
+        "headers X-Forwarded-Prefix, X-Forwarded-Proto and X-Forwarded-Host of these proxies only: "
+        "descriptions and links then have the public address, and the checks of Host and Origin "
+        "use it. The proxy must replace these headers if its clients send them. May be given "
+        "several times.",
+    ),
+    cfg.MultiStrOpt(
         "middleware",
         metavar="NAME",
         default=[],

@@ -28,6 +28,7 @@ class ServerSettings:
     admin_endpoint: bool
     allow_origins: list[str]
     allow_hosts: list[str]
+    trusted_proxies: list[str]
     middleware: list[str]
     routes: list[str]
     fast_path: bool

@@ -34,11 +34,18 @@ MAX_USER_TIMEOUT = 2**31 - 1
 """Milliseconds; the maximum that the kernel accepts."""
 
 
+def address_of(transport: asyncio.BaseTransport) -> str:
+    """Return the IP address of a connection's peer; another text if it has none."""
+    peer = transport.get_extra_info("peername")
+    return str(peer[0]) if isinstance(peer, tuple) else str(peer)
+
+
 class BaseConnection(RequestHandler, Watched):
     """A client's connection.
 
     `is_stalled` is whether the client reads more slowly than the server writes. `answered` is when
-    the last response was sent on the normal path, on the loop's clock.
+    the last response was sent on the normal path, on the loop's clock. `is_from_proxy` is whether
+    the client is a trusted proxy.
     """
 
     __slots__ = (
@@ -48,6 +55,7 @@ class BaseConnection(RequestHandler, Watched):
         "_opened",
         "_unsent",
         "answered",
+        "is_from_proxy",
         "is_stalled",
         "loop",
     )
@@ -56,6 +64,7 @@ class BaseConnection(RequestHandler, Watched):
         super().__init__(manager, **kwargs)
         self.loop: asyncio.AbstractEventLoop = kwargs["loop"]
         self.is_stalled = False
+        self.is_from_proxy = False
         self.answered = 0.0
         self._kernel = manager.kernel
         self._ended = manager.kernel.events.request_ended
@@ -65,6 +74,9 @@ class BaseConnection(RequestHandler, Watched):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        proxies = self._kernel.settings.proxies
+        if proxies.networks:
+            self.is_from_proxy = proxies.trust(address_of(transport))
         seconds = self._kernel.settings.send_timeout
         sock = transport.get_extra_info("socket")
         if seconds and sock is not None:  # limits unread responses that no coroutine waits for
@@ -81,6 +93,8 @@ class BaseConnection(RequestHandler, Watched):
     def begin_request(self, request: Request) -> None:
         """Note a request on the normal path, which aiohttp has parsed."""
         self._current = request
+        if self.is_from_proxy:
+            request.is_from_proxy = True
 
     def idle_since(self) -> tuple[bool, float] | None:
         """Return whether the connection was used, and since when it is idle; None if it is busy.

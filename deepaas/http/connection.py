@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from deepaas.events import CLIENT_CLOSED, RequestEnded
-from deepaas.http.base_connection import BaseConnection, PlainConnection
+from deepaas.http.base_connection import BaseConnection, PlainConnection, address_of
 from deepaas.http.fast_path import (
     MAX_HEAD,
     MAX_HEADS,
@@ -44,6 +44,7 @@ class Connection(Intake):
         "_head",
         "_head_timer",
         "_heads",
+        "_heads_of_proxies",
         "_is_fast",
         "_known",
         "_remote",
@@ -57,6 +58,7 @@ class Connection(Intake):
         limits = manager.kernel.settings.limits
         super().__init__(manager, limits.head, manager.unfinished, **kwargs)
         self._heads = manager.heads
+        self._heads_of_proxies = manager.heads_of_proxies
         self._fast_limits = manager.fast_limits
         self._is_fast = manager.has_fast_path
         self._head = b""  # of the present request on the normal path, if it came in one piece
@@ -70,8 +72,9 @@ class Connection(Intake):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        peer = transport.get_extra_info("peername")
-        self._remote = str(peer[0]) if isinstance(peer, tuple) else str(peer)
+        self._remote = address_of(transport)
+        if self.is_from_proxy:
+            self._heads = self._heads_of_proxies
         self._expect_head()
 
     def data_received(self, data: bytes) -> None:
@@ -328,6 +331,8 @@ class HTTPServer(web.Server):
         }
         self._running = asyncio.get_running_loop()
         self.heads: dict[bytes, CachedHead] = {}
+        # The same head may mean something else if a trusted proxy sends it.
+        self.heads_of_proxies: dict[bytes, CachedHead] = {}
         self.fast_limits = FastLimits.of(kernel.settings.limits)
         self.unsent = Unsent(kernel.settings.max_unsent)
         self.unfinished = UnfinishedHeads(kernel.settings.limits.heads_memory)

@@ -20,6 +20,7 @@ from aiohttp import hdrs, web
 from multidict import istr
 
 from deepaas.exceptions import ConfigurationError, CrossSiteError, ForeignHostError
+from deepaas.http.forwarded import HOST
 from deepaas.http.middleware import FastHooks, Next
 from deepaas.http.request import Request
 from deepaas.http.routing import Route
@@ -32,6 +33,7 @@ ANY_HOST = "*"
 
 _SITE = istr("Sec-Fetch-Site")
 _READ = ("host", "origin", "sec-fetch-site")
+_READ_OF_PROXY = (*_READ, HOST.lower())
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^][:/?#@\\,\s]+)(?::(\d*))?")
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#]*@)?([^/?#]+)")
@@ -73,14 +75,18 @@ class SiteRules:
             return cls(origins)
         return cls(origins, hosts | {listen_address.lower()})
 
-    def check(self, request: web.BaseRequest) -> None:
-        """Raise ForeignHostError or CrossSiteError if the request must not be answered."""
+    def check(self, request: Request) -> None:
+        """Raise ForeignHostError or CrossSiteError if the request must not be answered.
+
+        The host that a trusted proxy forwards is checked besides the Host header, and not instead:
+        the client may be a browser on the machine of the proxy, and after DNS rebinding a page can
+        set every header but Host.
+        """
         host = _host_of(request)
-        if host and host not in self._known_good and not self._is_good(host):
-            raise ForeignHostError(
-                f"The request is for host {host[:_MAX_SHOWN]!r}, which is not a name of this "
-                "server; if clients may use it, start the server with --allow-hosts and the name"
-            )
+        self._check_host(host)
+        if request.public_address.host:
+            host = request.public_address.host
+            self._check_host(host)
         headers = request.headers
         if request.method in SAFE_METHODS or (_SITE not in headers and hdrs.ORIGIN not in headers):
             return
@@ -89,6 +95,13 @@ class SiteRules:
             return
         if origin.lower() not in self.origins:
             raise CrossSiteError(_refusal(origin))
+
+    def _check_host(self, host: str) -> None:
+        if host and host not in self._known_good and not self._is_good(host):
+            raise ForeignHostError(
+                f"The request is for host {host[:_MAX_SHOWN]!r}, which is not a name of this "
+                "server; if clients may use it, start the server with --allow-hosts and the name"
+            )
 
     def _is_good(self, host: str) -> bool:
         """Return `may_be_called(host)`, and cache the allowed hosts."""
@@ -119,7 +132,8 @@ class CheckSite:
         return await next(request)
 
     def fast(self, request: Request) -> FastHooks:
-        return FastHooks(reads=_READ)  # a request with the same head is allowed, too
+        # A request with the same head is allowed, too.
+        return FastHooks(reads=_READ_OF_PROXY if request.is_from_proxy else _READ)
 
 
 def is_loopback(name: str) -> bool:

@@ -20,6 +20,7 @@ from deepaas.events import Events, RequestRefused
 from deepaas.exceptions import BadRequestError, RequestError, StorageError
 from deepaas.http.aiohttp_adapter import is_upgrade
 from deepaas.http.body import WRONG_CODING, BodyLimits, is_plainly_chunked, stop_receiving
+from deepaas.http.forwarded import TrustedProxies
 from deepaas.http.intake import Intake
 from deepaas.http.middleware import Middleware, Next, hook_makers
 from deepaas.http.request import Request
@@ -43,11 +44,12 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 @dataclass(frozen=True)
 class KernelSettings:
-    """The limits of requests and responses."""
+    """The limits of requests and responses, and the proxies that may name the public address."""
 
     send_timeout: float = 60  # seconds that a client may read nothing of a response; 0: no limit
     max_unsent: int = 256 * 1024 * 1024  # bytes of responses held for clients; 0: no limit
     limits: BodyLimits = field(default_factory=BodyLimits)
+    proxies: TrustedProxies = field(default_factory=TrustedProxies)
 
 
 class Kernel:

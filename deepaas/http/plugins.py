@@ -27,8 +27,8 @@ class Options:
     """What a plug-in gets from the server.
 
     `base_path` is that of the server: empty, or it begins with a slash and does not end with one.
-    The paths of routes do not contain it, but links do. `models` are the names of the served
-    models. A plug-in may listen to `events`.
+    The paths of routes do not contain it, but links do, after `request.public_address.prefix`.
+    `models` are the names of the served models. A plug-in may listen to `events`.
     """
 
     base_path: str = ""

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from deepaas.http.forwarded import UNKNOWN, PublicAddress, public_address
+
 if TYPE_CHECKING:
     from deepaas.events import Times
     from deepaas.http.principal import Principal
@@ -25,6 +27,8 @@ class Request(web.BaseRequest):
     it, with secrets masked. `request_id` identifies it in logs. `long_response` is a response whose
     sending takes time. `principal` is the client, if it has signed in, and `sign_in_version` the
     version of the known clients before the sign-in looked it up.
+
+    `is_from_proxy` is whether a trusted proxy has sent it.
     """
 
     ATTRS = web.BaseRequest.ATTRS | frozenset(
@@ -38,6 +42,8 @@ class Request(web.BaseRequest):
             "sign_in_version",
             "began",
             "times",
+            "is_from_proxy",
+            "_public_address",
         }
     )
 
@@ -48,8 +54,22 @@ class Request(web.BaseRequest):
     principal: Principal | None = None
     sign_in_version: int = 0
     times: Times | None = None
+    is_from_proxy = False
+    _public_address: PublicAddress | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.target = self.raw_path
         self.began = monotonic()  # the clock of uvloop has only milliseconds
+
+    @property
+    def public_address(self) -> PublicAddress:
+        """What a trusted proxy says about the address that the client used.
+
+        Raises BadRequestError if that is malformed.
+        """
+        if not self.is_from_proxy:
+            return UNKNOWN
+        if self._public_address is None:
+            self._public_address = public_address(self.headers)
+        return self._public_address

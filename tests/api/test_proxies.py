@@ -14,9 +14,11 @@ import socket
 import ssl
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import httpx
 import pytest
@@ -28,6 +30,7 @@ from tests.support import HOST, Server, leased_port, wait_until
 PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "proxies.md"
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NAME = "public.example"
+PUBLIC = f"https://{NAME}"
 PREDICT = "/v2/models/sized/predict/"
 MODELS = ["zoo.sized", "zoo.trains", "zoo.streaming:Plain"]
 
@@ -72,7 +75,15 @@ class Configuration:
 
     @property
     def replaces_host(self) -> bool:
-        return "replaces" in self.title
+        if self.kind == "nginx":
+            return "proxy_set_header Host" not in self.text
+        return "header_up Host" in self.text
+
+    @property
+    def prefix(self) -> str:
+        """Return the beginning of the path that the proxy removes, or ""."""
+        found = re.search(r"X-Forwarded-Prefix ([^;\s]+)", self.text)
+        return found[1] if found else ""
 
 
 def on_the_page() -> list[Configuration]:
@@ -100,19 +111,34 @@ class Proxied:
 
     def post(self, path: str = PREDICT, **kwargs: Any) -> httpx.Response:
         """Return the response to a client that uses the public name of the proxy."""
-        with self.stream(path, **kwargs) as answer:
+        return self.request("POST", self.url(path), **kwargs)
+
+    def get(self, path: str, **kwargs: Any) -> httpx.Response:
+        return self.request("GET", self.url(path), **kwargs)
+
+    def url(self, path: str) -> str:
+        """Return the public address of a path of the server."""
+        return f"{PUBLIC}{self.configuration.prefix}{path}"
+
+    def request(self, method: str, url: str, **kwargs: Any) -> httpx.Response:
+        with self.open(method, url, **kwargs) as answer:
             answer.read()
             return answer
 
+    def stream(self, path: str, **kwargs: Any) -> AbstractContextManager[httpx.Response]:
+        return self.open("POST", self.url(path), **kwargs)
+
     @contextlib.contextmanager
-    def stream(
-        self, path: str, headers: Mapping[str, str] | None = None, **kwargs: Any
+    def open(
+        self, method: str, url: str, headers: Mapping[str, str] | None = None, **kwargs: Any
     ) -> Iterator[httpx.Response]:
+        """Send a request for a public address to the proxy."""
+        assert url.startswith(f"{PUBLIC}/")
         with (
             httpx.Client(verify=False, trust_env=False, timeout=20) as client,
             client.stream(
-                "POST",
-                f"https://{HOST}:{self.port}{path}",
+                method,
+                url.replace(PUBLIC, f"https://{HOST}:{self.port}", 1),
                 headers={"Host": NAME, **(headers or {})},
                 extensions={"sni_hostname": NAME},
                 **kwargs,
@@ -202,11 +228,13 @@ def speaks_tls(port: int) -> bool:
 
 
 def test_page_has_both_proxies_and_both_ways_with_host() -> None:
-    assert [(one.kind, one.replaces_host) for one in on_the_page()] == [
-        ("nginx", False),
-        ("nginx", True),
-        ("caddyfile", False),
-        ("caddyfile", True),
+    assert [(one.kind, one.replaces_host, one.prefix) for one in on_the_page()] == [
+        ("nginx", False, ""),
+        ("nginx", True, ""),
+        ("caddyfile", False, ""),
+        ("caddyfile", True, ""),
+        ("nginx", True, "/models/x"),
+        ("caddyfile", False, "/models/x"),
     ]
 
 
@@ -220,7 +248,7 @@ def behind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 async def test_own_page_works_in_a_browser(behind: Proxied, tmp_path: Path) -> None:
     async def visit() -> Any:
         async with browsing(tmp_path, behind.resolve, "--ignore-certificate-errors") as page:
-            await page.open(f"https://{NAME}/api")
+            await page.open(behind.url("/api"))
             return await page.run(predict())
 
     seen = await visit()
@@ -231,7 +259,7 @@ async def test_own_page_works_in_a_browser(behind: Proxied, tmp_path: Path) -> N
 @needs_chromium
 async def test_page_of_another_site_starts_no_training(behind: Proxied, tmp_path: Path) -> None:
     path = "/v2/models/trains/train/"
-    fetch = FETCH.replace("ACTION", f"https://{NAME}{path}").replace("METHOD", "POST")
+    fetch = FETCH.replace("ACTION", behind.url(path)).replace("METHOD", "POST")
 
     async def visit() -> None:
         with other_site() as port:
@@ -257,11 +285,56 @@ def test_other_site_is_refused_in_a_browser_that_sends_origin_alone(
 
 
 def test_foreign_name_is_hidden_by_nginx_that_replaces_host(behind: Proxied) -> None:
-    """nginx accepts every name, since it has no other server here. Caddy accepts only its name."""
+    """nginx accepts every name, since it has no other server here. Caddy accepts only its name.
+
+    X-Forwarded-Host shows the name to the server.
+    """
     answer = behind.post(headers={"Host": "evil.test"})
-    is_nginx, replaces = behind.configuration.kind == "nginx", behind.configuration.replaces_host
-    assert ("predictions" in answer.text) is (is_nginx and replaces)
-    assert (answer.status_code == 421) is (is_nginx and not replaces)
+    configuration = behind.configuration
+    is_nginx = configuration.kind == "nginx"
+    is_hidden = configuration.replaces_host and not configuration.prefix
+    assert ("predictions" in answer.text) is (is_nginx and is_hidden)
+    assert (answer.status_code == 421) is (is_nginx and not is_hidden)
+
+
+def test_descriptions_lead_through_the_proxy(behind: Proxied) -> None:
+    """They are true for a client that knows only the address from which it has them."""
+    own = behind.url("/openapi.json")
+    openapi, swagger = (behind.get(path).json() for path in ("/openapi.json", "/swagger.json"))
+    prefix = behind.configuration.prefix
+    assert openapi["servers"] == [{"url": f"{PUBLIC}{prefix}" if prefix else "/"}]
+    base = urljoin(own, openapi["servers"][0]["url"]).removesuffix("/")
+    (path,) = (
+        path
+        for path, operations in openapi["paths"].items()
+        if operations.get("post", {}).get("operationId") == "predict_sized"
+    )
+    of_swagger = f"{swagger.get('schemes', ['https'])[0]}://{swagger.get('host', NAME)}"
+    for address in (base, of_swagger + swagger.get("basePath", "")):
+        assert behind.request("POST", address + path).json()["status"] == "OK"
+
+
+def test_links_and_redirects_lead_through_the_proxy(behind: Proxied) -> None:
+    top = behind.url("/")
+    listed = behind.get("/").json()
+    links = [*listed["links"], *listed["versions"][0]["links"]]
+    addresses = [urljoin(top, link["href"]) for link in links]
+    moved = behind.get("/ui")
+    assert moved.status_code == 302
+    addresses.append(urljoin(behind.url("/ui"), moved.headers["Location"]))
+    assert len(addresses) == 4
+    for address in addresses:
+        assert behind.request("GET", address).status_code == 200
+
+
+def test_headers_of_clients_have_no_effect(behind: Proxied) -> None:
+    sent = {
+        "X-Forwarded-Prefix": "/evil",
+        "X-Forwarded-Proto": "http",
+        "X-Forwarded-Host": "evil.test",
+    }
+    for path in ("/openapi.json", "/swagger.json", "/"):
+        assert behind.get(path, headers=sent).content == behind.get(path).content
 
 
 def test_client_that_is_no_browser_notices_nothing(behind: Proxied) -> None:

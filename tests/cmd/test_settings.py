@@ -48,6 +48,7 @@ FATAL = {
     "`DEEPAAS_ALLOW_HOSTS=http://a.example`": Planted(
         env={"DEEPAAS_ALLOW_HOSTS": "http://a.example"}
     ),
+    "`--trusted-proxies 10.1.2.3/8`": Planted("--trusted-proxies 10.1.2.3/8"),
     "`workers` alone in deepaas.conf": Planted(file="[DEFAULT]\nworkers\n"),
 }
 """Mistakes that stop the server; the keys are the first column in docs/configuration.md."""

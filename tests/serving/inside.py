@@ -204,8 +204,8 @@ class Client(Line):
     It first sends an uninteresting request, which takes the normal path.
     """
 
-    def __init__(self, house: House) -> None:
-        super().__init__(house.port)
+    def __init__(self, house: House, source: str = "") -> None:
+        super().__init__(house.port, source=source)
         self.house = house
 
     async def __aenter__(self) -> Client:

@@ -123,14 +123,18 @@ class Seen:
 
 @dataclass
 class Line:
-    """One connection; an asynchronous context manager."""
+    """One connection; an asynchronous context manager. It comes from the address `source`."""
 
     port: int
     limit: int = 2**16  # bytes that are buffered before they are read
+    source: str = ""  # the system chooses
     asked: list[Ask] = field(default_factory=list)
 
     async def __aenter__(self) -> Line:
-        self.reader, self.writer = await asyncio.open_connection(HOST, self.port, limit=self.limit)
+        local = (self.source, 0) if self.source else None
+        self.reader, self.writer = await asyncio.open_connection(
+            HOST, self.port, limit=self.limit, local_addr=local
+        )
         return self
 
     async def __aexit__(

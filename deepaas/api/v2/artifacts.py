@@ -13,6 +13,7 @@ from aiohttp import web
 from deepaas.api.app import App
 from deepaas.api.v2.records import artifact_view, trainings_of
 from deepaas.exceptions import NotFoundError
+from deepaas.http.request import Request
 from deepaas.http.responses import FileResponse, json_response
 from deepaas.jobs.artifacts import list_files, open_file
 from deepaas.serving.pool import Pool
@@ -24,14 +25,15 @@ _NOT_PLAIN = re.compile(r"[^ -~]|[\"\\%]")
 
 
 async def list_artifacts(
-    request: web.BaseRequest, app: App, pool: Pool, uuid: str, kind: str
+    request: Request, app: App, pool: Pool, uuid: str, kind: str
 ) -> web.StreamResponse:
     """List the files, also while the training runs."""
     trainings = trainings_of(app, kind)
     record = await trainings.get(pool.name, kind, uuid)
     directory = trainings.place(record.uuid).artifacts
     files, is_cut = await asyncio.to_thread(list_files, directory, MAX_LISTED)
-    artifacts = [artifact_view(app, record, file) for file in files]
+    base = app.base_of(request)
+    artifacts = [artifact_view(base, record, file) for file in files]
     return json_response({"artifacts": artifacts, "truncated": is_cut})
 
 

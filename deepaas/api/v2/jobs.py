@@ -13,7 +13,7 @@ from aiohttp import web
 from deepaas.api.app import App
 from deepaas.api.replies import response_from_reply
 from deepaas.api.unknown import warn
-from deepaas.api.v2.records import record_url, trainings_of, view
+from deepaas.api.v2.records import record_url, status_of, trainings_of, view
 from deepaas.api.v2.submit import Accepted, submit
 from deepaas.exceptions import NotFinishedError, NotFoundError, StreamFailedError, WorkerDiedError
 from deepaas.http.request import Request
@@ -45,8 +45,9 @@ async def begin(request: Request, app: App, pool: Pool) -> web.StreamResponse:
     accepted = await submit(request, app, pool, KIND)
     if not isinstance(accepted, Accepted):
         return accepted
-    answer = json_response(view(app, accepted.record), 202)
-    answer.headers["Location"] = record_url(app, accepted.record)
+    base = app.base_of(request)
+    answer = json_response(view(app, accepted.record, base), 202)
+    answer.headers["Location"] = record_url(base, accepted.record)
     answer.headers["Preference-Applied"] = PREFERENCE
     warn(answer, accepted.unknown)
     return answer
@@ -57,7 +58,7 @@ async def result(request: web.BaseRequest, app: App, pool: Pool, uuid: str) -> w
     trainings = trainings_of(app, KIND)
     record = await trainings.get(pool.name, KIND, uuid)
     if not record.has_ended:
-        raise NotFinishedError(f"The prediction is still {view(app, record)['status']}")
+        raise NotFinishedError(f"The prediction is still {status_of(record)}")
     if record.status == "cancelled":
         raise NotFinishedError("The prediction was cancelled")
     if not record.answer:  # its process has died

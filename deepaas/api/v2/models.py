@@ -14,11 +14,11 @@ from deepaas.model.v2.wrapper import unloaded_metadata
 from deepaas.serving.pool import Pool
 
 
-def _metadata(app: App, pool: Pool) -> dict[str, Any]:
+def _metadata(base: str, pool: Pool) -> dict[str, Any]:
     metadata = pool.description.get("metadata") or unloaded_metadata(
         pool.name, bool(pool.status.phase)
     )
-    path = f"{app.settings.base_path}/v2/models/{quote(pool.name, safe='')}"
+    path = f"{base}/v2/models/{quote(pool.name, safe='')}"
     links = {"links": [{"rel": "self", "href": path}]}
     described = {"id": metadata["id"], "name": metadata["name"]} | links | metadata
     if pool.status.problem:
@@ -29,8 +29,9 @@ def _metadata(app: App, pool: Pool) -> dict[str, Any]:
 
 
 async def list_models(request: Request, app: App) -> web.Response:
-    return json_response({"models": [_metadata(app, pool) for pool in app.visible_pools(request)]})
+    base = app.base_of(request)
+    return json_response({"models": [_metadata(base, pool) for pool in app.visible_pools(request)]})
 
 
-async def show_model(request: web.BaseRequest, app: App, pool: Pool) -> web.Response:
-    return json_response(_metadata(app, pool))
+async def show_model(request: Request, app: App, pool: Pool) -> web.Response:
+    return json_response(_metadata(app.base_of(request), pool))

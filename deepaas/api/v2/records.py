@@ -39,9 +39,7 @@ MAX_ARTIFACTS = 100
 """How many files a record lists; `artifacts/` lists more."""
 
 
-async def list_records(
-    request: web.BaseRequest, app: App, pool: Pool, kind: str
-) -> web.StreamResponse:
+async def list_records(request: Request, app: App, pool: Pool, kind: str) -> web.StreamResponse:
     """List the records of a model, oldest first.
 
     `limit` selects the newest, and `status` the records with these statuses.
@@ -58,12 +56,13 @@ async def list_records(
         return json_response(problems, 422)
     statuses = [status for name in names or STATUSES for status in STATUSES[name]]
     trainings = trainings_of(app, kind)
+    base = app.base_of(request)
     records = await trainings.find(pool.name, kind, statuses, int(limit or -1))
-    return json_response([view(app, record) for record in records])
+    return json_response([view(app, record, base) for record in records])
 
 
 async def show_record(
-    request: web.BaseRequest, app: App, pool: Pool, uuid: str, kind: str
+    request: Request, app: App, pool: Pool, uuid: str, kind: str
 ) -> web.StreamResponse:
     """Return one record, with its metrics and its artifacts."""
     trainings = trainings_of(app, kind)
@@ -75,8 +74,9 @@ async def show_record(
         return reports, list_files(place.artifacts, MAX_ARTIFACTS)[0]
 
     metrics, files = await asyncio.to_thread(read)
-    artifacts = [artifact_view(app, record, file) for file in files]
-    return json_response({**view(app, record), "metrics": metrics, "artifacts": artifacts})
+    base = app.base_of(request)
+    artifacts = [artifact_view(base, record, file) for file in files]
+    return json_response({**view(app, record, base), "metrics": metrics, "artifacts": artifacts})
 
 
 async def cancel_record(
@@ -90,7 +90,8 @@ async def cancel_record(
     )
     cancelling = asyncio.ensure_future(trainings.cancel(record))
     cancelling.add_done_callback(lambda done: done.cancelled() or done.exception())
-    return json_response(view(app, await asyncio.shield(cancelling)))
+    cancelled = await asyncio.shield(cancelling)
+    return json_response(view(app, cancelled, app.base_of(request)))
 
 
 def trainings_of(app: App, kind: str) -> JobService:
@@ -108,9 +109,14 @@ def trainings_of(app: App, kind: str) -> JobService:
     return app.trainings
 
 
-def view(app: App, record: Record) -> dict[str, Any]:
-    """Return a record as clients see it."""
-    status = "running" if record.status == "starting" else record.status
+def status_of(record: Record) -> str:
+    """Return the status of a record as clients see it."""
+    return "running" if record.status == "starting" else record.status
+
+
+def view(app: App, record: Record, base: str) -> dict[str, Any]:
+    """Return a record as clients see it. The paths of its links begin with `base`."""
+    status = status_of(record)
     shown: dict[str, Any] = {
         "date": record.date,
         "args": orjson.Fragment(record.args),
@@ -121,7 +127,7 @@ def view(app: App, record: Record) -> dict[str, Any]:
         shown["result"] = _result(app, record)
     if record.message:
         shown["message"] = record.message
-    url = record_url(app, record)
+    url = record_url(base, record)
     links = [("self", url), ("logs", f"{url}/logs"), ("artifacts", f"{url}/artifacts")]
     if record.kind == "predict":
         links.append(("result", f"{url}/result"))
@@ -148,9 +154,9 @@ def view(app: App, record: Record) -> dict[str, Any]:
     }
 
 
-def record_url(app: App, record: Record) -> str:
+def record_url(base: str, record: Record) -> str:
     model = quote(record.model, safe="")
-    return f"{app.settings.base_path}/v2/models/{model}/{SEGMENTS[record.kind]}/{record.uuid}"
+    return f"{base}/v2/models/{model}/{SEGMENTS[record.kind]}/{record.uuid}"
 
 
 def _metrics_view(report: dict[str, Any]) -> dict[str, Any]:
@@ -160,12 +166,12 @@ def _metrics_view(report: dict[str, Any]) -> dict[str, Any]:
     return report  # not written by `report`
 
 
-def artifact_view(app: App, record: Record, file: Artifact) -> dict[str, Any]:
+def artifact_view(base: str, record: Record, file: Artifact) -> dict[str, Any]:
     return {
         "path": file.path,
         "size": file.size,
         "modified": file.modified,
-        "href": f"{record_url(app, record)}/artifacts/{file.quoted}",
+        "href": f"{record_url(base, record)}/artifacts/{file.quoted}",
     }
 
 

@@ -24,6 +24,6 @@ async def train(request: Request, app: App, pool: Pool) -> web.StreamResponse:
     accepted = await submit(request, app, pool, "train")
     if not isinstance(accepted, Accepted):
         return accepted
-    answer = json_response(view(app, accepted.record))
+    answer = json_response(view(app, accepted.record, app.base_of(request)))
     warn(answer, accepted.unknown)
     return answer

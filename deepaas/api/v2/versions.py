@@ -7,11 +7,12 @@ from typing import Any
 from aiohttp import web
 
 from deepaas.api.app import App
+from deepaas.http.request import Request
 from deepaas.http.responses import json_response
 
 
-def _v2(app: App) -> dict[str, Any]:
-    href = f"{app.settings.base_path}/v2/"
+def _v2(base: str) -> dict[str, Any]:
+    href = f"{base}/v2/"
     return {
         "version": "stable",
         "id": "v2",
@@ -19,12 +20,12 @@ def _v2(app: App) -> dict[str, Any]:
     }
 
 
-async def show_v2(request: web.BaseRequest, app: App) -> web.Response:
-    return json_response(_v2(app))
+async def show_v2(request: Request, app: App) -> web.Response:
+    return json_response(_v2(app.base_of(request)))
 
 
-async def list_versions(request: web.BaseRequest, app: App) -> web.Response:
-    base = app.settings.base_path
+async def list_versions(request: Request, app: App) -> web.Response:
+    base = app.base_of(request)
     page = {"rel": "help", "type": "text/html", "href": f"{base}/api"}
     description = {
         "rel": "describedby",
@@ -32,4 +33,4 @@ async def list_versions(request: web.BaseRequest, app: App) -> web.Response:
         "href": f"{base}/swagger.json",
     }
     links = [page, description] if app.settings.doc else [description]
-    return json_response({"versions": [_v2(app)], "links": links})
+    return json_response({"versions": [_v2(base)], "links": links})
