@@ -154,6 +154,22 @@ class Arguments:
             loaded = self._load_by_schema(gathered, unusable)
         return loaded, self.media_type(loaded)
 
+    def load_values(self, values: Values) -> dict[str, Any]:
+        """Return the keyword arguments for these values, as if they were sent as JSON.
+
+        A file is an UploadedFile. Raises the same exceptions as `load`.
+        """
+        gathered = {
+            argument.name: _json_value(argument, values)
+            for argument in self._arguments
+            if argument.name in values
+        }
+        if self._accept is not None:
+            self._choose_media_type(gathered, {})
+        loaded = self._load_by_schema(gathered, {})
+        self.media_type(loaded)
+        return loaded
+
     def _gather(self, call: Call, unusable: dict[str, list[str]]) -> dict[str, Any]:
         """Return the raw value of each argument that the call contains.
 
