@@ -189,7 +189,7 @@ def _with_paths(value: Any) -> Any:
     """Return the path of a file in an example, or the paths in a list."""
     if isinstance(value, list):
         return [_with_paths(one) for one in value]
-    return value["file"] if isinstance(value, dict) else value
+    return value["file"] if isinstance(value, dict) and "file" in value else value
 
 
 def _named(values: Sequence[Any]) -> Json:

@@ -24,7 +24,7 @@ from deepaas.model.v2.arguments import Argument, Arguments, InvalidArgumentsErro
 from deepaas.model.v2.declarations import a, listed
 from deepaas.model.v2.failures import describe
 from deepaas.model.v2.json_schema import Json
-from deepaas.model.v2.parts import runs_own_code
+from deepaas.model.v2.parts import runs_own_code, takes_text
 from deepaas.model.v2.places import at, place_of_attribute
 from deepaas.model.v2.validation import holds_secrets
 from deepaas.model.v2.wrapper import ModelWrapper, UploadedFile
@@ -137,7 +137,7 @@ class _Reader:
         with contextlib.ExitStack() as copies:
             for name, value in example.items():
                 argument = known[str(name)]
-                if argument.is_file:
+                if self._is_of_files(argument, value):
                     shown[argument.name] = self._each(value, self._shown_file)
                     directory = None
                     if runs_own_code(argument.field) or arguments.passed is None:
@@ -149,6 +149,20 @@ class _Reader:
                     shown[argument.name] = sent[argument.name] = _plain(argument.name, value)
             _check_values(sent, arguments)
         return {name: value for name, value in shown.items() if not _is_secret(known[name])}
+
+    def _is_of_files(self, argument: Argument, value: Any) -> bool:
+        """Return whether the texts in the value are paths, and not what a client sends as text."""
+        if not argument.is_file or "form" not in argument.locations:
+            return False
+        if not takes_text(argument.field):
+            return True
+        paths = value if isinstance(value, list | tuple) else [value]
+        directory = os.path.dirname(self._file)
+        return any(
+            isinstance(one, os.PathLike) or os.path.isfile(os.path.join(directory, one))
+            for one in paths
+            if isinstance(one, str | os.PathLike)
+        )
 
     @contextlib.contextmanager
     def _directory(self) -> Iterator[str]:

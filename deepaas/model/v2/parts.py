@@ -173,6 +173,12 @@ def _deserializes_like(kind: type[fields.Field], base: type[fields.Field]) -> bo
     return kind.deserialize is base.deserialize and kind._deserialize is base._deserialize
 
 
+def takes_text(field: fields.Field) -> bool:
+    """Return whether a field that is declared as a file may accept a text on purpose."""
+    inner = getattr(field, "inner", field)
+    return not _deserializes_like(type(inner), fields.Field)
+
+
 def runs_own_code(field: fields.Field) -> bool:
     """Return whether the author's code gets the file when this field is loaded."""
     for one in (field, getattr(field, "inner", field)):

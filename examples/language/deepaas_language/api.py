@@ -14,7 +14,7 @@ ALL_LANGUAGES = 176
 
 examples = [
     {"text": "Wie spät ist es?"},
-    {"text": "Hoxe vai bo tempo e imos á praia.", "k": 2, "among": ["gl", "pt"]},
+    {"text": "Hoe laat is het?", "k": 2, "among": ["de", "nl"]},
 ]
 
 # "lite" is the model inside the package; the larger one would be downloaded.

@@ -40,9 +40,9 @@ def candidates(server: Server, **kwargs: Any) -> list[dict[str, Any]]:
 
 
 def test_it_accepts_its_examples(server: Server) -> None:
-    german, galician = send_examples(server, "language")
+    german, dutch = send_examples(server, "language")
     assert german.json()["predictions"][0]["language"] == "de"
-    assert galician.json()["predictions"][0]["language"] == "gl"
+    assert dutch.json()["predictions"][0]["language"] == "nl"
 
 
 def test_metadata_is_that_of_the_package(server: Server) -> None:

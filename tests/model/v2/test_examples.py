@@ -136,6 +136,28 @@ def test_file_is_checked_as_an_upload(folder: Path) -> None:
     assert read(folder, [{"x": "in/a.txt"}], {"x": files(validate=named)}).mistakes == []
 
 
+class FileOrUrl(fields.Raw):
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+        assert isinstance(value, UploadedFile) or value.startswith("https:")
+        return value
+
+
+@pytest.mark.parametrize("value", ["https://site.example/a.png", "in/a.txt"])
+def test_text_in_a_field_that_takes_texts_is_a_path_if_there_is_such_a_file(
+    folder: Path, value: str
+) -> None:
+    made = read(folder, [{"x": value}], {"x": FileOrUrl(metadata={"type": "file"})})
+    assert made.mistakes == []
+    assert made.by_function == {"predict": [{"x": FILE if value == "in/a.txt" else value}]}
+
+
+def test_text_in_the_query_is_no_path(folder: Path) -> None:
+    declared = {"x": fields.Raw(metadata={"type": "file", "location": "query"})}
+    assert read(folder, [{"x": "in/a.txt"}], declared).by_function == {
+        "predict": [{"x": "in/a.txt"}]
+    }
+
+
 def test_secrets_are_not_shown(folder: Path) -> None:
     declared = {"x": fields.Str(load_only=True), "y": fields.Str()}
     made = read(folder, [{"x": "secret", "y": "a"}], declared)
