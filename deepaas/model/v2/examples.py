@@ -35,6 +35,10 @@ ATTRIBUTES = {"predict": "examples", "train": "train_examples"}
 MAX_BYTES = 256 * 1024
 """Bytes of JSON; further examples of a function are left out."""
 
+MAX_EXAMPLES = 100
+"""Further examples of a function are left out."""
+
+_MAX_MISTAKES = 5  # the list may be something else, with thousands of items
 _NO_DECLARATIONS = (ModuleType, property, staticmethod, classmethod)
 """Parts of a model that only happen to have the name; so do functions."""
 
@@ -106,7 +110,9 @@ class _Reader:
         """Return the valid examples, and note a mistake for each other one."""
         valid: list[Json] = []
         size = 0
-        for index, example in enumerate(declared):
+        if len(declared) > MAX_EXAMPLES:
+            self.tell(f"{self._name} has more than {MAX_EXAMPLES} examples; write fewer")
+        for index, example in enumerate(declared[:MAX_EXAMPLES]):
             label = f"{self._name}[{index}]"
             self._found = {}
             try:
@@ -120,7 +126,8 @@ class _Reader:
                 self.files |= self._found
             except _InvalidExampleError as error:
                 self.tell(f"{label} {error}", index)
-                if not isinstance(example, Mapping):  # so are probably the others
+                is_hopeless = not isinstance(example, Mapping)  # so are probably the others
+                if is_hopeless or len(self.mistakes) == _MAX_MISTAKES:
                     break
         return valid
 
@@ -204,7 +211,7 @@ class _Reader:
         """Return the absolute path of an example's file, which is in the module's directory."""
         module = os.path.basename(self._file) or "the model"
         directory = os.path.realpath(os.path.dirname(self._file)) if self._file else os.devnull
-        found = os.path.realpath(os.path.join(directory, path))
+        found = os.path.realpath(os.path.join(directory, path.replace("\0", "\\0")))
         if not found.startswith(directory.rstrip(os.sep) + os.sep):
             raise _InvalidExampleError(
                 f"names the file {path!r}, which is outside of the directory of {module}; "

@@ -15,7 +15,7 @@ from marshmallow import Schema, post_load
 from webargs import fields, validate
 
 from deepaas.model.v2.arguments import Arguments
-from deepaas.model.v2.examples import MAX_BYTES, Examples, read_examples
+from deepaas.model.v2.examples import MAX_BYTES, MAX_EXAMPLES, Examples, read_examples
 from deepaas.model.v2.wrapper import ModelWrapper, UploadedFile
 
 FILE = {"file": "in/a.txt", "media_type": "text/plain", "size": 1}
@@ -78,7 +78,7 @@ def test_file_outside_of_the_directory_is_refused(folder: Path, path: str) -> No
     assert str(folder) not in made.mistakes[0]
 
 
-@pytest.mark.parametrize("path", ["in", "pipe", "in/b.txt"])
+@pytest.mark.parametrize("path", ["in", "pipe", "in/b.txt", "in\0"])
 def test_only_a_file_that_can_be_read_is_one(folder: Path, path: str) -> None:
     os.mkfifo(folder / "pipe")
     made = read(folder, [{"x": path}], {"x": files()})
@@ -194,6 +194,14 @@ def test_examples_together_have_a_largest_size(folder: Path) -> None:
     assert made.by_function == {"predict": [long]}
     assert "examples[1] is left out" in made.mistakes[0]
     assert len(made.mistakes) == 1
+
+
+def test_long_list_is_not_read_to_its_end(folder: Path) -> None:
+    many = [{"x": 1}] * (MAX_EXAMPLES + 1)
+    made = read(folder, many, {"x": fields.Int()})
+    assert len(made.by_function["predict"]) == MAX_EXAMPLES
+    assert made.mistakes == ["examples has more than 100 examples; write fewer"]
+    assert len(read(folder, many, {}).mistakes) == 5
 
 
 @pytest.mark.parametrize("value", [None, os, property(lambda self: 1 / 0), list, dict])
