@@ -154,21 +154,13 @@ class Arguments:
             loaded = self._load_by_schema(gathered, unusable)
         return loaded, self.media_type(loaded)
 
-    def load_values(self, values: Values) -> dict[str, Any]:
-        """Return the keyword arguments for these values, as if they were sent as JSON.
-
-        A file is an UploadedFile. Raises the same exceptions as `load`.
-        """
-        gathered = {
-            argument.name: _json_value(argument, values)
-            for argument in self._arguments
-            if argument.name in values
-        }
+    def check_values(self, values: Values) -> None:
+        """Raise the exceptions of `load` unless the values, in which a file is an UploadedFile, are
+        valid as those of a JSON body."""
+        gathered = {a.name: _json_value(a, values) for a in self._arguments if a.name in values}
         if self._accept is not None:
             self._choose_media_type(gathered, {})
-        loaded = self._load_by_schema(gathered, {})
-        self.media_type(loaded)
-        return loaded
+        self.media_type(self._load_by_schema(gathered, {}))
 
     def _gather(self, call: Call, unusable: dict[str, list[str]]) -> dict[str, Any]:
         """Return the raw value of each argument that the call contains.

@@ -254,7 +254,7 @@ def _plain(name: str, value: Any) -> Any:
 def _check_values(sent: Json, arguments: Arguments) -> None:
     """Raise _InvalidExampleError if a request with these values would be refused."""
     try:
-        arguments.load_values(sent)
+        arguments.check_values(sent)
     except InvalidArgumentsError as error:
         text = "; ".join(_messages(error.messages))[:_MAX_TEXT]
         raise _InvalidExampleError(
