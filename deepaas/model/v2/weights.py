@@ -38,7 +38,7 @@ LOCK_SECONDS = 120.0
 """Maximum time to wait for another worker that hashes the same file."""
 
 _LARGE = 16 * 2**20  # bytes; the digest of a smaller file is not stored
-_LONG = 2**30  # bytes; the log says that it takes a moment
+_LONG = 2**30  # bytes; the log says that a larger file is read
 _PIECE = 2**20  # bytes that are read at once
 _POLL_SECONDS = 0.05
 
@@ -112,9 +112,6 @@ def describe_weights(weights: Weights | None, name: str, cache: str = "") -> Jso
         limit = f"{MAX_BYTES} bytes or {MAX_FILES} files"
         logger.warning("The weights of model %s have no version: more than %s", name, limit)
         return described
-    if total > _LONG:
-        gigabytes = total / 1e9
-        logger.info("Model %s: hashing %.1f GB of weights for their version", name, gigabytes)
     return described | {"version": _version(files, cache)}
 
 
@@ -201,6 +198,10 @@ def _digest_of(path: str, cache: str) -> str:
 
 def _hash(file: BinaryIO) -> str:
     """Return the digest of the contents, which are read in pieces."""
+    size = os.fstat(file.fileno()).st_size
+    if size > _LONG:
+        name = os.path.basename(str(file.name))
+        logger.info("Reading %s (%.1f GB) for the version of the weights", name, size / 1e9)
     digest = hashlib.sha256()
     while piece := file.read(_PIECE):
         digest.update(piece)

@@ -190,3 +190,13 @@ def test_file_is_hashed_if_the_other_worker_does_not_end(
 def test_missing_cache_does_not_matter(folder: Path, counting: Counting) -> None:
     made = described(folder, "w/a.bin", cache=str(folder / "nowhere"))
     assert made["version"] == version(folder, "w/a.bin")
+
+
+def test_log_says_which_long_file_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(weights.logger, "info", lambda text, *values: lines.append(text % values))
+    version(folder, "w/a.bin")
+    assert lines == []
+    monkeypatch.setattr(weights, "_LONG", 0)
+    version(folder, "w/a.bin")
+    assert lines == ["Reading a.bin (0.0 GB) for the version of the weights"]
