@@ -39,9 +39,6 @@ MAX_EXAMPLES = 100
 """Further examples of a function are left out."""
 
 _MAX_MISTAKES = 5  # the list may be something else, with thousands of items
-_NO_DECLARATIONS = (ModuleType, property, staticmethod, classmethod)
-"""Parts of a model that only happen to have the name; so do functions."""
-
 _DEFAULT_TYPE = "application/octet-stream"
 _MAX_TEXT = 300  # characters of the messages about an example
 
@@ -72,19 +69,25 @@ def read_examples(
     made = Examples()
     for function, name in ATTRIBUTES.items():
         declared = inspect.getattr_static(model.model, name, None)  # a property may run the model
-        if declared is None or isinstance(declared, _NO_DECLARATIONS) or callable(declared):
+        if not _is_declaration(declared):
             continue
         reader = _Reader(model, name, file, scratch)
         if not isinstance(declared, list | tuple):
             text = f"{name} is {a(declared)}, and not a list; write {name} = "
             reader.tell(text + '[{"name": value}]')
-        elif function not in arguments:
+        elif not model.has(function) and function not in arguments:
             reader.tell(f"{name} is declared, but there is no {function}; write def {function}")
-        else:
+        elif function in arguments:  # else they have a mistake
             made.by_function[function] = reader.read(declared, arguments[function], function)
         made.files |= reader.files
         made.mistakes += reader.mistakes
     return made
+
+
+def _is_declaration(value: Any) -> bool:
+    """Return whether the value is meant as examples, and is not a function or module, say."""
+    is_part = isinstance(value, ModuleType) or callable(value) or hasattr(value, "__get__")
+    return value is not None and not is_part
 
 
 class _InvalidExampleError(Exception):

@@ -209,6 +209,11 @@ def test_other_things_of_this_name_are_no_examples(folder: Path, value: Any) -> 
     assert read(folder, value, {}) == Examples()
 
 
+def test_examples_of_a_function_with_faulty_arguments_are_not_read(folder: Path) -> None:
+    made = read(folder, [], {}, train=print, train_examples=[{}])
+    assert made == Examples({"predict": []})
+
+
 def test_property_is_not_read() -> None:
     class Model:
         @property
