@@ -50,6 +50,9 @@ _NEAR = 0.8  # similarity, from 0 to 1, above which a name counts as a misspelli
 _ALL_IN_ONE = ("args", "kwargs", "arguments", "data")
 """Usual names of a parameter that is meant to receive all arguments."""
 
+_OTHER_WORDS = {"samples", "heights"}
+"""Words that are similar to a name, but not misspelt."""
+
 _SYNONYMS = {"warmup": "warm", "warm_up": "warm", "get_args": "get_predict_args"}
 
 
@@ -175,6 +178,8 @@ def _nearest(name: str, known: list[str]) -> str:
     lower = name.lower()
     if _SYNONYMS.get(lower) in known:
         return _SYNONYMS[lower]
+    if lower in _OTHER_WORDS:
+        return ""
     for near in difflib.get_close_matches(lower, known, n=1, cutoff=_NEAR):
         contains = lower.startswith(near) or lower.endswith(near)
         if not contains or len(lower) < len(near) + 2:  # ignore trainer, retrain, warm_cache
