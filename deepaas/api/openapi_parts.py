@@ -193,11 +193,11 @@ def _with_paths(value: Any) -> Any:
 
 
 def _named(values: Sequence[Any]) -> Json:
-    """Return the values that are not None; the same example has the same name everywhere."""
+    """Return the values that are not None, each once; an example has the same name everywhere."""
     named = {
         f"example_{number}": {"value": value}
         for number, value in enumerate(values, 1)
-        if value is not None
+        if value is not None and value not in values[: number - 1]
     }
     return {"examples": named} if named else {}
 

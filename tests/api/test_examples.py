@@ -74,6 +74,7 @@ def test_swagger_shows_the_examples_as_an_extension(described: Described) -> Non
         {"letter": SHOWN, "others": [SHOWN], "mode": "fast"},
         {"text": "a", "count": 3, "options": {"deep": [1, None]}, "accept": "text/plain"},
         {"text": "b"},
+        {"text": "b", "accept": "text/plain"},
     ]
     assert paths[f"{MODEL}/train/"]["post"]["x-examples"] == [{"epochs": 1}]
 
@@ -98,9 +99,10 @@ def test_model_without_examples_has_no_such_parts(described: Described) -> None:
     assert "examples" not in str(described.openapi["paths"]["/v2/models/echo/predict/"])
 
 
-def test_file_of_an_example_is_sent(described: Described) -> None:
+@pytest.mark.parametrize("slash", ["/", "%2F"])  # generated clients encode it
+def test_file_of_an_example_is_sent(described: Described, slash: str) -> None:
     path = f"{MODEL}/examples/{{path}}"
-    response = described.ask("get", path, 200, place={"path": "samples/letter.txt"})
+    response = described.ask("get", path, 200, place={"path": f"samples{slash}letter.txt"})
     assert response.content == LETTER.read_bytes()
     assert response.headers["Content-Type"] == "text/plain"
     assert response.headers["Content-Disposition"].startswith('attachment; filename="letter.txt"')

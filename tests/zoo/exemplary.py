@@ -44,6 +44,7 @@ examples = [
     {"letter": "samples/letter.txt", "others": ["samples/letter.txt"], "mode": "fast"},
     {"text": "a", "count": 3, "options": {"deep": [1, None]}, "accept": "text/plain"},
     {"text": "b", "password": "secret"},
+    {"text": "b", "accept": "text/plain"},
 ]
 train_examples = [{"epochs": 1}]
 weights = ["samples", "$DEEPAAS_MODEL_WEIGHTS/trained.bin"]
