@@ -12,6 +12,7 @@ from openapi_spec_validator.schemas import openapi_v2_schema_validator
 
 from tests.api.described import Described
 from tests.conftest import Serve
+from tests.declared import send_examples
 from tests.support import Part, Server, multipart, predictions
 from tests.zoo import exemplary
 
@@ -19,6 +20,18 @@ Json = dict[str, Any]
 
 LETTER = Path(exemplary.__file__).with_name("samples") / "letter.txt"
 MODEL = "/v2/models/exemplary"
+ONE_FILE = """\
+from webargs import fields
+
+class Model:
+    def get_predict_args(self):
+        return {"x": fields.Raw(required=True, metadata={"type": "file"})}
+
+    def predict(self, x):
+        return x.original_filename
+
+    examples = [{"x": "a.txt"}]
+"""
 SHOWN = {"file": "samples/letter.txt", "media_type": "text/plain", "size": LETTER.stat().st_size}
 
 
@@ -28,10 +41,19 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(serve_all: Serve, trained: Path) -> Server:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the directory of the model `one_file`, whose example has the file a.txt."""
+    folder = tmp_path_factory.mktemp("one_file")
+    (folder / "one_file.py").write_text(ONE_FILE)
+    (folder / "a.txt").write_text("a")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(serve_all: Serve, trained: Path, folder: Path) -> Server:
     flags = ["--admin-endpoint", "--weights-dir", str(trained)]
-    models = {"exemplary": "zoo.exemplary", "echo": "zoo.echo"}
-    return serve_all(models, *flags)
+    targets = ["zoo.exemplary", "zoo.echo", f"{folder}/one_file.py:Model"]
+    return serve_all({}, *flags, *targets)
 
 
 @pytest.fixture(scope="module")
@@ -152,3 +174,16 @@ def test_version_of_the_weights_changes_with_a_reload(server: Server, trained: P
     assert server.post(f"{MODEL}/reload").status_code == 200
     assert version(server) not in (None, first)
     assert "weights_version" not in server.get("/v2/models/echo/").json()
+
+
+def test_file_that_was_removed_is_gone_and_a_reload_tells_it(server: Server, folder: Path) -> None:
+    path = "/v2/models/one_file/"
+    assert predictions(send_examples(server, "one_file")[0]) == "a.txt"
+    (folder / "a.txt").unlink()
+    assert server.get(f"{path}examples/a.txt").status_code == 404
+    assert server.post(f"{path}reload").status_code == 200
+    assert (
+        "x-examples" not in server.get("/swagger.json").json()["paths"][f"{path}predict/"]["post"]
+    )
+    assert "one_file.py:10: examples[0] names the file 'a.txt'" in server.log()
+    assert server.predict("one_file", files={"x": ("b.txt", b"b")}).status_code == 200
