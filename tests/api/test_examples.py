@@ -24,6 +24,11 @@ ONE_FILE = """\
 from webargs import fields
 
 class Model:
+    weights = ["a.txt"]
+
+    def get_metadata(self):
+        return {"weights_version": "mine"}
+
     def get_predict_args(self):
         return {"x": fields.Raw(required=True, metadata={"type": "file"})}
 
@@ -174,6 +179,7 @@ def test_version_of_the_weights_changes_with_a_reload(server: Server, trained: P
     assert server.post(f"{MODEL}/reload").status_code == 200
     assert version(server) not in (None, first)
     assert "weights_version" not in server.get("/v2/models/echo/").json()
+    assert server.get("/v2/models/one_file/").json()["weights_version"] == "mine"
 
 
 def test_file_that_was_removed_is_gone_and_a_reload_tells_it(server: Server, folder: Path) -> None:
@@ -185,5 +191,5 @@ def test_file_that_was_removed_is_gone_and_a_reload_tells_it(server: Server, fol
     assert (
         "x-examples" not in server.get("/swagger.json").json()["paths"][f"{path}predict/"]["post"]
     )
-    assert "one_file.py:10: examples[0] names the file 'a.txt'" in server.log()
+    assert "one_file.py:15: examples[0] names the file 'a.txt'" in server.log()
     assert server.predict("one_file", files={"x": ("b.txt", b"b")}).status_code == 200
