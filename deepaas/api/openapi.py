@@ -49,6 +49,7 @@ OPERATION_IDS = {
     "GET /static/swagger/{asset}": "get_file_of_page",
     "GET {model}/": "show",
     "GET {model}/ready": "check_ready",
+    "GET {model}/examples/{path*}": "get_example_file",
     "POST {model}/reload": "reload",
     "POST {model}/predict/": "predict",
     "GET {model}/jobs/": "list_predictions",
@@ -170,9 +171,12 @@ class _Document:
         renaming = self._renaming_of(model, interface)
         functions = renamed(with_components(interface["functions"]), renaming, OPENAPI)
         if function in ("predict", "train"):
-            arguments = functions.get(function, {"arguments": []})["arguments"]
-            made |= {"parameters": parameters} if (parameters := parameters_of(arguments)) else {}
-            made |= {"requestBody": body} if (body := request_body(arguments)) else {}
+            arguments = (
+                functions.get(function, {}).get("arguments", []),
+                interface["functions"].get(function, {}).get("examples", []),
+            )
+            made |= {"parameters": parameters} if (parameters := parameters_of(*arguments)) else {}
+            made |= {"requestBody": body} if (body := request_body(*arguments)) else {}
         if function in ("predict", "result"):
             envelope = {"$ref": f"{OPENAPI}Prediction"}
             made["responses"]["200"]["content"] = content_of(functions["predict"], envelope)

@@ -6,7 +6,7 @@ functions from the model's neutral description.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence, Set
 from typing import Any
 
 from deepaas.api.definition_names import OPENAPI, SWAGGER
@@ -114,8 +114,11 @@ def with_components(schema: Any) -> Any:
     return made
 
 
-def parameters_of(arguments: Iterable[Json]) -> list[Json]:
-    """Return the parameters for the arguments that a client sends in the query or in a header."""
+def parameters_of(arguments: Iterable[Json], examples: Sequence[Json] = ()) -> list[Json]:
+    """Return the parameters for the arguments that a client sends in the query or in a header.
+
+    `examples` are those of the function.
+    """
     return [
         {
             "in": "header" if one["locations"] == ["headers"] else "query",
@@ -123,14 +126,17 @@ def parameters_of(arguments: Iterable[Json]) -> list[Json]:
             "required": one["required"],
             **_description_of(one),
             "schema": one["schema"],
+            **_examples_of_parameter(one["name"], examples),
         }
         for one in arguments
         if one["locations"] in (["query"], ["headers"]) and one["name"].lower() != "accept"
     ]
 
 
-def request_body(arguments: Iterable[Json]) -> Json:
+def request_body(arguments: Iterable[Json], examples: Sequence[Json] = ()) -> Json:
     """Return the request body for the other arguments, or {} if there are none.
+
+    `examples` are those of the function; a body shows those that it can hold.
 
     Arguments that a client may send anywhere are shown in the body, as JSON and as a form. The
     argument `accept` of a model with several media types is not shown: a client sends the header
@@ -153,7 +159,47 @@ def request_body(arguments: Iterable[Json]) -> Json:
             content[_URLENCODED] = {"schema": _object(in_form)}
     if not content:  # no body can hold all required arguments
         content[JSON] = {"schema": _object(in_json)}
+    names = {one["name"] for one in all_of_them}
+    files = {one["name"] for one in all_of_them if one["file"] is not None}
+    shown = [
+        {name: _with_paths(value) if name in files else value for name, value in one.items()}
+        for one in examples
+    ]
+    for one in content.values():
+        one |= _examples_of_body(one["schema"]["properties"], names, shown)
     return {"required": bool(required), "content": content}
+
+
+def _examples_of_parameter(name: str, examples: Sequence[Json]) -> Json:
+    return _named([one.get(name) for one in examples])
+
+
+def _examples_of_body(held: Iterable[str], in_bodies: Set[str], examples: Sequence[Json]) -> Json:
+    """Return the examples whose arguments in a body are all among those that this body holds."""
+    held = {*held}
+    shown: list[Json | None] = []
+    for example in examples:
+        names = in_bodies & {*example}
+        values = {name: example[name] for name in example if name in names}
+        shown.append(values if values and names <= held else None)
+    return _named(shown)
+
+
+def _with_paths(value: Any) -> Any:
+    """Return the path of a file in an example, or the paths in a list."""
+    if isinstance(value, list):
+        return [_with_paths(one) for one in value]
+    return value["file"] if isinstance(value, dict) and "file" in value else value
+
+
+def _named(values: Sequence[Any]) -> Json:
+    """Return the values that are not None, each once; an example has the same name everywhere."""
+    named = {
+        f"example_{number}": {"value": value}
+        for number, value in enumerate(values, 1)
+        if value is not None and value not in values[: number - 1]
+    }
+    return {"examples": named} if named else {}
 
 
 def _is_choice_of_type(argument: Json) -> bool:

@@ -101,6 +101,7 @@ DEFINITIONS: Json = {
             "url": anything("The address of a page about the model"),
             "license": anything("Model license"),
             "links": anything("Usually a list of locations"),
+            "weights_version": anything("The version of the declared weights"),
             "problem": anything("Why the model cannot answer now"),
             "metadata_problem": anything("Why get_metadata failed"),
         },

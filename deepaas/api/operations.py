@@ -170,6 +170,24 @@ class OfModel:
             others={"503": not_ready},
         )
 
+    def example(self, definitions: Json) -> Json | None:
+        if not self._pool.description.get("example_files"):
+            return None
+        made = operation(
+            "models",
+            f"A file of an example of {self._pool.name}",
+            response({"type": "file"}, "The file"),
+            "404",
+            produces=[ANY],
+        )
+        path: Json = {
+            **text("The path of the file, as the example has it"),
+            "in": "path",
+            "name": "path",
+            "required": True,
+        }
+        return made | {"parameters": [path]}
+
     def reload(self, definitions: Json) -> Json | None:
         if not self._settings.admin:
             return None
@@ -223,6 +241,7 @@ def _predict(pool: Pool, definitions: Json) -> Json:
     )
     parameters = _parameters(renamed(function["arguments"], renaming))
     made |= {"description": _RESPOND_ASYNC, "parameters": parameters, "function": "predict"}
+    made |= _examples(pool, "predict")
     _add_consumes(made)
     return made
 
@@ -239,8 +258,16 @@ def _train(pool: Pool, definitions: Json) -> Json:
     )
     parameters = _parameters(renamed(function["arguments"], renaming))
     made |= {"description": _CALLBACK, "parameters": parameters, "function": "train"}
+    made |= _examples(pool, "train")
     _add_consumes(made)
     return made
+
+
+def _examples(pool: Pool, function: str) -> Json:
+    """Return the examples as an extension, which clients that do not know it ignore."""
+    described = pool.description["interface"]["functions"].get(function, {})
+    examples = described.get("examples")
+    return {"x-examples": examples} if examples else {}
 
 
 def _produced(pool: Pool) -> list[str]:

@@ -12,6 +12,7 @@ from deepaas.api.v2 import (
     admin,
     artifacts,
     debug,
+    examples,
     health,
     jobs,
     logs,
@@ -84,6 +85,7 @@ def _routes_of_model(app: App, pool: Pool) -> list[Route]:
     routes = [
         Route("GET", f"{path}/", models.show_model, READ, op.metadata, **here),
         Route("GET", f"{path}/ready", health.model_ready, READ, op.ready, **here),
+        Route("GET", f"{path}/examples/{{path*}}", examples.example, READ, op.example, **here),
         Route("POST", f"{path}/reload", admin.reload, ADMIN, op.reload, **here),
         Route("POST", f"{path}/predict/", predict.predict, PREDICT, op.predict, **here),
         *_routes_of_records(app, pool, "predict"),

@@ -153,6 +153,15 @@ def package_of(target: str) -> str:
     return path.partition(".")[0]
 
 
+def file_of(target: str) -> str:
+    """Return the file of the loaded module at `target`; "" if it has none."""
+    path, _ = _split(target)
+    if path.endswith(".py"):
+        return os.path.abspath(path)
+    file = getattr(sys.modules.get(path), "__file__", None)
+    return os.path.abspath(file) if isinstance(file, str) else ""
+
+
 def sources(model: object, imported: Iterable[str]) -> list[str]:
     """Return the Python source files of a model: those of its package and those that are not
     installed.

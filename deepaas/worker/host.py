@@ -20,12 +20,14 @@ from deepaas.model.v2.declarations import (
     metadata_of,
 )
 from deepaas.model.v2.description import describe_function
+from deepaas.model.v2.examples import Examples, read_examples
 from deepaas.model.v2.exchange import NOT_IMPLEMENTED, Call, CallingKind, Reply
 from deepaas.model.v2.failures import describe, one_line, prepare_for_model
 from deepaas.model.v2.interface import describe_interface
 from deepaas.model.v2.invocation import Invocation, Runtime
 from deepaas.model.v2.json_encoder import to_plain
 from deepaas.model.v2.mistakes import mistakes_of
+from deepaas.model.v2.weights import declared_weights, describe_weights
 from deepaas.model.v2.wrapper import ModelWrapper
 from deepaas.protocol import messages
 from deepaas.protocol.messages import WorkerPhase
@@ -46,6 +48,9 @@ class Host:
         on_phase(WorkerPhase.IMPORTING)
         before = set(sys.modules)
         self.model = ModelWrapper(start.name, loading.load(start.target, start.folder))
+        self._file = loading.file_of(start.target)  # now, as the model may change the directory
+        self._weights = declared_weights(self.model.model, self._file)  # warm() may use the name
+        self._scratch = start.result_dir
         self._imported = set(sys.modules) - before
         on_phase(WorkerPhase.READING_ARGUMENTS)
         self._mistakes: list[str] = []
@@ -96,15 +101,17 @@ class Host:
     def description(self) -> dict[str, Any]:
         """Return the data about the model that the server needs, as plain data."""
         metadata, problem = self._read_metadata()
+        examples = self._read_examples()
+        weights = self._weights.mistakes if self._weights else ()
+        mistakes = [*self._mistakes, *self._find_mistakes(), *examples.mistakes, *weights]
         return {
-            "mistakes": list(
-                dict.fromkeys(map(one_line, [*self._mistakes, *self._find_mistakes()]))
-            ),
+            "mistakes": list(dict.fromkeys(map(one_line, mistakes))),
             "metadata": metadata,
             "metadata_problem": problem,
             "predict": describe_function(self.invocation.arguments, self.invocation.schema),
             **self._train_description,
-            "interface": self._interface(),
+            "interface": self._interface(examples),
+            "example_files": examples.files,
             "yields": self._yields(),
             "has": [name for name in ("predict", "train") if self._has(name)],
             "calling": {"kind": self.calling.kind, "at_once": self.calling.at_once},
@@ -114,11 +121,27 @@ class Host:
     def _yields(self) -> bool:
         return self.calling.kind is not CallingKind.BATCH and yields(self.model)
 
-    def _interface(self) -> dict[str, Any]:
+    def _read_examples(self) -> Examples:
+        """Return the declared examples. If they cannot be read, the model is served without."""
+        functions = {"predict": self.invocation.arguments, "train": self._train_arguments}
+        arguments = {
+            name: one for name, one in functions.items() if one is not None and self._has(name)
+        }
+        try:
+            examples = read_examples(self.model, self._file, arguments, self._scratch)
+            self.runtime.recover()
+        except BaseException as error:
+            self.runtime.recover(error)
+            return Examples(mistakes=[f"the examples cannot be read: {describe(error)}"])
+        return examples
+
+    def _interface(self, examples: Examples) -> dict[str, Any]:
         return describe_interface(
             self.invocation.arguments,
             self._train_arguments,
             self.invocation.schema,
+            examples.by_function,
+            describe_weights(self._weights, self.model.name, self._scratch),
             streams=self._yields(),
             batches=self.calling.kind is CallingKind.BATCH,
         )

@@ -32,6 +32,12 @@ def arguments(
     return f"{FIELDS}def get_predict_args():\n    return {{\n{inner}    }}\n{predict}"
 
 
+def with_examples(declaration: str) -> str:
+    """Return a model with the arguments x and image, and a declaration, which is on line 9."""
+    image = '"image": fields.Raw(metadata={"type": "file", "location": "form"})'
+    return arguments('"x": fields.Float()', image) + f"{declaration}\n"
+
+
 MISTAKES = {
     # --- mistakes that prevent serving
     "syntax": Planted(
@@ -287,5 +293,77 @@ MISTAKES = {
         "def predict_batch(**arguments):\n    return []\n",
         "Model batch_by_name: batch_by_name.py:1: predict_batch is called with one list; write "
         "def predict_batch(batch)",
+    ),
+    "one_example": Planted(
+        "examples is a dictionary in place of a list",
+        with_examples('examples = {"x": 0.5}'),
+        "Model one_example: one_example.py:9: examples is a dict, and not a list; write examples = "
+        '[{"name": value}]',
+    ),
+    "bare_example": Planted(
+        "an example is not a dictionary",
+        with_examples("examples = [0.5]"),
+        "Model bare_example: bare_example.py:9: examples[0] is a float, and not a dictionary of "
+        'arguments; write {"name": value}',
+    ),
+    "example_name": Planted(
+        "an example has an argument that is not declared",
+        with_examples('examples = [{"x": 0.5}, {"xx": 0.5}]'),
+        "Model example_name: example_name.py:9: examples[1] has 'xx', which get_predict_args does "
+        "not declare; write 'x'",
+    ),
+    "example_value": Planted(
+        "an example has an invalid value",
+        with_examples('examples = [\n    {"x": 0.5},\n    {"x": "half"},\n]'),
+        "Model example_value: example_value.py:11: examples[1] is not valid (x: Not a valid "
+        "number); write the arguments of a request that is",
+    ),
+    "example_object": Planted(
+        "an example has an object of Python",
+        with_examples('examples = [{"x": {1}}]'),
+        "Model example_object: example_object.py:9: examples[0] has a set for 'x', which JSON "
+        "cannot hold; write the value that a client would send",
+    ),
+    "example_file": Planted(
+        "the file of an example does not exist",
+        with_examples('examples = [{"image": "3.png"}]'),
+        "Model example_file: example_file.py:9: examples[0] names the file '3.png', but the "
+        "directory of example_file.py has no such file; write a path relative to it",
+    ),
+    "example_outside": Planted(
+        "the file of an example is elsewhere",
+        with_examples('examples = [{"image": "/etc/passwd"}]'),
+        "Model example_outside: example_outside.py:9: examples[0] names the file '/etc/passwd', "
+        "which is outside of the directory of example_outside.py; move it there",
+    ),
+    "train_example": Planted(
+        "train_examples without train",
+        with_examples("train_examples = [{}]"),
+        "Model train_example: train_example.py:9: train_examples is declared, but there is no "
+        "train; write def train",
+    ),
+    "misspelt_examples": Planted(
+        "a misspelt examples",
+        with_examples('exampels = [{"x": 0.5}]'),
+        "Model misspelt_examples: misspelt_examples.py:9: 'exampels' is never used; rename it to "
+        "'examples'",
+    ),
+    "weights_text": Planted(
+        "weights is a text",
+        with_examples('weights = "model.pt"'),
+        "Model weights_text: weights_text.py:9: weights is a str, and not a list of paths; write "
+        "weights = ['model.pt']",
+    ),
+    "weights_number": Planted(
+        "weights has an entry that is not a path",
+        with_examples('weights = ["model.pt", 1]'),
+        "Model weights_number: weights_number.py:9: weights[1] is an int, and not a path; write a "
+        "text",
+    ),
+    "misspelt_weights": Planted(
+        "a misspelt weights",
+        with_examples('weight = ["model.pt"]'),
+        "Model misspelt_weights: misspelt_weights.py:9: 'weight' is never used; rename it to "
+        "'weights'",
     ),
 }

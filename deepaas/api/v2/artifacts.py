@@ -50,10 +50,11 @@ async def artifact(
         fd = open_file(trainings.place(record.uuid).artifacts, path)
     except FileNotFoundError:
         raise NotFoundError(f"There is no such file of training {record.uuid}") from None
-    return FileResponse(fd, 200, _headers(path[-1]))
+    return FileResponse(fd, 200, attachment_headers(path[-1]))
 
 
-def _headers(name: str) -> dict[str, str]:
+def attachment_headers(name: str) -> dict[str, str]:
+    """Return the headers of a file that a browser must save, and not show."""
     media_type, encoding = mimetypes.guess_type(name)
     quoted = quote(name, safe="", errors="surrogateescape")
     plain = _NOT_PLAIN.sub("_", name)  # for clients that do not know `filename*`

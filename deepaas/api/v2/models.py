@@ -25,6 +25,9 @@ def _metadata(base: str, pool: Pool) -> dict[str, Any]:
         described["problem"] = pool.status.problem
     if pool.description.get("metadata_problem"):
         described["metadata_problem"] = pool.description["metadata_problem"]
+    weights = pool.description.get("interface", {}).get("weights")
+    if weights is not None:
+        described.setdefault("weights_version", weights["version"])
     return described
 
 

@@ -155,6 +155,14 @@ class Arguments:
             loaded = self._load_by_schema(gathered, unusable)
         return loaded, self.media_type(loaded)
 
+    def check_values(self, values: Values) -> None:
+        """Raise the exceptions of `load` unless the values, in which a file is an UploadedFile, are
+        valid as those of a JSON body."""
+        gathered = {a.name: _json_value(a, values) for a in self._arguments if a.name in values}
+        if self._accept is not None:
+            self._choose_media_type(gathered, {})
+        self.media_type(self._load_by_schema(gathered, {}))
+
     def _gather(self, call: Call, unusable: dict[str, list[str]]) -> dict[str, Any]:
         """Return the raw value of each argument that the call contains.
 

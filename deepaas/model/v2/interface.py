@@ -5,7 +5,7 @@ docs/description.md explains each key. The types of values are JSON Schema (2020
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from deepaas.model.v2.arguments import Argument, Arguments
@@ -40,24 +40,30 @@ def describe_interface(
     predict: Arguments,
     train: Arguments | None,
     result: ResultSchema | None,
+    examples: Mapping[str, list[Json]] | None = None,
+    weights: Json | None = None,
     *,
     streams: bool = False,
     batches: bool = False,
 ) -> Json:
     """Return the description of a model with these arguments and this schema of its result.
 
-    `train` is None if the model has no trainings. `streams` says whether predict is a generator,
+    `train` is None if the model has no trainings. `examples` has the examples of each function that
+    are valid; `weights` are the declared weights. `streams` says whether predict is a generator,
     `batches` whether it takes several calls at once.
     """
     schemas = Schemas()
     functions = {"predict": _predict(schemas, predict, result, streams)}
     if train is not None:
         functions["train"] = {"arguments": _arguments(schemas, train)}
+    for name, function in functions.items():
+        function["examples"] = (examples or {}).get(name, [])
     return {
         "version": VERSION,
         "functions": functions,
         "streams": streams,
         "batches": batches,
+        "weights": weights,
         "schemas": to_plain(schemas.nested),
     }
 

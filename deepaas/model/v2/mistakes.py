@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any
 
 from marshmallow import fields, missing
@@ -32,6 +32,7 @@ from deepaas.model.v2.places import (
     place_of_function,
     place_of_model,
 )
+from deepaas.model.v2.weights import looks_like_path
 from deepaas.model.v2.wrapper import ModelWrapper
 
 FUNCTIONS = (
@@ -49,6 +50,9 @@ _NEAR = 0.8  # similarity, from 0 to 1, above which a name counts as a misspelli
 _ALL_IN_ONE = ("args", "kwargs", "arguments", "data")
 """Usual names of a parameter that is meant to receive all arguments."""
 
+_OTHER_WORDS = {"samples", "heights"}
+"""Words that are similar to a name, but not misspelt."""
+
 _SYNONYMS = {"warmup": "warm", "warm_up": "warm", "get_args": "get_predict_args"}
 
 
@@ -59,7 +63,9 @@ def mistakes_of(
 
     `kind` is the CallingKind of the model.
     """
-    found = [*_near_misses(model), *_not_callable(model)]
+    names = {one.name for one in arguments.visible}
+    names |= {one.name for one in (train_arguments.visible if train_arguments else ())}
+    found = [*_near_misses(model, names), *_not_callable(model)]
     if not any(model.has(name) for name in ("predict", "predict_batch", "train")):
         text = "the model has neither predict nor train; write def predict(**arguments)"
         found.append(at(place_of_model(model.model), text))
@@ -130,8 +136,11 @@ def _file(argument: Argument) -> str:
 # --- names
 
 
-def _near_misses(model: ModelWrapper) -> Iterable[str]:
-    """Yield functions and attributes whose names are similar to those that the server uses."""
+def _near_misses(model: ModelWrapper, arguments: Set[str]) -> Iterable[str]:
+    """Yield functions and attributes whose names are similar to those that the server uses.
+
+    `arguments` are the names of the declared arguments.
+    """
     own = _own_attributes(model.model)
     absent = [name for name in FUNCTIONS if not model.has(name)]
     if model.has("predict_batch"):  # it replaces predict
@@ -142,8 +151,10 @@ def _near_misses(model: ModelWrapper) -> Iterable[str]:
             if meant:
                 text = f"the function {name!r} is never called; rename it to {meant!r}"
                 yield at(place_of_function(value), text)
-        elif model.schema is None and _looks_like_fields(value) and _nearest(name, ["schema"]):
-            text = f"{name!r} is never used; rename it to 'schema'"
+            continue
+        meant = _nearest(name, _attributes_like(value, arguments))
+        if meant and inspect.getattr_static(model.model, meant, None) is None:
+            text = f"{name!r} is never used; rename it to {meant!r}"
             yield at(place_of_attribute(model.model, name), text)
 
 
@@ -167,6 +178,8 @@ def _nearest(name: str, known: list[str]) -> str:
     lower = name.lower()
     if _SYNONYMS.get(lower) in known:
         return _SYNONYMS[lower]
+    if lower in _OTHER_WORDS:
+        return ""
     for near in difflib.get_close_matches(lower, known, n=1, cutoff=_NEAR):
         contains = lower.startswith(near) or lower.endswith(near)
         if not contains or len(lower) < len(near) + 2:  # ignore trainer, retrain, warm_cache
@@ -178,6 +191,23 @@ def _looks_like_fields(value: Any) -> bool:
     if isinstance(value, Mapping):
         return bool(value) and all(map(is_field, value.values()))
     return False
+
+
+def _attributes_like(value: Any, arguments: Set[str]) -> list[str]:
+    """Return the attributes of a model that could have this value."""
+    if _looks_like_fields(value):
+        return ["schema"]
+    if _looks_like_example(value, arguments):  # one, without the list
+        return ["examples", "train_examples"]
+    if not isinstance(value, list | tuple) or not value:
+        return []
+    if all(_looks_like_example(one, arguments) for one in value):
+        return ["examples", "train_examples"]
+    return ["weights"] if all(map(looks_like_path, value)) else []
+
+
+def _looks_like_example(value: Any, arguments: Set[str]) -> bool:
+    return isinstance(value, Mapping) and bool(value) and {*value} <= arguments
 
 
 def _not_callable(model: ModelWrapper) -> Iterable[str]:

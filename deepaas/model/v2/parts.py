@@ -173,6 +173,24 @@ def _deserializes_like(kind: type[fields.Field], base: type[fields.Field]) -> bo
     return kind.deserialize is base.deserialize and kind._deserialize is base._deserialize
 
 
+def takes_text(field: fields.Field) -> bool:
+    """Return whether a field that is declared as a file may accept a text on purpose."""
+    inner = getattr(field, "inner", field)
+    return not _deserializes_like(type(inner), fields.Field)
+
+
+def runs_own_code(field: fields.Field) -> bool:
+    """Return whether the author's code gets the file when this field is loaded."""
+    for one in (field, getattr(field, "inner", field)):
+        base = fields.List if isinstance(one, fields.List) else fields.Field
+        kind = type(one)
+        if one.validators or kind._validate is not fields.Field._validate:
+            return True
+        if not _deserializes_like(kind, base):
+            return True
+    return False
+
+
 def _mix_in(field: fields.Field, behaviour: type[fields.Field]) -> None:
     kind = type(field)
     field.__class__ = type(kind.__name__, (behaviour, kind), {"__module__": kind.__module__})

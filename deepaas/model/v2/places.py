@@ -61,18 +61,20 @@ def place_of_entry(function: Any, name: str) -> str:
     return place(path, line) if line else place_of_function(function)
 
 
-def place_of_attribute(model: Any, name: str, entry: str = "") -> str:
+def place_of_attribute(model: Any, name: str, entry: str = "", item: int = -1) -> str:
     """Return the line that sets an attribute of a model: in a module, a class, or the class of an
     object.
 
-    With `entry`, return the line of that entry in the assigned dictionary.
+    With `entry`, return the line of that entry in the assigned dictionary; with `item`, that of
+    this item of the assigned list.
     """
     owners = [model] if inspect.ismodule(model) else inspect.getmro(type(model))
     for owner in owners:
         tree, path = _tree_of(owner)
         for node in getattr(tree, "body", ()):
             if _sets(node, name):
-                return place(path, _line_of_key(node, entry) or node.lineno)
+                found = _line_of_key(node, entry) or _line_of_item(node, item)
+                return place(path, found or node.lineno)
     return place_of_model(model)
 
 
@@ -138,6 +140,12 @@ def _line_of_key(node: ast.AST, name: str) -> int:
     found."""
     lines = [found.lineno for found in _keys(node) if name and found.value == name]
     return min(lines, default=0)
+
+
+def _line_of_item(node: ast.AST, item: int) -> int:
+    """Return the line of an item of the list that is assigned; 0 if it is not found."""
+    items = getattr(getattr(node, "value", None), "elts", [])
+    return int(items[item].lineno) if 0 <= item < len(items) else 0
 
 
 def _keys(node: ast.AST) -> Iterator[ast.Constant]:

@@ -17,7 +17,11 @@ from .chart import bar_chart
 from .classifier import built_in
 from .picture import BadPictureError, read_digit
 from .training import learn
-from .weights import Network, load
+from .weights import FILE, Network, load
+
+examples = [{"image": "samples/7.png"}, {"image": "samples/7.png", "accept": "image/png"}]
+train_examples = [{"epochs": 2}]
+weights = [f"$DEEPAAS_MODEL_WEIGHTS/{FILE}"]
 
 _classifier: Any = None
 

@@ -12,6 +12,7 @@ from sklearn.datasets import load_digits
 
 from examples.digits.deepaas_digits.picture import read_digit
 from examples.digits.deepaas_digits.weights import read
+from tests.declared import send_examples
 from tests.support import Server, wait_until
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "3.png"
@@ -56,6 +57,12 @@ def test_the_sample_is_a_three(server: Server) -> None:
     assert len(predictions["probabilities"]) == 10
     assert predictions["probabilities"][3] == max(predictions["probabilities"])
     assert sum(predictions["probabilities"]) == pytest.approx(1, abs=1e-3)
+
+
+def test_it_accepts_its_examples(server: Server) -> None:
+    in_json, chart = send_examples(server, "digits")
+    assert in_json.json()["predictions"]["label"] == 7
+    assert chart.headers["Content-Type"] == "image/png"
 
 
 def test_held_out_digits_are_recognised(server: Server) -> None:
@@ -160,7 +167,11 @@ def test_a_training_changes_the_predictions_without_a_restart(tmp_path: Path) ->
         def weights() -> Any:
             return server.get("/v2/models/digits/").json()["weights"]
 
+        def version() -> Any:
+            return server.get("/v2/models/digits/").json()["weights_version"]
+
         assert weights() == "built-in"
+        assert version() is None
         before = predict(server, SAMPLE.read_bytes()).json()["predictions"]
         begun = server.post("/v2/models/digits/train/", params={"epochs": 3, "seed": 5}).json()
         assert begun["args"] == {"epochs": 3, "learning_rate": 0.001, "seed": 5}
@@ -189,8 +200,15 @@ def test_a_training_changes_the_predictions_without_a_restart(tmp_path: Path) ->
 
         wait_until(lambda: weights() != "built-in", within=60, what="the use of the new weights")
         assert weights()["accuracy"] == figures["accuracy"]
+        assert version().startswith("sha256:")
         after = predict(server, SAMPLE.read_bytes()).json()["predictions"]
         assert after != before
         wanted = read(file).predict_proba([read_digit(str(SAMPLE)).ravel()])[0]
         assert after["label"] == wanted.argmax()
         assert after["probabilities"] == pytest.approx(list(wanted), abs=1e-4)
+
+        paths = server.get("/swagger.json").json()["paths"]
+        (example,) = paths["/v2/models/digits/train/"]["post"]["x-examples"]
+        again = server.post("/v2/models/digits/train/", json=example)
+        assert again.status_code == 200
+        assert again.json()["args"]["epochs"] == example["epochs"] == 2

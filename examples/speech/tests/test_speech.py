@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.declared import send_examples
 from tests.support import Server
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "greeting.wav"
@@ -59,6 +60,11 @@ def segments(server: Server, audio: bytes, **kwargs: Any) -> Segments:
     assert answer.status_code == 200, answer.text
     assert answer.headers["Content-Type"] == "application/x-ndjson"
     return [json.loads(line) for line in answer.text.splitlines()]
+
+
+def test_it_accepts_its_examples(server: Server) -> None:
+    (answer,) = send_examples(server, "speech")
+    assert len(answer.text.splitlines()) == 1
 
 
 def test_metadata_is_that_of_the_package(server: Server) -> None:

@@ -47,10 +47,12 @@ def test_model_without_arguments() -> None:
                     {"media_type": "application/json", "schema": ENVELOPE, "envelope": True}
                 ],
                 "any_media_type": False,
+                "examples": [],
             }
         },
         "streams": False,
         "batches": False,
+        "weights": None,
         "schemas": {},
     }
 

@@ -106,6 +106,10 @@ NO_MISTAKES = {
     "a coroutine": X + "async def predict(x): return x\n",
     "names that are longer": "def predict(): pass\ndef trainer(): pass\ndef predictor(): pass\n"
     "def retrain(): pass\ndef predict_url(): pass\ndef warm_cache(): pass\nschemas = 3\n",
+    "names like those of examples and weights": X + "def predict(x): pass\n"
+    "example = {'a': 1}\nsamples = [{'x': 1}]\nheights = ['a.b', 'b.c']\nweight = [0.5]\n",
+    "one example beside the examples": X + "def predict(x): pass\n"
+    "example = {'x': 1}\nexamples = [example]\n",
     "names that are private": "def predict(): pass\ndef _trian(): pass\n",
     "names that are imported": "from functools import wraps as trian\ndef predict(): pass\n",
     "a misspelt name beside the right one": "def predict(): pass\ndef predit(): pass\n",
