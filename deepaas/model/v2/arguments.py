@@ -221,11 +221,9 @@ class Arguments:
             for name, key, field, plain in self._simple:
                 value = gathered.get(name, missing)
                 if type(value) is not plain or (plain is float and not _is_finite(value)):
-                    if plain is float and type(value) is int and -_EXACT <= value <= _EXACT:
-                        loaded[key] = float(value)
-                        continue
-                    value = field.deserialize(value, name, gathered)
-                    if value is missing:
+                    if plain is float and type(value) is int and abs(value) <= 2**53:
+                        value = float(value)  # exact
+                    elif (value := field.deserialize(value, name, gathered)) is missing:
                         continue
                 loaded[key] = value
         except ValidationError:  # the schema reports all errors, not only the first
@@ -445,9 +443,6 @@ def _as_schema(declared: Any) -> Schema:
         raise TypeError(f"expected webargs or marshmallow fields, got something else for {names}")
     return Schema.from_dict({str(name): field for name, field in declared.items()})()
 
-
-_EXACT = 2**53
-"""Integers up to this size are exact as float."""
 
 _is_finite: Callable[[Any], bool] = math.isfinite
 _PLAIN = {fields.Float: float, fields.Integer: int, fields.String: str}
