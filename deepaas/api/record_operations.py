@@ -70,7 +70,11 @@ DEFINITIONS: Json = {
             "date_utc": _utc("The time of the request"),
             "status": {**STRING, "enum": _STATUSES},
             "message": text("An explanation of the status"),
-            "args": {"type": "object", "description": "The arguments, without secrets"},
+            "args": {
+                "type": "object",
+                "description": "The arguments, without secrets",
+                "additionalProperties": True,
+            },
             "result": _RESULT,
             "model": STRING,
             "principal": text(
@@ -105,7 +109,8 @@ DEFINITIONS: Json = {
             ),
             "metrics": {
                 "type": "array",
-                "items": obj("", {"time": _utc("The time when the model reported these metrics")}),
+                "items": obj("", {"time": _utc("The time when the model reported these metrics")})
+                | {"additionalProperties": True},
             },
             "artifacts": list_of("Artifact"),
             "links": list_of("Location"),
