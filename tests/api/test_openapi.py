@@ -21,6 +21,7 @@ from tests.support import Server
 Json = dict[str, Any]
 
 BASE = "/some/where"
+FORM, JSON = "multipart/form-data", "application/json"
 MODELS = {
     "files": "zoo.files",
     "rich": "zoo.rich",
@@ -100,6 +101,34 @@ def test_file_is_a_part_of_a_form(document: Json) -> None:
     parts = content["multipart/form-data"]["schema"]["properties"]
     assert parts["data"]["format"] == "binary"
     assert "data" not in content["application/json"]["schema"]["properties"]
+
+
+def test_form_comes_first_if_it_has_files(document: Json) -> None:
+    """Some generators make clients that can send only the first type."""
+    assert [*predict_of(document, "files")["requestBody"]["content"]] == [FORM, JSON]
+    assert [*predict_of(document, "stream")["requestBody"]["content"]] == [FORM, JSON]
+    assert [*predict_of(document, "labels")["requestBody"]["content"]][:2] == [JSON, FORM]
+
+
+def test_file_of_a_training_has_a_type_with_a_name(document: Json) -> None:
+    """Some generators leave out a response that has only */*."""
+    path = f"{BASE}/v2/models/files/jobs/{{uuid}}/artifacts/{{path}}"
+    content = document["paths"][path]["get"]["responses"]["200"]["content"]
+    assert [*content] == ["application/octet-stream", "*/*"]
+
+
+def test_objects_of_unknown_form_take_any_property(document: Json) -> None:
+    """Otherwise generators make types without any property."""
+    body = predict_of(document, "rich")["requestBody"]["content"]
+    schemas = document["components"]["schemas"]
+    training = schemas["Training"]["properties"]
+    for schema in (
+        *(content["schema"]["properties"]["mapping"] for content in body.values()),
+        schemas["ModelMeta"],
+        training["args"],
+        training["metrics"]["items"],
+    ):
+        assert schema["additionalProperties"] is True
 
 
 def test_arguments_stand_where_clients_send_them(document: Json) -> None:
