@@ -140,7 +140,7 @@ _PATH: Json = {
     "in": "path",
     "name": "path",
     "required": True,
-    **text("The path of the file as at the end of its `href`, with unencoded slashes"),
+    **text("The path of the file, as in the list of the files; its slashes may be encoded"),
 }
 
 
