@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from deepaas.api import ApiSettings, create_app
-from deepaas.api.openapi import OPERATION_IDS, describe, operation_id
+from deepaas.api.openapi import OPERATION_IDS, _with_request_id, describe, operation_id
 from deepaas.api.openapi_parts import request_body, schema_of, translated
 from tests.conftest import Serve
 from tests.serving.inside import House
@@ -134,7 +134,7 @@ def test_objects_of_unknown_form_take_any_property(document: Json) -> None:
 def test_arguments_stand_where_clients_send_them(document: Json) -> None:
     predict = predict_of(document, "rich")
     places = {one["name"]: one["in"] for one in predict["parameters"]}
-    assert places == {"header": "header", "in_query": "query"}
+    assert places == {"header": "header", "in_query": "query", "X-Request-ID": "header"}
     body = predict["requestBody"]
     assert body["required"] is True
     in_json = body["content"]["application/json"]["schema"]
@@ -262,6 +262,15 @@ def described(name: str, **more: Any) -> Json:
         "file": None,
         **more,
     }
+
+
+def test_request_id_is_a_parameter_of_functions_unless_the_model_has_it() -> None:
+    """A parameter must not be described twice."""
+    own = {"in": "header", "name": "x-request-id", "required": True}
+    assert _with_request_id([own]) == [own]
+    in_query = {"in": "query", "name": "X-Request-ID"}
+    names = [(one["in"], one["name"]) for one in _with_request_id([in_query])]
+    assert names == [("query", "X-Request-ID"), ("header", "X-Request-ID")]
 
 
 def test_required_file_needs_a_form() -> None:
