@@ -31,7 +31,7 @@ def needs(*paths: Path) -> pytest.MarkDecorator:
     )
 
 
-def generate(command: Sequence[str | Path], folder: Path, path: str = "") -> str:
+def generate(command: Sequence[object], folder: Path, path: str = "") -> str:
     """Run a generator in the folder; return its output. `path` becomes PYTHONPATH."""
     programs = Path(sys.executable).parent
     env = os.environ | {"PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": path}
