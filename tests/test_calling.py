@@ -64,6 +64,7 @@ class Reader:
                 return client.connect_ex((HOST, int(port))) == 0
 
         wait_until(is_open, within=COMMAND_SECONDS, what=f"the port of {command}")
+        self.resources.callback(terminal.interrupt)
 
     def run(self, block: Block, terminal: Terminal) -> None:
         for step in block.steps:
@@ -133,7 +134,7 @@ def read(reader: Reader, page: str, language: str = "") -> None:
     """Run the commands of a page, and then its program."""
     terminal = reader.terminal(page)
     for block in blocks((DOCS / page).read_text()):
-        if block.language == "console" and "node call." not in block.text:
+        if block.language == "console":
             reader.run(block, terminal)
     if language:
         reader.run_program(page, language, terminal)

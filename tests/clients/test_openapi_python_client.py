@@ -107,6 +107,26 @@ def test_choose_the_media_type(ask: Operations, client: Any, load: Load) -> None
     assert (answer.status_code, answer.text) == (200, "a.txt,first\n")
 
 
+def test_predict_asynchronously(ask: Operations, described: Described, load: Load) -> None:
+    body = ask.models.PredictPicturesBody(image=ask.file("a.txt", "first"))
+    with load("client").AuthenticatedClient(
+        base_url=described.server.url,
+        token=described.token,
+        verify_ssl=False,
+        headers={"Prefer": "respond-async"},
+    ) as later:
+        begun = load("api.pictures.predict_pictures").sync_detailed(client=later, body=body)
+    assert begun.status_code == 202
+    uuid = begun.parsed.uuid
+
+    def status() -> Any:
+        return ask("show_prediction_pictures", uuid).parsed.status
+
+    wait_until(lambda: status() == "done", within=END_SECONDS, what="the end of the prediction")
+    result = ask("get_prediction_result_pictures", uuid).parsed
+    assert result.predictions["files"] == [["a.txt", "first"]]
+
+
 def test_errors_have_types(ask: Operations, described: Described, load: Load) -> None:
     models = ask.models
     body = models.PredictRegionsJsonBody(region=models.Region(name="a"), scale=-1.0)
