@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.generating import ROOT, TOOLS, needs
+from tests.clients.generating import ROOT, TOOLS, needs, needs_openapi_python_client
 from tests.documents import COMMAND_SECONDS, Block, Terminal, blocks, check, pattern
 from tests.support import HOST, environment, leased_port, wait_until
 
@@ -154,6 +154,7 @@ def test_javascript(reader: Reader) -> None:
 
 
 @pytest.mark.long
+@needs_openapi_python_client
 @needs(TOOLS / "java")
 def test_python_client(reader: Reader) -> None:
     read(reader, "calling-python-client.md", "python")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Protocol
@@ -29,6 +30,12 @@ def needs(*paths: Path) -> pytest.MarkDecorator:
         bool(missing) and not os.environ.get("CI"),
         reason=f"needs {', '.join(missing)}: `make test-clients` installs it",
     )
+
+
+needs_openapi_python_client = pytest.mark.skipif(
+    find_spec("openapi_python_client") is None,
+    reason="needs openapi-python-client: pip install -e '.[test]' with Python 3.11 or newer",
+)
 
 
 def generate(command: Sequence[object], folder: Path, path: str = "") -> str:

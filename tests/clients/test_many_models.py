@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.generating import TOOLS, generate, importable, needs
+from tests.clients.generating import TOOLS, generate, importable, needs, needs_openapi_python_client
 from tests.clients.test_openapi_generator import JAVA, warnings_of
 from tests.clients.test_openapi_typescript import NODE
 from tests.conftest import Serve
@@ -50,6 +50,7 @@ def file(serve_all: Serve, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+@needs_openapi_python_client
 def test_openapi_python_client(file: Path, tmp_path: Path) -> None:
     command = ["openapi-python-client", "generate", "--path", str(file), "--meta", "none"]
     output = generate([*command, "--output-path", "client_of_many"], tmp_path)

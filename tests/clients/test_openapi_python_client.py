@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 from tests.clients.conftest import Described
-from tests.clients.generating import Load, generate, importable
+from tests.clients.generating import Load, generate, importable, needs_openapi_python_client
 from tests.support import wait_until
 from tests.training.trainings import END_SECONDS
 
 PACKAGE = "made_by_openapi_python_client"
+
+pytestmark = needs_openapi_python_client
 
 
 @pytest.fixture(scope="module")
