@@ -165,7 +165,7 @@ test-long: test-variants test-clients test-chaos test-fuzz
 test-variants: $(VENV)/.test
 	$(PYTEST) -m long -n $(JOBS) $(CLIENTS:%=--ignore=%)
 
-test-clients: node $(VENV)/.test .venv-clients/.ready
+test-clients: chromium node $(VENV)/.test .venv-clients/.ready
 	$(PYTEST) $(CLIENTS) -n $(FEW)
 
 test-compat: test-reference $(VENV)/.test .venv-lowest/.ready

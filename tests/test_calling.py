@@ -7,6 +7,7 @@ the `text` blocks. Packages come from the environment of the tests and from `mak
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import shutil
 import socket
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.api.browser import browsing, needs_chromium
 from tests.clients.generating import ROOT, TOOLS, needs, needs_openapi_python_client
 from tests.documents import COMMAND_SECONDS, Block, Terminal, blocks, check, pattern
 from tests.support import HOST, environment, leased_port, wait_until
@@ -151,6 +153,42 @@ def test_requests(reader: Reader) -> None:
 @needs_node
 def test_javascript(reader: Reader) -> None:
     read(reader, "calling-javascript.md", "javascript")
+
+
+IN_A_BROWSER = """
+(async () => {
+  const files = FILES, shown = [];
+  const readFile = async (path) => files[path];
+  const console = { log: (...values) => shown.push(values) };
+  const process = { stdout: { write() {} } };
+  PROGRAM
+  return shown;
+})()
+"""
+
+
+@needs_chromium
+async def test_javascript_in_a_browser(reader: Reader, tmp_path: Path) -> None:
+    """The parts of the page that call one server also work on a page of this server."""
+    on_page = blocks((DOCS / "calling-javascript.md").read_text())
+    parts = [one.text for one in on_page if one.language == "javascript" and "8001" not in one.text]
+    program = "\n".join(parts).replace('import { readFile } from "node:fs/promises";\n', "")
+    files = {path.name: path.read_text() for path in reader.folder.glob("*.txt")}
+    script = IN_A_BROWSER.replace("FILES", json.dumps(files)).replace("PROGRAM", program)
+    async with browsing(tmp_path) as page:
+        await page.open(reader.on_free_ports("http://127.0.0.1:8000/"))
+        shown = await page.run(reader.on_free_ports(script))
+    assert shown == [
+        [{"status": "OK", "predictions": {"to": 2, "be": 2}}],
+        [{"to": 1, "be": 1, "not": 1}],
+        [{"to": 3, "be": 2, "or": 2, "not": 2}],
+        ["to,1\nbe,1\n"],
+        ["done", {"loss": 0.5}, 0.5],
+        ["model.txt", "2 epochs\n"],
+        [200, 404],
+        ["to"],
+        ["be"],
+    ]
 
 
 @pytest.mark.long
