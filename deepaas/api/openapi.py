@@ -34,6 +34,17 @@ _SECURITY: Json = {
     _SCHEME: {"type": "http", "scheme": "bearer", "description": "The token of a client"}
 }
 
+# openapi-python-client makes a function that raises NameError for an operation that requires one
+# of several bodies and has no optional parameter.
+_REQUEST_ID: Json = {
+    "in": "header",
+    "name": "X-Request-ID",
+    "required": False,
+    "description": "An id for the request, which the response, the log and the record have too: 1 "
+    "to 128 letters, digits and ._~:/+=@-. The server makes one in place of any other value.",
+    "schema": {"type": "string"},
+}
+
 OPERATION_IDS = {
     "GET /": "list_versions",
     "GET /v2/": "show_version",
@@ -175,7 +186,7 @@ class _Document:
                 functions.get(function, {}).get("arguments", []),
                 interface["functions"].get(function, {}).get("examples", []),
             )
-            made |= {"parameters": parameters} if (parameters := parameters_of(*arguments)) else {}
+            made["parameters"] = _with_request_id(parameters_of(*arguments))
             made |= {"requestBody": body} if (body := request_body(*arguments)) else {}
         if function in ("predict", "result"):
             envelope = {"$ref": f"{OPENAPI}Prediction"}
@@ -209,6 +220,12 @@ def operation_id(route: Route) -> str:
 
 def _identifier(text: str) -> str:
     return re.sub(r"_*[^0-9A-Za-z_]+_*", "_", text).strip("_")
+
+
+def _with_request_id(parameters: list[Json]) -> list[Json]:
+    """Add the header X-Request-ID, unless the model has an argument of that name."""
+    names = [one["name"].lower() for one in parameters if one["in"] == "header"]
+    return parameters if "x-request-id" in names else [*parameters, _REQUEST_ID]
 
 
 def _require_sign_in(made: Any) -> None:

@@ -15,6 +15,7 @@ from deepaas.model.v2.media import ANY, JSON
 from deepaas.streams import EVENTS, NDJSON
 
 BINARY: Json = {"type": "string", "format": "binary"}
+OCTETS = "application/octet-stream"
 _TEXT: Json = {"type": "string"}
 _MULTIPART = "multipart/form-data"
 _URLENCODED = "application/x-www-form-urlencoded"
@@ -94,8 +95,17 @@ def _response(status: str, swagger: Json, produces: Iterable[str]) -> Json:
     elif status == "202":
         made["content"] = {JSON: {"schema": schema}}
     else:
-        made["content"] = {one: {"schema": schema} for one in produces}
+        made["content"] = {one: {"schema": schema} for one in _with_name(produces)}
     return made
+
+
+def _with_name(media_types: Iterable[str]) -> list[str]:
+    """Return the types, with one that has a name if a file may have any type.
+
+    Some generators leave out a response that has no type but */*.
+    """
+    given = list(media_types)
+    return [OCTETS, *given] if given == [ANY] else given
 
 
 # --- from a neutral description
@@ -149,12 +159,14 @@ def request_body(arguments: Iterable[Json], examples: Sequence[Json] = ()) -> Js
     if not all_of_them:
         return {}
     required = {one["name"] for one in all_of_them if one["required"]}
+    has_files = any(one["file"] is not None for one in in_form)
     content: Json = {}
     if required <= {one["name"] for one in in_json} and in_json:
         content[JSON] = {"schema": _object(in_json)}
-    has_files = any(one["file"] is not None for one in in_form)
     if in_form and required <= {one["name"] for one in in_form}:
-        content[_MULTIPART] = {"schema": _object(in_form), **_encoding(in_form)}
+        form = {_MULTIPART: {"schema": _object(in_form), **_encoding(in_form)}}
+        # Some clients can send only the first type, and a file can be sent only in a form.
+        content = form | content if has_files else content | form
         if not has_files and all(map(_is_plain, in_form)):
             content[_URLENCODED] = {"schema": _object(in_form)}
     if not content:  # no body can hold all required arguments

@@ -106,7 +106,8 @@ DEFINITIONS: Json = {
             "metadata_problem": anything("Why get_metadata failed"),
         },
         "The metadata of a model; the values are usually texts",
-    ),
+    )
+    | {"additionalProperties": True},
     "Models": obj("models", {"models": list_of("ModelMeta")}),
     "Liveness": obj("status", {"status": {"type": "string", "enum": ["live"]}}),
     "ModelReadiness": obj(

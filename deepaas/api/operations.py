@@ -41,6 +41,7 @@ _CALLBACK = (
 _OF_A_BODY = "400 403 408 413 415 422 503 504 507"
 """The error statuses of a request with arguments."""
 
+_OBJECT: Json = {"type": "object", "additionalProperties": True}
 _UNCHANGED: Json = {"304": {"description": "The client has this description already"}}
 
 _NO_ARGUMENTS: Json = {"arguments": [], "definitions": {}}
@@ -99,7 +100,7 @@ def description(definitions: Json) -> Json | None:
     return operation(
         "documentation",
         "This description",
-        response({"type": "object"}, "The description in Swagger 2.0"),
+        response(_OBJECT, "The description in Swagger 2.0"),
         others=_UNCHANGED,
     )
 
@@ -108,7 +109,7 @@ def openapi(definitions: Json) -> Json | None:
     return operation(
         "documentation",
         "The description of this interface in OpenAPI 3.1",
-        response({"type": "object"}, "The description"),
+        response(_OBJECT, "The description"),
         others=_UNCHANGED,
     )
 

@@ -70,7 +70,11 @@ DEFINITIONS: Json = {
             "date_utc": _utc("The time of the request"),
             "status": {**STRING, "enum": _STATUSES},
             "message": text("An explanation of the status"),
-            "args": {"type": "object", "description": "The arguments, without secrets"},
+            "args": {
+                "type": "object",
+                "description": "The arguments, without secrets",
+                "additionalProperties": True,
+            },
             "result": _RESULT,
             "model": STRING,
             "principal": text(
@@ -105,7 +109,8 @@ DEFINITIONS: Json = {
             ),
             "metrics": {
                 "type": "array",
-                "items": obj("", {"time": _utc("The time when the model reported these metrics")}),
+                "items": obj("", {"time": _utc("The time when the model reported these metrics")})
+                | {"additionalProperties": True},
             },
             "artifacts": list_of("Artifact"),
             "links": list_of("Location"),
@@ -135,7 +140,7 @@ _PATH: Json = {
     "in": "path",
     "name": "path",
     "required": True,
-    **text("The path of the file as at the end of its `href`, with unencoded slashes"),
+    **text("The path of the file, as in the list of the files; its slashes may be encoded"),
 }
 
 

@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from deepaas.api import ApiSettings, create_app
-from deepaas.api.openapi import OPERATION_IDS, describe, operation_id
+from deepaas.api.openapi import OPERATION_IDS, _with_request_id, describe, operation_id
 from deepaas.api.openapi_parts import request_body, schema_of, translated
 from tests.conftest import Serve
 from tests.serving.inside import House
@@ -21,6 +21,7 @@ from tests.support import Server
 Json = dict[str, Any]
 
 BASE = "/some/where"
+FORM, JSON = "multipart/form-data", "application/json"
 MODELS = {
     "files": "zoo.files",
     "rich": "zoo.rich",
@@ -102,10 +103,38 @@ def test_file_is_a_part_of_a_form(document: Json) -> None:
     assert "data" not in content["application/json"]["schema"]["properties"]
 
 
+def test_form_comes_first_if_it_has_files(document: Json) -> None:
+    """Some generators make clients that can send only the first type."""
+    assert [*predict_of(document, "files")["requestBody"]["content"]] == [FORM, JSON]
+    assert [*predict_of(document, "stream")["requestBody"]["content"]] == [FORM, JSON]
+    assert [*predict_of(document, "labels")["requestBody"]["content"]][:2] == [JSON, FORM]
+
+
+def test_file_of_a_training_has_a_type_with_a_name(document: Json) -> None:
+    """Some generators leave out a response that has only */*."""
+    path = f"{BASE}/v2/models/files/jobs/{{uuid}}/artifacts/{{path}}"
+    content = document["paths"][path]["get"]["responses"]["200"]["content"]
+    assert [*content] == ["application/octet-stream", "*/*"]
+
+
+def test_objects_of_unknown_form_take_any_property(document: Json) -> None:
+    """Otherwise generators make types without any property."""
+    body = predict_of(document, "rich")["requestBody"]["content"]
+    schemas = document["components"]["schemas"]
+    training = schemas["Training"]["properties"]
+    for schema in (
+        *(content["schema"]["properties"]["mapping"] for content in body.values()),
+        schemas["ModelMeta"],
+        training["args"],
+        training["metrics"]["items"],
+    ):
+        assert schema["additionalProperties"] is True
+
+
 def test_arguments_stand_where_clients_send_them(document: Json) -> None:
     predict = predict_of(document, "rich")
     places = {one["name"]: one["in"] for one in predict["parameters"]}
-    assert places == {"header": "header", "in_query": "query"}
+    assert places == {"header": "header", "in_query": "query", "X-Request-ID": "header"}
     body = predict["requestBody"]
     assert body["required"] is True
     in_json = body["content"]["application/json"]["schema"]
@@ -233,6 +262,15 @@ def described(name: str, **more: Any) -> Json:
         "file": None,
         **more,
     }
+
+
+def test_request_id_is_a_parameter_of_functions_unless_the_model_has_it() -> None:
+    """A parameter must not be described twice."""
+    own = {"in": "header", "name": "x-request-id", "required": True}
+    assert _with_request_id([own]) == [own]
+    in_query = {"in": "query", "name": "X-Request-ID"}
+    names = [(one["in"], one["name"]) for one in _with_request_id([in_query])]
+    assert names == [("query", "X-Request-ID"), ("header", "X-Request-ID")]
 
 
 def test_required_file_needs_a_form() -> None:

@@ -118,6 +118,16 @@ def test_they_may_lie_in_directories(server: Server, uuid: str, files: Path) -> 
     assert server.get(paths["a/b c/d.txt"]).text == "deep"
 
 
+@pytest.mark.parametrize("target", ["a%2Fb%20c%2Fd.txt", "a/b%20c%2fd.txt"])
+def test_slashes_may_be_encoded(server: Server, uuid: str, files: Path, target: str) -> None:
+    """Generated clients encode them."""
+    (files / "a/b c").mkdir(parents=True)
+    (files / "a/b c/d.txt").write_text("deep")
+    answer = server.get(f"{path_of(uuid)}/{target}")
+    assert answer.text == "deep"
+    assert 'filename="d.txt"' in answer.headers["Content-Disposition"]
+
+
 @pytest.mark.parametrize("target", ["a", "a/", "a/b", "file.txt/x", "nothing", "a/../file.txt"])
 def test_what_is_no_file_is_not_found(server: Server, uuid: str, files: Path, target: str) -> None:
     (files / "a").mkdir()
@@ -143,7 +153,9 @@ def test_what_is_no_file_is_not_found(server: Server, uuid: str, files: Path, ta
         "//etc/passwd",
         "file.txt%00",
         "file.txt%2f",
-        "a%2ffile",
+        "a%2f%2e%2e%2f%2e%2e%2farguments",
+        "a%2f..%2ffile.txt",
+        "a%2f%2ffile",
         "%00",
         "%ff",
         "%",

@@ -43,14 +43,18 @@ async def artifact(
     """Send the current content of one file.
 
     It is an attachment: the model has written it, and a browser must not show it as a page.
+
+    Generated clients send the path as one segment with encoded slashes. No name of a file has a
+    slash, so a decoded slash always separates two names.
     """
     trainings = trainings_of(app, kind)
     record = await trainings.get(pool.name, kind, uuid)
+    names = [name for segment in path for name in segment.split("/")]
     try:
-        fd = open_file(trainings.place(record.uuid).artifacts, path)
+        fd = open_file(trainings.place(record.uuid).artifacts, names)
     except FileNotFoundError:
         raise NotFoundError(f"There is no such file of training {record.uuid}") from None
-    return FileResponse(fd, 200, attachment_headers(path[-1]))
+    return FileResponse(fd, 200, attachment_headers(names[-1]))
 
 
 def attachment_headers(name: str) -> dict[str, str]:

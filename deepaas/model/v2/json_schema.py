@@ -49,7 +49,7 @@ _KINDS: list[tuple[type[FieldLike], str, Json]] = [
     (fields.Nested, "nested", {}),
     (fields.List, "list", {"type": "array"}),
     (fields.Tuple, "tuple", {"type": "array"}),
-    (fields.Mapping, "mapping", {"type": "object"}),
+    (fields.Mapping, "mapping", {"type": "object", "additionalProperties": True}),
 ]
 
 _JSON_TYPES = {"string", "integer", "number", "boolean", "array", "object", "null"}
