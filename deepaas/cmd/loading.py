@@ -19,7 +19,7 @@ _BANNER = """
   DEEPaaS {version} {what}
 
     to try it in a browser   {url}/api
-    its description          {url}/swagger.json
+    its description          {url}/openapi.json
     its models               {url}/v2/models/
 """
 
