@@ -448,7 +448,7 @@ def wait_until_it_listens(server: Server) -> None:
 
 def test_start_shows_where_to_go(usual: Server) -> None:
     wait_until_it_listens(usual)
-    for path in ("/api", "/swagger.json", "/v2/models/"):
+    for path in ("/api", "/openapi.json", "/v2/models/"):
         assert f"{usual.url}{path}\n" in usual.log()
 
 
