@@ -32,10 +32,10 @@ const updateJsonSpec = (original) => (received) => {
   return original(description);
 };
 
-const isShown = (original) => (state, key, otherwise) => {
+const isShown = (original) => (state, key, otherwise) => {  // original knows the state
   const [kind, tag] = [key].flat();
   const isFolded = kind === "operations-tag" && !modelTags.has(tag);
-  return original(state, key, otherwise && !isFolded);
+  return original(key, otherwise && !isFolded);
 };
 
 // After a sign-in, the page asks again for the description, which then has the client's models.
