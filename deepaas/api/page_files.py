@@ -50,19 +50,20 @@ class PageFile:
         """
         file = self._path.stat()
         tag = f"{file.st_mtime_ns:x}-{file.st_size:x}"  # that of web.FileResponse
-        compressed_tag = f"{tag}-gzip"
-        _check(request, file, {tag, compressed_tag, "*"})
+        tags = {tag, f"{tag}-gzip", "*"}
+        _check(request, file, tags)
         media_type = _COMPRESSED_TYPES.get(self._path.suffix)
-        if media_type is None or "Range" in request.headers or not accepts_gzip(request):
-            return web.FileResponse(self._path, headers=self._headers)
+        is_compressed = media_type and "Range" not in request.headers and accepts_gzip(request)
         headers = {
             **self._headers,
-            "ETag": f'"{compressed_tag}"',
+            "ETag": f'"{tag}-gzip"' if is_compressed else f'"{tag}"',
             "Last-Modified": formatdate(file.st_mtime, usegmt=True),
         }
-        if _is_known(request, file, {compressed_tag, "*"}):
+        if _is_known(request, file, tags):
             return web.Response(status=304, headers=headers)
-        headers |= {"Content-Type": media_type, "Content-Encoding": "gzip"}
+        if not is_compressed:
+            return web.FileResponse(self._path, headers=self._headers)
+        headers |= {"Content-Type": media_type or "", "Content-Encoding": "gzip"}
         body = await asyncio.get_running_loop().run_in_executor(None, self._compress, tag)
         return WholeResponse(body, 200, headers)
 

@@ -23,7 +23,7 @@ const find = async (selector, wanted = true) => {
 SIGN_IN = """
 (async () => {
   FIND
-  await find(".opblock");
+  await find(".opblock-tag");
   const before = document.querySelectorAll(".opblock-post").length;
   (await find(".btn.authorize")).click();
   const input = await find(".auth-container input");
@@ -43,7 +43,7 @@ SIGN_OUT = """
   [...document.querySelectorAll(".auth-btn-wrapper .btn")]
     .find((button) => button.innerText === "Logout").click();
   await find(".opblock-post", false);
-  await find(".opblock-get");
+  await find(".opblock-tag");
   return document.querySelectorAll(".opblock-post").length;
 })()
 """

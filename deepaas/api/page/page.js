@@ -63,7 +63,28 @@ const requestInterceptor = (request) => {
   return request;
 };
 
+// A body begins with what must be sent and what the author names. Swagger UI would add an invented
+// value for every other argument, and the model would get it.
+const withoutInventedValues = (given) => {
+  const schema = given && given.toJS ? given.toJS() : given;
+  if (!schema || !schema.properties) return schema;
+  const required = schema.required || [];
+  const isKnown = ([name, property]) =>
+    required.includes(name) || "default" in property || "examples" in property;
+  const properties = Object.fromEntries(Object.entries(schema.properties).filter(isKnown));
+  return {...schema, properties};
+};
+
+function afterLoad() {
+  const sample = this.fn.getSampleSchema;
+  this.fn.getSampleSchema = (schema, type, config, example) => {
+    const isOfRequest = config && config.includeWriteOnly;
+    return sample(isOfRequest ? withoutInventedValues(schema) : schema, type, config, example);
+  };
+}
+
 const plugin = () => ({
+  afterLoad,
   statePlugins: {
     auth: {wrapActions: {authorize, logout}},
     layout: {wrapSelectors: {isShown}},
