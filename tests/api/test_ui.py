@@ -151,7 +151,9 @@ def test_our_own_files_are_asked_for_again(server: Server, base: str) -> None:
         assert server.get(f"{base}/static/swagger/{name}").headers["Cache-Control"] == "no-cache"
 
 
-@pytest.mark.parametrize("name", ["", "nothing.js", "page.html", "swagger-editor.js", "swagger-ui.css/more"])
+@pytest.mark.parametrize(
+    "name", ["", "nothing.js", "page.html", "swagger-editor.js", "swagger-ui.css/more"]
+)
 def test_other_assets_are_404(server: Server, base: str, name: str) -> None:
     assert server.get(f"{base}/static/swagger/{name}").status_code == 404
 

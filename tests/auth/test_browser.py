@@ -4,22 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.api.browser import browsing, needs_chromium, predict
+from tests.api.browser import FIND, browsing, needs_chromium, predict
 from tests.auth.token_files import TokenFile
 from tests.conftest import Serve
 
 pytestmark = needs_chromium
 
-FIND = """
-const find = async (selector, wanted = true) => {
-  for (let i = 0; i < 400; i++) {
-    const element = document.querySelector(selector);
-    if (Boolean(element) === wanted) return element;
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-  throw new Error(`waited for ${selector} ${wanted} on ${document.body.innerText}`);
-};
-"""
 SIGN_IN = """
 (async () => {
   FIND
@@ -31,8 +21,9 @@ SIGN_IN = """
   set.call(input, "TOKEN");
   input.dispatchEvent(new Event("input", {bubbles: true}));
   (await find(".auth-btn-wrapper .authorize")).click();
-  (await find(".btn-done")).click();
   await find(".opblock-post");
+  (await find(".btn-done")).click();
+  await find(".dialog-ux", false);
   return before;
 })()
 """
@@ -40,6 +31,7 @@ SIGN_OUT = """
 (async () => {
   FIND
   (await find(".btn.authorize")).click();
+  await find(".auth-btn-wrapper");
   [...document.querySelectorAll(".auth-btn-wrapper .btn")]
     .find((button) => button.innerText === "Logout").click();
   await find(".opblock-post", false);
