@@ -77,6 +77,16 @@ TRAINING = """
   return (await find("#operations-digits-train_digits textarea")).value;
 })()
 """
+BODY_TYPE = """
+(async () => {
+  FIND
+  (await find("#operations-files-predict_files .opblock-summary-control")).click();
+  return (await find("#operations-files-predict_files .body-param-content-type select, " +
+    "#operations-files-predict_files .opblock-section-request-body select")).value;
+})()
+"""
+"""The type of the body of a model with a file that is not required."""
+
 WIDTH = "document.documentElement.scrollWidth"
 
 
@@ -181,7 +191,7 @@ async def proxied(server: Server, prefix: str, replacement: str = "") -> AsyncIt
 async def test_page_works_behind_a_proxy_that_changes_the_path(
     server: Server, serve: Serve, picture: Path, tmp_path: Path
 ) -> None:
-    moved = serve({}, "zoo.echo", "--base-path", "/models/x")
+    moved = serve({}, "zoo.echo", "zoo.files", "--base-path", "/models/x")
     async with (
         proxied(server, "/public") as stripped,
         proxied(moved, "/public") as stripped_to_base,
@@ -201,6 +211,7 @@ async def test_page_works_behind_a_proxy_that_changes_the_path(
             seen = await page.run(predict_without_file())
             assert json.loads(seen["answer"]) == {"status": "OK", "predictions": {}}
             assert f"{root}/v2/models/echo/predict/" in page.requested
+            assert await page.run(BODY_TYPE.replace("FIND", FIND)) == "multipart/form-data"
         assert await page.run("refusedByPolicy") == []
         for url in page.requested:
             assert url.startswith((stripped, stripped_to_base, replaced))

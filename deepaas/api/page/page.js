@@ -15,6 +15,20 @@ const withAddressesOfThisPage = (description) => {
   return {...description, servers: [{url: root}], paths: Object.fromEntries(paths)};
 };
 
+// If a file may be sent, the page shows the form first, because only a form can have the file.
+const hasFiles = (body) => JSON.stringify(body.schema || {}).includes('"format":"binary"');
+
+const showFormsFirst = (description) => {
+  for (const item of Object.values(description.paths)) {
+    for (const {requestBody} of Object.values(item)) {
+      if (!requestBody) continue;
+      const bodies = Object.entries(requestBody.content);
+      bodies.sort(([, one], [, other]) => hasFiles(other) - hasFiles(one));
+      requestBody.content = Object.fromEntries(bodies);
+    }
+  }
+};
+
 // Operations of models are shown; all other tags are folded until the user opens them.
 let modelTags = new Set();
 
@@ -27,6 +41,7 @@ const tagsOfModels = (description) => new Set(
 const updateJsonSpec = (original) => (received) => {
   if (!received || !received.paths) return original(received);
   const description = withAddressesOfThisPage(received);
+  showFormsFirst(description);
   modelTags = tagsOfModels(description);
   document.title = modelTags.size ? `${description.info.title} - DEEPaaS` : "DEEPaaS";
   return original(description);
