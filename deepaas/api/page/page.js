@@ -1,6 +1,8 @@
 // Starts Swagger UI on the page at /api.
 "use strict";
 
+const REQUIRED = "x-required";  // marks a schema
+
 const element = document.getElementById("swagger-ui");
 
 // The paths of the description begin with the base path. The page knows its own address, so it
@@ -18,13 +20,31 @@ const withAddressesOfThisPage = (description) => {
 // If a file may be sent, the page shows the form first, because only a form can have the file.
 const hasFiles = (body) => JSON.stringify(body.schema || {}).includes('"format":"binary"');
 
-const showFormsFirst = (description) => {
+const withFormsFirst = (content) => {
+  const bodies = Object.entries(content);
+  bodies.sort(([, one], [, other]) => hasFiles(other) - hasFiles(one));
+  return Object.fromEntries(bodies);
+};
+
+// Swagger UI makes the sample of each field of a form alone, so each required field gets a mark. It
+// would send the items of a list joined by commas; with an encoding it sends each in its own part.
+const prepareFields = (body) => {
+  const {properties = {}, required = []} = body.schema || {};
+  for (const [name, property] of Object.entries(properties)) {
+    if (required.includes(name)) property[REQUIRED] = true;
+    const isList = [property.type].flat().includes("array");
+    if (isList) body.encoding = {[name]: {style: "form", explode: true}, ...body.encoding};
+  }
+};
+
+const prepareBodies = (description) => {
   for (const item of Object.values(description.paths)) {
     for (const {requestBody} of Object.values(item)) {
       if (!requestBody) continue;
-      const bodies = Object.entries(requestBody.content);
-      bodies.sort(([, one], [, other]) => hasFiles(other) - hasFiles(one));
-      requestBody.content = Object.fromEntries(bodies);
+      requestBody.content = withFormsFirst(requestBody.content);
+      for (const [type, body] of Object.entries(requestBody.content)) {
+        if (type !== "application/json") prepareFields(body);
+      }
     }
   }
 };
@@ -41,7 +61,7 @@ const tagsOfModels = (description) => new Set(
 const updateJsonSpec = (original) => (received) => {
   if (!received || !received.paths) return original(received);
   const description = withAddressesOfThisPage(received);
-  showFormsFirst(description);
+  prepareBodies(description);
   modelTags = tagsOfModels(description);
   document.title = modelTags.size ? `${description.info.title} - DEEPaaS` : "DEEPaaS";
   return original(description);
@@ -80,23 +100,36 @@ const requestInterceptor = (request) => {
 
 // A body begins with what must be sent and what the author names. Swagger UI would add an invented
 // value for every other argument, and the model would get it.
-const withoutInventedValues = (given) => {
-  const schema = given && given.toJS ? given.toJS() : given;
-  if (!schema || !schema.properties) return schema;
+const begins = (schema) => REQUIRED in schema || "default" in schema || "examples" in schema;
+
+const withoutInventedValues = (schema) => {
+  if (!schema.properties) return schema;
   const required = schema.required || [];
-  const isKnown = ([name, property]) =>
-    required.includes(name) || "default" in property || "examples" in property;
-  const properties = Object.fromEntries(Object.entries(schema.properties).filter(isKnown));
+  const properties = Object.fromEntries(Object.entries(schema.properties).filter(
+    ([name, property]) => required.includes(name) || begins(property),
+  ));
   return {...schema, properties};
 };
 
 function afterLoad() {
   const sample = this.fn.getSampleSchema;
-  this.fn.getSampleSchema = (schema, type, config, example) => {
-    const isOfRequest = config && config.includeWriteOnly;
-    return sample(isOfRequest ? withoutInventedValues(schema) : schema, type, config, example);
+  this.fn.getSampleSchema = (given, type, config, example) => {
+    const schema = given && given.toJS ? given.toJS() : given;
+    if (!config || !config.includeWriteOnly || !schema) return sample(schema, type, config, example);
+    const isEmptyField = type === false && (!begins(schema) || schema.default === null);
+    if (isEmptyField) return [schema.type].flat().includes("array") ? [] : "";
+    return sample(withoutInventedValues(schema), type, config, example);
   };
 }
+
+// An empty field of a form is not sent, unless the user wants that.
+const ParameterIncludeEmpty = (Original, system) => (props) => {
+  const isIncludedOptions = {...props.isIncludedOptions, defaultValue: false};
+  return system.React.createElement(Original, {...props, isIncludedOptions});
+};
+
+// There is one server, so there is nothing to choose.
+const ServersContainer = () => () => null;
 
 const plugin = () => ({
   afterLoad,
@@ -105,8 +138,7 @@ const plugin = () => ({
     layout: {wrapSelectors: {isShown}},
     spec: {wrapActions: {updateJsonSpec}},
   },
-  // There is one server, so there is nothing to choose.
-  wrapComponents: {ServersContainer: () => () => null},
+  wrapComponents: {ParameterIncludeEmpty, ServersContainer},
 });
 
 SwaggerUIBundle({
