@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import re
+import sys
 from html.parser import HTMLParser
 from urllib.parse import urljoin
 
 import httpx
 import pytest
 
+from deepaas.api.page_files import package_directory
 from tests.conftest import Serve
 from tests.support import Server
 
@@ -143,6 +145,14 @@ def test_asset_is_compressed_for_clients_that_accept_it(
         assert server.get(address, headers={"If-Match": tag}).status_code == 200
     since = {"If-Modified-Since": small.headers["Last-Modified"], "Accept-Encoding": "gzip"}
     assert get(server, address, **since)[0].status_code == 304
+
+
+def test_swagger_ui_is_found_without_importing_it() -> None:
+    """Importing it would import other packages and start-up would take longer."""
+    assert (package_directory("swagger_ui", "swagger-ui-py") / "static").is_dir()
+    assert "swagger_ui" not in sys.modules
+    with pytest.raises(ModuleNotFoundError, match="pip install swagger-ui-py"):
+        package_directory("no_such_module", "swagger-ui-py")
 
 
 def test_our_own_files_are_asked_for_again(server: Server, base: str) -> None:

@@ -41,15 +41,23 @@ SIGN_OUT = """
 """
 
 
+def sign_in(token: str) -> str:
+    """Return a script that signs in, and returns how many POST operations were shown before."""
+    return SIGN_IN.replace("FIND", FIND).replace("TOKEN", token)
+
+
 async def test_page_can_sign_in_and_out(tmp_path: Path, serve: Serve) -> None:
     file = TokenFile(tmp_path / "tokens")
     token = file.add("alice")["Authorization"].removeprefix("Bearer ")
     server = serve({}, *file.flags, "zoo.echo")
     async with browsing(tmp_path / "home") as page:
         await page.open(f"{server.url}/api")
-        assert await page.run(SIGN_IN.replace("FIND", FIND).replace("TOKEN", token)) == 0
+        assert await page.run(sign_in(token)) == 0
         seen = await page.run(predict())
         assert seen["answer"].split() == ["{", '"status":', '"OK",', '"predictions":', "{}", "}"]
         assert (seen["outside"], seen["refused"]) == ([], [])
         assert await page.run(SIGN_OUT.replace("FIND", FIND)) == 0
+        await page.open(f"{server.url}/api")
+        assert await page.run(sign_in(f"Bearer {token}")) == 0
+        assert (await page.run(predict()))["answer"] == seen["answer"]
     assert token not in server.log()
