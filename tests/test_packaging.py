@@ -62,7 +62,8 @@ def metadata(wheel: zipfile.ZipFile) -> Message:
 def test_wheel_has_all_of_the_package_and_nothing_else(wheel: zipfile.ZipFile) -> None:
     packed = {name for name in wheel.namelist() if ".dist-info/" not in name}
     sources = {str(path.relative_to(ROOT)) for path in (ROOT / "deepaas").rglob("*.py")}
-    assert packed == sources | {"deepaas/py.typed"}
+    page = {f"deepaas/api/page/page.{kind}" for kind in ("css", "html", "js")}
+    assert packed == sources | page | {"deepaas/py.typed"}
 
 
 def test_wheel_says_who_has_written_it_and_where_it_is_from(metadata: Message) -> None:

@@ -51,13 +51,13 @@ def document_response(request: Request, document: object) -> web.Response:
     known = request.if_none_match or ()
     if any(one.value in (tag, "*") for one in known):
         return web.Response(status=304, headers=headers)
-    if len(body) >= _LEAST_COMPRESSED and _accepts_gzip(request):
+    if len(body) >= _LEAST_COMPRESSED and accepts_gzip(request):
         body = _compressed(body)
         headers["Content-Encoding"] = "gzip"
     return web.Response(body=body, headers={**JSON_HEADERS, **headers})
 
 
-def _accepts_gzip(request: Request) -> bool:
+def accepts_gzip(request: Request) -> bool:
     for one in request.headers.get("Accept-Encoding", "").lower().split(","):
         name, _, quality = one.partition(";")
         if name.strip() in ("gzip", "*"):

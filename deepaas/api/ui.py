@@ -1,74 +1,29 @@
-"""The Swagger UI page, for trying the interface in a browser. The server has all its assets."""
+"""The page at /api: Swagger UI, for trying the interface in a browser.
+
+All addresses in the page are relative, so it works below every path, also behind a proxy.
+"""
 
 from __future__ import annotations
 
-import base64
 import functools
-import hashlib
 import html
-import os
 from pathlib import Path
 
 from aiohttp import web
 
 from deepaas.api.app import App
-from deepaas.exceptions import NotFoundError, PreconditionFailedError, RangeError
+from deepaas.api.page_files import PageFile, package_directory
+from deepaas.exceptions import NotFoundError
 from deepaas.http.request import Request
 
-_PAGE = """\
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<title>{title}</title>
-<link rel="icon" type="image/png" href="{assets}/favicon-32x32.png">
-<link rel="stylesheet" href="{assets}/swagger-ui.css">
-</head>
-<body>
-<div id="swagger-ui" data-spec="{base}/swagger.json"></div>
-<script src="{assets}/swagger-ui-bundle.js"></script>
-<script>{script}</script>
-</body>
-</html>
-"""
+_OWN = Path(__file__).parent / "page"
+_OUR_FILES = ("page.css", "page.js")
+_OF_SWAGGER_UI = ("favicon-32x32.png", "swagger-ui-bundle.js", "swagger-ui.css")
+"""The files that the page needs. The package has many more, for example those of an editor."""
 
-# After a sign-in, the page asks again for the description, which then has the client's models.
-_SCRIPT = """
-const element = document.getElementById("swagger-ui");
-let authorization = "";
-const reload = (original, system, payload) => {
-  const result = original(payload);
-  system.specActions.download(element.dataset.spec);
-  return result;
-};
-const authorize = (original, system) => (payload) => {
-  const given = payload.token.value.trim();
-  authorization = given.includes(" ") ? given : `Bearer ${given}`;
-  const token = {...payload.token, value: authorization};
-  return reload(original, system, {...payload, token});
-};
-const logout = (original, system) => (payload) => {
-  authorization = "";
-  return reload(original, system, payload);
-};
-SwaggerUIBundle({
-  url: element.dataset.spec,
-  requestInterceptor: (request) => {
-    if (request.loadSpec && authorization) request.headers.Authorization = authorization;
-    return request;
-  },
-  plugins: [() => ({statePlugins: {auth: {wrapActions: {authorize, logout}}}})],
-  domNode: element,
-  deepLinking: true,
-  validatorUrl: null,
-  displayRequestDuration: true,
-});
-"""
-
-_DIGEST = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
 _POLICY = {
     "default-src": "'none'",
-    "script-src": f"'self' 'sha256-{_DIGEST}'",
+    "script-src": "'self'",
     "style-src": "'self'",
     "img-src": "'self' data: blob:",
     "media-src": "blob:",
@@ -83,47 +38,46 @@ _HEADERS = {
 }
 
 
-@functools.cache
-def _assets() -> dict[str, Path]:
-    from swagger_ui_bundle import swagger_ui_path
-
-    suffixes = {".css", ".js", ".png", ".map"}
-    return {path.name: path for path in Path(swagger_ui_path).iterdir() if path.suffix in suffixes}
-
-
 async def redirect(request: Request, app: App) -> web.Response:
     location = f"{app.base_of(request)}/api"
     return web.Response(status=302, text="302: Found", headers={"Location": location})
 
 
 async def page(request: Request, app: App) -> web.Response:
-    base = html.escape(app.base_of(request))
     names = ", ".join(pool.name for pool in app.visible_pools(request))
-    title = html.escape(f"{names} - DEEPaaS" if names else "DEEPaaS")
-    text = _PAGE.format(title=title, base=base, assets=f"{base}/static/swagger", script=_SCRIPT)
+    text = _template().format(
+        title=html.escape(f"{names} - DEEPaaS" if names else "DEEPaaS"),
+        base=html.escape(app.settings.base_path),
+        root=_root(request),
+    )
     return web.Response(text=text, content_type="text/html", headers=_HEADERS)
 
 
-async def asset(request: web.BaseRequest, app: App, asset: str) -> web.StreamResponse:
-    path = _assets().get(asset)
-    if path is None:
+def _root(request: Request) -> str:
+    """Return the relative address of the server's root for a page at `/api`, `/api/` or `/api//`.
+
+    It is empty or consists of "../".
+    """
+    path = request.rel_url.raw_path
+    return "../" * (len(path) - len(path.rstrip("/")))
+
+
+@functools.cache
+def _template() -> str:
+    return (_OWN / "page.html").read_text("utf-8")
+
+
+@functools.cache
+def _files() -> dict[str, PageFile]:
+    """Return the files of the page by their names: those of Swagger UI, and our own."""
+    of_swagger_ui = package_directory("swagger_ui", "swagger-ui-py") / "static"
+    found = {name: PageFile(of_swagger_ui / name, "max-age=3600") for name in _OF_SWAGGER_UI}
+    # Our own files belong to the HTML of the same release, so browsers ask whether they changed.
+    return found | {name: PageFile(_OWN / name, "no-cache") for name in _OUR_FILES}
+
+
+async def asset(request: Request, app: App, asset: str) -> web.StreamResponse:
+    file = _files().get(asset)
+    if file is None:
         raise NotFoundError(f"There is no asset {asset}")
-    _check(request, path.stat())
-    return web.FileResponse(path, headers={"Cache-Control": "max-age=3600"})
-
-
-def _check(request: web.BaseRequest, file: os.stat_result) -> None:
-    """Raise the errors for which `web.FileResponse` would send a response without a body."""
-    tag = f"{file.st_mtime_ns:x}-{file.st_size:x}"
-    wanted = request.if_match
-    if wanted is not None and not any(one.value in (tag, "*") for one in wanted):
-        raise PreconditionFailedError("The file has another ETag than If-Match asks for")
-    before = request.if_unmodified_since
-    if wanted is None and before is not None and file.st_mtime > before.timestamp():
-        raise PreconditionFailedError("The file has changed since If-Unmodified-Since")
-    try:
-        start = request.http_range.start
-    except ValueError:
-        raise RangeError(file.st_size) from None
-    if start is not None and start >= file.st_size:
-        raise RangeError(file.st_size)
+    return await file.response_to(request)

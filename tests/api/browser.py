@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import time
@@ -65,9 +66,13 @@ async def chromium(home: Path, flags: Sequence[str] = ()) -> AsyncIterator[int]:
 
 
 class Page:
-    """The page of a browser, controlled through its debugger."""
+    """The page of a browser, controlled through its debugger.
+
+    `requested` has the addresses of all requests of the page, except those with data in them.
+    """
 
     def __init__(self, debugger: Any) -> None:
+        self.requested: list[str] = []
         self._debugger = debugger
         self._number = 0
         self._is_loaded = False
@@ -86,6 +91,10 @@ class Page:
         message = await self._debugger.receive_json(timeout=60)
         if message.get("method") == "Page.loadEventFired":
             self._is_loaded = True
+        elif message.get("method") == "Network.requestWillBeSent":
+            url = message["params"]["request"]["url"]
+            if not url.startswith(("data:", "blob:")):
+                self.requested.append(url)
         return message
 
     async def open(self, url: str) -> None:
@@ -95,6 +104,24 @@ class Page:
         assert not answer.get("errorText"), (url, answer)
         while not self._is_loaded:
             await self._receive()
+
+    async def resize(self, width: int, height: int = 800) -> None:
+        """Give the window this size in pixels."""
+        await self.command(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
+
+    async def choose_file(self, selector: str, path: Path) -> None:
+        """Choose a file in an input of the page, as a person would."""
+        found = await self.command(
+            "Runtime.evaluate", expression=f"document.querySelector({json.dumps(selector)})"
+        )
+        place = found["result"]["objectId"]
+        await self.command("DOM.setFileInputFiles", files=[str(path)], objectId=place)
 
     async def run(self, script: str) -> Any:
         """Run a script, wait for it if it returns a promise, and return its value."""
@@ -116,20 +143,26 @@ async def browsing(home: Path, *flags: str) -> AsyncIterator[Page]:
         async with session.ws_connect(pages[0]["webSocketDebuggerUrl"]) as debugger:
             page = Page(debugger)
             await page.command("Page.enable")
+            await page.command("Network.enable")
             await page.command("Page.addScriptToEvaluateOnNewDocument", source=AT_THE_START)
             yield page
 
 
+FIND = """
+const find = async (selector, wanted = true) => {
+  for (let i = 0; i < 400; i++) {
+    const element = document.querySelector(selector);
+    if (Boolean(element) === wanted) return element;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  throw new Error(`waited for ${selector} ${wanted} on ${document.body.innerText}`);
+};
+"""
+"""A function that waits for an element, or for its absence."""
+
 PREDICT = """
 (async () => {
-  const find = async (selector) => {
-    for (let i = 0; i < 400; i++) {
-      const element = document.querySelector(selector);
-      if (element) return element;
-      await new Promise((resolve) => setTimeout(resolve, 50));
-    }
-    throw new Error("there is no " + selector + " on " + document.body.innerText);
-  };
+  FIND
   (await find(".opblock-post .opblock-summary-control")).click();
   (await find(".try-out__btn")).click();
   (await find(".execute")).click();
@@ -151,4 +184,4 @@ def predict(answer: str = "pre") -> str:
 
     `answer` selects the element in which the page shows the prediction.
     """
-    return PREDICT.replace("ANSWER", answer)
+    return PREDICT.replace("FIND", FIND).replace("ANSWER", answer)
