@@ -35,6 +35,8 @@ STATUSES = {
 }
 """The statuses that clients see, and the corresponding statuses of the store."""
 
+_ABOVE_ANY_COUNT = 10**18  # SQLite takes it, unlike a number of more than 64 bits
+
 MAX_ARTIFACTS = 100
 """How many files a record lists; `artifacts/` lists more."""
 
@@ -47,8 +49,8 @@ async def list_records(
     `limit` selects the newest, and `status` the records with these statuses.
     """
     problems: dict[str, list[str]] = {}
-    limit = request.query.get("limit", "")
-    if limit and not (limit.isascii() and limit.isdigit() and len(limit) < 19 and int(limit) > 0):
+    limit = _limit(request.query.get("limit"))
+    if limit == 0:
         problems["limit"] = ["Must be an integer above 0."]
     wanted = ",".join(request.query.getall("status", [])).split(",")
     names = [name for name in wanted if name]
@@ -58,8 +60,18 @@ async def list_records(
         return json_response(problems, 422)
     statuses = [status for name in names or STATUSES for status in STATUSES[name]]
     trainings = trainings_of(app, kind)
-    records = await trainings.find(pool.name, kind, statuses, int(limit or -1))
+    records = await trainings.find(pool.name, kind, statuses, limit)
     return json_response([view(app, record) for record in records])
+
+
+def _limit(text: str | None) -> int:
+    """Return how many records a client wants: -1 for all, 0 if the text is not a number above 0."""
+    if not text:
+        return -1
+    if not (text.isascii() and text.isdigit()):
+        return 0
+    digits = text.lstrip("0") or "0"
+    return int(digits) if len(digits) <= 18 else _ABOVE_ANY_COUNT
 
 
 async def show_record(
