@@ -23,6 +23,7 @@ from deepaas.api.openapi_parts import (
     translated,
     with_components,
 )
+from deepaas.api.openapi_headers import add_headers, add_links, components
 from deepaas.api.operation_parts import Json
 from deepaas.http.request import Request
 from deepaas.http.routing import Route
@@ -95,9 +96,10 @@ def describe(app: App, routes: Iterable[Route], models: Iterable[str]) -> Json:
     used = {tag for path in document.paths.values() for one in path.values() for tag in one["tags"]}
     tags = [_tag_of_model(app, name) for name in names if name in used]
     tags += [{"name": tag, "description": text} for tag, text in _TAGS.items() if tag in used]
-    components: Json = {"schemas": document.schemas}
+    add_links(document.paths)
+    parts: Json = {"schemas": document.schemas, **components(schema_of)}
     if app.settings.authenticator is not None:
-        components["securitySchemes"] = _SECURITY
+        parts["securitySchemes"] = _SECURITY
     return {
         "openapi": "3.1.0",
         "info": {
@@ -108,7 +110,7 @@ def describe(app: App, routes: Iterable[Route], models: Iterable[str]) -> Json:
         "servers": [{"url": "/"}],
         "tags": tags,
         "paths": document.paths,
-        "components": components,
+        "components": parts,
     }
 
 
@@ -154,6 +156,8 @@ class _Document:
             self._add_function(made, route.model, function)
         if self._app.settings.authenticator is not None and not is_public(route):
             _require_sign_in(made)
+        timing = self._app.settings.server_timing
+        add_headers(made, route, schema_of, function=function or "", times=timing)
         path = self._app.settings.base_path + route.path.replace("*}", "}")
         self.paths.setdefault(path, {})[route.method.lower()] = made
 

@@ -16,6 +16,7 @@ from deepaas.streams import EVENTS, NDJSON
 
 BINARY: Json = {"type": "string", "format": "binary"}
 _TEXT: Json = {"type": "string"}
+_NULL: Json = {"type": "null"}
 _MULTIPART = "multipart/form-data"
 _URLENCODED = "application/x-www-form-urlencoded"
 _NESTED = "#/$defs/"
@@ -122,7 +123,7 @@ def parameters_of(arguments: Iterable[Json]) -> list[Json]:
             "name": one["name"],
             "required": one["required"],
             **_description_of(one),
-            "schema": one["schema"],
+            "schema": as_text(one["schema"]),
         }
         for one in arguments
         if one["locations"] in (["query"], ["headers"]) and one["name"].lower() != "accept"
@@ -138,7 +139,7 @@ def request_body(arguments: Iterable[Json]) -> Json:
     """
     chosen = [one for one in arguments if not _is_choice_of_type(one)]
     in_json = [one for one in chosen if "json" in one["locations"] and one["file"] is None]
-    in_form = [one for one in chosen if "form" in one["locations"]]
+    in_form = [one for one in chosen if "form" in one["locations"] and _has_texts(one["schema"])]
     all_of_them = [one for one in chosen if {"json", "form"} & {*one["locations"]}]
     if not all_of_them:
         return {}
@@ -148,12 +149,41 @@ def request_body(arguments: Iterable[Json]) -> Json:
         content[JSON] = {"schema": _object(in_json)}
     has_files = any(one["file"] is not None for one in in_form)
     if in_form and required <= {one["name"] for one in in_form}:
-        content[_MULTIPART] = {"schema": _object(in_form), **_encoding(in_form)}
+        form = _object([one | {"schema": as_text(one["schema"])} for one in in_form])
+        content[_MULTIPART] = {"schema": form, **_encoding(in_form)}
         if not has_files and all(map(_is_plain, in_form)):
-            content[_URLENCODED] = {"schema": _object(in_form)}
+            content[_URLENCODED] = {"schema": form}
     if not content:  # no body can hold all required arguments
         content[JSON] = {"schema": _object(in_json)}
     return {"required": bool(required), "content": content}
+
+
+def as_text(schema: Json) -> Json:
+    """Return the schema of a value in a form, the query or a header, where all values are texts.
+
+    There is no null, and no number for a field that does not convert texts.
+    """
+    made = dict(schema)
+    if made.get("not") == _NULL:
+        del made["not"]
+    if "enum" in made and "type" not in made:
+        made["enum"] = [one for one in made["enum"] if isinstance(one, str)]
+    if made.get("default", ...) is None:
+        del made["default"]
+    if isinstance(made.get("type"), list):
+        types = [one for one in made["type"] if one != "null"]
+        made["type"] = types[0] if len(types) == 1 else types
+    if "enum" in made:
+        made["enum"] = [one for one in made["enum"] if one is not None]
+    if _NULL in made.get("anyOf", ()):
+        (other,) = [one for one in made.pop("anyOf") if one != _NULL]
+        made |= other
+    return made
+
+
+def _has_texts(schema: Json) -> bool:
+    """Return whether a text can be a value of the schema."""
+    return "type" in schema or any(isinstance(one, str) for one in schema.get("enum", [""]))
 
 
 def _is_choice_of_type(argument: Json) -> bool:

@@ -41,7 +41,9 @@ _KINDS: list[tuple[type[FieldLike], str, Json]] = [
     (fields.Number, "number", {"type": "number"}),
     (fields.Boolean, "boolean", {"type": "boolean"}),
     (fields.Date, "date", {"type": "string", "format": "date"}),
-    (fields.Time, "time", {"type": "string", "format": "time"}),
+    # The formats with "local" are those of times without an offset.
+    (fields.Time, "time", {"type": "string", "format": "time-local"}),
+    (fields.NaiveDateTime, "datetime", {"type": "string", "format": "date-time-local"}),
     (fields.DateTime, "datetime", {"type": "string", "format": "date-time"}),
     (fields.TimeDelta, "duration", {"type": "number"}),
     (fields.Enum, "enum", {}),
@@ -53,6 +55,9 @@ _KINDS: list[tuple[type[FieldLike], str, Json]] = [
 ]
 
 _JSON_TYPES = {"string", "integer", "number", "boolean", "array", "object", "null"}
+_WITHOUT_NULL = {"type", "enum", "const", "$ref"}
+"""The keywords of which each excludes null."""
+
 _ANNOTATIONS = ("title", "description", "format", "deprecated")
 """The keywords that an author may give in the metadata of a field."""
 
@@ -92,6 +97,8 @@ class Schemas:
             _Constraint(field, made).add(validator)
         self._add_metadata(field, made)
         _add_default(field, made)
+        if not field.allow_none and not made.keys() & _WITHOUT_NULL:
+            _put(made, "not", {"type": "null"})
         if field.load_only or field.metadata.get("format") == "password":
             made["writeOnly"] = True
         return _or_null(made) if field.allow_none else made
@@ -156,6 +163,8 @@ class Schemas:
                 made["propertyNames"] = self.of_field(field.key_field)
         elif isinstance(field, fields.Enum):
             made["enum"] = enum_values(field)
+            if field.by_value:  # the field of the values converts texts, unless it takes anything
+                made |= {k: v for k, v in self._typed(field.field).items() if k == "type"}
         elif isinstance(field, fields.DateTime):
             _set_date_format(field, made)
         elif _has_own_type(field):

@@ -154,7 +154,8 @@ FIELDS_AND_VALUES: list[tuple[Any, str, list[Any], list[Any]]] = [
     (fields.Nested(City, only=["name"]), "nested", [{"name": "a"}], [{"name": "a", "people": 1}]),
     (fields.Pluck(City, "name"), "nested", ["a"], [1]),
     (fields.Nested(Tree), "nested", [{"children": [{"children": []}]}], [{"children": [{"x": 1}]}]),
-    (fields.Raw(), "any", [1, "a", [], {}], []),
+    (fields.Raw(), "any", [1, "a", [], {}], [None]),
+    (fields.Raw(allow_none=True), "any", [1, None], []),
 ]
 
 
@@ -190,7 +191,7 @@ def test_schema_and_field_agree(field: Any, kind: str, good: list[Any], bad: lis
             {"type": "array", "items": {"type": "string", "format": "binary"}},
         ),
         # A field checks neither the type nor the constraints that its metadata names.
-        (fields.Raw(metadata={"type": "integer"}), "any", {}),
+        (fields.Raw(metadata={"type": "integer"}), "any", {"not": {"type": "null"}}),
         (OwnField(metadata={"type": "integer"}), "any", {"type": "integer"}),
         (
             fields.Str(metadata={"example": "x", "enum": ["x", "y"]}),
@@ -202,7 +203,14 @@ def test_schema_and_field_agree(field: Any, kind: str, good: list[Any], bad: lis
             "string",
             {"type": "string", "format": "colour", "examples": ["x", "y"]},
         ),
-        (fields.Constant(3), "constant", {"default": 3}),
+        (fields.Constant(3), "constant", {"default": 3, "not": {"type": "null"}}),
+        (fields.Time(), "time", {"type": "string", "format": "time-local"}),
+        (fields.NaiveDateTime(), "datetime", {"type": "string", "format": "date-time-local"}),
+        (
+            fields.Enum(Colour, by_value=fields.Int),
+            "enum",
+            {"type": "integer", "enum": [1, 2]},
+        ),
         (
             fields.Date(load_default=datetime.date(2024, 2, 29)),
             "date",
