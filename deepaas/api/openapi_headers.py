@@ -22,6 +22,20 @@ def _header(description: str, schema: Json = _TEXT, *, required: bool = False) -
     return {"description": description, "required": required, "schema": schema}
 
 
+_PORT = (
+    "[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]"
+)
+_GROUP = "[0-9A-Fa-f]{1,4}"
+_IPV6 = "|".join(
+    [
+        f"({_GROUP}:){{7}}{_GROUP}",
+        *(f"({_GROUP}:){{1,{7 - after}}}(:{_GROUP}){{1,{after}}}" for after in range(1, 7)),
+        f"({_GROUP}:){{1,7}}:",
+        f":(:{_GROUP}){{1,7}}",
+        "::",
+    ]
+)
+
 HEADERS: Json = {
     "X-Request-ID": _header(
         "The id of the request, also in the log of the server: the client's own, or a new one",
@@ -60,9 +74,8 @@ REQUEST_HEADERS: Json = {
         {
             **_TEXT,
             "maxLength": MAX_URL,
-            "pattern": r"^([Hh][Tt][Tt][Pp][Ss]?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])"
-            r"(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|"
-            r"6553[0-5]))?([/?#][!-~]*)?)?$",
+            "pattern": rf"^([Hh][Tt][Tt][Pp][Ss]?://([A-Za-z0-9._-]+|\[({_IPV6})\])"
+            rf"(:({_PORT}))?([/?#][!-~]*)?)?$",
         },
     ),
     "Last-Event-ID": ("The id of the last event that the client has got", _TEXT),

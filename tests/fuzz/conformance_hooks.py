@@ -8,7 +8,9 @@ that is accepted is a failure.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import itertools
 import json
 import math
 import os
@@ -26,6 +28,7 @@ from hypothesis import strategies
 from marshmallow import fields
 from schemathesis import Case, HookContext, Response
 from schemathesis.core.failures import AcceptedNegativeData, Failure
+from schemathesis.openapi.checks import RejectedPositiveData
 
 Json = dict[str, Any]
 
@@ -39,16 +42,27 @@ schemathesis.openapi.format(
 schemathesis.openapi.format("time-local", strategies.times().map(lambda time: time.isoformat()))
 
 
+ASYNC_SHARE = 20
+"""One in so many predictions that may be made later is: each needs a process of its own."""
+
+_asynchronous = itertools.count()
+
+
 @schemathesis.hook
 def before_call(context: HookContext, case: Case, kwargs: Json) -> None:
-    """Give the server enough time, unless the time is not a number."""
+    """Change requests whose right response is a failure for schemathesis, or takes too long."""
     headers = case.headers or {}
-    try:
-        seconds = float(headers.get("X-Request-Timeout", ""))
-    except ValueError:
-        return
-    if 0 < seconds < LEAST_SECONDS:
-        headers["X-Request-Timeout"] = str(LEAST_SECONDS)
+    with contextlib.suppress(ValueError):
+        if 0 < float(headers.get("X-Request-Timeout", "")) < LEAST_SECONDS:
+            headers["X-Request-Timeout"] = str(LEAST_SECONDS)
+    if headers.get("Prefer") == "respond-async" and next(_asynchronous) % ASYNC_SHARE:
+        del headers["Prefer"]
+    # Such a response ends with the job, which may be one that waits.
+    if case.operation.path.endswith("/logs") and str((case.query or {}).get("follow")) in _TRUE:
+        case.query["follow"] = False
+
+
+_TRUE = ("True", "true", "1", "yes")
 
 
 @schemathesis.hook
@@ -64,11 +78,19 @@ def filter_failure(
 
 def reason_for(failure: Failure, case: Case, response: Response) -> str:
     """Return the decision by which the response is right, or ""."""
+    if isinstance(failure, RejectedPositiveData) and _is_refused_by_model(response):
+        return "a value that the model refuses, such as a file that is not a picture"
     if not isinstance(failure, AcceptedNegativeData):
         return ""
     if is_valid_in_usual_form(case, response):
         return "another form of a valid value"
     return ""
+
+
+def _is_refused_by_model(response: Response) -> bool:
+    with contextlib.suppress(ValueError, AttributeError):
+        return bool(response.json().get("code") == "refused_by_model")
+    return False
 
 
 def _note(reason: str) -> None:
@@ -207,6 +229,8 @@ def converted_value(document: Json, schema: Any, value: Any) -> Any:
 
 def _integer(document: Json, schema: Json, value: Any) -> Any:
     """Return the integer: a text of one, or a number without its fraction."""
+    if isinstance(value, bool) and "A number of" in schema.get("description", ""):
+        return int(value)  # TimeDelta takes booleans, unlike all other numbers
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return value
     try:

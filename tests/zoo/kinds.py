@@ -1,6 +1,7 @@
 """Takes an argument of each kind, with each kind of validator, and returns their texts."""
 
 import enum
+import threading
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -108,12 +109,14 @@ class Simple:
         return shown(kwargs)
 
     def get_train_args(self) -> dict[str, Any]:
-        return simple()
+        return simple() | {"wait": fields.Bool(load_default=False)}
 
-    def train(self, **kwargs: Any) -> Any:
+    def train(self, wait: bool, **kwargs: Any) -> Any:
         print("some output", flush=True)
         (training.directory() / "file.txt").write_text("artefact")
         training.report(progress=0.5, loss=0.25)
+        if wait:
+            threading.Event().wait()  # until the training is cancelled
         return shown(kwargs)
 
 

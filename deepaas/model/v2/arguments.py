@@ -149,9 +149,12 @@ class Arguments:
         gathered = self._gather(call, unusable)
         if self._accept is not None:
             self._choose_media_type(gathered, call.headers)
-        loaded = None if unusable else self._load_simply(gathered)
-        if loaded is None:
-            loaded = self._load_by_schema(gathered, unusable)
+        try:
+            loaded = None if unusable else self._load_simply(gathered)
+            if loaded is None:
+                loaded = self._load_by_schema(gathered, unusable)
+        except (ArithmeticError, TypeError) as error:
+            raise self._unsuitable(gathered) if _is_of_library(error) else error from None
         return loaded, self.media_type(loaded)
 
     def _gather(self, call: Call, unusable: dict[str, list[str]]) -> dict[str, Any]:
@@ -196,6 +199,24 @@ class Arguments:
         if unusable:
             raise InvalidArgumentsError(unusable)
         return loaded
+
+    def _unsuitable(self, gathered: Values) -> Exception:
+        """Return the error for values that marshmallow cannot handle, such as infinite seconds.
+
+        The fields load their values again, to find out which of them these are.
+        """
+        messages = {}
+        for argument in self._arguments:
+            field = self._schema.load_fields.get(argument.field.name or "")
+            if field is None or argument.name not in gathered:
+                continue
+            try:
+                field.deserialize(gathered[argument.name], argument.name, gathered)
+            except ValidationError as error:
+                messages[argument.name] = error.messages
+            except Exception:
+                messages[argument.name] = ["Not a valid value."]
+        return InvalidArgumentsError(messages or {"_schema": ["Not valid values."]})
 
     def _load_simply(self, gathered: Values) -> dict[str, Any] | None:
         """Return the same result as the schema, several times faster.
@@ -248,6 +269,17 @@ class Arguments:
                 )
             raise InvalidArgumentsError({self._accept.name: ["Not a valid media type."]})
         return value
+
+
+def _is_of_library(error: BaseException) -> bool:
+    """Return whether marshmallow's own code has raised the error, and not that of the model."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    if traceback is None:
+        return False
+    module = traceback.tb_frame.f_globals.get("__name__", "")
+    return str(module).partition(".")[0] == "marshmallow"
 
 
 def _by_argument(error: ValidationError) -> Any:

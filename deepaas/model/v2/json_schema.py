@@ -5,6 +5,7 @@ What JSON Schema cannot express is kept as a text for people; see `notes_of`.
 
 from __future__ import annotations
 
+import datetime
 import inspect
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -45,7 +46,7 @@ _KINDS: list[tuple[type[FieldLike], str, Json]] = [
     (fields.Time, "time", {"type": "string", "format": "time-local"}),
     (fields.NaiveDateTime, "datetime", {"type": "string", "format": "date-time-local"}),
     (fields.DateTime, "datetime", {"type": "string", "format": "date-time"}),
-    (fields.TimeDelta, "duration", {"type": "number"}),
+    (fields.TimeDelta, "duration", {"type": "integer"}),
     (fields.Enum, "enum", {}),
     (fields.Constant, "constant", {}),  # the field ignores the value that the client sends
     (fields.Nested, "nested", {}),
@@ -165,6 +166,8 @@ class Schemas:
             made["enum"] = enum_values(field)
             if field.by_value:  # the field of the values converts texts, unless it takes anything
                 made |= {k: v for k, v in self._typed(field.field).items() if k == "type"}
+        elif isinstance(field, fields.TimeDelta):
+            _set_period(field, made)
         elif isinstance(field, fields.DateTime):
             _set_date_format(field, made)
         elif _has_own_type(field):
@@ -405,10 +408,24 @@ def _on_the_wire(field: FieldLike, values: list[Any]) -> list[Any]:
     return [to_plain(value) for value in values]
 
 
+_LAST_TIMESTAMP = 253_402_300_799
+"""The end of the year 9999, which is the last that Python has."""
+
+
+def _set_period(field: fields.TimeDelta, made: Json) -> None:
+    """Add the limits of Python's periods of time, which are about 999999999 days."""
+    unit = datetime.timedelta(**{field.precision: 1})
+    made |= {
+        "minimum": -(-datetime.timedelta.min // unit),
+        "maximum": datetime.timedelta.max // unit,
+    }
+
+
 def _set_date_format(field: fields.DateTime, made: Json) -> None:
     if field.format in ("timestamp", "timestamp_ms"):
         made.clear()
-        made["type"] = "number"
+        unit = 1 if field.format == "timestamp" else 1000
+        made |= {"type": "number", "minimum": 0, "maximum": _LAST_TIMESTAMP * unit}
     elif field.format not in (None, "iso", "iso8601"):
         del made["format"]
 

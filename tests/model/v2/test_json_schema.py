@@ -176,7 +176,16 @@ def test_schema_and_field_agree(field: Any, kind: str, good: list[Any], bad: lis
         (fields.UUID(), "uuid", {"type": "string", "format": "uuid"}),
         (fields.Date(), "date", {"type": "string", "format": "date"}),
         (fields.DateTime(), "datetime", {"type": "string", "format": "date-time"}),
-        (fields.DateTime(format="timestamp"), "datetime", {"type": "number"}),
+        (
+            fields.DateTime(format="timestamp"),
+            "datetime",
+            {"type": "number", "minimum": 0, "maximum": 253402300799},
+        ),
+        (
+            fields.TimeDelta(precision="weeks"),
+            "duration",
+            {"type": "integer", "minimum": -142857142, "maximum": 142857142},
+        ),
         (fields.IP(), "ip", {"type": "string", "anyOf": IP}),  # type: ignore[no-untyped-call]
         (fields.Decimal(), "decimal", {"type": "number"}),
         (
