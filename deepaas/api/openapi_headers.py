@@ -215,8 +215,16 @@ def _add_parameters(made: Json, names: Sequence[str]) -> None:
 
 
 def add_links(paths: Mapping[str, Json]) -> None:
-    """Add links from each response with a new record to the operations on that record."""
+    """Add links from each response with a new record to the operations on that record.
+
+    A list of files has a link to the first.
+    """
     for path, operations in paths.items():
+        file = f"{path}{{path}}"
+        if path.endswith("/artifacts/") and file in paths:
+            parameters = {"uuid": "$request.path.uuid", "path": "$response.body#/artifacts/0/path"}
+            link = _link(file, "get") | {"parameters": parameters}
+            operations["get"]["responses"]["200"]["links"] = {"first_file": link}
         post = operations.get("post", {})
         for ending, status, segment in (("/predict/", "202", "/jobs/"), ("/train/", "200", None)):
             response = post.get("responses", {}).get(status)

@@ -123,7 +123,7 @@ def parameters_of(arguments: Iterable[Json]) -> list[Json]:
             "name": one["name"],
             "required": one["required"],
             **_description_of(one),
-            "schema": as_text(one["schema"]),
+            "schema": as_text(one["schema"], required=one["required"]),
         }
         for one in arguments
         if one["locations"] in (["query"], ["headers"]) and one["name"].lower() != "accept"
@@ -149,7 +149,9 @@ def request_body(arguments: Iterable[Json]) -> Json:
         content[JSON] = {"schema": _object(in_json)}
     has_files = any(one["file"] is not None for one in in_form)
     if in_form and required <= {one["name"] for one in in_form}:
-        form = _object([one | {"schema": as_text(one["schema"])} for one in in_form])
+        form = _object(
+            [one | {"schema": as_text(one["schema"], required=one["required"])} for one in in_form]
+        )
         content[_MULTIPART] = {"schema": form, **_encoding(in_form)}
         if not has_files and all(map(_is_plain, in_form)):
             content[_URLENCODED] = {"schema": form}
@@ -158,12 +160,15 @@ def request_body(arguments: Iterable[Json]) -> Json:
     return {"required": bool(required), "content": content}
 
 
-def as_text(schema: Json) -> Json:
+def as_text(schema: Json, *, required: bool = False) -> Json:
     """Return the schema of a value in a form, the query or a header, where all values are texts.
 
-    There is no null, and no number for a field that does not convert texts.
+    There is no null, no number for a field that does not convert texts, and no empty list: nothing
+    would be sent for it, and a required argument would be missing.
     """
     made = dict(schema)
+    if required and made.get("type") == "array":
+        made["minItems"] = max(1, made.get("minItems", 1))
     if made.get("not") == _NULL:
         del made["not"]
     if "enum" in made and "type" not in made:

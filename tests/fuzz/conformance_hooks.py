@@ -23,12 +23,13 @@ from typing import Any
 
 import jsonschema
 import marshmallow
+import requests
 import schemathesis
 from hypothesis import strategies
 from marshmallow import fields
 from schemathesis import Case, HookContext, Response
 from schemathesis.core.failures import AcceptedNegativeData, Failure
-from schemathesis.openapi.checks import RejectedPositiveData
+from schemathesis.openapi.checks import RejectedPositiveData, UseAfterFree
 
 Json = dict[str, Any]
 
@@ -80,6 +81,8 @@ def reason_for(failure: Failure, case: Case, response: Response) -> str:
     """Return the decision by which the response is right, or ""."""
     if isinstance(failure, RejectedPositiveData) and _is_refused_by_model(response):
         return "a value that the model refuses, such as a file that is not a picture"
+    if isinstance(failure, UseAfterFree) and _is_cancelled(case, response):
+        return "a cancelled record, which DELETE keeps: only the next one removes it"
     if not isinstance(failure, AcceptedNegativeData):
         return ""
     if is_valid_in_usual_form(case, response):
@@ -91,6 +94,14 @@ def _is_refused_by_model(response: Response) -> bool:
     with contextlib.suppress(ValueError, AttributeError):
         return bool(response.json().get("code") == "refused_by_model")
     return False
+
+
+def _is_cancelled(case: Case, response: Response) -> bool:
+    """Return whether the record is there, and was cancelled."""
+    uuid = str(case.path_parameters["uuid"])
+    beginning, found, _ = str(response.request.url).partition(uuid)
+    shown = requests.get(beginning + found, headers=response.request.headers, timeout=60)
+    return bool(shown.status_code == 200 and shown.json()["status"] == "cancelled")
 
 
 def _note(reason: str) -> None:

@@ -52,8 +52,8 @@ async def list_records(
     limit = _limit(request.query.get("limit"))
     if limit == 0:
         problems["limit"] = ["Must be an integer above 0."]
-    wanted = ",".join(request.query.getall("status", [])).split(",")
-    names = [name for name in wanted if name]
+    given = request.query.getall("status", [])
+    names = ",".join(given).split(",") if given else []
     if not set(names) <= set(STATUSES):
         problems["status"] = [f"Must be one of: {', '.join(STATUSES)}."]
     if problems:
@@ -66,7 +66,7 @@ async def list_records(
 
 def _limit(text: str | None) -> int:
     """Return how many records a client wants: -1 for all, 0 if the text is not a number above 0."""
-    if not text:
+    if text is None:
         return -1
     if not (text.isascii() and text.isdigit()):
         return 0
