@@ -15,6 +15,7 @@ from deepaas.api import operation_parts, record_operations
 from deepaas.api.app import App
 from deepaas.api.definition_names import OPENAPI, add_definitions, renamed
 from deepaas.api.documents import document_response, is_public, shown_to
+from deepaas.api.openapi_headers import add_headers, add_links, components
 from deepaas.api.openapi_parts import (
     content_of,
     parameters_of,
@@ -23,7 +24,6 @@ from deepaas.api.openapi_parts import (
     translated,
     with_components,
 )
-from deepaas.api.openapi_headers import add_headers, add_links, components
 from deepaas.api.operation_parts import Json
 from deepaas.http.request import Request
 from deepaas.http.routing import Route

@@ -22,9 +22,7 @@ def _header(description: str, schema: Json = _TEXT, *, required: bool = False) -
     return {"description": description, "required": required, "schema": schema}
 
 
-_PORT = (
-    "[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]"
-)
+_PORT = "[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]"
 _GROUP = "[0-9A-Fa-f]{1,4}"
 _IPV6 = "|".join(
     [

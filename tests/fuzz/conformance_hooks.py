@@ -50,9 +50,9 @@ _asynchronous = itertools.count()
 
 
 @schemathesis.hook
-def before_call(context: HookContext, case: Case, kwargs: Json) -> None:
+def before_call(context: HookContext, case: Case[Any], kwargs: Json) -> None:
     """Change requests whose right response is a failure for schemathesis, or takes too long."""
-    headers = case.headers or {}
+    headers: Any = case.headers or {}
     with contextlib.suppress(ValueError):
         if 0 < float(headers.get("X-Request-Timeout", "")) < LEAST_SECONDS:
             headers["X-Request-Timeout"] = str(LEAST_SECONDS)
@@ -68,7 +68,7 @@ _TRUE = ("True", "true", "1", "yes")
 
 @schemathesis.hook
 def filter_failure(
-    context: HookContext, failure: Failure, case: Case, response: Response
+    context: HookContext, failure: Failure, case: Case[Any], response: Response
 ) -> bool:
     """Return whether this is a failure, and not one of the decisions below."""
     reason = reason_for(failure, case, response)
@@ -77,7 +77,7 @@ def filter_failure(
     return not reason
 
 
-def reason_for(failure: Failure, case: Case, response: Response) -> str:
+def reason_for(failure: Failure, case: Case[Any], response: Response) -> str:
     """Return the decision by which the response is right, or ""."""
     if isinstance(failure, RejectedPositiveData) and _is_refused_by_model(response):
         return "a value that the model refuses, such as a file that is not a picture"
@@ -96,7 +96,7 @@ def _is_refused_by_model(response: Response) -> bool:
     return False
 
 
-def _is_cancelled(case: Case, response: Response) -> bool:
+def _is_cancelled(case: Case[Any], response: Response) -> bool:
     """Return whether the record is there, and was cancelled."""
     uuid = str(case.path_parameters["uuid"])
     beginning, found, _ = str(response.request.url).partition(uuid)
@@ -114,7 +114,7 @@ def _note(reason: str) -> None:
 # --- the usual form of a request
 
 
-def is_valid_in_usual_form(case: Case, response: Response) -> bool:
+def is_valid_in_usual_form(case: Case[Any], response: Response) -> bool:
     """Return whether the request that was sent meets the description after the conversions.
 
     Headers and query parameters that the description does not name are ignored, as HTTP says.
@@ -136,7 +136,7 @@ def is_valid_in_usual_form(case: Case, response: Response) -> bool:
             continue
         if texts is None and parameter["required"]:
             return False
-        if texts is not None and not _takes(document, parameter["schema"], _of_texts(texts)):
+        if texts is not None and not takes(document, parameter["schema"], _of_texts(texts)):
             return False
     return _has_valid_body(document, operation.get("requestBody"), request)
 
@@ -153,7 +153,7 @@ def _has_valid_body(document: Json, described: Json | None, request: Any) -> boo
     if parts is None or schema is None:
         return not described["required"]
     # Arguments may stand in any body, so a schema may name more than this form of it has.
-    return _takes(document, schema, parts)
+    return takes(document, schema, parts)
 
 
 def _parts(content: bytes, content_type: str) -> tuple[str, Any]:
@@ -209,7 +209,8 @@ class _Refused:
     """Stands for a value that no conversion makes valid; no schema takes it."""
 
 
-def _takes(document: Json, schema: Json, value: Any) -> bool:
+def takes(document: Json, schema: Json, value: Any) -> bool:
+    """Return whether the schema takes the value after the conversions."""
     converted = converted_value(document, schema, value)
     whole = {**schema, "components": document["components"]}
     validator = jsonschema.Draft202012Validator(whole)
@@ -226,7 +227,7 @@ def converted_value(document: Json, schema: Any, value: Any) -> Any:
     """Return the value in the usual form, as far as the schema says which that is."""
     schema = _resolved(document, schema)
     for one in schema.get("anyOf", ()):
-        if _takes(document, one, value):
+        if takes(document, one, value):
             return converted_value(document, one, value)
     types = schema.get("type", [])
     types = types if isinstance(types, list) else [types]

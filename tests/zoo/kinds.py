@@ -76,9 +76,9 @@ def timed() -> dict[str, Any]:
         "key": fields.UUID(),
         "link": fields.Url(),
         "mail": fields.Email(),
-        "ip": fields.IP(),
-        "ip4": fields.IPv4(),
-        "ip6": fields.IPv6(),
+        "ip": fields.IP(),  # type: ignore[no-untyped-call]
+        "ip4": fields.IPv4(),  # type: ignore[no-untyped-call]
+        "ip6": fields.IPv6(),  # type: ignore[no-untyped-call]
     }
 
 
