@@ -144,6 +144,8 @@ def add_headers(
     shared = ["400", *OF_EVERY_REQUEST, *(["403"] if route.method in _UNSAFE else [])]
     for status in shared:
         responses.setdefault(status, None)
+    if "507" in responses:  # it reads records, which another process may have locked
+        responses.setdefault("503", _error("503", schema_of))
     for status, name in _SHARED.items():
         if status in responses and _is_usual(responses[status], status, schema_of):
             is_of_model = function in ("predict", "train") and status in _OF_MODELS

@@ -56,7 +56,10 @@ PREDICTIONS: dict[str, tuple[str, list[Ask]]] = {
                 400, {"content": b"{}", "headers": {"Content-Type": "application/json; charset=x"}}
             ),
             Ask(400, {"headers": {"X-Request-Timeout": "soon"}}),
+            Ask(400, {"headers": {**ASYNC, "X-Request-Timeout": "0"}}),
             Ask(400, {"headers": {**ASYNC, "Callback-URL": "nowhere"}}),
+            Ask(400, {"headers": {"Callback-URL": "nowhere"}}),
+            Ask(403, {"headers": {"Callback-URL": "http://127.0.0.1:9/"}}),
             Ask(403, {"headers": {**ASYNC, "Callback-URL": "http://127.0.0.1:9/"}}),
         ],
     ),
@@ -445,9 +448,24 @@ def test_description_of_every_model_is_valid(serve: Serve) -> None:
     assert len(functions) > 60
     assert_valid_openapi(described.openapi)
     document = known_to_the_validator(described.document)
-    without = {path: one for path, one in document["paths"].items() if "/rich/" not in path}
-    document = {**document, "paths": without}
+    paths = {path: one for path, one in document["paths"].items() if has_swagger_forms(one)}
+    assert len(paths) > 0.9 * len(document["paths"])
+    document = {**document, "paths": paths}
     assert [str(error) for error in OpenAPIV2SpecValidator(document).iter_errors()] == []
+
+
+def has_swagger_forms(operations: Any) -> bool:
+    """Return whether Swagger 2.0 has a form for all parameters.
+
+    It has none for values of any type or with parts outside of the body; existing clients know
+    them as they are.
+    """
+    simple = {"string", "integer", "number", "boolean", "array"}
+    return all(
+        parameter["in"] == "body" or parameter.get("type") in simple
+        for operation in operations.values()
+        for parameter in operation.get("parameters", ())
+    )
 
 
 def test_descriptions_change_with_the_model(serve: Serve, tmp_path: Path) -> None:

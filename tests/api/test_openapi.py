@@ -12,8 +12,13 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from deepaas.api import ApiSettings, create_app
+from deepaas.api.callbacks import _split
 from deepaas.api.openapi import OPERATION_IDS, describe, operation_id
+from deepaas.api.openapi_headers import add_headers
 from deepaas.api.openapi_parts import request_body, schema_of, translated
+from deepaas.api.operations import never
+from deepaas.api.v2.predict import predict
+from deepaas.http.routing import Access, Route
 from tests.conftest import Serve
 from tests.serving.inside import House
 from tests.support import Server
@@ -21,8 +26,8 @@ from tests.support import Server
 Json = dict[str, Any]
 
 BASE = "/some/where"
-SHARED = ("400", "403", "421", "431", "500")
-"""The statuses that any request may get; /swagger.json has only some of them."""
+SHARED = ("400", "403", "421", "431", "500", "503")
+"""The statuses that /swagger.json does not have in all operations that may have them."""
 
 MODELS = {
     "files": "zoo.files",
@@ -252,6 +257,78 @@ def test_texts_of_validators_and_labels_are_in_the_description() -> None:
     one = described("a", description="Size", notes=["Even"], choices=choices)
     schema = request_body([one])["content"]["application/json"]["schema"]
     assert schema["properties"]["a"]["description"] == "Size\n\nEven\n\ns: small"
+
+
+@pytest.mark.parametrize(
+    ("schema", "expected"),
+    [
+        ({"type": ["integer", "null"], "default": None}, {"type": "integer"}),
+        ({"type": ["string", "null"], "enum": ["a", None]}, {"type": "string", "enum": ["a"]}),
+        ({"anyOf": [{"$ref": "#/a"}, {"type": "null"}]}, {"$ref": "#/a"}),
+        ({"not": {"type": "null"}}, {}),
+        ({"enum": ["a", 1]}, {"enum": ["a"]}),
+        ({"type": "array"}, {"type": "array", "minItems": 1}),
+        ({"type": "array", "minItems": 2}, {"type": "array", "minItems": 2}),
+    ],
+)
+def test_form_has_what_a_text_can_say(schema: Json, expected: Json) -> None:
+    one = described("a", required=True, schema=schema, locations=["form"])
+    content = request_body([one])["content"]
+    assert content["multipart/form-data"]["schema"]["properties"] == {"a": expected}
+
+
+def test_argument_that_no_text_can_give_is_only_in_json() -> None:
+    content = request_body([described("a", schema={"enum": [1, 2]})])["content"]
+    assert set(content) == {"application/json"}
+
+
+def test_record_is_linked_with_the_request_that_makes_it(document: Json) -> None:
+    links = predict_of(document, "files")["responses"]["202"]["links"]
+    assert set(links) == {"record", "cancel", "logs", "artifacts", "result"}
+    path = f"{BASE}/v2/models/files/jobs/{{uuid}}/result".replace("/", "~1")
+    assert links["result"]["operationRef"] == f"#/paths/{path}/get"
+    assert path.replace("~1", "/") in document["paths"]
+
+
+def test_headers_of_requests_are_described(document: Json) -> None:
+    references = {one.get("$ref", "") for one in predict_of(document, "files")["parameters"]}
+    names = ("Prefer", "X-Request-Timeout", "Callback-URL", "X-Request-ID")
+    assert {f"#/components/parameters/{name}" for name in names} <= references
+    assert {*names} <= set(document["components"]["parameters"])
+
+
+def test_argument_in_a_header_replaces_the_header_of_the_server() -> None:
+    made: Json = {
+        "parameters": [{"in": "header", "name": "x-request-id"}],
+        "responses": {"200": {"description": ""}},
+    }
+    route = Route("POST", "/v2/models/a/predict/", predict, Access.PREDICT, never)
+    add_headers(made, route, schema_of, function="predict")
+    names = [one.get("name") or one["$ref"].rpartition("/")[2] for one in made["parameters"]]
+    assert names == ["x-request-id", "Prefer", "X-Request-Timeout", "Callback-URL"]
+
+
+@pytest.mark.parametrize(
+    ("address", "is_valid"),
+    [
+        ("", True),
+        ("http://example.org", True),
+        ("HTTPS://a.b:65535/x?y#z", True),
+        ("http://[::1]:80/", True),
+        ("http://[fe80::1:2:3]", True),
+        ("http://a:65536", False),
+        ("http://[2d]", False),
+        ("http://a@b", False),
+        ("ftp://a", False),
+        ("http://a b", False),
+    ],
+)
+def test_description_of_callbacks_agrees_with_the_server(
+    document: Json, address: str, is_valid: bool
+) -> None:
+    schema = document["components"]["parameters"]["Callback-URL"]["schema"]
+    assert Draft202012Validator(schema).is_valid(address) is is_valid
+    assert (not address or _split(address) is not None) is is_valid
 
 
 def test_function_without_arguments_has_no_body() -> None:

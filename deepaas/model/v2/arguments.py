@@ -29,6 +29,7 @@ from deepaas.model.v2.parts import (
     value_for,
     with_files_only,
 )
+from deepaas.model.v2.unhandled import is_of_marshmallow, messages_about
 from deepaas.model.v2.unknown import Place, is_worth_reading, unknown_in
 
 FieldLike = fields.Field
@@ -154,7 +155,10 @@ class Arguments:
             if loaded is None:
                 loaded = self._load_by_schema(gathered, unusable)
         except (ArithmeticError, TypeError) as error:
-            raise self._unsuitable(gathered) if _is_of_library(error) else error from None
+            if not is_of_marshmallow(error):
+                raise
+            found = messages_about(self._schema.load_fields.values(), gathered)
+            raise InvalidArgumentsError(found) from None
         return loaded, self.media_type(loaded)
 
     def _gather(self, call: Call, unusable: dict[str, list[str]]) -> dict[str, Any]:
@@ -199,24 +203,6 @@ class Arguments:
         if unusable:
             raise InvalidArgumentsError(unusable)
         return loaded
-
-    def _unsuitable(self, gathered: Values) -> Exception:
-        """Return the error for values that marshmallow cannot handle, such as infinite seconds.
-
-        The fields load their values again, to find out which of them these are.
-        """
-        messages = {}
-        for argument in self._arguments:
-            field = self._schema.load_fields.get(argument.field.name or "")
-            if field is None or argument.name not in gathered:
-                continue
-            try:
-                field.deserialize(gathered[argument.name], argument.name, gathered)
-            except ValidationError as error:
-                messages[argument.name] = error.messages
-            except Exception:
-                messages[argument.name] = ["Not a valid value."]
-        return InvalidArgumentsError(messages or {"_schema": ["Not valid values."]})
 
     def _load_simply(self, gathered: Values) -> dict[str, Any] | None:
         """Return the same result as the schema, several times faster.
@@ -269,17 +255,6 @@ class Arguments:
                 )
             raise InvalidArgumentsError({self._accept.name: ["Not a valid media type."]})
         return value
-
-
-def _is_of_library(error: BaseException) -> bool:
-    """Return whether marshmallow's own code has raised the error, and not that of the model."""
-    traceback = error.__traceback__
-    while traceback is not None and traceback.tb_next is not None:
-        traceback = traceback.tb_next
-    if traceback is None:
-        return False
-    module = traceback.tb_frame.f_globals.get("__name__", "")
-    return str(module).partition(".")[0] == "marshmallow"
 
 
 def _by_argument(error: ValidationError) -> Any:

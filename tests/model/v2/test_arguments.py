@@ -171,6 +171,15 @@ def test_value_that_marshmallow_cannot_handle_is_refused(field: Any, value: byte
     assert refusal({"a": field, "b": fields.Int()}, call) == (422, expected)
 
 
+def test_error_of_the_models_own_field_is_not_the_clients() -> None:
+    class Own(fields.Field):
+        def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Any:
+            raise OverflowError("a fault of the model")
+
+    with pytest.raises(OverflowError, match="a fault of the model"):
+        load({"a": Own()}, by_json({"a": 1}))
+
+
 def test_integer_beyond_64_bits_is_exact() -> None:
     assert load({"a": fields.Int()}, by_json({"a": 2**80 + 1})) == {"a": 2**80 + 1}
 
