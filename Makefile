@@ -43,7 +43,7 @@ UNIT   := tests/model tests/test_log.py tests/test_stdio.py tests/test_config.py
 
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help run environments test test-all-shown test-busy test-reference test-lowest test-aiohttp test-all test-unit test-fuzz test-chaos test-long test-variants test-clients test-compat lint format bench bench-before bench-peers bench-training docs clean
+.PHONY: help run environments test test-all-shown test-busy test-reference test-lowest test-aiohttp test-all test-unit test-fuzz test-chaos test-long test-variants test-clients test-conformance test-compat lint format bench bench-before bench-peers bench-training docs clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -51,6 +51,7 @@ help:
 # make test-aiohttp  the tests of code that uses aiohttp internals, with its releases in between
 # make test-unit    the fast tests
 # make test-fuzz    hostile input for FUZZ_MINUTES (60), with random seeds
+# make test-conformance  servers against their descriptions, EXAMPLES (300) requests of each kind
 # make test-long    all tests that take long
 # make test-variants  the tests that `make test` skips because each is a variant of another test
 # make test-clients  the clients of three generators, and the pages about them
@@ -160,7 +161,13 @@ FUZZ_MINUTES ?= 60
 test-fuzz: $(VENV)/.test
 	$(BIN)/python -m tests.fuzz.run --minutes $(FUZZ_MINUTES)
 
-test-long: test-variants test-clients test-chaos test-fuzz
+# schemathesis compares servers with /openapi.json; `make test` has a short form with a fixed seed.
+EXAMPLES ?= 300
+
+test-conformance: $(VENV)/.test
+	$(BIN)/python -m tests.fuzz.conformance --examples $(EXAMPLES)
+
+test-long: test-variants test-clients test-chaos test-fuzz test-conformance
 
 test-variants: $(VENV)/.test
 	$(PYTEST) -m long -n $(JOBS) $(CLIENTS:%=--ignore=%)

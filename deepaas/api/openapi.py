@@ -15,6 +15,7 @@ from deepaas.api import operation_parts, record_operations
 from deepaas.api.app import App
 from deepaas.api.definition_names import OPENAPI, add_definitions, renamed
 from deepaas.api.documents import document_response, is_public, shown_to
+from deepaas.api.openapi_headers import add_headers, add_links, components
 from deepaas.api.openapi_parts import (
     content_of,
     parameters_of,
@@ -32,17 +33,6 @@ from deepaas.model.v2.media import JSON
 _SCHEME = "token"
 _SECURITY: Json = {
     _SCHEME: {"type": "http", "scheme": "bearer", "description": "The token of a client"}
-}
-
-# openapi-python-client makes a function that raises NameError for an operation that requires one
-# of several bodies and has no optional parameter.
-_REQUEST_ID: Json = {
-    "in": "header",
-    "name": "X-Request-ID",
-    "required": False,
-    "description": "An id for the request, which the response, the log and the record have too: 1 "
-    "to 128 letters, digits and ._~:/+=@-. The server makes one in place of any other value.",
-    "schema": {"type": "string"},
 }
 
 OPERATION_IDS = {
@@ -114,9 +104,10 @@ def describe(
     used = {tag for path in document.paths.values() for one in path.values() for tag in one["tags"]}
     tags = [_tag_of_model(app, name) for name in names if name in used]
     tags += [{"name": tag, "description": text} for tag, text in _TAGS.items() if tag in used]
-    components: Json = {"schemas": document.schemas}
+    add_links(document.paths)
+    parts: Json = {"schemas": document.schemas, **components(schema_of)}
     if app.settings.authenticator is not None:
-        components["securitySchemes"] = _SECURITY
+        parts["securitySchemes"] = _SECURITY
     return {
         "openapi": "3.1.0",
         "info": {
@@ -127,7 +118,7 @@ def describe(
         "servers": [{"url": address.base_url}],
         "tags": tags,
         "paths": document.paths,
-        "components": components,
+        "components": parts,
     }
 
 
@@ -173,6 +164,8 @@ class _Document:
             self._add_function(made, route.model, function)
         if self._app.settings.authenticator is not None and not is_public(route):
             _require_sign_in(made)
+        timing = self._app.settings.server_timing
+        add_headers(made, route, schema_of, function=function or "", times=timing)
         path = self._app.settings.base_path + route.path.replace("*}", "}")
         self.paths.setdefault(path, {})[route.method.lower()] = made
 
@@ -186,7 +179,7 @@ class _Document:
                 functions.get(function, {}).get("arguments", []),
                 interface["functions"].get(function, {}).get("examples", []),
             )
-            made["parameters"] = _with_request_id(parameters_of(*arguments))
+            made |= {"parameters": parameters} if (parameters := parameters_of(*arguments)) else {}
             made |= {"requestBody": body} if (body := request_body(*arguments)) else {}
         if function in ("predict", "result"):
             envelope = {"$ref": f"{OPENAPI}Prediction"}
@@ -220,12 +213,6 @@ def operation_id(route: Route) -> str:
 
 def _identifier(text: str) -> str:
     return re.sub(r"_*[^0-9A-Za-z_]+_*", "_", text).strip("_")
-
-
-def _with_request_id(parameters: list[Json]) -> list[Json]:
-    """Add the header X-Request-ID, unless the model has an argument of that name."""
-    names = [one["name"].lower() for one in parameters if one["in"] == "header"]
-    return parameters if "x-request-id" in names else [*parameters, _REQUEST_ID]
 
 
 def _require_sign_in(made: Any) -> None:

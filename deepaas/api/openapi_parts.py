@@ -17,6 +17,7 @@ from deepaas.streams import EVENTS, NDJSON
 BINARY: Json = {"type": "string", "format": "binary"}
 OCTETS = "application/octet-stream"
 _TEXT: Json = {"type": "string"}
+_NULL: Json = {"type": "null"}
 _MULTIPART = "multipart/form-data"
 _URLENCODED = "application/x-www-form-urlencoded"
 _NESTED = "#/$defs/"
@@ -135,7 +136,7 @@ def parameters_of(arguments: Iterable[Json], examples: Sequence[Json] = ()) -> l
             "name": one["name"],
             "required": one["required"],
             **_description_of(one),
-            "schema": one["schema"],
+            "schema": as_text(one["schema"], required=one["required"]),
             **_examples_of_parameter(one["name"], examples),
         }
         for one in arguments
@@ -154,7 +155,7 @@ def request_body(arguments: Iterable[Json], examples: Sequence[Json] = ()) -> Js
     """
     chosen = [one for one in arguments if not _is_choice_of_type(one)]
     in_json = [one for one in chosen if "json" in one["locations"] and one["file"] is None]
-    in_form = [one for one in chosen if "form" in one["locations"]]
+    in_form = [one for one in chosen if "form" in one["locations"] and _has_texts(one["schema"])]
     all_of_them = [one for one in chosen if {"json", "form"} & {*one["locations"]}]
     if not all_of_them:
         return {}
@@ -164,11 +165,14 @@ def request_body(arguments: Iterable[Json], examples: Sequence[Json] = ()) -> Js
     if required <= {one["name"] for one in in_json} and in_json:
         content[JSON] = {"schema": _object(in_json)}
     if in_form and required <= {one["name"] for one in in_form}:
-        form = {_MULTIPART: {"schema": _object(in_form), **_encoding(in_form)}}
+        of_texts = _object(
+            [one | {"schema": as_text(one["schema"], required=one["required"])} for one in in_form]
+        )
+        form = {_MULTIPART: {"schema": of_texts, **_encoding(in_form)}}
         # Some clients can send only the first type, and a file can be sent only in a form.
         content = form | content if has_files else content | form
         if not has_files and all(map(_is_plain, in_form)):
-            content[_URLENCODED] = {"schema": _object(in_form)}
+            content[_URLENCODED] = {"schema": of_texts}
     if not content:  # no body can hold all required arguments
         content[JSON] = {"schema": _object(in_json)}
     names = {one["name"] for one in all_of_them}
@@ -212,6 +216,37 @@ def _named(values: Sequence[Any]) -> Json:
         if value is not None and value not in values[: number - 1]
     }
     return {"examples": named} if named else {}
+
+
+def as_text(schema: Json, *, required: bool = False) -> Json:
+    """Return the schema of a value in a form, the query or a header, where all values are texts.
+
+    There is no null, no number for a field that does not convert texts, and no empty list: nothing
+    would be sent for it, and a required argument would be missing.
+    """
+    made = dict(schema)
+    if required and made.get("type") == "array":
+        made["minItems"] = max(1, made.get("minItems", 1))
+    if made.get("not") == _NULL:
+        del made["not"]
+    if "enum" in made and "type" not in made:
+        made["enum"] = [one for one in made["enum"] if isinstance(one, str)]
+    if made.get("default", ...) is None:
+        del made["default"]
+    if isinstance(made.get("type"), list):
+        types = [one for one in made["type"] if one != "null"]
+        made["type"] = types[0] if len(types) == 1 else types
+    if "enum" in made:
+        made["enum"] = [one for one in made["enum"] if one is not None]
+    if _NULL in made.get("anyOf", ()):
+        (other,) = [one for one in made.pop("anyOf") if one != _NULL]
+        made |= other
+    return made
+
+
+def _has_texts(schema: Json) -> bool:
+    """Return whether a text can be a value of the schema."""
+    return "type" in schema or any(isinstance(one, str) for one in schema.get("enum", [""]))
 
 
 def _is_choice_of_type(argument: Json) -> bool:

@@ -77,6 +77,11 @@ class Described:
         where = f"{method} {path} {response.status_code} in OpenAPI"
         described = responses.get(str(response.status_code)) or responses.get("default")
         assert described, f"{where} is not described"
+        if "$ref" in described:
+            name = described["$ref"].rpartition("/")[2]
+            described = self.openapi["components"]["responses"][name]
+        if str(response.status_code) in responses:  # otherwise the model chooses the headers
+            self._check_headers(where, described["headers"], response)
         if not response.content:
             return
         content = described.get("content", {})
@@ -88,6 +93,17 @@ class Described:
             schema = {**found["schema"], "components": self.openapi["components"]}
             errors = jsonschema.Draft202012Validator(schema).iter_errors(response.json())
             assert [error.message for error in errors] == [], where
+
+    def _check_headers(self, where: str, described: Json, response: httpx.Response) -> None:
+        """Check that the description of the response has its headers, and no other required one."""
+        headers = self.openapi["components"]["headers"]
+        sent = {name for name in headers if name in response.headers}
+        assert sent <= set(described), where
+        required = {name for name in described if headers[name]["required"]}
+        assert required <= sent, where
+        for name in sent:
+            value = response.headers[name]
+            assert headers[name]["schema"]["type"] == "string" or int(value) >= 0, where
 
     def check(
         self,

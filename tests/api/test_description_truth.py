@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from openapi_spec_validator import OpenAPIV2SpecValidator
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import OpenAPIV2SpecValidator, OpenAPIV31SpecValidator
 from openapi_spec_validator.schemas import openapi_v2_schema_validator
 
 from deepaas.api import ApiSettings, create_app
@@ -33,7 +34,7 @@ from tests.api.tour import (
 )
 from tests.conftest import Serve
 from tests.serving.inside import House
-from tests.support import HOST, Part, multipart
+from tests.support import HOST, ZOO, Part, multipart
 from tests.training.trainings import END_SECONDS, Place
 
 JSON = {"Content-Type": "application/json"}
@@ -55,7 +56,10 @@ PREDICTIONS: dict[str, tuple[str, list[Ask]]] = {
                 400, {"content": b"{}", "headers": {"Content-Type": "application/json; charset=x"}}
             ),
             Ask(400, {"headers": {"X-Request-Timeout": "soon"}}),
+            Ask(400, {"headers": {**ASYNC, "X-Request-Timeout": "0"}}),
             Ask(400, {"headers": {**ASYNC, "Callback-URL": "nowhere"}}),
+            Ask(400, {"headers": {"Callback-URL": "nowhere"}}),
+            Ask(403, {"headers": {"Callback-URL": "http://127.0.0.1:9/"}}),
             Ask(403, {"headers": {**ASYNC, "Callback-URL": "http://127.0.0.1:9/"}}),
         ],
     ),
@@ -422,6 +426,78 @@ def test_description_is_valid_swagger(predicting: Described, being: Described) -
         assert [*openapi_v2_schema_validator.iter_errors(document)] == []
         known = known_to_the_validator(document)
         assert [str(error) for error in OpenAPIV2SpecValidator(known).iter_errors()] == []
+
+
+def test_description_is_valid_openapi(
+    predicting: Described, being: Described, recording: Described
+) -> None:
+    for described in (predicting, being, recording):
+        assert_valid_openapi(described.openapi)
+
+
+def assert_valid_openapi(document: Any) -> None:
+    assert [str(error) for error in OpenAPIV31SpecValidator(document).iter_errors()] == []
+    for schema in document["components"]["schemas"].values():
+        Draft202012Validator.check_schema(schema)
+
+
+@pytest.mark.long
+def test_description_of_every_model_is_valid(serve: Serve) -> None:
+    names = [path.stem for path in sorted(ZOO.glob("*.py"))]
+    described = Described(serve({name: f"zoo.{name}" for name in names}))
+    functions = [path for path in described.openapi["paths"] if path.endswith("/predict/")]
+    assert len(functions) > 60
+    assert_valid_openapi(described.openapi)
+    document = known_to_the_validator(described.document)
+    paths = {path: one for path, one in document["paths"].items() if has_swagger_forms(one)}
+    assert len(paths) > 0.9 * len(document["paths"])
+    document = {**document, "paths": paths}
+    assert [str(error) for error in OpenAPIV2SpecValidator(document).iter_errors()] == []
+
+
+def has_swagger_forms(operations: Any) -> bool:
+    """Return whether Swagger 2.0 has a form for all parameters.
+
+    It has none for values of any type or with parts outside of the body; existing clients know
+    them as they are.
+    """
+    simple = {"string", "integer", "number", "boolean", "array"}
+    return all(
+        parameter["in"] == "body" or parameter.get("type") in simple
+        for operation in operations.values()
+        for parameter in operation.get("parameters", ())
+    )
+
+
+def test_descriptions_change_with_the_model(serve: Serve, tmp_path: Path) -> None:
+    """A reload without a change leaves the ETags, which clients have stored, as they are."""
+    file = tmp_path / "changing.py"
+    code = """
+from webargs import fields
+
+
+def get_predict_args():
+    return {"%s": fields.Int()}
+
+
+def predict(**kwargs):
+    return 1
+"""
+    file.write_text(code % "old_argument")
+    server = serve({}, str(file), "--admin-endpoint")
+    paths = ("/openapi.json", "/swagger.json")
+    tags = {path: server.get(path).headers["ETag"] for path in paths}
+    assert server.post("/v2/models/changing/reload").status_code == 200
+    for path in paths:
+        assert server.get(path, headers={"If-None-Match": tags[path]}).status_code == 304
+    file.write_text(code % "new_argument")
+    assert server.post("/v2/models/changing/reload").status_code == 200
+    for path in paths:
+        changed = server.get(path, headers={"If-None-Match": tags[path]})
+        assert changed.status_code == 200
+        assert changed.headers["ETag"] != tags[path]
+        assert "new_argument" in changed.text
+        assert "old_argument" not in changed.text
 
 
 def known_to_the_validator(value: Any) -> Any:

@@ -12,8 +12,13 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from deepaas.api import ApiSettings, create_app
-from deepaas.api.openapi import OPERATION_IDS, _with_request_id, describe, operation_id
+from deepaas.api.callbacks import _split
+from deepaas.api.openapi import OPERATION_IDS, describe, operation_id
+from deepaas.api.openapi_headers import add_headers
 from deepaas.api.openapi_parts import request_body, schema_of, translated
+from deepaas.api.operations import never
+from deepaas.api.v2.predict import predict
+from deepaas.http.routing import Access, Route
 from tests.conftest import Serve
 from tests.serving.inside import House
 from tests.support import Server
@@ -22,6 +27,9 @@ Json = dict[str, Any]
 
 BASE = "/some/where"
 FORM, JSON = "multipart/form-data", "application/json"
+SHARED = ("400", "403", "421", "431", "500", "503")
+"""The statuses that /swagger.json does not have in all operations that may have them."""
+
 MODELS = {
     "files": "zoo.files",
     "rich": "zoo.rich",
@@ -66,7 +74,8 @@ def test_both_descriptions_have_the_same_operations(server: Server, document: Js
         }
         for described in (document, swagger)
     ]
-    assert operations[0] == operations[1]
+    added = {(path, method, status) for path, method, _ in operations[1] for status in SHARED}
+    assert operations[1] <= operations[0] <= operations[1] | added
     assert all(path.startswith(f"{BASE}/") for path in document["paths"])
 
 
@@ -133,8 +142,8 @@ def test_objects_of_unknown_form_take_any_property(document: Json) -> None:
 
 def test_arguments_stand_where_clients_send_them(document: Json) -> None:
     predict = predict_of(document, "rich")
-    places = {one["name"]: one["in"] for one in predict["parameters"]}
-    assert places == {"header": "header", "in_query": "query", "X-Request-ID": "header"}
+    places = {one["name"]: one["in"] for one in predict["parameters"] if "$ref" not in one}
+    assert places == {"header": "header", "in_query": "query"}
     body = predict["requestBody"]
     assert body["required"] is True
     in_json = body["content"]["application/json"]["schema"]
@@ -264,15 +273,6 @@ def described(name: str, **more: Any) -> Json:
     }
 
 
-def test_request_id_is_a_parameter_of_functions_unless_the_model_has_it() -> None:
-    """A parameter must not be described twice."""
-    own = {"in": "header", "name": "x-request-id", "required": True}
-    assert _with_request_id([own]) == [own]
-    in_query = {"in": "query", "name": "X-Request-ID"}
-    names = [(one["in"], one["name"]) for one in _with_request_id([in_query])]
-    assert names == [("query", "X-Request-ID"), ("header", "X-Request-ID")]
-
-
 def test_required_file_needs_a_form() -> None:
     file = described("a", required=True, file={"accept": ["image/png", "image/jpeg"]})
     content = request_body([file, described("b")])["content"]
@@ -286,6 +286,78 @@ def test_texts_of_validators_and_labels_are_in_the_description() -> None:
     one = described("a", description="Size", notes=["Even"], choices=choices)
     schema = request_body([one])["content"]["application/json"]["schema"]
     assert schema["properties"]["a"]["description"] == "Size\n\nEven\n\ns: small"
+
+
+@pytest.mark.parametrize(
+    ("schema", "expected"),
+    [
+        ({"type": ["integer", "null"], "default": None}, {"type": "integer"}),
+        ({"type": ["string", "null"], "enum": ["a", None]}, {"type": "string", "enum": ["a"]}),
+        ({"anyOf": [{"$ref": "#/a"}, {"type": "null"}]}, {"$ref": "#/a"}),
+        ({"not": {"type": "null"}}, {}),
+        ({"enum": ["a", 1]}, {"enum": ["a"]}),
+        ({"type": "array"}, {"type": "array", "minItems": 1}),
+        ({"type": "array", "minItems": 2}, {"type": "array", "minItems": 2}),
+    ],
+)
+def test_form_has_what_a_text_can_say(schema: Json, expected: Json) -> None:
+    one = described("a", required=True, schema=schema, locations=["form"])
+    content = request_body([one])["content"]
+    assert content["multipart/form-data"]["schema"]["properties"] == {"a": expected}
+
+
+def test_argument_that_no_text_can_give_is_only_in_json() -> None:
+    content = request_body([described("a", schema={"enum": [1, 2]})])["content"]
+    assert set(content) == {"application/json"}
+
+
+def test_record_is_linked_with_the_request_that_makes_it(document: Json) -> None:
+    links = predict_of(document, "files")["responses"]["202"]["links"]
+    assert set(links) == {"record", "cancel", "logs", "artifacts", "result"}
+    path = f"{BASE}/v2/models/files/jobs/{{uuid}}/result".replace("/", "~1")
+    assert links["result"]["operationRef"] == f"#/paths/{path}/get"
+    assert path.replace("~1", "/") in document["paths"]
+
+
+def test_headers_of_requests_are_described(document: Json) -> None:
+    references = {one.get("$ref", "") for one in predict_of(document, "files")["parameters"]}
+    names = ("Prefer", "X-Request-Timeout", "Callback-URL", "X-Request-ID")
+    assert {f"#/components/parameters/{name}" for name in names} <= references
+    assert {*names} <= set(document["components"]["parameters"])
+
+
+def test_argument_in_a_header_replaces_the_header_of_the_server() -> None:
+    made: Json = {
+        "parameters": [{"in": "header", "name": "x-request-id"}],
+        "responses": {"200": {"description": ""}},
+    }
+    route = Route("POST", "/v2/models/a/predict/", predict, Access.PREDICT, never)
+    add_headers(made, route, schema_of, function="predict")
+    names = [one.get("name") or one["$ref"].rpartition("/")[2] for one in made["parameters"]]
+    assert names == ["x-request-id", "Prefer", "X-Request-Timeout", "Callback-URL"]
+
+
+@pytest.mark.parametrize(
+    ("address", "is_valid"),
+    [
+        ("", True),
+        ("http://example.org", True),
+        ("HTTPS://a.b:65535/x?y#z", True),
+        ("http://[::1]:80/", True),
+        ("http://[fe80::1:2:3]", True),
+        ("http://a:65536", False),
+        ("http://[2d]", False),
+        ("http://a@b", False),
+        ("ftp://a", False),
+        ("http://a b", False),
+    ],
+)
+def test_description_of_callbacks_agrees_with_the_server(
+    document: Json, address: str, is_valid: bool
+) -> None:
+    schema = document["components"]["parameters"]["Callback-URL"]["schema"]
+    assert Draft202012Validator(schema).is_valid(address) is is_valid
+    assert (not address or _split(address) is not None) is is_valid
 
 
 def test_function_without_arguments_has_no_body() -> None:

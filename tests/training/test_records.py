@@ -154,7 +154,8 @@ def test_the_newest_are_listed_if_a_limit_is_given(
 ) -> None:
     trainings, uuids = long_list
     assert [record["uuid"] for record in trainings.list(limit=3)] == uuids[-3:]
-    assert len(trainings.list(limit=5000)) == COUNT
+    for more in ("5000", "9" * 30, str(2**63), "0" * 5000 + "9" * 30):
+        assert len(trainings.list(limit=more)) == COUNT
 
 
 @pytest.mark.parametrize(
@@ -179,13 +180,12 @@ def test_statuses_are_chosen(
         ({"limit": "0"}, "limit"),
         ({"limit": "-1"}, "limit"),
         ({"limit": "many"}, "limit"),
-        ({"limit": "9" * 30}, "limit"),
-        ({"limit": "1" + "0" * 22}, "limit"),
-        ({"limit": str(2**63)}, "limit"),
-        ({"limit": "0" * 5000 + "9" * 30}, "limit"),
+        ({"limit": ""}, "limit"),
+        ({"limit": "0" * 5000}, "limit"),
         ({"limit": "٣"}, "limit"),
         ({"status": "starting"}, "status"),
         ({"status": "done,odd"}, "status"),
+        ({"status": ""}, "status"),
     ],
     ids=str,
 )

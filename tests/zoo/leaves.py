@@ -21,7 +21,7 @@ def get_train_args() -> dict[str, Any]:
 def _leave() -> None:
     print("some output", flush=True)
     folder = training.directory() / "folder"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)  # several predictions in one process have one directory
     (folder / "file.txt").write_text("artefact")
     training.report(progress=0.5, loss=0.25, note="half")
 

@@ -14,4 +14,7 @@ def get_predict_args() -> dict[str, Any]:
 
 
 def predict(**kwargs: Any) -> Any:
-    return [[one.name, one.original_filename, open(one.filename).read()] for one in kwargs["files"]]
+    return [
+        [one.name, one.original_filename, open(one.filename, errors="replace").read()]
+        for one in kwargs["files"]
+    ]

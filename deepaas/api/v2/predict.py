@@ -8,6 +8,7 @@ import math
 from aiohttp import web
 
 from deepaas.api.app import App
+from deepaas.api.callbacks import callback_of
 from deepaas.api.calls import context_of, read_call
 from deepaas.api.fast_predictions import FastCall
 from deepaas.api.replies import response_from_reply
@@ -38,10 +39,12 @@ async def predict(request: Request, app: App, pool: Pool) -> web.StreamResponse:
         raise DisabledError("Prediction is switched off on this server")
     if "predict" not in pool.description.get("has", ["predict"]):
         raise NotImplementedByModelError(f"{NOT_IMPLEMENTED} (loaded {pool.name!r})")
+    # Each header is checked whether or not it has an effect: the client means something by it.
+    deadline_seconds = _deadline_seconds(request)
+    callback_of(request, app.settings.callback_hosts)
     if jobs.is_preferred(request):
         return await jobs.begin(request, app, pool)
     pool.dispatcher.raise_if_unavailable()
-    deadline_seconds = _deadline_seconds(request)
     ends = deadline_seconds and asyncio.get_running_loop().time() + deadline_seconds
     with RequestFiles(app.limits.directory) as files:
         call = await read_call(request, pool.headers, app.limits, files)

@@ -35,6 +35,8 @@ STATUSES = {
 }
 """The statuses that clients see, and the corresponding statuses of the store."""
 
+_ABOVE_ANY_COUNT = 10**18  # SQLite takes it, unlike a number of more than 64 bits
+
 MAX_ARTIFACTS = 100
 """How many files a record lists; `artifacts/` lists more."""
 
@@ -45,11 +47,11 @@ async def list_records(request: Request, app: App, pool: Pool, kind: str) -> web
     `limit` selects the newest, and `status` the records with these statuses.
     """
     problems: dict[str, list[str]] = {}
-    limit = request.query.get("limit", "")
-    if limit and not (limit.isascii() and limit.isdigit() and len(limit) < 19 and int(limit) > 0):
+    limit = _limit(request.query.get("limit"))
+    if limit == 0:
         problems["limit"] = ["Must be an integer above 0."]
-    wanted = ",".join(request.query.getall("status", [])).split(",")
-    names = [name for name in wanted if name]
+    given = request.query.getall("status", [])
+    names = ",".join(given).split(",") if given else []
     if not set(names) <= set(STATUSES):
         problems["status"] = [f"Must be one of: {', '.join(STATUSES)}."]
     if problems:
@@ -57,8 +59,18 @@ async def list_records(request: Request, app: App, pool: Pool, kind: str) -> web
     statuses = [status for name in names or STATUSES for status in STATUSES[name]]
     trainings = trainings_of(app, kind)
     base = app.base_of(request)
-    records = await trainings.find(pool.name, kind, statuses, int(limit or -1))
+    records = await trainings.find(pool.name, kind, statuses, limit)
     return json_response([view(app, record, base) for record in records])
+
+
+def _limit(text: str | None) -> int:
+    """Return how many records a client wants: -1 for all, 0 if the text is not a number above 0."""
+    if text is None:
+        return -1
+    if not (text.isascii() and text.isdigit()):
+        return 0
+    digits = text.lstrip("0") or "0"
+    return int(digits) if len(digits) <= 18 else _ABOVE_ANY_COUNT
 
 
 async def show_record(

@@ -29,6 +29,7 @@ from deepaas.model.v2.parts import (
     value_for,
     with_files_only,
 )
+from deepaas.model.v2.unhandled import is_of_marshmallow, messages_about
 from deepaas.model.v2.unknown import Place, is_worth_reading, unknown_in
 
 FieldLike = fields.Field
@@ -150,9 +151,15 @@ class Arguments:
         gathered = self._gather(call, unusable)
         if self._accept is not None:
             self._choose_media_type(gathered, call.headers)
-        loaded = None if unusable else self._load_simply(gathered)
-        if loaded is None:
-            loaded = self._load_by_schema(gathered, unusable)
+        try:
+            loaded = None if unusable else self._load_simply(gathered)
+            if loaded is None:
+                loaded = self._load_by_schema(gathered, unusable)
+        except (ArithmeticError, TypeError) as error:
+            if not is_of_marshmallow(error):
+                raise
+            found = messages_about(self._schema.load_fields.values(), gathered)
+            raise InvalidArgumentsError(found) from None
         return loaded, self.media_type(loaded)
 
     def check_values(self, values: Values) -> None:

@@ -19,7 +19,7 @@ from deepaas.model.v2.json_schema import (
     kind_of,
     notes_of,
 )
-from deepaas.model.v2.media import ANY, JSON
+from deepaas.model.v2.media import ANY, JSON, MAX_CHARACTERS, PATTERN
 from deepaas.model.v2.results import ResultSchema
 from deepaas.model.v2.validation import holds_secrets
 from deepaas.streams import EVENTS, NDJSON
@@ -125,6 +125,8 @@ def _argument(
     if argument.name == "accept" and media_types:
         schema |= {"enum": [*media_types, ANY], "default": media_types[0]}
         choices = [{"value": one, "label": one} for one in media_types]
+    elif argument.name == "accept" and schema.get("type") == "string":
+        schema |= {"pattern": rf"^(\*/\*|{PATTERN})$", "maxLength": MAX_CHARACTERS}
     inner = getattr(field, "inner", None)
     described: Json = {
         "name": argument.name,

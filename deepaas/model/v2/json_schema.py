@@ -5,6 +5,7 @@ What JSON Schema cannot express is kept as a text for people; see `notes_of`.
 
 from __future__ import annotations
 
+import datetime
 import inspect
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -41,11 +42,13 @@ _KINDS: list[tuple[type[FieldLike], str, Json]] = [
     (fields.Number, "number", {"type": "number"}),
     (fields.Boolean, "boolean", {"type": "boolean"}),
     (fields.Date, "date", {"type": "string", "format": "date"}),
-    (fields.Time, "time", {"type": "string", "format": "time"}),
+    # The formats with "local" are those of times without an offset.
+    (fields.Time, "time", {"type": "string", "format": "time-local"}),
+    (fields.NaiveDateTime, "datetime", {"type": "string", "format": "date-time-local"}),
     (fields.DateTime, "datetime", {"type": "string", "format": "date-time"}),
-    (fields.TimeDelta, "duration", {"type": "number"}),
+    (fields.TimeDelta, "duration", {"type": "integer"}),
     (fields.Enum, "enum", {}),
-    (fields.Constant, "constant", {}),
+    (fields.Constant, "constant", {}),  # the field ignores the value that the client sends
     (fields.Nested, "nested", {}),
     (fields.List, "list", {"type": "array"}),
     (fields.Tuple, "tuple", {"type": "array"}),
@@ -53,12 +56,17 @@ _KINDS: list[tuple[type[FieldLike], str, Json]] = [
 ]
 
 _JSON_TYPES = {"string", "integer", "number", "boolean", "array", "object", "null"}
-_KEYWORDS = {
-    *("title", "description", "format", "pattern", "minimum", "maximum", "exclusiveMinimum"),
-    *("exclusiveMaximum", "multipleOf", "minLength", "maxLength", "minItems", "maxItems"),
-    *("uniqueItems", "deprecated"),
-}
+_WITHOUT_NULL = {"type", "enum", "const", "$ref"}
+"""The keywords of which each excludes null."""
+
+_ANNOTATIONS = ("title", "description", "format", "deprecated")
 """The keywords that an author may give in the metadata of a field."""
+
+_CONSTRAINTS = (
+    *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "pattern"),
+    *("minLength", "maxLength", "minItems", "maxItems", "uniqueItems"),
+)
+"""Keywords in the metadata of a field that the field does not check: they are texts for people."""
 
 
 def kind_of(field: FieldLike) -> str:
@@ -90,6 +98,8 @@ class Schemas:
             _Constraint(field, made).add(validator)
         self._add_metadata(field, made)
         _add_default(field, made)
+        if not field.allow_none and not made.keys() & _WITHOUT_NULL:
+            _put(made, "not", {"type": "null"})
         if field.load_only or field.metadata.get("format") == "password":
             made["writeOnly"] = True
         return _or_null(made) if field.allow_none else made
@@ -154,11 +164,13 @@ class Schemas:
                 made["propertyNames"] = self.of_field(field.key_field)
         elif isinstance(field, fields.Enum):
             made["enum"] = enum_values(field)
-        elif isinstance(field, fields.Constant):
-            made["const"] = to_plain(field.constant)
+            if field.by_value:  # the field of the values converts texts, unless it takes anything
+                made |= {k: v for k, v in self._typed(field.field).items() if k == "type"}
+        elif isinstance(field, fields.TimeDelta):
+            _set_period(field, made)
         elif isinstance(field, fields.DateTime):
             _set_date_format(field, made)
-        elif kind == "any" and field.metadata.get("type") in _JSON_TYPES:
+        elif _has_own_type(field):
             made["type"] = field.metadata["type"]
         return made
 
@@ -171,12 +183,19 @@ class Schemas:
 
     def _add_metadata(self, field: FieldLike, made: Json) -> None:
         metadata = field.metadata
-        made |= {key: to_plain(metadata[key]) for key in _KEYWORDS if key in metadata}
-        if isinstance(metadata.get("enum"), Iterable) and not isinstance(metadata["enum"], str):
-            made.setdefault("enum", [to_plain(one) for one in metadata["enum"]])
-        examples = examples_of(field)
+        made |= {key: to_plain(metadata[key]) for key in _ANNOTATIONS if key in metadata}
+        examples = examples_of(field) or _suggested(field)
         if examples:
             made["examples"] = examples
+
+
+def _has_own_type(field: FieldLike) -> bool:
+    """Return whether the metadata of a field of the author's class names its type.
+
+    A plain Field or Raw takes any value, whatever the metadata says.
+    """
+    is_plain = type(field) in (fields.Field, fields.Raw)
+    return not is_plain and kind_of(field) == "any" and field.metadata.get("type") in _JSON_TYPES
 
 
 def examples_of(field: FieldLike) -> list[Any]:
@@ -184,6 +203,12 @@ def examples_of(field: FieldLike) -> list[Any]:
     if isinstance(field.metadata.get("examples"), list | tuple):
         return [to_plain(one) for one in field.metadata["examples"]]
     return [to_plain(field.metadata["example"])] if "example" in field.metadata else []
+
+
+def _suggested(field: FieldLike) -> list[Any]:
+    """Return the values in the metadata `enum` of a field, which takes others as well."""
+    listed = field.metadata.get("enum")
+    return [to_plain(one) for one in listed] if isinstance(listed, list | tuple) else []
 
 
 def enum_values(field: fields.Enum) -> list[Any]:
@@ -198,15 +223,20 @@ def choices_of(field: FieldLike) -> list[Json]:
 
     The label is the author's, or else the text of the value.
     """
-    for one in _flat(field.validators):
-        if isinstance(one, validate.OneOf | validate.ContainsOnly):
-            values = list(one.choices)
-            return _labelled(_on_the_wire(_item_of(field), values), list(one.labels))
+    of_validators = [
+        _labelled(_on_the_wire(_item_of(field), list(one.choices)), list(one.labels))
+        for one in _flat(field.validators)
+        if isinstance(one, validate.OneOf | validate.ContainsOnly)
+    ]
+    if of_validators:
+        allowed = [choice["value"] for choice in of_validators[0]]
+        for others in of_validators[1:]:
+            allowed = _in_both(allowed, [choice["value"] for choice in others])
+        return [choice for choice in of_validators[0] if _in_both([choice["value"]], allowed)]
     if isinstance(field, fields.Enum):
         return _labelled(enum_values(field), [one.name for one in field.enum])
-    listed = field.metadata.get("enum")
-    if isinstance(listed, list | tuple):
-        return _labelled([to_plain(one) for one in listed], field.metadata.get("labels", ()))
+    if suggested := _suggested(field):
+        return _labelled(suggested, field.metadata.get("labels", ()))
     inner = getattr(field, "inner", None)
     return choices_of(inner) if inner is not None else []
 
@@ -229,8 +259,14 @@ def notes_of(field: FieldLike) -> list[str]:
         notes.append(f"Several values in one text, separated by {field.delimiter!r}")
     if isinstance(field, fields.DateTime) and field.format not in (None, "iso", "iso8601"):
         notes.append(f"The format is {field.format}")
+    if isinstance(field, fields.Constant):
+        notes.append(f"Always {field.constant!r}, whatever is sent")
     if isinstance(field, fields.TimeDelta):
         notes.append(f"A number of {field.precision}")
+    metadata = field.metadata
+    notes += [f"Not checked: {key} {metadata[key]}" for key in _CONSTRAINTS if key in metadata]
+    if _suggested(field):
+        notes.append("Other values are possible")
     inner = getattr(field, "inner", None)
     return [*notes, *(f"Each item: {note}" for note in (notes_of(inner) if inner else []))]
 
@@ -271,23 +307,23 @@ class _Constraint:
         match one:
             # A subclass stands before its base class.
             case validate.URL() | validate.Email():
-                self._made["format"] = "uri" if isinstance(one, validate.URL) else "email"
+                _put(self._made, "format", "uri" if isinstance(one, validate.URL) else "email")
             case validate.Range():
                 return self._range(one)
             case validate.Length():
                 return self._length(one)
             case validate.ContainsOnly():
                 item = self._made.setdefault("items", {})
-                item["enum"] = _on_the_wire(_item_of(self._field), list(one.choices))
+                _put(item, "enum", _on_the_wire(_item_of(self._field), list(one.choices)))
             case validate.OneOf():
-                self._made["enum"] = _on_the_wire(self._field, list(one.choices))
+                _put(self._made, "enum", _on_the_wire(self._field, list(one.choices)))
             case validate.ContainsNoneOf():
                 item = self._made.setdefault("items", {})
                 self._forbid(item, _item_of(self._field), one.iterable)
             case validate.NoneOf():
                 self._forbid(self._made, self._field, one.iterable)
             case validate.Equal():
-                self._made["const"] = _on_the_wire(self._field, [one.comparable])[0]
+                _put(self._made, "const", _on_the_wire(self._field, [one.comparable])[0])
             case validate.Regexp():
                 return self._pattern(one)
             case _:
@@ -328,15 +364,28 @@ class _Constraint:
         if flags or not isinstance(pattern, str) or _ONLY_IN_PYTHON.search(pattern):
             return False
         pattern = pattern if pattern.startswith("^") else f"^(?:{pattern})"
-        if "pattern" in self._made:  # a schema has one
-            self._made.setdefault("allOf", []).append({"pattern": pattern})
-        else:
-            self._made["pattern"] = pattern
+        _put(self._made, "pattern", pattern)
         return True
 
     @staticmethod
     def _forbid(made: Json, field: FieldLike, values: Iterable[Any]) -> None:
-        made["not"] = {"enum": _on_the_wire(field, list(values))}
+        _put(made, "not", {"enum": _on_the_wire(field, list(values))})
+
+
+def _put(made: Json, keyword: str, value: Any) -> None:
+    """Add a constraint, so that the values must meet those that are there already, too."""
+    if keyword not in made:
+        made[keyword] = value
+    elif keyword == "enum":
+        made["enum"] = _in_both(made["enum"], value)
+    elif made[keyword] != value:  # a schema has each keyword once
+        made.setdefault("allOf", []).append({keyword: value})
+
+
+def _in_both(first: Iterable[Any], second: Iterable[Any]) -> list[Any]:
+    """Return the values of `first` that are in `second`; in JSON, 1 is not true."""
+    pairs = [(type(one) is bool, one) for one in second]
+    return [one for one in first if (type(one) is bool, one) in pairs]
 
 
 _ONLY_IN_PYTHON = re.compile(r"\(\?[P#aiLmsux-]|\\[AZ]|\(\?\(|\(\?>|[*+?}]\+|^\^.*\|")
@@ -359,10 +408,24 @@ def _on_the_wire(field: FieldLike, values: list[Any]) -> list[Any]:
     return [to_plain(value) for value in values]
 
 
+_LAST_TIMESTAMP = 253_402_300_799
+"""The end of the year 9999, which is the last that Python has."""
+
+
+def _set_period(field: fields.TimeDelta, made: Json) -> None:
+    """Add the limits of Python's periods of time, which are about 999999999 days."""
+    unit = datetime.timedelta(**{field.precision: 1})
+    made |= {
+        "minimum": -(-datetime.timedelta.min // unit),
+        "maximum": datetime.timedelta.max // unit,
+    }
+
+
 def _set_date_format(field: fields.DateTime, made: Json) -> None:
     if field.format in ("timestamp", "timestamp_ms"):
         made.clear()
-        made["type"] = "number"
+        unit = 1 if field.format == "timestamp" else 1000
+        made |= {"type": "number", "minimum": 0, "maximum": _LAST_TIMESTAMP * unit}
     elif field.format not in (None, "iso", "iso8601"):
         del made["format"]
 

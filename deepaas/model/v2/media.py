@@ -10,8 +10,11 @@ ANY = "*/*"
 JSON = "application/json"
 
 
-_MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]+/([\w!#$&^.+-]+|\*)([ \t]*;[ -~]*)?", re.ASCII)
-_MAX_CHARACTERS = 1000
+PATTERN = r"[A-Za-z0-9_!#$&^.+-]+/([A-Za-z0-9_!#$&^.+-]+|\*)([ \t]*;[ -~]*)?"
+"""A pattern of the media types that a client may ask for by name, besides `*/*`."""
+
+MAX_CHARACTERS = 1000
+_MEDIA_TYPE = re.compile(PATTERN)
 
 
 def is_media_type(text: str) -> bool:
@@ -20,7 +23,7 @@ def is_media_type(text: str) -> bool:
 
     A model may offer a type for all subtypes, such as `image/*`.
     """
-    return len(text) <= _MAX_CHARACTERS and _MEDIA_TYPE.fullmatch(text) is not None
+    return len(text) <= MAX_CHARACTERS and _MEDIA_TYPE.fullmatch(text) is not None
 
 
 def best_match(accept: str, choices: Sequence[str]) -> str | None:

@@ -155,6 +155,31 @@ def test_number_too_large_is_refused(digits: int) -> None:
     assert (status, messages) in [(422, {"a": ["Number too large."]}), (400, INVALID_JSON)]
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        (fields.TimeDelta(), b"Infinity"),
+        (fields.DateTime(format="timestamp"), b"1" + b"0" * 400),
+        (fields.Raw(validate=validate.Range(min=1)), b'"text"'),
+        (fields.Raw(validate=validate.Length(min=1)), b"1"),
+        (fields.List(fields.Raw(validate=validate.Regexp("a"))), b"[1]"),
+    ],
+)
+def test_value_that_marshmallow_cannot_handle_is_refused(field: Any, value: bytes) -> None:
+    call = by_json(b'{"a": ' + value + b', "b": "x"}')
+    expected = {"a": ["Not a valid value."], "b": ["Not a valid integer."]}
+    assert refusal({"a": field, "b": fields.Int()}, call) == (422, expected)
+
+
+def test_error_of_the_models_own_field_is_not_the_clients() -> None:
+    class Own(fields.Field):
+        def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Any:
+            raise OverflowError("a fault of the model")
+
+    with pytest.raises(OverflowError, match="a fault of the model"):
+        load({"a": Own()}, by_json({"a": 1}))
+
+
 def test_integer_beyond_64_bits_is_exact() -> None:
     assert load({"a": fields.Int()}, by_json({"a": 2**80 + 1})) == {"a": 2**80 + 1}
 

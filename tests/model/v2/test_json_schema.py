@@ -23,6 +23,10 @@ class Colour(enum.Enum):
     BLUE = 2
 
 
+class OwnField(fields.Field):
+    """A field of an author's own class."""
+
+
 class City(Schema):
     name = fields.Str(required=True)
     inhabitants = fields.Int(data_key="people", validate=validate.Range(min=0))
@@ -86,6 +90,26 @@ FIELDS_AND_VALUES: list[tuple[Any, str, list[Any], list[Any]]] = [
         ["c"],
     ),
     (fields.Str(validate=validate.NoneOf(["a"])), "string", ["b"], ["a"]),
+    (
+        fields.Str(validate=[validate.OneOf(["a", "b"]), validate.OneOf(["b", "c"])]),
+        "string",
+        ["b"],
+        ["a", "c", "d"],
+    ),
+    (
+        fields.Str(validate=[validate.NoneOf(["a"]), validate.NoneOf(["b"])]),
+        "string",
+        ["c"],
+        ["a", "b"],
+    ),
+    (
+        fields.List(
+            fields.Str(validate=validate.OneOf(["a", "b"])), validate=validate.ContainsOnly(["b"])
+        ),
+        "list",
+        [["b"]],
+        [["a"]],
+    ),
     (fields.Str(validate=validate.Equal("a")), "string", ["a"], ["b"]),
     (fields.Str(validate=validate.Regexp("a+$")), "string", ["aa"], ["ba", "ab"]),
     (fields.Str(validate=validate.Regexp("^a")), "string", ["ab"], ["ba"]),
@@ -130,7 +154,8 @@ FIELDS_AND_VALUES: list[tuple[Any, str, list[Any], list[Any]]] = [
     (fields.Nested(City, only=["name"]), "nested", [{"name": "a"}], [{"name": "a", "people": 1}]),
     (fields.Pluck(City, "name"), "nested", ["a"], [1]),
     (fields.Nested(Tree), "nested", [{"children": [{"children": []}]}], [{"children": [{"x": 1}]}]),
-    (fields.Raw(), "any", [1, "a", [], {}], []),
+    (fields.Raw(), "any", [1, "a", [], {}], [None]),
+    (fields.Raw(allow_none=True), "any", [1, None], []),
 ]
 
 
@@ -151,7 +176,16 @@ def test_schema_and_field_agree(field: Any, kind: str, good: list[Any], bad: lis
         (fields.UUID(), "uuid", {"type": "string", "format": "uuid"}),
         (fields.Date(), "date", {"type": "string", "format": "date"}),
         (fields.DateTime(), "datetime", {"type": "string", "format": "date-time"}),
-        (fields.DateTime(format="timestamp"), "datetime", {"type": "number"}),
+        (
+            fields.DateTime(format="timestamp"),
+            "datetime",
+            {"type": "number", "minimum": 0, "maximum": 253402300799},
+        ),
+        (
+            fields.TimeDelta(precision="weeks"),
+            "duration",
+            {"type": "integer", "minimum": -142857142, "maximum": 142857142},
+        ),
         (fields.IP(), "ip", {"type": "string", "anyOf": IP}),  # type: ignore[no-untyped-call]
         (fields.Decimal(), "decimal", {"type": "number"}),
         (
@@ -165,11 +199,26 @@ def test_schema_and_field_agree(field: Any, kind: str, good: list[Any], bad: lis
             "list",
             {"type": "array", "items": {"type": "string", "format": "binary"}},
         ),
-        (fields.Raw(metadata={"type": "integer"}), "any", {"type": "integer"}),
+        # A field checks neither the type nor the constraints that its metadata names.
+        (fields.Raw(metadata={"type": "integer"}), "any", {"not": {"type": "null"}}),
+        (OwnField(metadata={"type": "integer"}), "any", {"type": "integer"}),
         (
             fields.Str(metadata={"example": "x", "enum": ["x", "y"]}),
             "string",
-            {"type": "string", "enum": ["x", "y"], "examples": ["x"]},
+            {"type": "string", "examples": ["x"]},
+        ),
+        (
+            fields.Str(metadata={"enum": ["x", "y"], "maxLength": 1, "format": "colour"}),
+            "string",
+            {"type": "string", "format": "colour", "examples": ["x", "y"]},
+        ),
+        (fields.Constant(3), "constant", {"default": 3, "not": {"type": "null"}}),
+        (fields.Time(), "time", {"type": "string", "format": "time-local"}),
+        (fields.NaiveDateTime(), "datetime", {"type": "string", "format": "date-time-local"}),
+        (
+            fields.Enum(Colour, by_value=fields.Int),
+            "enum",
+            {"type": "integer", "enum": [1, 2]},
         ),
         (
             fields.Date(load_default=datetime.date(2024, 2, 29)),
@@ -203,6 +252,9 @@ def is_even(value: int) -> None:
         (fields.DelimitedList(fields.Int()), ["Several values in one text, separated by ','"]),
         (fields.Date(format="%d.%m.%Y"), ["The format is %d.%m.%Y"]),
         (fields.TimeDelta(precision="minutes"), ["A number of minutes"]),
+        (fields.Int(metadata={"minimum": 0}), ["Not checked: minimum 0"]),
+        (fields.Str(metadata={"enum": ["x"]}), ["Other values are possible"]),
+        (fields.Constant(3), ["Always 3, whatever is sent"]),
     ],
 )
 def test_what_a_schema_cannot_express_is_a_text(field: Any, notes: list[str]) -> None:
@@ -224,6 +276,11 @@ def test_choices_have_the_labels_of_the_author() -> None:
         {"value": 2, "label": "two"},
         {"value": 3, "label": "3"},
     ]
+
+
+def test_choices_are_those_that_all_validators_allow() -> None:
+    field = fields.Str(validate=[validate.OneOf(["a", "b"]), validate.OneOf(["b", "c"])])
+    assert choices_of(field) == [{"value": "b", "label": "b"}]
 
 
 def test_choices_of_a_list_are_those_of_its_items() -> None:
