@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +28,7 @@ from deepaas.model.v2.parts import (
     value_for,
     with_files_only,
 )
+from deepaas.model.v2.simple_fields import load_simply, simple_fields
 from deepaas.model.v2.unhandled import is_of_marshmallow, messages_about
 from deepaas.model.v2.unknown import Place, is_worth_reading, unknown_in
 
@@ -116,7 +116,7 @@ class Arguments:
         self._are_anywhere = all(a.locations == ANYWHERE for a in self._arguments)
         self._are_single = not any(a.multiple for a in self._arguments)
         self._known = {p: {a.name for a in self._arguments if p in a.locations} for p in ANYWHERE}
-        self._simple = _simple_fields(self._schema, declared, {a.name for a in self._arguments})
+        self._simple = simple_fields(self._schema, declared, {a.name for a in self._arguments})
         accept = next((a for a in self._arguments if a.name == "accept"), None)
         self._accept = accept
         self.media_types = _choices(accept.field) if accept else []
@@ -221,21 +221,7 @@ class Arguments:
         Return None if the schema must decide: it has features beyond its fields, or a value is not
         valid.
         """
-        if self._simple is None:
-            return None
-        loaded = {}
-        try:
-            for name, key, field, plain in self._simple:
-                value = gathered.get(name, missing)
-                if type(value) is not plain or (plain is float and not _is_finite(value)):
-                    if plain is float and type(value) is int and abs(value) <= 2**53:
-                        value = float(value)  # exact
-                    elif (value := field.deserialize(value, name, gathered)) is missing:
-                        continue
-                loaded[key] = value
-        except ValidationError:  # the schema reports all errors, not only the first
-            return None
-        return loaded
+        return None if self._simple is None else load_simply(self._simple, gathered)
 
     def _choose_media_type(self, gathered: dict[str, Any], headers: Mapping[str, str]) -> None:
         """Set `accept`: to the given value, else by the Accept header, else to the first choice."""
@@ -449,45 +435,6 @@ def _as_schema(declared: Any) -> Schema:
         names = ", ".join(map(repr, wrong))
         raise TypeError(f"expected webargs or marshmallow fields, got something else for {names}")
     return Schema.from_dict({str(name): field for name, field in declared.items()})()
-
-
-_is_finite: Callable[[Any], bool] = math.isfinite
-_PLAIN = {fields.Float: float, fields.Integer: int, fields.String: str}
-"""The types that these fields return unchanged, except NaN and infinity."""
-
-
-def _plain_type(field: FieldLike) -> type | None:
-    """Return the type that the field returns unchanged, or None."""
-    if field.validators:
-        return None
-    if type(field) is fields.Boolean:
-        usual = True in field.truthy and False in field.falsy and False not in field.truthy
-        return bool if usual else None
-    return _PLAIN.get(type(field))
-
-
-def _simple_fields(
-    schema: Schema, declared: Any, names: set[str]
-) -> list[tuple[str, str, FieldLike, type | None]] | None:
-    """Return the fields if the schema consists of nothing else, otherwise None.
-
-    Each comes with its name in the request, its name in the result, and its plain type. A schema
-    that the author wrote can also have hooks, an order, or a class for the result.
-    """
-    if not isinstance(declared, Mapping):
-        return None
-    simple = [
-        (
-            name if field.data_key is None else field.data_key,
-            field.attribute or name,
-            field,
-            _plain_type(field),
-        )
-        for name, field in schema.load_fields.items()
-    ]
-    if {name for name, *_ in simple} != names or any("." in key for _, key, *_ in simple):
-        return None
-    return simple
 
 
 def _keeps_digits(field: FieldLike) -> bool:
