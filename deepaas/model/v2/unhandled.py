@@ -6,6 +6,8 @@ TypeError. Such a value is invalid; the model has no fault.
 
 from __future__ import annotations
 
+import sys
+import traceback
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -13,14 +15,16 @@ from marshmallow import ValidationError, fields
 
 
 def is_of_marshmallow(error: BaseException) -> bool:
-    """Return whether marshmallow's own code has raised the error, and not that of the model."""
-    traceback = error.__traceback__
-    while traceback is not None and traceback.tb_next is not None:
-        traceback = traceback.tb_next
-    if traceback is None:
-        return False
-    module = str(traceback.tb_frame.f_globals.get("__name__", ""))
-    return module.partition(".")[0] == "marshmallow"
+    """Return whether marshmallow's own code has raised the error, and not that of the model.
+
+    Code of Python's library that marshmallow calls counts as marshmallow's.
+    """
+    package = ""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        called = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if called not in sys.stdlib_module_names:
+            package = called
+    return package == "marshmallow"
 
 
 def messages_about(loaders: Iterable[fields.Field], values: Mapping[str, Any]) -> dict[str, Any]:

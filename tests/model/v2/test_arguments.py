@@ -167,8 +167,10 @@ def test_number_too_large_is_refused(digits: int) -> None:
 )
 def test_value_that_marshmallow_cannot_handle_is_refused(field: Any, value: bytes) -> None:
     call = by_json(b'{"a": ' + value + b', "b": "x"}')
-    expected = {"a": ["Not a valid value."], "b": ["Not a valid integer."]}
-    assert refusal({"a": field, "b": fields.Int()}, call) == (422, expected)
+    status, messages = refusal({"a": field, "b": fields.Int()}, call)
+    assert (status, messages["b"]) == (422, ["Not a valid integer."])
+    # Some releases of marshmallow can handle some of these.
+    assert messages["a"] in (["Not a valid value."], ["Not a valid datetime."])
 
 
 def test_error_of_the_models_own_field_is_not_the_clients() -> None:
