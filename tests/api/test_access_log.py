@@ -111,6 +111,7 @@ async def test_lines_of_a_turn_are_one_record(
     access.flush()  # as when the server stops
     await asyncio.sleep(0)
     assert [record.getMessage() for record in records] == ["first\nsecond", "third"]
+    records[1].created, records[1].msecs = records[0].created, records[0].msecs
     start = LineFormatter().format(records[1]).removesuffix("third")
     assert start.endswith(" INFO deepaas.access ")
     assert LineFormatter().format(records[0]) == f"{start}first\n{start}second"
