@@ -186,6 +186,17 @@ def test_json_part_is_parsed_for_a_structure(
     assert sent(server, Part(name, content.encode(), None, kind)) == {name: got}
 
 
+@pytest.mark.mended("422")
+@pytest.mark.parametrize(
+    ("name", "content"), [("mapping", '{"a": [1, null]}'), ("nested", '{"count": 3, "name": "x"}')]
+)
+def test_json_to_which_a_browser_gives_a_file_name_is_parsed(
+    server: Server, name: str, content: str
+) -> None:
+    got = sent(server, Part(name, content.encode(), "blob", "application/json"))
+    assert got == {name: ["dict", content]}
+
+
 def test_malformed_json_part_is_422(server: Server) -> None:
     part = Part("mapping", b"{'a': 1}", None, "application/json")
     response = server.predict("sources", **multipart(part))

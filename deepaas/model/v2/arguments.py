@@ -25,6 +25,7 @@ from deepaas.model.v2.parts import (
     PartReader,
     UnusableValueError,
     takes_files,
+    takes_objects,
     value_for,
     with_files_only,
 )
@@ -72,6 +73,7 @@ class Argument:
     multiple: bool  # all values form a list
     is_file: bool  # declared as a file
     takes_files: bool
+    takes_objects: bool
 
     @classmethod
     def of(cls, python_name: str, field: FieldLike) -> Argument:
@@ -87,6 +89,7 @@ class Argument:
             and not hasattr(field, "delimiter"),
             is_file=is_file,
             takes_files=takes_files(field, is_file),
+            takes_objects=takes_objects(field),
         )
 
 

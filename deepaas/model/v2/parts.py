@@ -38,6 +38,11 @@ def takes_json(field: fields.Field) -> bool:
     return isinstance(field, kinds) and not hasattr(field, "delimiter")
 
 
+def takes_objects(field: fields.Field) -> bool:
+    """Return whether a JSON object is a value of the field, or an item of its list."""
+    return isinstance(getattr(field, "inner", field), fields.Mapping | fields.Nested)
+
+
 # --- from the request to the field
 
 
@@ -78,17 +83,31 @@ def value_for(argument: Argument, found: Sequence[str | FilePart], reader: PartR
 def _value(argument: Argument, found: str | FilePart, reader: PartReader) -> Any:
     if isinstance(found, str):
         return _checked(found)
-    if found.filename or argument.takes_files:
-        return _file(argument.name, found)
-    data = reader.read(found)
     media_type = found.content_type.partition(";")[0].strip().lower()
-    if media_type == "application/json" or media_type.endswith("+json"):
-        if takes_json(argument.field):
-            return _parsed(data, found.content_type)
+    is_json = media_type == "application/json" or media_type.endswith("+json")
+    if found.filename or argument.takes_files:
+        file = _file(argument.name, found)
+        # Browsers give JSON in a form the name of a file.
+        if is_json and argument.takes_objects and not _is_taken(argument, file):
+            return _parsed(reader.read(found), found.content_type)
+        return file
+    data = reader.read(found)
+    if is_json and takes_json(argument.field):
+        return _parsed(data, found.content_type)
+    if is_json:
         return _decoded(data, found.content_type)
     if media_type == "" or media_type.startswith("text/"):
         return _decoded(data, found.content_type)
     return data
+
+
+def _is_taken(argument: Argument, value: Any) -> bool:
+    """Return whether the author's own field, or a hook of its schema, takes the value."""
+    try:
+        getattr(argument.field, "inner", argument.field).deserialize(value)
+    except ValidationError:
+        return False
+    return True
 
 
 def _checked(text: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from marshmallow import Schema
+from marshmallow import Schema, pre_load
 from webargs import fields
 
 from deepaas.file_part import FilePart
@@ -373,9 +373,22 @@ def test_json_part_is_text_for_other_fields(nameless: Nameless, field: Any, valu
     assert load({"a": field}, by_parts(("a", nameless(b"5", JSON)))) == {"a": value}
 
 
-def test_json_with_a_file_name_is_a_file(nameless: Nameless) -> None:
+def test_json_with_a_file_name_is_a_file_unless_an_object_is_needed(nameless: Nameless) -> None:
     part = FilePart(nameless(b"{}", JSON).path, JSON, "a.json")
-    assert refusal({"a": fields.Dict()}, by_parts(("a", part))) == (
-        422,
-        {"a": ["Not a valid mapping type."]},
-    )
+    assert load({"a": fields.Dict()}, by_parts(("a", part))) == {"a": {}}
+    loaded = load({"a": fields.List(fields.Dict())}, by_parts(("a", part), ("a", part)))
+    assert loaded == {"a": [{}, {}]}
+    assert load({"a": fields.Raw()}, by_parts(("a", part)))["a"].original_filename == "a.json"
+    assert refusal({"a": fields.Int()}, by_parts(("a", part)))[0] == 422
+
+
+def test_json_with_a_file_name_is_a_file_for_a_hook_that_takes_it(nameless: Nameless) -> None:
+    class Named(Schema):
+        name = fields.Str()
+
+        @pre_load
+        def of_file(self, data: Any, **kwargs: Any) -> Any:
+            return {"name": data.original_filename}
+
+    part = FilePart(nameless(b"{}", JSON).path, JSON, "a.json")
+    assert load({"a": fields.Nested(Named)}, by_parts(("a", part))) == {"a": {"name": "a.json"}}
