@@ -33,13 +33,13 @@ _TYPES: list[tuple[type[fields.Field], str]] = [
     (fields.Integer, "int"),
     (fields.Decimal, "str (decimal number)"),
     (fields.Float, "float"),
-    (fields.DateTime, "str (date and time, ISO 8601)"),
     (fields.Date, "str (date, YYYY-MM-DD)"),
     (fields.Time, "str (time, HH:MM:SS)"),
+    (fields.DateTime, "str (date and time, ISO 8601)"),
     (fields.Mapping, 'dict, enclosed as string: "{...}"'),
     (fields.Nested, 'dict, enclosed as string: "{...}"'),
 ]
-"""What the help shows for a field; Date and Time derive from DateTime in some releases."""
+"""The type that the help shows for a field. Date and Time derive from DateTime, so they are first."""
 
 _LIST = 'list, enclosed as string: "[...]"'
 

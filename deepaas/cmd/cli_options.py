@@ -10,7 +10,7 @@ import argparse
 import difflib
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -55,8 +55,9 @@ def end_at_sigterm() -> None:
 class ProgramParser(argparse.ArgumentParser):
     """A parser with the shared options. A wrong option has a hint with the nearest name."""
 
-    def __init__(self, prog: str, **keywords: Any) -> None:
+    def __init__(self, prog: str, shared: Sequence[str] = SHARED, **keywords: Any) -> None:
         super().__init__(prog=prog, **keywords)
+        self.shared = shared
         self.add_argument(
             "--version",
             action="version",
@@ -74,9 +75,10 @@ class ProgramParser(argparse.ArgumentParser):
                 help=f"{text} instead of the usual deepaas.conf. May be given several times.",
             )
         for option in config.ALL:
-            if option.name in SHARED:
+            if option.name in shared:
                 self._add_shared(option)
-        for name in IGNORED_SWITCHES:
+        ignored = IGNORED_SWITCHES if "warm" in shared else (*IGNORED_SWITCHES, "warm")
+        for name in ignored:
             for flag in (f"--{name}", f"--no{name}"):
                 self.add_argument(flag, action="store_true", dest="_", help=argparse.SUPPRESS)
         for flags in (("--workers", "-p"), *((f"--{name}",) for name in IGNORED_VALUES)):
@@ -94,12 +96,26 @@ class ProgramParser(argparse.ArgumentParser):
         else:
             self.add_argument(*names, dest=option.dest, metavar=option.metavar, help=text)
 
-    def unknown(self, words: Sequence[str], hint: str = "") -> NoReturn:
+    def check_names(self, argv: Sequence[str], methods: Collection[str] = ()) -> None:
+        """Report the first unknown option before a method, and exit with code 2.
+
+        argparse would take the value of a misspelt option for the method.
+        """
+        for word in argv:
+            if word in methods or word == "--":
+                return
+            name = word.partition("=")[0]
+            if name.startswith("--") and not any(f.startswith(name) for f in self._flags()):
+                self.unknown([word])
+
+    def _flags(self) -> list[str]:
+        return [flag for action in self._actions for flag in action.option_strings]
+
+    def unknown(self, words: Sequence[str]) -> NoReturn:
         """Report words that no option takes, and exit with code 2."""
-        known = [name for action in self._actions for name in action.option_strings]
         flag = next((word.partition("=")[0] for word in words if word.startswith("--")), "")
-        near = difflib.get_close_matches(flag, known, n=1, cutoff=0.6) if flag else []
-        hint = f"; did you mean {near[0]}?" if near else hint
+        near = difflib.get_close_matches(flag, self._flags(), n=1, cutoff=0.6) if flag else []
+        hint = f"; did you mean {near[0]}?" if near else ""
         self.error(f"unrecognized arguments: {' '.join(words)}{hint}")
 
 
@@ -112,7 +128,7 @@ def read_settings(parser: ProgramParser, given: argparse.Namespace) -> Settings:
     argv: list[str] = []
     for kind, path in given.sources or ():
         argv += [f"--config-{kind}={path}"]
-    for name in SHARED:
+    for name in parser.shared:
         value = getattr(given, name.replace("-", "_"))
         if isinstance(value, list):
             argv.append(value[-1])
@@ -141,7 +157,7 @@ def chosen_model(settings: Settings) -> ModelSource:
         names = sorted(source.name for source in sources)
         raise ConfigurationError(
             f"several models are installed: {', '.join(names)}; choose one with "
-            f"--model-name {names[0]} before the method, or in the variable DEEPAAS_V2_MODEL"
+            "the option --model-name NAME or the variable DEEPAAS_V2_MODEL"
         )
     return sources[0]
 

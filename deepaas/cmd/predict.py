@@ -30,6 +30,7 @@ DEPRECATED = (
 def _parser() -> ProgramParser:
     parser = ProgramParser(
         PROGRAM,
+        shared=("model-name", "debug"),
         description=f"Deprecated: {DEPRECATED}. Predict one file, or one URL with --url, with a "
         "model that has predict_data and predict_url.",
     )
@@ -69,6 +70,7 @@ def run(argv: Sequence[str], streams: StandardStreams) -> int:
     """Run a command line and return the exit code: 0, 1 for an error, 130 for Ctrl-C, 143 for
     SIGTERM. Raises SystemExit with code 2 for a usage error."""
     parser = _parser()
+    parser.check_names(argv)
     given, rest = parser.parse_known_args(argv)
     if rest:
         parser.unknown(rest)
