@@ -39,7 +39,7 @@ _TYPES: list[tuple[type[fields.Field], str]] = [
     (fields.Mapping, 'dict, enclosed as string: "{...}"'),
     (fields.Nested, 'dict, enclosed as string: "{...}"'),
 ]
-"""The type that the help shows for a field. Date and Time derive from DateTime, so they are first."""
+"""The type that the help shows for a field. Date and Time come before DateTime, their base."""
 
 _LIST = 'list, enclosed as string: "[...]"'
 
