@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.documents import Terminal, blocks, pattern
 from tests.support import (
     STOP_SECONDS,
     Finished,
@@ -20,6 +22,7 @@ from tests.support import (
     wait_until,
 )
 
+ROOT = Path(__file__).resolve().parents[2]
 MODULE = "zoo.command_line_kinds"
 
 
@@ -208,3 +211,25 @@ def test_copy_of_the_file_is_removed_after_a_signal(
         finally:
             process.kill()
     assert not copied.parent.exists()
+
+
+# --- the page
+
+
+def test_commands_of_the_page_print_what_it_says(tmp_path: Path) -> None:
+    page = blocks((ROOT / "docs" / "command-line.md").read_text())
+    site = install_models(tmp_path / "site", {"area": "area"})
+    (code,) = [block.text for block in page if block.language == "python"]
+    (site / "area.py").write_text(code)
+    env = environment(tmp_path, site, extra={"COLUMNS": "70"})
+    env["PATH"] = f"{program().parent}{os.pathsep}{env['PATH']}"
+    (tmp_path / "work").mkdir()
+    terminal = Terminal(tmp_path / "notes", tmp_path / "work", env)
+    steps = [step for block in page if block.language == "console" for step in block.steps]
+    assert len(steps) > 4
+    try:
+        for step in steps:
+            finished = terminal.run(step.command)
+            assert pattern(step.printed).fullmatch(finished.output), (step, finished)
+    finally:
+        terminal.close()
