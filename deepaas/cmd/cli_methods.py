@@ -56,13 +56,11 @@ def load_model(source: ModelSource) -> ModelWrapper:
     """Import a model. Raises ModelFailedError."""
     try:
         return ModelWrapper(source.name, loading.load(source.target, source.folder))
-    except (KeyboardInterrupt, Exception, SystemExit) as error:
+    except (Exception, SystemExit) as error:
         raise _not_loaded(source, error) from None
 
 
 def _not_loaded(source: ModelSource, error: BaseException) -> ModelFailedError:
-    if isinstance(error, KeyboardInterrupt):
-        raise error
     cause, lines = causes_of(error, loading.package_of(source.target))
     calls = traceback_of(error, with_own_frames=logger.isEnabledFor(logging.DEBUG))
     for line in lines:
@@ -176,7 +174,7 @@ class Command:
     # --- steps
 
     def parser(self, function: str) -> tuple[MethodParser, Arguments]:
-        """Return the parser of the options of predict or train. Raises ModelFailedError."""
+        """Return the parser of the options of predict or train. Raises CommandError."""
         is_there = self.model.has(function)
         if function == "predict":
             is_there = is_there or self.model.has("predict_batch")

@@ -46,10 +46,27 @@ class Ended(BaseException):
 
 
 def end_at_sigterm() -> None:
+    """Let SIGTERM raise Ended in this process, and end the processes that the model forks."""
+
     def end(_number: int, _frame: FrameType | None) -> NoReturn:
         raise Ended
 
+    masks: list[Any] = []  # of the forking thread
+
+    def before() -> None:
+        # Python would lose a signal that the child receives before it has set itself up.
+        masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM]))
+
+    def in_child() -> None:
+        if signal.getsignal(signal.SIGTERM) is end:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        after()
+
+    def after() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, masks.pop())
+
     signal.signal(signal.SIGTERM, end)
+    os.register_at_fork(before=before, after_in_parent=after, after_in_child=in_child)
 
 
 class ProgramParser(argparse.ArgumentParser):

@@ -213,6 +213,20 @@ def test_copy_of_the_file_is_removed_after_a_signal(
     assert not copied.parent.exists()
 
 
+def test_process_that_the_model_forks_ends_by_the_signal(tmp_path: Path) -> None:
+    assert returned(cli(tmp_path, "Forks", "predict")) == str(-signal.SIGTERM)
+
+
+def test_help_imports_no_code_of_models() -> None:
+    code = (
+        "import sys; from deepaas.cmd import cli; cli._parser().format_help(); print(*sys.modules)"
+    )
+    python = program().with_name("python")
+    ran = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
+    assert "deepaas.cmd.cli" in ran.stdout.split()
+    assert not {"marshmallow", "webargs", "aiohttp", "numpy"} & set(ran.stdout.split())
+
+
 # --- the page
 
 

@@ -1,7 +1,9 @@
 """Models that `deepaas-cli` calls in other ways than a plain function."""
 
 import asyncio
+import multiprocessing
 import pathlib
+import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -75,6 +77,17 @@ class Waits:
         pathlib.Path(note).with_suffix(".new").write_text(data.filename)
         pathlib.Path(note).with_suffix(".new").rename(note)
         time.sleep(LIMIT_SECONDS)
+
+
+class Forks:
+    """Returns how a forked process ends by SIGTERM."""
+
+    def predict(self) -> int | None:
+        process = multiprocessing.get_context("fork").Process(target=signal.pause)
+        process.start()
+        process.terminate()
+        process.join(LIMIT_SECONDS)
+        return process.exitcode
 
 
 class Wild:
