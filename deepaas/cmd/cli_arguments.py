@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
+import difflib
 import json
 import mimetypes
 import os
@@ -83,11 +84,16 @@ class MethodParser(argparse.ArgumentParser):
         mistake."""
         given, rest = self.parse_known_args(argv)
         if rest:
-            self.error(
-                f"unrecognized arguments: {' '.join(rest)}; the options of the program, such as "
-                "--deepaas_method_output, come before the method"
-            )
+            self.error(f"unrecognized arguments: {' '.join(rest)}; {self._hint(rest)}")
         return dict(vars(given))
+
+    def _hint(self, words: Sequence[str]) -> str:
+        for word in words:
+            name = word.partition("=")[0].removeprefix("--")
+            near = difflib.get_close_matches(name, self.by_name, n=1, cutoff=0.7)
+            if word.startswith("--") and near:
+                return f"did you mean --{near[0]}?"
+        return "the options of the program, such as --deepaas_method_output, come before the method"
 
     def refuse(self, error: InvalidArgumentsError) -> NoReturn:
         """Report what is wrong with the values, by option, and exit with code 2."""

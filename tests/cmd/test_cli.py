@@ -138,6 +138,7 @@ def test_closed_output_is_no_error(tmp_path: Path) -> None:
         (["--modl-name", "one", "predict"], "did you mean --model-name?"),
         (["--log-level", "loud", "predict"], "--log-level must be one of"),
         (["predict", "--number", "8", "--log-level", "INFO"], "come before the method"),
+        (["predict", "--number", "8", "--numbr=9"], "did you mean --number?"),
         (["predict", "--number", "1.5"], "argument --number: Not a valid integer."),
         (["warm", "--number", "8"], "unrecognized arguments: --number 8"),
     ],
