@@ -99,6 +99,7 @@ def _call(parser: ProgramParser, given: argparse.Namespace, streams: StandardStr
     settings = cli_options.read_settings(parser, given)
     options = cli_options.open_log(settings)
     source = cli_options.chosen_model(settings)
+    cli_options.set_weights_directory(settings, source)
     command = Command.open(
         source,
         streams,

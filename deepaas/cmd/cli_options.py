@@ -16,12 +16,17 @@ from typing import Any, NoReturn
 
 import deepaas
 from deepaas import config, log, stdio
+from deepaas.cmd.state import weights_variables
 from deepaas.config.command_line import Sources
 from deepaas.config.settings import Settings, settings_of
 from deepaas.exceptions import ConfigurationError, UnknownModelError
 from deepaas.model.loading import ModelSource, find, installed
+from deepaas.training.weights import WEIGHTS
 
-SHARED = ("model-name", "warm", "debug", "log-level", "log-file", "use-json")
+SHARED = (
+    *("model-name", "warm", "state-dir", "weights-dir"),
+    *("debug", "log-level", "log-file", "use-json"),
+)
 """The options of the server that have the same meaning in these programs."""
 
 _SWITCHES = ("debug-endpoint", "doc-endpoint", "predict-endpoint", "train-endpoint")
@@ -33,6 +38,9 @@ that give them continue to work."""
 _HELP = {
     "model-name": "The model to call; the name is that of its entry point. It is needed if several "
     "models are installed.",
+    "state-dir": "The state directory of the server, in which it keeps the trained weights.",
+    "weights-dir": "The directory for the trained weights of models, as for deepaas-run. The "
+    "default is `weights` in the state directory.",
     "warm": "Call the model's warm() first. --nowarm skips it.",
 }
 
@@ -177,6 +185,13 @@ def chosen_model(settings: Settings) -> ModelSource:
             "the option --model-name NAME or the variable DEEPAAS_V2_MODEL"
         )
     return sources[0]
+
+
+def set_weights_directory(settings: Settings, source: ModelSource) -> None:
+    """Give the model the directory for weights that the server gives it, unless the variable for
+    it is set."""
+    if not os.environ.get(WEIGHTS):
+        os.environ.update(weights_variables(settings.trainings, source))
 
 
 def open_log(settings: Settings) -> log.LogOptions:

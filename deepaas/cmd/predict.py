@@ -111,6 +111,7 @@ def _predict(parser: ProgramParser, given: argparse.Namespace, streams: Standard
 
     settings = cli_options.read_settings(parser, given)
     source = cli_options.chosen_model(settings)
+    cli_options.set_weights_directory(settings, source)
     folder = os.path.abspath(given.output)
     path = os.path.abspath(given.input_file)
     model = load_model(source)

@@ -188,6 +188,21 @@ def test_file_that_cannot_be_written(tmp_path: Path) -> None:
     assert "give another file with --deepaas_method_output" in error_of(finished)
 
 
+# --- weights
+
+
+@pytest.mark.parametrize("how", ["default", "flag", "environment"])
+def test_trained_weights_are_where_the_server_looks_for_them(tmp_path: Path, how: str) -> None:
+    options = ["--weights-dir", str(tmp_path / "own")] if how == "flag" else []
+    env = {"DEEPAAS_STATE_DIR": str(tmp_path / "own")} if how == "environment" else {}
+    returned(cli(tmp_path, "zoo.keeps_weights", *options, "train", "--word", "new", env=env))
+    place = {"default": ".local/state/deepaas/weights", "flag": "own", "environment": "own/weights"}
+    (directory,) = (tmp_path / place[how]).iterdir()
+    assert directory.name.startswith("one@zoo.keeps_weights")
+    finished = cli(tmp_path, "zoo.keeps_weights", *options, "predict", env=env)
+    assert "'word': 'new'" in returned(finished)
+
+
 # --- its end
 
 
