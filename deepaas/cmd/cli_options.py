@@ -50,7 +50,7 @@ class CommandError(Exception):
 
 
 class Ended(BaseException):
-    """SIGTERM was received. Raised in the main thread, so that temporary files are removed."""
+    """The process received SIGTERM. The exception lets it remove its temporary files."""
 
 
 def end_at_sigterm() -> None:
@@ -113,11 +113,10 @@ class ProgramParser(argparse.ArgumentParser):
         names = [f"--{option.name}"] + ([f"-{option.short}"] if option.short else [])
         text = _HELP.get(option.name, option.help).replace("%", "%%")
         if option.name in ("warm", "debug", "use-json"):
-            self.add_argument(*names, dest=option.dest, action="append_const", const=names[0])
-            self._actions[-1].help = text
-            inverse = f"--no{option.name}"
-            self.add_argument(inverse, dest=option.dest, action="append_const", const=inverse)
-            self._actions[-1].help = argparse.SUPPRESS
+            for flags, shown in ((names, text), ([f"--no{option.name}"], argparse.SUPPRESS)):
+                self.add_argument(
+                    *flags, dest=option.dest, action="append_const", const=flags[0], help=shown
+                )
         else:
             self.add_argument(*names, dest=option.dest, metavar=option.metavar, help=text)
 
