@@ -15,8 +15,8 @@ def weights_directory() -> Path:
     """Return the directory for the trained weights of this model, which is private to the user.
 
     It is the same in every worker and every training of the model. It survives restarts of the
-    server and a reinstallation of the package. `deepaas-run` chooses it (`--weights-dir`) and sets
-    the variable `DEEPAAS_MODEL_WEIGHTS`; a script can set that variable itself.
+    server and a reinstallation of the package. `deepaas-run` and `deepaas-cli` choose it
+    (`--weights-dir`) and set the variable `DEEPAAS_MODEL_WEIGHTS`; a script can set it itself.
 
     A missing directory is created. If that fails, a training or an asynchronous prediction raises
     OSError. A worker only reads, so it returns the path of the missing directory.

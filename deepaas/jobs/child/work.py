@@ -17,8 +17,7 @@ from deepaas.exceptions import StorageError
 from deepaas.jobs.spec import JobDirectory, JobLimits
 from deepaas.jobs.store import Ending
 from deepaas.log import get_logger
-from deepaas.model.v2.calling import calling_of
-from deepaas.model.v2.exchange import Call, CallingKind, Reply
+from deepaas.model.v2.exchange import Call, Reply
 from deepaas.model.v2.failures import let_go, reply_to
 from deepaas.model.v2.invocation import Invocation, Runtime, Stream
 from deepaas.model.v2.json_encoder import to_plain
@@ -76,19 +75,11 @@ def _keep_output(work: Work, output: bytes) -> str:
 
 def predict(work: Work, arguments: Mapping[str, Any], call: Call, media_type: str) -> Ending:
     """Call `predict` and store the response that a client would get."""
-    value = _predicted(work, arguments)
+    value = work.invocation.predict(arguments, work.max_batch_size)
     work.runtime.end_if_forked()
     if type(value) is GeneratorType:
         return _keep_stream(work, value, work.invocation.stream_type(call, media_type))
     return keep(work.place, work.invocation.encode(value, media_type), work.result_size)
-
-
-def _predicted(work: Work, arguments: Mapping[str, Any]) -> Any:
-    """Call predict; a model that predicts batches gets a batch of one."""
-    invocation = work.invocation
-    if calling_of(invocation.model, max_batch_size=work.max_batch_size).kind is CallingKind.BATCH:
-        return invocation.predict_batch([dict(arguments)])[0]
-    return work.runtime.resolve(invocation.function("predict")(**arguments))
 
 
 def _keep_stream(work: Work, items: Generator[Any, None, None], media_type: str) -> Ending:

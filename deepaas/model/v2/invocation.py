@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from time import monotonic
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,8 @@ from deepaas import context
 from deepaas.exceptions import ModelMistakeError
 from deepaas.log import get_logger
 from deepaas.model.v2.arguments import Arguments
-from deepaas.model.v2.calling import batch_results
-from deepaas.model.v2.exchange import NOT_IMPLEMENTED, Call, Reply, measured_now
+from deepaas.model.v2.calling import batch_results, calling_of
+from deepaas.model.v2.exchange import NOT_IMPLEMENTED, Call, CallingKind, Reply, measured_now
 from deepaas.model.v2.failures import let_go, prepare_for_model, reply_to
 from deepaas.model.v2.places import without_own_frames
 from deepaas.model.v2.results import ResultSchema, encode, encode_item
@@ -167,6 +167,19 @@ class Invocation:
             reply = runtime.failed(error)
             reply.measured = measured
         return reply
+
+    def predict(self, arguments: Mapping[str, Any], max_batch_size: int = 0) -> Any:
+        """Predict for one call, outside of a worker; return the result, or a generator.
+
+        A model that predicts batches gets a batch of one. Raises the exceptions of the model.
+        `max_batch_size` overrides the attribute of the model, unless it is 0.
+        """
+        if calling_of(self.model, max_batch_size=max_batch_size).kind is CallingKind.BATCH:
+            result = self.predict_batch([dict(arguments)])[0]
+            if isinstance(result, BaseException):
+                raise result
+            return result
+        return self.runtime.resolve(self.function("predict")(**arguments))
 
     def predict_batch(self, arguments: Sequence[dict[str, Any]]) -> list[Any]:
         """Predict a batch and return the results in the order of the calls.
