@@ -113,12 +113,19 @@ def _with_name(media_types: Iterable[str]) -> list[str]:
 
 
 def with_components(schema: Any) -> Any:
-    """Return a schema whose references to nested schemas lead to the document's components."""
+    """Return a schema whose references to nested schemas lead to the document's components.
+
+    A default of null is left out: openapi-generator would write it as a name that Python lacks.
+    """
     if isinstance(schema, list):
         return [with_components(one) for one in schema]
     if not isinstance(schema, dict):
         return schema
-    made = {key: with_components(value) for key, value in schema.items()}
+    made = {
+        key: with_components(value)
+        for key, value in schema.items()
+        if not (key == "default" and value is None)
+    }
     reference = made.get("$ref")
     if isinstance(reference, str) and reference.startswith(_NESTED):
         made["$ref"] = OPENAPI + reference.removeprefix(_NESTED)
