@@ -157,6 +157,7 @@ class _Document:
                 operation["parameters"] = []
         elif of_swagger:  # definitions of a plug-in
             self.schemas |= schema_of(of_swagger)
+        operation_parts.add_errors(route.method, operation["responses"])
         made = translated(operation)
         made = {"operationId": self._id_of(route), **made}
         made["tags"] = [route.model] if route.model else made.get("tags", [])

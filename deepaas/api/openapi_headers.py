@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deepaas.api.callbacks import MAX_URL
-from deepaas.api.operation_parts import ERRORS, OF_EVERY_REQUEST, Json
+from deepaas.api.operation_parts import ERRORS, Json
 from deepaas.http.routing import Route
 from deepaas.model.v2.media import JSON
 
@@ -101,8 +101,6 @@ _SHARED = {
 _OF_MODELS = ("400", "500")
 """The statuses of _SHARED that a model's function causes, too: then they have more headers."""
 
-_UNSAFE = ("POST", "DELETE", "PUT", "PATCH")
-
 
 def components(schema_of: Any) -> Json:
     """Return the components that operations refer to. `schema_of` translates a schema."""
@@ -135,17 +133,12 @@ def _references(*names: str) -> Json:
 def add_headers(
     made: Json, route: Route, schema_of: Any, *, function: str = "", times: bool = False
 ) -> None:
-    """Add the errors that any request may get, and the headers of the request and the responses.
+    """Refer to the shared errors, and add the headers of the request and the responses.
 
     `function` is the model's function that the operation belongs to: "predict", "train", "result"
     or "". With `times`, the responses to predictions have the header Server-Timing.
     """
     responses = made["responses"]
-    shared = ["400", *OF_EVERY_REQUEST, *(["403"] if route.method in _UNSAFE else [])]
-    for status in shared:
-        responses.setdefault(status, None)
-    if "507" in responses:  # it reads records, which another process may have locked
-        responses.setdefault("503", _error("503", schema_of))
     for status, name in _SHARED.items():
         if status in responses and _is_usual(responses[status], status, schema_of):
             is_of_model = function in ("predict", "train") and status in _OF_MODELS
@@ -160,10 +153,8 @@ def add_headers(
     _add_parameters(made, _request_headers_of(route, function))
 
 
-def _is_usual(response: Json | None, status: str, schema_of: Any) -> bool:
-    """Return whether the response is missing, or the usual error with that status."""
-    if response is None:
-        return True
+def _is_usual(response: Json, status: str, schema_of: Any) -> bool:
+    """Return whether the response is the usual error with that status."""
     usual = _error(status, schema_of)
     return all(response.get(key) == usual[key] for key in ("description", "content"))
 

@@ -181,6 +181,18 @@ ERRORS: Json = {
 OF_EVERY_REQUEST = ("421", "431", "500")
 """The statuses of ERRORS that any request may get."""
 
+_UNSAFE = ("POST", "DELETE", "PUT", "PATCH")
+
+
+def add_errors(method: str, responses: Json) -> None:
+    """Add the errors that any request with this method may get, unless they are there already."""
+    missing = ["400", *OF_EVERY_REQUEST, *(["403"] if method in _UNSAFE else [])]
+    if "507" in responses:  # it reads records, which another process may have locked
+        missing.append("503")
+    for status in missing:
+        responses.setdefault(status, ERRORS[status])
+
+
 OF_THE_MODEL: Json = {
     "default": response(
         "Failure", "A status that the model chooses; the body is a text if the status is below 400"

@@ -50,6 +50,7 @@ def describe(
             described.pop("function", None)  # only for OpenAPI 3.1
             if signs_in and not is_public(route):
                 _require_sign_in(described)
+            operation_parts.add_errors(route.method, described["responses"])
             path = app.settings.base_path + route.path.replace("*}", "}")
             paths.setdefault(path, {})[route.method.lower()] = described
     security = {"securityDefinitions": _SECURITY} if signs_in else {}

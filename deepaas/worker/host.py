@@ -110,7 +110,7 @@ class Host:
             "metadata_problem": problem,
             "predict": describe_function(self.invocation.arguments, self.invocation.schema),
             **self._train_description,
-            "interface": self._interface(examples),
+            "interface": self._interface(examples, metadata),
             "example_files": examples.files,
             "yields": self._yields(),
             "has": [name for name in ("predict", "train") if self._has(name)],
@@ -135,13 +135,14 @@ class Host:
             return Examples(mistakes=[f"the examples cannot be read: {describe(error)}"])
         return examples
 
-    def _interface(self, examples: Examples) -> dict[str, Any]:
+    def _interface(self, examples: Examples, metadata: dict[str, Any]) -> dict[str, Any]:
         return describe_interface(
             self.invocation.arguments,
             self._train_arguments,
             self.invocation.schema,
             examples.by_function,
             describe_weights(self._weights, self.model.name, self._scratch),
+            metadata,
             streams=self._yields(),
             batches=self.calling.kind is CallingKind.BATCH,
         )

@@ -42,6 +42,7 @@ def describe_interface(
     result: ResultSchema | None,
     examples: Mapping[str, list[Json]] | None = None,
     weights: Json | None = None,
+    metadata: Mapping[str, Any] | None = None,
     *,
     streams: bool = False,
     batches: bool = False,
@@ -49,8 +50,8 @@ def describe_interface(
     """Return the description of a model with these arguments and this schema of its result.
 
     `train` is None if the model has no trainings. `examples` has the examples of each function that
-    are valid; `weights` are the declared weights. `streams` says whether predict is a generator,
-    `batches` whether it takes several calls at once.
+    are valid; `weights` are the declared weights; `metadata` are plain data about the model.
+    `streams` says whether predict is a generator, `batches` whether it takes several calls at once.
     """
     schemas = Schemas()
     functions = {"predict": _predict(schemas, predict, result, streams)}
@@ -64,6 +65,7 @@ def describe_interface(
         "streams": streams,
         "batches": batches,
         "weights": weights,
+        "metadata": {**(metadata or {})},
         "schemas": to_plain(schemas.nested),
     }
 

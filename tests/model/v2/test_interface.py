@@ -53,6 +53,7 @@ def test_model_without_arguments() -> None:
         "streams": False,
         "batches": False,
         "weights": None,
+        "metadata": {},
         "schemas": {},
     }
 
