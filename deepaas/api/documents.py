@@ -10,6 +10,7 @@ from aiohttp import web
 
 from deepaas import exact_json
 from deepaas.api.app import App
+from deepaas.api.operation_parts import Json
 from deepaas.http.request import Request
 from deepaas.http.responses import COMMON_HEADERS, JSON_HEADERS
 from deepaas.http.routing import Access, Route
@@ -20,6 +21,27 @@ _HEADERS = {
     "Vary": "Accept-Encoding, Authorization",
     "Cache-Control": "private, no-cache",
 }
+
+
+TAGS = {
+    "models": "All models",
+    "versions": "The versions of this interface",
+    "health": "Whether the server and its models work",
+    "debug": "The output of the server",
+    "documentation": "The descriptions of this interface",
+}
+"""The tags of the operations that belong to no model, with their descriptions."""
+
+
+def tags_in(paths: Json) -> set[str]:
+    """Return the tags of all operations."""
+    return {tag for path in paths.values() for one in path.values() for tag in one.get("tags", [])}
+
+
+def text_of_model(app: App, name: str) -> str:
+    """Return the author's description of the model, or else its name."""
+    text = app.pools[name].description.get("metadata", {}).get("description")
+    return text if isinstance(text, str) and text else name
 
 
 def shown_to(request: Request, app: App) -> tuple[list[Route], list[str]]:

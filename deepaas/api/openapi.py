@@ -14,7 +14,14 @@ import deepaas
 from deepaas.api import operation_parts, record_operations
 from deepaas.api.app import App
 from deepaas.api.definition_names import OPENAPI, add_definitions, renamed
-from deepaas.api.documents import document_response, is_public, shown_to
+from deepaas.api.documents import (
+    TAGS,
+    document_response,
+    is_public,
+    shown_to,
+    tags_in,
+    text_of_model,
+)
 from deepaas.api.openapi_headers import add_headers, add_links, components
 from deepaas.api.openapi_parts import (
     content_of,
@@ -73,14 +80,6 @@ OPERATION_IDS = {
 Generated clients have methods with these names, so they must not change.
 """
 
-_TAGS = {
-    "models": "All models",
-    "versions": "The versions of this interface",
-    "health": "Whether the server and its models work",
-    "debug": "The output of the server",
-    "documentation": "The descriptions of this interface",
-}
-
 
 async def show(request: Request, app: App) -> web.StreamResponse:
     described = describe(app, *shown_to(request, app), request.public_address)
@@ -101,9 +100,11 @@ def describe(
     document = _Document(app)
     for route in sorted(routes, key=_rank):
         document.add(route)
-    used = {tag for path in document.paths.values() for one in path.values() for tag in one["tags"]}
-    tags = [_tag_of_model(app, name) for name in names if name in used]
-    tags += [{"name": tag, "description": text} for tag, text in _TAGS.items() if tag in used]
+    used = tags_in(document.paths)
+    tags = [
+        {"name": name, "description": text_of_model(app, name)} for name in names if name in used
+    ]
+    tags += [{"name": tag, "description": text} for tag, text in TAGS.items() if tag in used]
     add_links(document.paths)
     parts: Json = {"schemas": document.schemas, **components(schema_of)}
     if app.settings.authenticator is not None:
@@ -128,11 +129,6 @@ def _rank(route: Route) -> int:
         return 2
     is_function = route.method == "POST" and route.path.endswith(("/predict/", "/train/"))
     return 0 if is_function else 1
-
-
-def _tag_of_model(app: App, name: str) -> Json:
-    text = app.pools[name].description.get("metadata", {}).get("description")
-    return {"name": name, "description": text if isinstance(text, str) and text else name}
 
 
 class _Document:

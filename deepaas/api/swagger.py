@@ -9,7 +9,14 @@ from aiohttp import web
 import deepaas
 from deepaas.api import operation_parts, record_operations
 from deepaas.api.app import App
-from deepaas.api.documents import document_response, is_public, shown_to
+from deepaas.api.documents import (
+    TAGS,
+    document_response,
+    is_public,
+    shown_to,
+    tags_in,
+    text_of_model,
+)
 from deepaas.api.operation_parts import Json
 from deepaas.http.forwarded import UNKNOWN, PublicAddress
 from deepaas.http.request import Request
@@ -41,6 +48,7 @@ def describe(
 
     Clients find the paths below `address`.
     """
+    models = list(models)
     signs_in = app.settings.authenticator is not None
     definitions: Json = operation_parts.DEFINITIONS | record_operations.DEFINITIONS
     paths: Json = {}
@@ -53,6 +61,9 @@ def describe(
             operation_parts.add_errors(route.method, described["responses"])
             path = app.settings.base_path + route.path.replace("*}", "}")
             paths.setdefault(path, {})[route.method.lower()] = described
+    texts = "\n\n".join(f"{name}: {text_of_model(app, name)}" for name in models)
+    tags = TAGS | {"models": texts or TAGS["models"]}
+    used = tags_in(paths)
     security = {"securityDefinitions": _SECURITY} if signs_in else {}
     return {
         "swagger": "2.0",
@@ -63,6 +74,7 @@ def describe(
         },
         **_keys_of(address),
         **security,
+        "tags": [{"name": tag, "description": tags[tag]} for tag in tags if tag in used],
         "paths": paths,
         "definitions": definitions,
     }

@@ -82,6 +82,16 @@ def test_operations_of_the_models_come_first(document: Json) -> None:
     assert set(MODELS) == {tag["name"] for tag in document["tags"][: len(MODELS)]}
 
 
+def test_swagger_has_the_texts_of_the_models(server: Server) -> None:
+    tags = {
+        one["name"]: one["description"] for one in server.get(f"{BASE}/swagger.json").json()["tags"]
+    }
+    entries = server.get(f"{BASE}/v2/models/").json()["models"]
+    assert len(entries) == len(MODELS)
+    for entry in entries:
+        assert f"{entry['name']}: {entry.get('description') or entry['name']}" in tags["models"]
+
+
 def test_operation_ids(document: Json) -> None:
     ids = [one["operationId"] for path in document["paths"].values() for one in path.values()]
     assert len(ids) == len(set(ids))
