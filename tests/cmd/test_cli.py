@@ -206,6 +206,11 @@ def test_trained_weights_are_where_the_server_looks_for_them(tmp_path: Path, how
 # --- its end
 
 
+def heed_interrupts() -> None:
+    """Undo that a shell lets the processes that it starts in the background ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_copy_of_the_file_is_removed_after_a_signal(
     tmp_path: Path, number: signal.Signals, code: int
@@ -216,7 +221,11 @@ def test_copy_of_the_file_is_removed_after_a_signal(
     command = [str(program().with_name("deepaas-cli")), "predict", "--data", "in.txt"]
     env = environment(tmp_path, site, extra={})
     with subprocess.Popen(
-        [*command, "--note", str(note)], cwd=tmp_path, env=env, stdout=subprocess.DEVNULL
+        [*command, "--note", str(note)],
+        cwd=tmp_path,
+        env=env,
+        stdout=subprocess.DEVNULL,
+        preexec_fn=heed_interrupts,
     ) as process:
         try:
             wait_until(note.exists, within=STOP_SECONDS)
