@@ -19,6 +19,10 @@ INSIDE := tests/api/test_fast_path.py tests/api/test_fast_path_inside.py tests/a
 # Tests of code that uses prometheus-client also run with the oldest release of it.
 OF_METRICS := tests/metrics/test_counts.py tests/metrics/test_page.py
 
+# Each of these tests starts a program. `make test` runs them in the usual environment, and
+# `make test-compat` in the other two as well.
+PROGRAMS := tests/compat/test_cli.py tests/compat/test_predict_program.py
+
 # The releases of aiohttp between the oldest, which test-lowest has, and the newest, which test-all
 # has. The slow tests do not depend on the release.
 AIOHTTP := 3.11.18 3.12.15 3.13.3
@@ -132,10 +136,10 @@ test-busy: stress-ng
 	tests/beside_stress.sh 3 $(MAKE) --no-print-directory test
 
 test-reference: $(VENV)/.test .venv-reference/.ready
-	$(PYTEST) tests/compat -n $(FEW) -q -rfE --deepaas-run .venv-reference/bin/deepaas-run
+	$(PYTEST) tests/compat $(PROGRAMS:%=--ignore=%) -n $(FEW) -q -rfE --deepaas-run .venv-reference/bin/deepaas-run
 
 test-lowest: .venv-lowest/.ready
-	$(LOWEST) tests/compat tests/model $(INSIDE) $(OF_METRICS) -n $(FEW) -q
+	$(LOWEST) tests/compat tests/model $(INSIDE) $(OF_METRICS) $(PROGRAMS:%=--ignore=%) -n $(FEW) -q
 
 # Each release is in a directory of its own, which comes before the environment on the path.
 .venv-aiohttp/%/.ready: | $(VENV)/.test
@@ -167,7 +171,7 @@ EXAMPLES ?= 300
 test-conformance: $(VENV)/.test
 	$(BIN)/python -m tests.fuzz.conformance --examples $(EXAMPLES)
 
-test-long: test-variants test-clients test-chaos test-fuzz test-conformance
+test-long: test-variants test-clients test-compat test-chaos test-fuzz test-conformance
 
 test-variants: $(VENV)/.test
 	$(PYTEST) -m long -n $(JOBS) $(CLIENTS:%=--ignore=%)
@@ -176,6 +180,7 @@ test-clients: chromium node $(VENV)/.test .venv-clients/.ready
 	$(PYTEST) $(CLIENTS) -n $(FEW)
 
 test-compat: test-reference $(VENV)/.test .venv-lowest/.ready
+	$(PYTEST) $(PROGRAMS) -n $(JOBS) -q -rfE --deepaas-run .venv-reference/bin/deepaas-run
 	$(LOWEST) tests/compat -n $(JOBS) -q
 	$(PYTEST) tests/compat -n $(JOBS) -q
 
