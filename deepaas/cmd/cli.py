@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 from deepaas.cmd import cli_options
-from deepaas.cmd.cli_options import CommandError, Ended, ProgramParser
-from deepaas.exceptions import DeepaasError
+from deepaas.cmd.cli_options import ProgramParser
 from deepaas.stdio import StandardStreams
 
 PROGRAM = "deepaas-cli"
@@ -62,10 +60,7 @@ def _parser() -> ProgramParser:
 
 def main() -> None:
     """Run the command line of this process, and exit with its code."""
-    streams = cli_options.prepare_streams()
-    code = run(sys.argv[1:], streams)
-    streams.end()
-    sys.exit(code)
+    cli_options.end_with(run)
 
 
 def run(argv: Sequence[str], streams: StandardStreams) -> int:
@@ -77,17 +72,7 @@ def run(argv: Sequence[str], streams: StandardStreams) -> int:
     if rest:
         parser.unknown(rest)
     cli_options.end_at_sigterm()
-    try:
-        _call(parser, given, streams)
-    except (CommandError, DeepaasError, OSError) as error:
-        streams.restore()
-        print(f"{PROGRAM}: error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    except Ended:
-        return 143
-    return 0
+    return cli_options.exit_code_of(PROGRAM, streams, lambda: _call(parser, given, streams))
 
 
 def _call(parser: ProgramParser, given: argparse.Namespace, streams: StandardStreams) -> None:

@@ -10,7 +10,8 @@ import argparse
 import difflib
 import os
 import signal
-from collections.abc import Collection, Sequence
+import sys
+from collections.abc import Callable, Collection, Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -19,8 +20,9 @@ from deepaas import config, log, stdio
 from deepaas.cmd.state import weights_variables
 from deepaas.config.command_line import Sources
 from deepaas.config.settings import Settings, settings_of
-from deepaas.exceptions import ConfigurationError, UnknownModelError
+from deepaas.exceptions import ConfigurationError, DeepaasError, UnknownModelError
 from deepaas.model.loading import ModelSource, find, installed
+from deepaas.stdio import StandardStreams
 from deepaas.training.weights import WEIGHTS
 
 SHARED = (
@@ -215,3 +217,27 @@ def prepare_streams() -> stdio.StandardStreams:
     stdio.open_missing()
     stdio.forgive()
     return stdio.StandardStreams()
+
+
+def end_with(run: Callable[[Sequence[str], StandardStreams], int]) -> NoReturn:
+    """Run the command line of this process, and exit with the code that `run` returns."""
+    streams = prepare_streams()
+    code = run(sys.argv[1:], streams)
+    streams.end()
+    sys.exit(code)
+
+
+def exit_code_of(program: str, streams: StandardStreams, work: Callable[[], None]) -> int:
+    """Do the work of a program, and return its exit code: 0, 1 for an error, 130 for Ctrl-C, 143
+    for SIGTERM. An error is one line on stderr."""
+    try:
+        work()
+    except (CommandError, DeepaasError, OSError) as error:
+        streams.restore()
+        print(f"{program}: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except Ended:
+        return 143
+    return 0

@@ -15,8 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from deepaas.cmd import cli_options
-from deepaas.cmd.cli_options import CommandError, Ended, ProgramParser
-from deepaas.exceptions import DeepaasError
+from deepaas.cmd.cli_options import CommandError, ProgramParser
 from deepaas.stdio import StandardStreams
 
 PROGRAM = "deepaas-predict"
@@ -60,10 +59,7 @@ def _parser() -> ProgramParser:
 
 def main() -> None:
     """Run the command line of this process, and exit with its code."""
-    streams = cli_options.prepare_streams()
-    code = run(sys.argv[1:], streams)
-    streams.end()
-    sys.exit(code)
+    cli_options.end_with(run)
 
 
 def run(argv: Sequence[str], streams: StandardStreams) -> int:
@@ -76,18 +72,7 @@ def run(argv: Sequence[str], streams: StandardStreams) -> int:
         parser.unknown(rest)
     cli_options.end_at_sigterm()
     print(f"{PROGRAM}: warning: {DEPRECATED}", file=sys.stderr)
-    try:
-        _check(given)
-        _predict(parser, given, streams)
-    except (CommandError, DeepaasError, OSError) as error:
-        streams.restore()
-        print(f"{PROGRAM}: error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    except Ended:
-        return 143
-    return 0
+    return cli_options.exit_code_of(PROGRAM, streams, lambda: _predict(parser, given, streams))
 
 
 def _check(given: argparse.Namespace) -> None:
@@ -105,6 +90,7 @@ def _check(given: argparse.Namespace) -> None:
 
 
 def _predict(parser: ProgramParser, given: argparse.Namespace, streams: StandardStreams) -> None:
+    _check(given)
     from deepaas.cmd.cli_methods import load_model  # not needed for --help
     from deepaas.model.v2.failures import describe, prepare_for_model, traceback_of
     from deepaas.model.v2.invocation import Runtime
