@@ -8,9 +8,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 
 ROUNDS = 3
 """A process that was forking when it was killed may leave a child; the next round finds it."""
+
+STARTING_SECONDS = 1.0
+"""How long `kill_marked` waits for processes whose environment cannot be read yet."""
 
 PR_SET_PDEATHSIG = 1
 
@@ -50,16 +54,39 @@ def kill_marked(mark: str) -> set[int]:
     """
     wanted = f"\0{mark}".encode()
     killed: set[int] = set()
-    for _ in range(ROUNDS):
+    rounds = ROUNDS
+    until = time.monotonic() + STARTING_SECONDS
+    while rounds:
         found = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
-        marked = [pid for pid in found if wanted in _environment(pid)]
+        environments = {pid: _environment(pid) for pid in found}
+        marked = [pid for pid, environment in environments.items() if wanted in environment]
         for pid in marked:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
                 killed.add(pid)
-        if not marked:
+        if marked:
+            rounds -= 1
+            continue
+        empty = [pid for pid, environment in environments.items() if environment == b"\0"]
+        if not any(map(is_starting, empty)) or time.monotonic() > until:
             break
+        time.sleep(0.001)
     return killed
+
+
+def is_starting(pid: int) -> bool:
+    """Return whether a process has begun to run a program whose environment is not set up yet.
+
+    Its parent may already see that the program runs.
+    """
+    fields = stat_of(pid)
+    if len(fields) <= _ENV_END or fields[0] in "ZX":
+        return False
+    return fields[_SIZE] != "0" and fields[_ENV_END] == "0"  # kernel threads have no memory
+
+
+_SIZE, _ENV_END = 20, 48
+"""The numbers of vsize and env_end in `stat_of`; see proc_pid_stat(5)."""
 
 
 def _environment(pid: int) -> bytes:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from deepaas import processes as processes_module
 from deepaas.jobs import identity
 from deepaas.jobs.identity import (
     descendants,
@@ -27,7 +28,7 @@ from deepaas.jobs.identity import (
     pid_of,
     send_signal,
 )
-from deepaas.processes import kill_marked
+from deepaas.processes import is_starting, kill_marked
 from tests.support import wait_until
 
 END_SECONDS = 30.0
@@ -355,6 +356,42 @@ def test_who_has_another_mark_lives_on(processes: Processes, name: str, end: str
     process = processes.start(**{name: f"{value}{end}"})
     kill_marked(f"{MARK}={value}-c\0")
     assert process.finish() == 0
+
+
+def test_process_whose_environment_is_not_set_up_yet_is_killed(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel sets the environment up after the parent knows that the program runs."""
+    value = f"{os.getpid()}-d"
+    process = processes.start(**{MARK: value})
+    environment = processes_module._environment
+    reads: list[int] = []
+
+    def not_yet(pid: int) -> bytes:
+        found = environment(pid)
+        if value.encode() in found and len(reads) < 3:
+            reads.append(pid)
+            return b"\0"
+        return found
+
+    monkeypatch.setattr(processes_module, "_environment", not_yet)
+    monkeypatch.setattr(processes_module, "is_starting", lambda pid: pid in reads)
+    kill_marked(f"{MARK}={value}\0")
+    assert process.wait() == -signal.SIGKILL
+
+
+def test_process_with_an_empty_environment_is_not_waited_for() -> None:
+    with subprocess.Popen(
+        ["/bin/cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={}
+    ) as cat:
+        assert cat.stdin is not None
+        assert cat.stdout is not None
+        cat.stdin.write(b"it runs\n")
+        cat.stdin.flush()
+        assert cat.stdout.readline() == b"it runs\n"
+        assert Path(f"/proc/{cat.pid}/environ").read_bytes() == b""
+        assert not is_starting(cat.pid)
+    assert not any(map(is_starting, (2, os.getpid())))  # the first is a thread of the kernel
 
 
 def test_killing_nobody_is_no_harm() -> None:
