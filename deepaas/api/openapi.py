@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any
 from urllib.parse import quote
 
 from aiohttp import web
@@ -35,7 +34,6 @@ from deepaas.api.operation_parts import Json
 from deepaas.http.forwarded import UNKNOWN, PublicAddress
 from deepaas.http.request import Request
 from deepaas.http.routing import Route
-from deepaas.model.v2.media import JSON
 
 _SCHEME = "token"
 _SECURITY: Json = {
@@ -153,14 +151,15 @@ class _Document:
                 operation["parameters"] = []
         elif of_swagger:  # definitions of a plug-in
             self.schemas |= schema_of(of_swagger)
-        operation_parts.add_errors(route.method, operation["responses"])
+        signs_in = self._app.settings.authenticator is not None and not is_public(route)
+        operation_parts.add_errors(route.method, operation["responses"], signs_in=signs_in)
         made = translated(operation)
         made = {"operationId": self._id_of(route), **made}
         made["tags"] = [route.model] if route.model else made.get("tags", [])
         if function:
             self._add_function(made, route.model, function)
-        if self._app.settings.authenticator is not None and not is_public(route):
-            _require_sign_in(made)
+        if signs_in:
+            made["security"] = [{_SCHEME: []}]
         timing = self._app.settings.server_timing
         add_headers(made, route, schema_of, function=function or "", times=timing)
         path = self._app.settings.base_path + route.path.replace("*}", "}")
@@ -176,8 +175,10 @@ class _Document:
                 functions.get(function, {}).get("arguments", []),
                 interface["functions"].get(function, {}).get("examples", []),
             )
-            made |= {"parameters": parameters} if (parameters := parameters_of(*arguments)) else {}
-            made |= {"requestBody": body} if (body := request_body(*arguments)) else {}
+            if parameters := parameters_of(*arguments):
+                made["parameters"] = parameters
+            if body := request_body(*arguments):
+                made["requestBody"] = body
         if function in ("predict", "result"):
             envelope = {"$ref": f"{OPENAPI}Prediction"}
             made["responses"]["200"]["content"] = content_of(functions["predict"], envelope)
@@ -210,13 +211,3 @@ def operation_id(route: Route) -> str:
 
 def _identifier(text: str) -> str:
     return re.sub(r"_*[^0-9A-Za-z_]+_*", "_", text).strip("_")
-
-
-def _require_sign_in(made: Any) -> None:
-    made["security"] = [{_SCHEME: []}]
-    for status in ("401", "403"):
-        error = operation_parts.ERRORS[status]
-        content = {JSON: {"schema": schema_of(error["schema"])}}
-        made["responses"].setdefault(
-            status, {"description": error["description"], "content": content}
-        )

@@ -68,7 +68,8 @@ REQUEST_HEADERS: Json = {
         {**_TEXT, "examples": ["respond-async"]},
     ),
     "Callback-URL": (
-        "The address to which the server sends each change of status; an empty text is none",
+        "The address to which the server sends each change of status. An empty text means that "
+        "there is no address",
         {
             **_TEXT,
             "maxLength": MAX_URL,

@@ -21,6 +21,7 @@ _NULL: Json = {"type": "null"}
 _MULTIPART = "multipart/form-data"
 _URLENCODED = "application/x-www-form-urlencoded"
 _NESTED = "#/$defs/"
+_OF_VALUES = ("examples", "enum")  # the keywords with lists of values, which are no schemas
 _OF_A_PARAMETER = {"in", "name", "required", "description", "collectionFormat", "schema"}
 
 
@@ -122,7 +123,7 @@ def with_components(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     made = {
-        key: with_components(value)
+        key: value if key in _OF_VALUES and isinstance(value, list) else with_components(value)
         for key, value in schema.items()
         if not (key == "default" and value is None)
     }
@@ -152,7 +153,7 @@ def parameters_of(arguments: Iterable[Json], examples: Sequence[Json] = ()) -> l
 
 
 def request_body(arguments: Iterable[Json], examples: Sequence[Json] = ()) -> Json:
-    """Return the request body for the other arguments, or {} if there are none.
+    """Return the request body for the arguments that a client sends in it, or {} without any.
 
     `examples` are those of the function; a body shows those that it can hold.
 

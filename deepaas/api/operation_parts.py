@@ -184,11 +184,16 @@ OF_EVERY_REQUEST = ("421", "431", "500")
 _UNSAFE = ("POST", "DELETE", "PUT", "PATCH")
 
 
-def add_errors(method: str, responses: Json) -> None:
-    """Add the errors that any request with this method may get, unless they are there already."""
+def add_errors(method: str, responses: Json, *, signs_in: bool) -> None:
+    """Add the errors that any request with this method may get, unless they are there already.
+
+    `signs_in` is whether the operation requires a sign-in.
+    """
     missing = ["400", *OF_EVERY_REQUEST, *(["403"] if method in _UNSAFE else [])]
     if "507" in responses:  # it reads records, which another process may have locked
         missing.append("503")
+    if signs_in:
+        missing += ["401", "403"]
     for status in missing:
         responses.setdefault(status, ERRORS[status])
 

@@ -56,9 +56,10 @@ def describe(
         described = route.operation(definitions)
         if described is not None:
             described.pop("function", None)  # only for OpenAPI 3.1
-            if signs_in and not is_public(route):
-                _require_sign_in(described)
-            operation_parts.add_errors(route.method, described["responses"])
+            requires = signs_in and not is_public(route)
+            if requires:
+                described["security"] = [{_SCHEME: []}]
+            operation_parts.add_errors(route.method, described["responses"], signs_in=requires)
             path = app.settings.base_path + route.path.replace("*}", "}")
             paths.setdefault(path, {})[route.method.lower()] = described
     texts = "\n\n".join(f"{name}: {text_of_model(app, name)}" for name in models)
@@ -90,9 +91,3 @@ def _keys_of(address: PublicAddress) -> Json:
     schemes = [address.scheme] if address.scheme else []
     keys: Json = {"host": host, "basePath": address.prefix, "schemes": schemes}
     return {key: value for key, value in keys.items() if value}
-
-
-def _require_sign_in(described: Json) -> None:
-    described["security"] = [{_SCHEME: []}]
-    described["responses"].setdefault("401", operation_parts.ERRORS["401"])
-    described["responses"].setdefault("403", operation_parts.ERRORS["403"])

@@ -67,10 +67,7 @@ def run(argv: Sequence[str], streams: StandardStreams) -> int:
     """Run a command line and return the exit code: 0, 1 for an error, 130 for Ctrl-C, 143 for
     SIGTERM. Raises SystemExit with code 2 for a usage error."""
     parser = _parser()
-    parser.check_names(argv, METHODS)
-    given, rest = parser.parse_known_args(argv)
-    if rest:
-        parser.unknown(rest)
+    given = parser.read(argv, METHODS)
     cli_options.end_at_sigterm()
     return cli_options.exit_code_of(PROGRAM, streams, lambda: _call(parser, given, streams))
 

@@ -122,6 +122,14 @@ class ProgramParser(argparse.ArgumentParser):
         else:
             self.add_argument(*names, dest=option.dest, metavar=option.metavar, help=text)
 
+    def read(self, argv: Sequence[str], methods: Collection[str] = ()) -> argparse.Namespace:
+        """Return the parsed options. Exits with code 2 for options that do not exist."""
+        self.check_names(argv, methods)
+        given, rest = self.parse_known_args(argv)
+        if rest:
+            self.unknown(rest)
+        return given
+
     def check_names(self, argv: Sequence[str], methods: Collection[str] = ()) -> None:
         """Report the first unknown option before a method, and exit with code 2.
 

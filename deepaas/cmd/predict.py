@@ -66,10 +66,7 @@ def run(argv: Sequence[str], streams: StandardStreams) -> int:
     """Run a command line and return the exit code: 0, 1 for an error, 130 for Ctrl-C, 143 for
     SIGTERM. Raises SystemExit with code 2 for a usage error."""
     parser = _parser()
-    parser.check_names(argv)
-    given, rest = parser.parse_known_args(argv)
-    if rest:
-        parser.unknown(rest)
+    given = parser.read(argv)
     cli_options.end_at_sigterm()
     print(f"{PROGRAM}: warning: {DEPRECATED}", file=sys.stderr)
     return cli_options.exit_code_of(PROGRAM, streams, lambda: _predict(parser, given, streams))

@@ -15,7 +15,7 @@ from deepaas.api import ApiSettings, create_app
 from deepaas.api.callbacks import _split
 from deepaas.api.openapi import OPERATION_IDS, describe, operation_id
 from deepaas.api.openapi_headers import add_headers
-from deepaas.api.openapi_parts import request_body, schema_of, translated
+from deepaas.api.openapi_parts import request_body, schema_of, translated, with_components
 from deepaas.api.operations import never
 from deepaas.api.v2.predict import predict
 from deepaas.http.routing import Access, Route
@@ -365,6 +365,11 @@ def test_description_of_callbacks_agrees_with_the_server(
     schema = document["components"]["parameters"]["Callback-URL"]["schema"]
     assert Draft202012Validator(schema).is_valid(address) is is_valid
     assert (not address or _split(address) is not None) is is_valid
+
+
+def test_values_of_an_author_are_no_schemas() -> None:
+    schema = {"type": "object", "default": None, "examples": [{"default": None}]}
+    assert with_components(schema) == {"type": "object", "examples": [{"default": None}]}
 
 
 def test_function_without_arguments_has_no_body() -> None:
