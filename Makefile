@@ -19,13 +19,19 @@ INSIDE := tests/api/test_fast_path.py tests/api/test_fast_path_inside.py tests/a
 # Tests of code that uses prometheus-client also run with the oldest release of it.
 OF_METRICS := tests/metrics/test_counts.py tests/metrics/test_page.py
 
-# Each of these tests starts a program. `make test` runs them in the usual environment, and
-# `make test-compat` in the other two as well.
+# Each of these tests starts a program.
 PROGRAMS := tests/compat/test_cli.py tests/compat/test_predict_program.py
 
+# `make test` runs all of tests/compat in the usual environment, and only these in the other two. In
+# these files many tests share a server. `make test-compat` runs all in the three environments.
+OF_CALLS := $(addprefix tests/compat/test_,answers.py arguments.py integers.py media_types.py parts.py)
+# These depend on the releases of the dependencies, but hardly on the reference release.
+OF_DEPENDENCIES := $(addprefix tests/compat/test_,description.py errors.py files.py)
+
 # The releases of aiohttp between the oldest, which test-lowest has, and the newest, which test-all
-# has. The slow tests do not depend on the release.
-AIOHTTP := 3.11.18 3.12.15 3.13.3
+# has. `make test` tests one of them. The slow tests do not depend on the release.
+AIOHTTP       := 3.11.18 3.12.15 3.13.3
+SHORT_AIOHTTP := 3.12.15
 SLOW    := wait_longer or real_clock or too_long or not_all_read or takes_no_answer
 
 # Two of the three generators of clients that the tests use. The third is in the environment, because
@@ -47,7 +53,7 @@ UNIT   := tests/model tests/test_log.py tests/test_stdio.py tests/test_config.py
 
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help run environments test test-all-shown test-busy test-reference test-lowest test-aiohttp test-all test-unit test-fuzz test-chaos test-long test-variants test-clients test-conformance test-compat lint format bench bench-before bench-peers bench-training docs clean
+.PHONY: help run environments test test-all-shown test-busy test-reference test-lowest test-aiohttp test-aiohttp-short test-all test-unit test-fuzz test-chaos test-long test-variants test-clients test-conformance test-compat lint format bench bench-before bench-peers bench-training docs clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -117,7 +123,7 @@ run: $(VENV)/.run
 
 # These run beside test-all, because its tests often wait and do not use all processor time. The
 # output of each appears when it has ended.
-BESIDE := lint test-reference test-lowest test-aiohttp
+BESIDE := lint test-reference test-lowest test-aiohttp-short
 
 # All stages run even after a failure; then the exit code is that of make, 2.
 test: environments
@@ -130,16 +136,16 @@ test-all-shown:
 # Builds the environments in parallel. If one fails, the stage that needs it builds it again and fails.
 environments:
 	-@$(MAKE) --no-print-directory --keep-going -j 3 $(VENV)/.test .venv-reference/.ready .venv-lowest/.ready \
-	  $(AIOHTTP:%=.venv-aiohttp/%/.ready)
+	  $(SHORT_AIOHTTP:%=.venv-aiohttp/%/.ready)
 
 test-busy: stress-ng
 	tests/beside_stress.sh 3 $(MAKE) --no-print-directory test
 
 test-reference: $(VENV)/.test .venv-reference/.ready
-	$(PYTEST) tests/compat $(PROGRAMS:%=--ignore=%) -n $(FEW) -q -rfE --deepaas-run .venv-reference/bin/deepaas-run
+	$(PYTEST) $(OF_CALLS) -n $(FEW) -q -rfE --deepaas-run .venv-reference/bin/deepaas-run
 
 test-lowest: .venv-lowest/.ready
-	$(LOWEST) tests/compat tests/model $(INSIDE) $(OF_METRICS) $(PROGRAMS:%=--ignore=%) -n $(FEW) -q
+	$(LOWEST) $(OF_CALLS) $(OF_DEPENDENCIES) tests/model $(INSIDE) $(OF_METRICS) -m "not long" -n $(FEW) -q
 
 # Each release is in a directory of its own, which comes before the environment on the path.
 .venv-aiohttp/%/.ready: | $(VENV)/.test
@@ -152,6 +158,9 @@ test-aiohttp: $(VENV)/.test $(AIOHTTP:%=.venv-aiohttp/%/.ready)
 	  $(PYTEST) $(INSIDE) tests/api/test_other_aiohttp.py::test_log_says_that_the_fast_path_is_on \
 	  -m "not long" -k "not ($(SLOW))" -n $(FEW) -q \
 	  || failed=1; done; exit $$failed
+
+test-aiohttp-short:
+	@$(MAKE) --no-print-directory test-aiohttp AIOHTTP="$(SHORT_AIOHTTP)"
 
 test-all: chromium wrk nginx caddy faketime prometheus node $(VENV)/.test
 	$(PYTEST) -m "not long" -n $(JOBS)
@@ -171,7 +180,7 @@ EXAMPLES ?= 300
 test-conformance: $(VENV)/.test
 	$(BIN)/python -m tests.fuzz.conformance --examples $(EXAMPLES)
 
-test-long: test-variants test-clients test-compat test-chaos test-fuzz test-conformance
+test-long: test-variants test-clients test-compat test-aiohttp test-chaos test-fuzz test-conformance
 
 test-variants: $(VENV)/.test
 	$(PYTEST) -m long -n $(JOBS) $(CLIENTS:%=--ignore=%)
@@ -179,9 +188,9 @@ test-variants: $(VENV)/.test
 test-clients: chromium node $(VENV)/.test .venv-clients/.ready
 	$(PYTEST) $(CLIENTS) -n $(FEW)
 
-test-compat: test-reference $(VENV)/.test .venv-lowest/.ready
-	$(PYTEST) $(PROGRAMS) -n $(JOBS) -q -rfE --deepaas-run .venv-reference/bin/deepaas-run
-	$(LOWEST) tests/compat -n $(JOBS) -q
+test-compat: $(VENV)/.test .venv-reference/.ready .venv-lowest/.ready
+	$(PYTEST) tests/compat -n $(JOBS) -q -rfE --deepaas-run .venv-reference/bin/deepaas-run
+	$(LOWEST) tests/compat tests/model $(INSIDE) $(OF_METRICS) -n $(JOBS) -q
 	$(PYTEST) tests/compat -n $(JOBS) -q
 
 # `make test` has a short form of this, with a fixed seed. Tests with full disks need root.
