@@ -53,7 +53,7 @@ UNIT   := tests/model tests/test_log.py tests/test_stdio.py tests/test_config.py
 
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help run environments test test-all-shown test-busy test-reference test-lowest test-aiohttp test-aiohttp-short test-all test-unit test-fuzz test-chaos test-long test-variants test-clients test-conformance test-compat lint format bench bench-before bench-peers bench-training docs clean
+.PHONY: help run environments test test-all-shown test-busy test-reference test-lowest test-aiohttp test-aiohttp-short test-examples test-all test-unit test-fuzz test-chaos test-long test-variants test-clients test-conformance test-compat lint format bench bench-before bench-peers bench-training docs clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -123,7 +123,7 @@ run: $(VENV)/.run
 
 # These run beside test-all, because its tests often wait and do not use all processor time. The
 # output of each appears when it has ended.
-BESIDE := lint test-reference test-lowest test-aiohttp-short
+BESIDE := lint test-reference test-lowest test-aiohttp-short test-examples
 
 # All stages run even after a failure; then the exit code is that of make, 2.
 test: environments
@@ -163,7 +163,11 @@ test-aiohttp-short:
 	@$(MAKE) --no-print-directory test-aiohttp AIOHTTP="$(SHORT_AIOHTTP)"
 
 test-all: chromium wrk nginx caddy faketime prometheus node $(VENV)/.test
-	$(PYTEST) -m "not long" -n $(JOBS)
+	$(PYTEST) tests -m "not long" -n $(JOBS)
+
+# In one process: their imports, such as scikit-learn, take as long as many tests.
+test-examples: $(VENV)/.test
+	$(PYTEST) examples -m "not long" -q
 
 test-unit: $(VENV)/.test
 	$(PYTEST) $(UNIT) -n $(JOBS) -q

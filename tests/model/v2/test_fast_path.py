@@ -16,6 +16,7 @@ from marshmallow import Schema, ValidationError, validate
 
 from deepaas.model.v2.arguments import Arguments
 from deepaas.model.v2.exchange import Call
+from tests.conftest import short_and_long
 
 fields = webargs.fields
 LIBRARIES = [webargs.fields, marshmallow.fields]
@@ -206,16 +207,17 @@ def assert_equal(recipe: Recipe, value: Any) -> None:
     assert exact(value) == before
 
 
-@settings(max_examples=400, deadline=None)
-@given(recipe=list_fields, value=values)
-def test_answer_is_that_of_marshmallow(recipe: Recipe, value: Any) -> None:
-    assert_equal(recipe, value)
+few_or_many = pytest.mark.parametrize("examples", short_and_long([100], [1000]))
 
 
-@settings(max_examples=400, deadline=None)
-@given(recipe=lists_of_numbers, value=numbers)
-def test_answer_is_that_of_marshmallow_for_lists_of_numbers(recipe: Recipe, value: Any) -> None:
-    assert_equal(recipe, value)
+@few_or_many
+def test_answer_is_that_of_marshmallow(examples: int) -> None:
+    settings(max_examples=examples)(given(list_fields, values)(assert_equal))()
+
+
+@few_or_many
+def test_answer_is_that_of_marshmallow_for_lists_of_numbers(examples: int) -> None:
+    settings(max_examples=examples)(given(lists_of_numbers, numbers)(assert_equal))()
 
 
 # --- several arguments -----------------------------------------------------------------------
@@ -281,9 +283,12 @@ def simply(arguments: Arguments, gathered: dict[str, Any]) -> Any:
     return None if loaded is None else exact(sorted(loaded.items()))
 
 
-@settings(max_examples=600, deadline=None)
-@given(declared=_declared, sent=_sent)
-def test_arguments_are_those_of_marshmallow(declared: dict[str, Recipe], sent: Any) -> None:
+@few_or_many
+def test_arguments_are_those_of_marshmallow(examples: int) -> None:
+    settings(max_examples=examples)(given(_declared, _sent)(assert_equal_arguments))()
+
+
+def assert_equal_arguments(declared: dict[str, Recipe], sent: Any) -> None:
     try:
         plain = Schema.from_dict({name: recipe() for name, recipe in declared.items()})()
     except ValueError:  # two arguments have the same name
