@@ -10,12 +10,12 @@ from tests.chaos.clients import Allowed
 from tests.chaos.cluster import Cluster
 from tests.chaos.disturbances import Kills
 from tests.chaos.rounds import Rounds
-from tests.conftest import Chaos
+from tests.conftest import Chaos, short_and_long
 
 DEATHS = Allowed(frozenset({(500, "worker_died"), (503, "model_not_ready")}), breaks=True)
 
 
-@pytest.mark.parametrize("servers", [1, 2])
+@pytest.mark.parametrize("servers", short_and_long([2], [1]))
 def test_kills_lose_nothing_swap_nothing_and_leave_nothing(
     tmp_path: Path, chaos: Chaos, servers: int
 ) -> None:

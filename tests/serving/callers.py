@@ -20,6 +20,7 @@ import httpx
 import psutil
 import pytest
 
+from tests.conftest import short_and_long
 from tests.support import HOST, RawAnswer, Server, wait_until
 
 WAIT_SECONDS = 25.0
@@ -233,8 +234,13 @@ class Caller:
             return False
 
 
-EITHER_WAY = pytest.mark.parametrize("journal", ["different", "alike"], indirect=True)
-"""Runs a test twice: with calls whose heads differ, and with `alike` calls."""
+EITHER_WAY = pytest.mark.parametrize(
+    "journal", short_and_long(["alike"], ["different"]), indirect=True
+)
+"""Runs a test with `alike` calls, and if it is long also with calls whose heads differ.
+
+Tests without this mark have calls whose heads differ.
+"""
 
 
 def make_journal(directory: Path, request: pytest.FixtureRequest) -> Journal:

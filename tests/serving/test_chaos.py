@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
+import pytest
+
 from tests.conftest import Chaos, Serve
 from tests.serving.processes import MEGABYTE, wait_ready
 from tests.serving.traces import memory, seconds_of_work, traces, wait_for_traces
@@ -298,6 +300,7 @@ def check(serve: Serve, number: int, *args: str) -> None:
     assert not [line for line in records if "deepaas.api" in line or "asyncio" in line]
 
 
+@pytest.mark.long
 def test_requests_of_every_kind(serve: Serve, chaos: Chaos) -> None:
     check(serve, max(LEAST_REQUESTS, 100 * chaos.rounds))
 

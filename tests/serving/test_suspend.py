@@ -25,6 +25,7 @@ from deepaas.exceptions import (
     WorkerDiedError,
 )
 from deepaas.model.v2.exchange import Call
+from tests.conftest import short_and_long
 from tests.serving.inside import House
 from tests.support import HOST
 
@@ -128,7 +129,9 @@ async def ward(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
     assert not workers(), "a worker was left running"
 
 
-each = pytest.mark.parametrize("ward", [{"target": f"zoo.{m}"} for m in MANNERS], indirect=True)
+WARDS = [{"target": f"zoo.{manner}"} for manner in MANNERS]
+each = pytest.mark.parametrize("ward", WARDS, indirect=True)
+mostly_long = pytest.mark.parametrize("ward", short_and_long(WARDS[:1], WARDS[1:]), indirect=True)
 pair = pytest.mark.parametrize("ward", [{"workers": 2}], indirect=True)
 batch = pytest.mark.parametrize("ward", [{"target": "zoo.gated_batch"}], indirect=True)
 many = pytest.mark.parametrize("ward", [{"target": "zoo.gated_async"}], indirect=True)
@@ -250,7 +253,7 @@ async def test_call_that_takes_longer_is_cut_short(ward: Ward) -> None:
     assert ward.pool.calls == 0
 
 
-@each
+@mostly_long
 async def test_call_is_cut_short_at_once_without_a_timeout(ward: Ward) -> None:
     visit = await ward.begun()
     await ward.pool.suspend(WHY, 0)
@@ -275,7 +278,7 @@ async def test_calls_that_wait_are_refused(ward: Ward) -> None:
     assert ward.pool.calls == 0
 
 
-@each
+@mostly_long
 async def test_call_ends_though_nobody_waits_for_the_suspension(ward: Ward) -> None:
     visit = await ward.begun()
     suspending = await ward.suspending(0.2)
@@ -378,7 +381,7 @@ async def test_idle_worker_ends_while_another_works(ward: Ward) -> None:
 # --- resumed
 
 
-@each
+@mostly_long
 async def test_model_predicts_after_it(ward: Ward) -> None:
     [before] = ward.pool.pids
     await ward.pool.suspend(WHY, LONG)
@@ -551,7 +554,7 @@ async def test_reload_that_is_suspended_is_told(ward: Ward) -> None:
     await ward.house.until(lambda: len(workers()) == 2, "an end to the old ones")
 
 
-@pytest.mark.parametrize("delay", [0.0, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15])
+@pytest.mark.parametrize("delay", short_and_long([0.0, 0.06, 0.15], [0.02, 0.04, 0.08, 0.1]))
 @pair
 async def test_reload_that_is_suspended_at_any_time_leaves_nothing(
     ward: Ward, delay: float
@@ -568,7 +571,7 @@ async def test_reload_that_is_suspended_at_any_time_leaves_nothing(
     assert len(workers()) == 2
 
 
-@each
+@mostly_long
 async def test_model_that_is_stopped_while_suspended_leaves_nothing(ward: Ward) -> None:
     await ward.pool.suspend(WHY, LONG)
     await ward.pool.stop()
@@ -580,7 +583,7 @@ async def test_model_that_is_stopped_while_suspended_leaves_nothing(ward: Ward) 
         await ward.pool.reload()
 
 
-@each
+@mostly_long
 async def test_model_that_is_stopped_during_the_suspension_answers_all(ward: Ward) -> None:
     visit = await ward.begun()
     suspending = await ward.suspending()
