@@ -84,18 +84,24 @@ def _hints_of(cls: type) -> dict[str, Any]:
         raise HintError(f"is {cls.__name__}, whose type hints cannot be read ({error})") from None
 
 
-def _of_typed_dict(cls: type) -> Iterator[Member]:
-    texts = texts_of(cls)
-    required = getattr(cls, "__required_keys__", ())
-    for name, hint in _hints_of(cls).items():
-        # Python 3.10 does not see these in hints that are texts.
+def required_keys(cls: type, hints: Mapping[str, Any]) -> set[str]:
+    """Return the keys that a TypedDict must have. `hints` are its resolved type hints."""
+    required = set(getattr(cls, "__required_keys__", ()))
+    for name, hint in hints.items():  # Python does not see these in hints that are texts
         qualifier = getattr(typing.get_origin(hint), "_name", "")
-        is_required = (
-            name in required
-            if qualifier not in ("Required", "NotRequired")
-            else (qualifier == "Required")
-        )
-        yield Member(name, hint, description=texts.get(name, ""), may_be_absent=not is_required)
+        if qualifier == "Required":
+            required.add(name)
+        elif qualifier == "NotRequired":
+            required.discard(name)
+    return required
+
+
+def _of_typed_dict(cls: type) -> Iterator[Member]:
+    texts, hints = texts_of(cls), _hints_of(cls)
+    required = required_keys(cls, hints)
+    for name, hint in hints.items():
+        is_absent = name not in required
+        yield Member(name, hint, description=texts.get(name, ""), may_be_absent=is_absent)
 
 
 def _of_dataclass(cls: type) -> Iterator[Member]:
