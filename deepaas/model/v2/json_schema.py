@@ -113,9 +113,15 @@ class Schemas:
         only = None if schema.only is None else frozenset(schema.only)
         partial = schema.partial if isinstance(schema.partial, bool | None) else True
         key = (type(schema), only, frozenset(schema.exclude), schema.unknown, partial)
+        return self.name_of(key, type(schema).__name__, lambda: self._object(schema))
+
+    def name_of(self, key: object, cls: str, make: Callable[[], Json]) -> str:
+        """Return the name of the nested schema with this key; make it if there is none.
+
+        `cls` is the name of its class.
+        """
         if key in self._names:
             return self._names[key]
-        cls = type(schema).__name__
         base = re.sub(r"[^\w.-]", "_", cls.removesuffix("Schema") or cls, flags=re.ASCII)
         name, number = base, 1
         while name in self.nested:
@@ -123,7 +129,7 @@ class Schemas:
             name = f"{base}{number}"
         self._names[key] = name
         self.nested[name] = {}  # a schema may refer to itself
-        self.nested[name] = self._object(schema)
+        self.nested[name] = make()
         return name
 
     def _object(self, schema: Schema) -> Json:
