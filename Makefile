@@ -21,7 +21,7 @@ OF_METRICS := tests/metrics/test_counts.py tests/metrics/test_page.py
 
 # Each of these tests starts a program. `make test` runs them in the usual environment, and
 # `make test-compat` in the other two as well.
-PROGRAMS := tests/compat/test_cli.py tests/compat/test_predict_program.py
+PROGRAMS := tests/compat/test_cli.py tests/compat/test_predict_program.py tests/compat/test_serverless_script.py
 
 # The releases of aiohttp between the oldest, which test-lowest has, and the newest, which test-all
 # has. The slow tests do not depend on the release.

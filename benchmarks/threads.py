@@ -25,7 +25,7 @@ def _case(size: int, times: int) -> Case:
     return Case(f"matmul-{size}", title, size * times, {"size": size, "times": times})
 
 
-CASES = {case.name: case for case in (_case(64, 200), _case(256, 10), _case(1024, 1))}
+CASES = {case.name: case for case in (_case(64, 100), _case(256, 2), _case(1024, 1))}
 
 
 def _kind(name: str, *flags: str) -> Kind:
