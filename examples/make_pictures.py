@@ -108,9 +108,9 @@ def speech() -> Figure:
     for segment in predict("speech", audio=sample):
         start, end = segment["start"], segment["end"]
         axes.axvspan(start, end, color=PALE)
-        axes.text((start + end) / 2, 0.92, f"{start:g} to {end:g} s", ha="center", va="top")
+        axes.text((start + end) / 2, 1.2, f"{start:g} to {end:g} s", ha="center", va="top")
     axes.plot(np.arange(len(sound)) / rate, sound, color=INK, linewidth=0.4)
-    axes.set(title="samples/greeting.wav", xlabel="seconds", ylim=(-1, 1), yticks=[])
+    axes.set(title="samples/greeting.wav", xlabel="seconds", ylim=(-1, 1.3), yticks=[])
     axes.set_xlim(0, len(sound) / rate)
     _plain(axes)
     return figure
