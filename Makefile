@@ -47,7 +47,7 @@ UNIT   := tests/model tests/test_log.py tests/test_stdio.py tests/test_config.py
 
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help run environments test test-all-shown test-busy test-reference test-lowest test-aiohttp test-all test-unit test-fuzz test-chaos test-long test-variants test-clients test-conformance test-compat lint format bench bench-before bench-peers bench-training docs clean
+.PHONY: help run environments test test-all-shown test-busy test-reference test-lowest test-aiohttp test-all test-unit test-fuzz test-chaos test-long test-variants test-clients test-conformance test-compat lint format bench bench-before bench-peers bench-training bench-threads docs clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -67,6 +67,7 @@ help:
 # make bench-before  compare with an older revision (BEFORE=HEAD~1)
 # make bench-peers  compare with other model servers, and under a steady load
 # make bench-training  how much trainings slow down predictions, and the cost of following them
+# make bench-threads  what it is worth that workers share the cores
 # make docs         write docs/options.md from the options
 # make clean        remove everything that make created: environments, caches, the state of make run
 
@@ -241,6 +242,9 @@ bench-peers: wrk $(VENV)/.test $(PEERS:%=.venv-%/.peer)
 
 bench-training: $(VENV)/.test
 	$(BIN)/python -m benchmarks.training $(BENCH)
+
+bench-threads: wrk $(VENV)/.test
+	$(BIN)/python -m benchmarks.threads $(BENCH)
 
 docs: $(VENV)/.test
 	$(BIN)/python docs/make_options.py > docs/options.md
