@@ -77,11 +77,13 @@ def _hints_of(cls: type) -> dict[str, Any]:
         return typing.get_type_hints(cls, include_extras=True)
     except NameError as error:
         raise HintError(
-            f"is {cls.__name__}, one of whose type hints has the unknown name {error.name!r}",
+            f"has the type {cls.__name__}, whose type hints have the unknown name {error.name!r}",
             "define or import it at the top of the module",
         ) from None
     except Exception as error:
-        raise HintError(f"is {cls.__name__}, whose type hints cannot be read ({error})") from None
+        raise HintError(
+            f"has the type {cls.__name__}, whose type hints cannot be read ({error})"
+        ) from None
 
 
 def required_keys(cls: type, hints: Mapping[str, Any]) -> set[str]:

@@ -72,7 +72,8 @@ def _line(function: str, parameter: inspect.Parameter, error: HintError) -> str:
     remedy = error.remedy or f"declare it in get_{function}_args"
     if parameter.default is EMPTY:
         return f"the argument {parameter.name!r} of {function} {error.what}; {remedy}"
-    return f"requests cannot set {parameter.name!r} of {function}, which {error.what}; {remedy}"
+    text = f"the argument {parameter.name!r} of {function} is not offered, because it {error.what}"
+    return f"{text}; {remedy}"
 
 
 # --- parameters and their hints
