@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
-from marshmallow import Schema, ValidationError, fields, missing, post_load
+from marshmallow import EXCLUDE, Schema, ValidationError, fields, missing, post_load
 from marshmallow.validate import Validator
 
 # --- files
@@ -93,6 +93,13 @@ class ObjectSchema(Schema):
             return type(self).made(**data)
         except ValueError as error:  # the class checks its parameters itself
             raise ValidationError(str(error) or type(error).__name__) from None
+
+
+class OpenSchema(Schema):
+    """A schema that ignores unknown keys."""
+
+    class Meta:
+        unknown = EXCLUDE
 
 
 class ModelField(fields.Nested):

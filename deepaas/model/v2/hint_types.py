@@ -34,7 +34,7 @@ from deepaas.model.v2.hint_fields import (
     SetOf,
     TupleOf,
 )
-from deepaas.model.v2.hint_objects import members_of, nested_class_of
+from deepaas.model.v2.hint_objects import members_of, nested_class_of, schema_of
 from deepaas.model.v2.wrapper import UploadedFile
 
 EMPTY = inspect.Parameter.empty
@@ -232,7 +232,7 @@ class FieldMaker:
             made: dict[str, fields.Field] = {}
             for member in members():
                 made[member.name] = self._member(cls, member)
-            self._nested[cls] = kwargs.pop("schema_of")(made)
+            self._nested[cls] = schema_of(cls, made)
         except BaseException:
             del self._nested[cls]
             raise
