@@ -23,6 +23,8 @@ from deepaas.model.v2.media import is_media_type
 from deepaas.model.v2.places import place_of_function, place_of_parameter
 from deepaas.model.v2.wrapper import ModelWrapper
 
+_MOST_WRAPPERS = 100  # so that a wrapper of itself does not run forever
+
 _REMEDIES = {str: "str", int: "int", float: "float", bool: "bool"}
 
 
@@ -120,7 +122,7 @@ def _parameters(function: Callable[..., Any]) -> list[tuple[inspect.Parameter, b
 
 def raw_function(function: Any) -> Any:
     """Return the function that has the type hints: not the partial, method or decorator."""
-    while True:
+    for _ in range(_MOST_WRAPPERS):
         if isinstance(function, functools.partial | functools.partialmethod):
             function = function.func
         elif hasattr(function, "__wrapped__"):
@@ -130,7 +132,8 @@ def raw_function(function: Any) -> Any:
         elif not inspect.isroutine(function):
             function = getattr(type(function), "__call__", None)  # noqa: B004 it is inspected
         else:
-            return function
+            break
+    return function
 
 
 def resolved(function: Any, model: ModelWrapper, annotation: Any) -> Any:

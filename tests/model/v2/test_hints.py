@@ -543,6 +543,11 @@ def test_declared_fields_win() -> None:
 
 def test_function_without_a_signature_has_no_arguments() -> None:
     assert hinted(print) == {}
+
+    def predict(x: float) -> None: ...
+
+    predict.__wrapped__ = predict  # type: ignore[attr-defined]
+    assert hinted(predict) == {}
     assert hinted(max) == {}
 
 
