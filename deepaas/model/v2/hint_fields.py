@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
-from marshmallow import Schema, ValidationError, fields, missing, post_load
+from marshmallow import EXCLUDE, Schema, ValidationError, fields, missing, post_load
 from marshmallow.validate import Validator
 
 # --- files
@@ -72,7 +72,11 @@ class SetOf(fields.List):
     collect: Callable[[Iterable[Any]], Any] = set
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
-        return type(self).collect(super()._deserialize(value, *args, **kwargs))
+        items = super()._deserialize(value, *args, **kwargs)
+        try:
+            return type(self).collect(items)
+        except TypeError:
+            raise ValidationError("A set cannot have lists or objects in it.") from None
 
 
 class FrozenSetOf(SetOf):
@@ -93,6 +97,13 @@ class ObjectSchema(Schema):
             return type(self).made(**data)
         except ValueError as error:  # the class checks its parameters itself
             raise ValidationError(str(error) or type(error).__name__) from None
+
+
+class OpenSchema(Schema):
+    """A schema that ignores unknown keys."""
+
+    class Meta:
+        unknown = EXCLUDE
 
 
 class ModelField(fields.Nested):

@@ -6,6 +6,7 @@ What JSON Schema cannot express is kept as a text for people; see `notes_of`.
 from __future__ import annotations
 
 import datetime
+import decimal
 import inspect
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -406,7 +407,10 @@ def _item_of(field: FieldLike) -> FieldLike:
 
 def _on_the_wire(field: FieldLike, values: list[Any]) -> list[Any]:
     """Return loaded values as clients send them."""
-    if isinstance(field, fields.Enum | fields.DateTime | fields.Time | fields.UUID):
+    if isinstance(field, fields.Decimal):
+        return [float(one) if isinstance(one, decimal.Decimal) else to_plain(one) for one in values]
+    kinds = fields.Enum | fields.DateTime | fields.Time | fields.UUID | fields.TimeDelta
+    if isinstance(field, kinds):
         try:
             return [to_plain(field._serialize(value, "", None)) for value in values]
         except Exception:  # the value does not fit the field
