@@ -20,7 +20,7 @@ INSIDE := tests/api/test_fast_path.py tests/api/test_fast_path_inside.py tests/a
 OF_METRICS := tests/metrics/test_counts.py tests/metrics/test_page.py
 
 # Each of these tests starts a program.
-PROGRAMS := tests/compat/test_cli.py tests/compat/test_predict_program.py
+PROGRAMS := tests/compat/test_cli.py tests/compat/test_predict_program.py tests/compat/test_serverless_script.py
 
 # `make test` runs all of tests/compat in the usual environment, and only these in the other two. In
 # these files many tests share a server. `make test-compat` runs all in the three environments.
@@ -53,7 +53,7 @@ UNIT   := tests/model tests/test_log.py tests/test_stdio.py tests/test_config.py
 
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help run environments test test-all-shown test-busy test-reference test-lowest test-aiohttp test-aiohttp-short test-examples test-all test-unit test-fuzz test-chaos test-long test-variants test-clients test-conformance test-compat lint format bench bench-before bench-peers bench-training docs clean
+.PHONY: help run environments test test-all-shown test-busy test-reference test-lowest test-aiohttp test-aiohttp-short test-examples test-all test-unit test-fuzz test-chaos test-long test-variants test-clients test-conformance test-compat lint format bench bench-before bench-peers bench-training bench-threads docs clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -73,6 +73,7 @@ help:
 # make bench-before  compare with an older revision (BEFORE=HEAD~1)
 # make bench-peers  compare with other model servers, and under a steady load
 # make bench-training  how much trainings slow down predictions, and the cost of following them
+# make bench-threads  what it is worth that workers share the cores
 # make docs         write docs/options.md from the options
 # make clean        remove everything that make created: environments, caches, the state of make run
 
@@ -254,6 +255,9 @@ bench-peers: wrk $(VENV)/.test $(PEERS:%=.venv-%/.peer)
 
 bench-training: $(VENV)/.test
 	$(BIN)/python -m benchmarks.training $(BENCH)
+
+bench-threads: wrk $(VENV)/.test
+	$(BIN)/python -m benchmarks.threads $(BENCH)
 
 docs: $(VENV)/.test
 	$(BIN)/python docs/make_options.py > docs/options.md

@@ -47,6 +47,8 @@ class Block:
         for line in self.text.splitlines():
             if line.startswith("$ "):
                 steps.append(Step(line.removeprefix("$ ")))
+            elif line.startswith("> ") and not steps[-1].printed:
+                steps[-1].command += "\n" + line.removeprefix("> ")
             else:
                 steps[-1].printed.append(line)
         return steps

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from deepaas.cmd.metrics import are_wanted
 from deepaas.cmd.state import state_dir, weights_variables
+from deepaas.cmd.threads import worker_variables
 from deepaas.config.settings import Settings, SignInSettings
 from deepaas.exceptions import ConfigurationError, StorageError
 from deepaas.jobs.scheduler import TrainingOptions
@@ -63,7 +64,10 @@ def pool_options(
         log=log,
         open_files=open_files,
         result_dir=upload_dir,
-        variables=weights_variables(settings.trainings, source),
+        variables={
+            **worker_variables(models.worker_threads, models.workers),
+            **weights_variables(settings.trainings, source),
+        },
     )
     return PoolOptions(
         queue_size=predictions.queue_size,

@@ -27,6 +27,7 @@ from deepaas.cmd.orphans import sweep_beside, upload_directory
 from deepaas.cmd.reaper import reaping_orphans
 from deepaas.cmd.reload import Reloads, watching
 from deepaas.cmd.start import STOPPING
+from deepaas.cmd.threads import report_threads
 from deepaas.cmd.trainings import open_trainings
 from deepaas.config.settings import ServerSettings, Settings, settings_of
 from deepaas.events import Events
@@ -196,6 +197,7 @@ class ServerProcess:
     ) -> int:
         """Serve the models on `listener` until SIGTERM or SIGINT; return the exit code."""
         self._counts = metrics.counting(self._settings.metrics, sources, self._events)
+        report_threads(self._settings.models.worker_threads, self._settings.models.workers)
         pools = [self._pool(source, upload_dir) for source in sources]
         self._listen_to_signals(pools)
         settings = self._settings

@@ -8,6 +8,7 @@ library, because `deepaas --help` imports all of them; the command itself import
 from __future__ import annotations
 
 import difflib
+import functools
 from importlib.metadata import EntryPoint, entry_points
 from typing import NoReturn
 
@@ -50,6 +51,7 @@ class Commands(click.Group):
         return super().resolve_command(ctx, args)
 
 
+@functools.cache  # a scan reads a file of each installed package
 def _points() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=NAMESPACE)}
 

@@ -26,6 +26,17 @@ MODELS = [
         help="Worker processes per model. More than one helps on a CPU; on a GPU, each worker "
         "holds a copy of the model.",
     ),
+    cfg.IntOpt(
+        "worker-threads",
+        metavar="N",
+        default=-1,
+        min=-1,
+        max=1024,
+        help="Threads of numerical libraries in each worker: sets OMP_NUM_THREADS and related "
+        "variables that are not set yet. -1 means the number of cores divided by --workers if "
+        "there are several workers, and no setting otherwise. 0 means no setting. Trainings and "
+        "asynchronous predictions are not affected.",
+    ),
     cfg.BoolOpt("warm", default=True, help="Call the model's warm() before it predicts."),
     seconds(
         "start-timeout",

@@ -53,6 +53,7 @@ class ModelSettings:
 
     model_name: str
     workers: int
+    worker_threads: int
     warm: bool
     start_timeout: float
     start_grace: float

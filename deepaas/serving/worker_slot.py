@@ -158,10 +158,12 @@ class WorkerSlot:
         self._backing_off = False
 
 
-async def launch(start: Callable[[], WorkerHandle], timeout: float) -> WorkerHandle:
+async def launch(
+    start: Callable[[], WorkerHandle], timeout: float, option: str = "--start-timeout"
+) -> WorkerHandle:
     """Start a worker and wait until it is ready, at most `timeout` seconds; 0 means no limit.
 
-    Raises StartError after the worker has ended.
+    Raises StartError after the worker has ended. A message about the limit names its `option`.
     """
     try:
         worker = start()
@@ -172,7 +174,7 @@ async def launch(start: Callable[[], WorkerHandle], timeout: float) -> WorkerHan
         done, _ = await asyncio.wait([worker.ready], timeout=timeout or None)
         if not done:
             phase = f"it was still {worker.phase}"
-            raise StartError(f"was not ready in {timeout:g} s (--start-timeout); {phase}")
+            raise StartError(f"was not ready in {timeout:g} s ({option}); {phase}")
         worker.ready.result()
         if worker.exited.done():
             raise StartError(f"{worker.exited.result()} as soon as it was ready")

@@ -257,7 +257,12 @@ def test_help_imports_no_code_of_models() -> None:
 
 def test_commands_of_the_page_print_what_it_says(tmp_path: Path) -> None:
     page = blocks((ROOT / "docs" / "command-line.md").read_text())
-    site = install_models(tmp_path / "site", {"area": "area"})
+    site = install_models(tmp_path / "site", {})
+    info = site / "area_model-1.0.dist-info"
+    info.mkdir()
+    metadata = "Metadata-Version: 2.1\nName: area-model\nVersion: 1.0\nSummary: Computes areas\n"
+    (info / "METADATA").write_text(metadata)
+    (info / "entry_points.txt").write_text("[deepaas.v2.model]\narea = area\n")
     (code,) = [block.text for block in page if block.language == "python"]
     (site / "area.py").write_text(code)
     env = environment(tmp_path, site, extra={"COLUMNS": "70"})

@@ -46,6 +46,26 @@ def test_help_lists_the_commands(option: str) -> None:
     assert "run " in done.stdout
 
 
+HELP = """
+import sys
+before = {name.partition(".")[0] for name in sys.modules}
+from deepaas.commands import main
+main(["--help"], standalone_mode=False)
+print(*{name.partition(".")[0] for name in sys.modules} - before)
+"""
+
+
+def test_help_imports_nothing_slow() -> None:
+    """It imports all commands, so their modules import only click and small parts of the library.
+    This keeps `deepaas --help` below 150 ms of processor time."""
+    done = subprocess.run(
+        [sys.executable, "-c", HELP], capture_output=True, text=True, timeout=60, check=True
+    )
+    imported = set(done.stdout.splitlines()[-1].split())
+    assert imported - sys.stdlib_module_names == {"click", "deepaas"}
+    assert not imported & {"asyncio", "ctypes", "http", "multiprocessing", "sqlite3", "ssl"}
+
+
 def test_version_is_the_plain_version() -> None:
     assert run("--version").stdout == f"{deepaas.__version__}\n"
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import ast
 import json
-import os
 import re
-import subprocess
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support import Finished, environment, install_models, program, run_program
+from tests.support import Finished, program, run_program
 
 MODELS = {"one": "zoo.command_line"}
 NEW = {"new": "zoo.command_line_new"}
@@ -400,49 +398,3 @@ def test_help_of_all_fields(tmp_path: Path) -> None:
     }.items():
         assert lines[lines.index(name) + 1] == kind
     assert "Choices: ['a', 'b']" in lines
-
-
-# --- a serverless platform
-
-SCRIPT = r"""
-set -e
-# The event is JSON. Each option becomes text, and the result is the file that the program names.
-options=$(python3 -c '
-import json, shlex, sys
-event = json.load(open(sys.argv[1]))["options"]
-print(" ".join(shlex.quote(word) for k, v in event.items() for word in (f"--{k}", str(v))))
-' "$1")
-eval "deepaas-cli --deepaas_method_output=results/answer predict $options" > log.txt
-output=$(grep "New output is" log.txt | awk '{print $5}' | sed 's/\x1b\[[0-9;]*m//g')
-cat "$output"
-"""
-
-
-def test_script_of_a_serverless_platform(tmp_path: Path) -> None:
-    (tmp_path / "note.txt").write_text("content")
-    options = {
-        "number": 7,
-        "switch": False,
-        "strings": ["it's", "b c"],
-        "mapping": {"deep": [1, None, True]},
-        "data": "note.txt",
-    }
-    (tmp_path / "event.json").write_text(json.dumps({"options": options}))
-    (tmp_path / "run.sh").write_text(SCRIPT)
-    env = environment(tmp_path, install_models(tmp_path / "site", MODELS), extra={})
-    env["PATH"] = f"{program().parent}{os.pathsep}{env['PATH']}"
-    ran = subprocess.run(
-        ["bash", "run.sh", "event.json"],
-        cwd=tmp_path,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr
-    answer = json.loads(ran.stdout)
-    assert {name: answer[name] for name in options} == {
-        **options,
-        "data": ["data", "text/plain", "note.txt", "content"],
-    }

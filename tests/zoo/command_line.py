@@ -25,6 +25,7 @@ def get_predict_args() -> dict[str, Any]:
         "real": fields.Float(missing=0.5),
         "switch": fields.Bool(missing=True),
         "strings": fields.List(fields.Str(), missing=["a"]),
+        "reals": fields.List(fields.Float(), missing=[]),
         "mapping": fields.Dict(missing={}),
         "data": fields.Field(missing=None, type="file", location="form", description="A file."),
         "colour": fields.Str(missing="red", enum=["red", "blue"]),

@@ -5,11 +5,12 @@ Its group is `deepaas.v2.model`.
 
 from importlib.metadata import metadata
 from io import BytesIO
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from aiohttp.web import HTTPBadRequest
-from marshmallow import fields, validate
+from marshmallow import fields
+from marshmallow.validate import OneOf, Range
 
 from deepaas.model.v2.wrapper import UploadedFile
 
@@ -59,7 +60,7 @@ def get_predict_args() -> dict[str, fields.Field]:
         ),
         "accept": fields.Str(
             load_default="application/json",
-            validate=validate.OneOf(["application/json", "image/png"]),
+            validate=OneOf(["application/json", "image/png"]),
             metadata={"description": "JSON, or a bar chart of the probabilities."},
         ),
     }
@@ -105,27 +106,16 @@ def _answer(probabilities: "np.ndarray", accept: str | None) -> dict[str, Any] |
     }
 
 
-def get_train_args() -> dict[str, fields.Field]:
-    """Return the arguments: the number of epochs, the learning rate, and the random seed."""
-    return {
-        "epochs": fields.Int(
-            load_default=30,
-            validate=validate.Range(min=1, max=1000),
-            metadata={"description": "How many times to go through the digits; each takes 0.1 s."},
-        ),
-        "learning_rate": fields.Float(
-            load_default=0.001,
-            validate=validate.Range(min=0.00001, max=0.1),
-            metadata={"description": "The size of each step. Small is slow, large may diverge."},
-        ),
-        "seed": fields.Int(
-            load_default=0,
-            validate=validate.Range(min=0, max=2**32 - 1),
-            metadata={"description": "The same seed gives the same weights."},
-        ),
-    }
+def train(
+    epochs: Annotated[int, Range(min=1, max=1000)] = 30,
+    learning_rate: Annotated[float, Range(min=0.00001, max=0.1)] = 0.001,
+    seed: Annotated[int, Range(min=0, max=2**32 - 1)] = 0,
+) -> dict[str, Any]:
+    """Train new weights, which `warm` then loads, and return their accuracy, loss and time.
 
-
-def train(epochs: int, learning_rate: float, seed: int) -> dict[str, Any]:
-    """Train new weights, which `warm` then loads, and return their accuracy, loss and time."""
+    Args:
+        epochs: How many times to go through the digits; each takes 0.1 s.
+        learning_rate: The size of each step. Small is slow, large may diverge.
+        seed: The same seed gives the same weights.
+    """
     return learn(epochs, learning_rate, seed)

@@ -2,6 +2,7 @@
 
 import csv
 import functools
+import inspect
 import io
 import logging
 import os
@@ -51,8 +52,8 @@ def network(value: float, units: int = 4) -> weights.Network:
 
 
 def test_the_defaults_are_those_of_this_test() -> None:
-    arguments = api.get_train_args()
-    assert {name: field.load_default for name, field in arguments.items()} == DEFAULTS
+    parameters = inspect.signature(api.train).parameters
+    assert {name: one.default for name, one in parameters.items()} == DEFAULTS
 
 
 # --- results of a training -------------------------------------------------------------------

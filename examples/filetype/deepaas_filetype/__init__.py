@@ -6,13 +6,10 @@ The entry point names a class: `filetype = "deepaas_filetype:FileType"` in the g
 
 import os
 from importlib.metadata import metadata
+from pathlib import Path
 from typing import Any, ClassVar
 
-from aiohttp.web import HTTPBadRequest
 from marshmallow import Schema, fields
-
-from deepaas.model.v2.base import BaseModel
-from deepaas.model.v2.wrapper import UploadedFile
 
 # onnxruntime, which runs magika's network, reports its use over the internet unless this is set
 # before the import.
@@ -30,7 +27,7 @@ class FileTypeSchema(Schema):
     mime_type = fields.Str(required=True, metadata={"description": "Such as text/x-python."})
 
 
-class FileType(BaseModel):
+class FileType:
     """A model with magika's neural network, which recognises about 200 kinds of files."""
 
     schema = FileTypeSchema
@@ -54,30 +51,15 @@ class FileType(BaseModel):
             "author": package["Author"],
         }
 
-    def get_predict_args(self) -> dict[str, fields.Field]:
-        """Return the arguments: a file."""
-        return {
-            "file": fields.Raw(
-                required=True,
-                metadata={
-                    "type": "file",
-                    "location": "form",
-                    "description": "Any file. Its name is not used.",
-                },
-            ),
-        }
-
-    def predict(self, **kwargs: Any) -> dict[str, Any]:
+    def predict(self, file: Path) -> dict[str, Any]:
         """Return the kind of `file` in the form of FileTypeSchema.
 
-        Raises HTTPBadRequest if it was sent as text, not as a file.
+        Args:
+            file: Any file. Its name is not used.
         """
-        file = kwargs["file"]
-        if not isinstance(file, UploadedFile) or not file.filename:
-            raise HTTPBadRequest(reason="file must be sent as a file")
         self.warm()  # does nothing unless the server runs with --nowarm
         assert self._magika is not None
-        result = self._magika.identify_path(file.filename)
+        result = self._magika.identify_path(file)
         return {
             "label": str(result.output.label),
             "score": round(result.score, 4),

