@@ -112,4 +112,4 @@ class Batch:
     """Counts letters in a batch."""
 
     def predict_batch(self, batch: list[Query]) -> list[int]:
-        return [len(one["text"]) * one.get("times", 1) for one in batch]
+        return [len(one.get("text", "")) * one.get("times", 1) for one in batch]

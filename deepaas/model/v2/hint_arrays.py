@@ -73,6 +73,8 @@ class ArrayField(fields.List):
         super().__init__(inner, **kwargs)
         self.dtype = dtype
         self.axes = axes
+        kind = "" if dtype is None else f" that fit in {dtype}"
+        self.note = f"Nested lists of numbers{kind}; lists at the same depth have equal lengths"
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
         if not isinstance(value, list):

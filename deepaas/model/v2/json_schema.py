@@ -270,6 +270,8 @@ def notes_of(field: FieldLike) -> list[str]:
         notes.append(f"Always {field.constant!r}, whatever is sent")
     if isinstance(field, fields.TimeDelta):
         notes.append(f"A number of {field.precision}")
+    if isinstance(note := getattr(field, "note", None), str):  # a field for a type hint
+        notes.append(note)
     metadata = field.metadata
     notes += [f"Not checked: {key} {metadata[key]}" for key in _CONSTRAINTS if key in metadata]
     if _suggested(field):

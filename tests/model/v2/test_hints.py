@@ -28,7 +28,7 @@ from deepaas.model.v2.arguments import Arguments
 from deepaas.model.v2.declarations import declared_fields
 from deepaas.model.v2.docstrings import texts_of
 from deepaas.model.v2.exchange import Call
-from deepaas.model.v2.json_schema import Schemas
+from deepaas.model.v2.json_schema import Schemas, notes_of
 from deepaas.model.v2.result_hints import schema_of_result
 from deepaas.model.v2.validation import validate as validated
 from deepaas.model.v2.wrapper import ModelWrapper, UploadedFile
@@ -269,6 +269,8 @@ def test_mistakes_in_arrays_are_told(hint: Any, sent: Any, message: str) -> None
 def test_array_is_described_with_its_axes() -> None:
     schema = Schemas().of_field(for_hint(Rows)["x"])
     assert schema == {"type": "array", "items": {"type": "array", "items": {"type": "integer"}}}
+    (note,) = notes_of(for_hint(Rows)["x"])
+    assert note.startswith("Nested lists of numbers that fit in int8; ")
 
 
 # --- files
