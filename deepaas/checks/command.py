@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 from collections.abc import Callable, Sequence
@@ -53,7 +54,7 @@ def run(
 ) -> list[Report]:
     """Check the models and return a report for each; `tell` gets each report when it is complete.
 
-    Raises ServerFailedError, and asyncio.CancelledError after SIGINT or SIGTERM; no process is left.
+    Raises ServerFailedError, and asyncio.CancelledError after SIGINT or SIGTERM. Leaves no process.
     """
     return asyncio.run(_check_all(sources, options, tell))
 
@@ -150,7 +151,7 @@ def _check_metadata(loaded: Loaded, report: Report) -> None:
 def _check_weights(loaded: Loaded, report: Report) -> None:
     weights = loaded.description["interface"]["weights"]
     for file in (weights or {}).get("files", ()):
-        if file["problem"]:
+        if file["problem"] and file["problem"] != os.strerror(errno.ENOENT):  # not trained yet
             report.add(
                 *(Severity.WARNING, "weights", ""),
                 f"{file['path']}, which weights names, cannot be read: {file['problem']}",

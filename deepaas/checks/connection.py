@@ -199,12 +199,12 @@ class Connection:
                 return str(entry["traceback"])
         return ""
 
-    def warnings(self, model: str) -> list[str]:
-        """Return the warnings that the workers of a model have logged about it."""
+    def warnings(self, pid: int) -> list[str]:
+        """Return the warnings that a worker has logged about its calls."""
         return [
             str(entry["message"])
             for entry in self._entries('"WARNING"')
-            if entry.get("name") == "deepaas.worker" and entry.get("model") == model
+            if entry.get("name") == "deepaas.worker" and entry.get("process") == pid
         ]
 
     def _entries(self, text: str) -> list[Json]:
@@ -342,7 +342,7 @@ async def _started(
         argv += ["--weights-dir", options.weights_dir]
     reading, writing = os.pipe()
     try:
-        with open(directory / "log", "wb") as log:
+        with (directory / "log").open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-c", _PROGRAM, str(os.getpid()), str(writing)),
                 exact_json.dumps([astuple(one) for one in models]).decode(),

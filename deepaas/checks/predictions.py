@@ -46,6 +46,7 @@ class Predictions:
         places = described.get("places", {})
         self._name = "predict_batch" if self._is_batch else "predict"
         self._place = places.get(self._name, "")
+        self._pid = loaded.pid
         self._has_timed_out = False
 
     async def run(self) -> Request | None:
@@ -227,7 +228,7 @@ class Predictions:
             return
         for media_type in types:
             if "*" not in media_type and not self._has_timed_out:
-                request = Request(base.values, f"Accept: {media_type}", True)
+                request = Request(base.values, f"a request with Accept: {media_type}", True)
                 await self.succeeds(request, accept=media_type)
 
     async def _try_variants(self, base: Request) -> None:
@@ -280,14 +281,14 @@ class Predictions:
 
     async def _try_at_once(self, base: Request) -> None:
         """Send a few equal requests at the same time."""
-        before = len(self._connection.warnings(self._report.model))
+        before = len(self._connection.warnings(self._pid))
         answers = await asyncio.gather(*(self._send(base) for _ in range(AT_ONCE)))
         for answer in answers:
             if answer.status != 200 and answer.status not in (0, 504):
-                label = f"{AT_ONCE} requests at once, "
+                label = f"in one of {AT_ONCE} requests at once "
                 self._add_failure(answer, base, label, is_repeated=True)
                 return
-        logged = self._connection.warnings(self._report.model)[before:]
+        logged = self._connection.warnings(self._pid)[before:]
         if self._is_batch and any("batch of" in line for line in logged):
             self._report.add(
                 *(Severity.ERROR, "batch_fails", self._place),

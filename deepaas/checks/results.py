@@ -91,14 +91,14 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "object": (dict,),
     "null": (type(None),),
 }
-_NAMES = {
-    str: "a text",
-    bool: "a boolean",
-    int: "an integer",
-    float: "a number",
-    list: "a list",
-    dict: "an object",
-    type(None): "null",
+_WORDS = {
+    "string": "a text",
+    "integer": "an integer",
+    "number": "a number",
+    "boolean": "a boolean",
+    "array": "a list",
+    "object": "an object",
+    "null": "null",
 }
 _MAX_DEPTH = 20
 
@@ -114,10 +114,8 @@ def mismatch(value: Any, schema: Json, schemas: Mapping[str, Json], at: str = ""
     named = schema.get("type", [])
     types = named if isinstance(named, list) else [named]
     if types and not any(_is_of(value, one) for one in types):
-        wanted = " or ".join(
-            _NAMES[_TYPES[one][0]] if one != "number" else "a number" for one in types
-        )
-        return f"{_NAMES.get(type(value), type(value).__name__)} for {at or 'the result'}, which schema describes as {wanted}"
+        wanted = " or ".join(_WORDS[one] for one in types)
+        return f"{_word_of(value)} for {at or 'the result'}, which schema describes as {wanted}"
     if isinstance(value, dict):
         for name, inner in schema.get("properties", {}).items():
             if name in value:
@@ -129,6 +127,10 @@ def mismatch(value: Any, schema: Json, schemas: Mapping[str, Json], at: str = ""
             if found := mismatch(one, schema["items"], schemas, f"{at}[{index}]"):
                 return found
     return ""
+
+
+def _word_of(value: Any) -> str:
+    return next(_WORDS[name] for name in ("boolean", *_WORDS) if _is_of(value, name))
 
 
 def _is_of(value: Any, name: str) -> bool:

@@ -80,7 +80,7 @@ def main() -> None:
     end_with_parent(int(parent))
     os.set_inheritable(int(fd), False)
     _forget_options()
-    sources = [ModelSource(*one) for one in exact_json.loads(models)]
+    sources = [ModelSource(*one) for one in exact_json.loads(models.encode())]
     with open(int(fd), "wb") as pipe:
 
         def tell(event: str, model: str = "", **values: Any) -> None:

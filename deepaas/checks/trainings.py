@@ -89,7 +89,7 @@ class Trainings:
                 add(
                     Severity.ERROR if request.certain else Severity.NOTE,
                     *("train_fails", place),
-                    f"train fails for {request.label}: {record['message']}",
+                    f"train fails for {request.label}: {record.get('message')}",
                     "such a training ends with the status error",
                     "correct this line, or declare other arguments in train_examples",
                 )
@@ -106,14 +106,14 @@ class Trainings:
 
     def _check_done(self, record: Json) -> None:
         add = self._report.add
-        if record["message"]:
+        if record.get("message"):
             add(
                 *(Severity.WARNING, "train_result", self._place),
-                f"the result of train is stored as text: {record['message']}",
+                f"the result of train is stored as text: {record.get('message')}",
                 "clients cannot read it as JSON",
                 "return a dictionary of numbers and texts",
             )
-        if record["weights_problem"]:
+        if record.get("weights_problem"):
             add(
                 *(Severity.ERROR, "train_reload", self._place),
                 f"the model cannot be loaded after the training: {record['weights_problem']}",
@@ -143,7 +143,7 @@ class Trainings:
 
 def _is_reloading(record: Json) -> bool:
     """Return whether workers with the new weights are still being started."""
-    is_settled = record["weights_loaded_utc"] or record["weights_problem"]
+    is_settled = record.get("weights_loaded_utc") or record.get("weights_problem")
     return record["status"] == "done" and not is_settled
 
 

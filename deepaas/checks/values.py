@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from deepaas import exact_json
+
 Json = dict[str, Any]
 Arguments = list[Json]
 
@@ -42,8 +44,8 @@ class Request:
 
     def changed(self, name: str, value: Any) -> Request:
         """Return the request with another value of one argument."""
-        text = f"{name}={short(value)} and {self.label}"
-        return Request({**self.values, name: value}, text, self.certain)
+        values = {**self.values, name: value}
+        return Request(values, _label(values), self.certain)
 
 
 def of_example(example: Json, arguments: Arguments) -> Request:
@@ -53,8 +55,7 @@ def of_example(example: Json, arguments: Arguments) -> Request:
     """
     missing = [one for one in arguments if one["required"] and one["name"] not in example]
     values = {**example, **{one["name"]: value_of(one, {}) for one in missing}}
-    shown = {name: _shown(value) for name, value in example.items()}
-    return Request(values, f"the example {short(shown)}", not missing)
+    return Request(values, _label(example, "the example"), not missing)
 
 
 def made(arguments: Arguments, schemas: Mapping[str, Json], *, small: bool = False) -> Request:
@@ -71,8 +72,7 @@ def made(arguments: Arguments, schemas: Mapping[str, Json], *, small: bool = Fal
             for one in arguments
             if one["kind"] == "integer" and not one["required"] and not one["choices"]
         }
-    shown = {name: _shown(value) for name, value in values.items()}
-    return Request(values, f"the arguments {short(shown)}" if values else "no arguments", certain)
+    return Request(values, _label(values), certain)
 
 
 def value_of(argument: Json, schemas: Mapping[str, Json]) -> Any:
@@ -112,10 +112,14 @@ def variants(argument: Json) -> Iterator[Any]:
 
 def short(value: Any) -> str:
     """Return a short text with the value, as JSON shows it."""
-    from deepaas import exact_json
-
     text = exact_json.dumps(value, repr).decode(errors="replace")
     return text if len(text) <= 80 else f"{text[:79]}…"
+
+
+def _label(values: Json, what: str = "the arguments") -> str:
+    if not values:
+        return "a request without arguments"
+    return f"{what} {short({name: _shown(value) for name, value in values.items()})}"
 
 
 def _shown(value: Any) -> Any:
