@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import importlib.util
 import os
 import signal
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ from deepaas.checks.connection import (
 from deepaas.checks.findings import Report, Severity, of_mistake, of_start
 from deepaas.checks.predictions import Predictions
 from deepaas.checks.trainings import Trainings
-from deepaas.exceptions import ConfigurationError
+from deepaas.exceptions import ConfigurationError, UnknownModelError
 from deepaas.model.loading import ModelSource, find, installed
 
 
@@ -42,11 +43,20 @@ def sources_of(targets: Sequence[str]) -> list[ModelSource]:
     known = {one.name: one for one in installed()}
     if not targets:
         return find([])
+    for target in targets:
+        if target not in known and target.isidentifier():
+            _refuse_if_unknown(target, list(known))
     found = [known.get(target) or find([target])[0] for target in targets]
     names = [one.name for one in found]
     if twice := next((name for name in names if names.count(name) > 1), ""):
         raise ConfigurationError(f"two models have the name {twice}; check them one after another")
     return found
+
+
+def _refuse_if_unknown(name: str, known: list[str]) -> None:
+    """Raise UnknownModelError if there is no module of this name either. Imports nothing."""
+    if importlib.util.find_spec(name) is None and not any(Path().glob(f"{name}*")):
+        raise UnknownModelError(name, known)
 
 
 def run(

@@ -11,7 +11,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -194,10 +194,7 @@ class Connection:
 
     def traceback(self, request_id: str) -> str:
         """Return the traceback that the log has for a request, or ""."""
-        for entry in self._entries(f"(request {request_id})"):
-            if "traceback" in entry:
-                return str(entry["traceback"])
-        return ""
+        return traceback_of(self._entries(f"(request {request_id})"))
 
     def warnings(self, pid: int) -> list[str]:
         """Return the warnings that a worker has logged about its calls."""
@@ -209,13 +206,24 @@ class Connection:
 
     def _entries(self, text: str) -> list[Json]:
         """Return the entries of the log whose line contains the text."""
-        entries = []
         with open(self._log, errors="replace") as file:
-            for line in file:
-                if text in line and line.startswith("{"):
-                    with contextlib.suppress(ValueError):
-                        entries.append(json.loads(line))
-        return entries
+            return entries_of(line for line in file if text in line)
+
+
+def entries_of(lines: Iterable[str]) -> list[Json]:
+    """Return the entries of a log in JSON; other lines are the output of the model."""
+    entries = []
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            entry = json.loads(line) if line.startswith("{") else None
+            if isinstance(entry, dict):
+                entries.append(entry)
+    return entries
+
+
+def traceback_of(entries: Iterable[Json]) -> str:
+    """Return the first traceback in the entries of a log, or ""."""
+    return next((str(entry["traceback"]) for entry in entries if "traceback" in entry), "")
 
 
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')

@@ -46,6 +46,7 @@ class Predictions:
         places = described.get("places", {})
         self._name = "predict_batch" if self._is_batch else "predict"
         self._place = places.get(self._name, "")
+        self._place_of_arguments = places.get("get_predict_args", "")
         self._pid = loaded.pid
         self._has_timed_out = False
 
@@ -59,7 +60,8 @@ class Predictions:
                 break
         if base is None or self._has_timed_out:
             return base
-        await self.succeeds(base, "the second time ", is_repeated=True)
+        if not await self.succeeds(base, "the second time ", is_repeated=True):
+            return base
         await self._try_media_types(base)
         await self._try_variants(base)
         if not self._has_timed_out:
@@ -95,8 +97,7 @@ class Predictions:
         if answer.status != 200:
             self._add_failure(answer, request, when, is_repeated=is_repeated)
             return False
-        self._check_body(answer, request, accept)
-        return True
+        return self._is_whole(answer, request, accept)
 
     async def _send(self, request: Request, accept: str = "") -> Answer:
         values = request.values
@@ -173,11 +174,11 @@ class Predictions:
 
     # --- the body of a response
 
-    def _check_body(self, answer: Answer, request: Request, accept: str) -> None:
+    def _is_whole(self, answer: Answer, request: Request, accept: str = "") -> bool:
+        """Add what the body shows; return False if it is a stream that has ended with an error."""
         given = essence(answer.media_type)
         if given in STREAMS:
-            self._check_stream(answer, request)
-            return
+            return self._is_whole_stream(answer, request)
         wanted = accept or given
         if problem := problem_of_body(wanted, answer.media_type, answer.body):
             self._report.add(
@@ -188,8 +189,9 @@ class Predictions:
             )
         elif given == JSON:
             self._check_json(answer)
+        return True
 
-    def _check_stream(self, answer: Answer, request: Request) -> None:
+    def _is_whole_stream(self, answer: Answer, request: Request) -> bool:
         if error := error_in_stream(answer.media_type, answer.body):
             place = place_in(self._connection.traceback(answer.request_id), self._sources)
             self._report.add(
@@ -205,6 +207,7 @@ class Predictions:
                 "the descriptions say that the response is one JSON value, but it is a stream",
                 "write yield from in place of return",
             )
+        return not error
 
     def _check_json(self, answer: Answer) -> None:
         described = [one for one in self._function["responses"] if one["media_type"] == JSON]
@@ -239,13 +242,14 @@ class Predictions:
             for value in variants(argument):
                 if left == 0 or self._has_timed_out:
                     return
-                if base.values.get(argument["name"]) == value or self._is_unsendable(base, value):
+                is_tried = base.values.get(argument["name"], ...) == value
+                if is_tried or self._is_unsendable(base, value):
                     continue
                 left -= 1
                 request = base.changed(argument["name"], value)
                 answer = await self._send(request)
                 if answer.status == 200:
-                    self._check_body(answer, request, "")
+                    self._is_whole(answer, request)
                 elif answer.status == 422:
                     self._add_refused_value(argument, value, answer, "offered value")
                 elif answer.status >= 500 and answer.status != 504:
@@ -272,7 +276,7 @@ class Predictions:
         self, argument: dict[str, Any], value: Any, answer: Answer, what: str
     ) -> None:
         self._report.add(
-            *(Severity.WARNING, "refused_value", self._place),
+            *(Severity.WARNING, "refused_value", self._place_of_arguments),
             f"the {what} {short(value)} of '{argument['name']}' is refused by its own field: "
             f"{short(answer.json)}",
             "the descriptions offer this value to clients",

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import asyncio
 
-from deepaas.checks.connection import Answer, Connection, Loaded, place_in
+from deepaas.checks.connection import (
+    Answer,
+    Connection,
+    Loaded,
+    entries_of,
+    place_in,
+    traceback_of,
+)
 from deepaas.checks.findings import Report, Severity
 from deepaas.checks.predictions import Predictions
 from deepaas.checks.values import Json, NoValueError, Request, made, of_example, short
 
-_POLL_SECONDS = 0.2
+_MAX_PAUSE = 1.0  # seconds between two looks at the record
 _ENDED = ("done", "error", "cancelled")
 
 
@@ -70,6 +77,7 @@ class Trainings:
         """Return the record of the training when it has ended, and its weights are loaded."""
         loop = asyncio.get_running_loop()
         until = loop.time() + self._timeout
+        pause = 0.1
         while True:
             record: Json = (await self._connection.send("GET", self._path + uuid)).json
             if record["status"] in _ENDED and not _is_reloading(record):
@@ -77,18 +85,19 @@ class Trainings:
             if loop.time() > until:
                 await self._connection.send("DELETE", self._path + uuid)
                 return record
-            await asyncio.sleep(_POLL_SECONDS)
+            await asyncio.sleep(pause)
+            pause = min(_MAX_PAUSE, 1.5 * pause)
 
     async def _check_record(self, record: Json, request: Request) -> None:
         add = self._report.add
         match record["status"]:
             case "error":
                 log = await self._connection.send("GET", f"{self._path}{record['uuid']}/logs")
-                text = log.body.decode(errors="replace")
-                place = place_in(text, self._description["sources"]) or self._place
+                entries = entries_of(log.body.decode(errors="replace").splitlines())
+                place = place_in(traceback_of(entries), self._description["sources"])
                 add(
                     Severity.ERROR if request.certain else Severity.NOTE,
-                    *("train_fails", place),
+                    *("train_fails", place or self._place),
                     f"train fails for {request.label}: {record.get('message')}",
                     "such a training ends with the status error",
                     "correct this line, or declare other arguments in train_examples",

@@ -66,10 +66,13 @@ def command(
     try:
         sources = sources_of(models)
         reports = run(sources, Options(train, *limits, max_memory), tell)
-    except (ConfigurationError, ServerFailedError) as error:
+    except ConfigurationError as error:
+        raise click.UsageError(str(error)) from None
+    except ServerFailedError as error:
         raise click.ClickException(str(error)) from None
     except asyncio.CancelledError:
-        raise click.Abort from None
+        click.echo("The check was ended by a signal.", err=True)
+        sys.exit(130)
     counts = {name: _count(reports, name) for name in ("error", "warning", "note")}
     if as_json:
         shown = [report.as_dict() for report in reports]
@@ -94,11 +97,11 @@ def _show(report: Report) -> None:
     if report.seconds is None:
         click.echo(f"{report.model} ({report.target}): not served")
     else:
-        numbers = f"{report.memory / 1e6:.0f} MB, {report.threads} threads"
-        click.echo(
-            f"{report.model} ({report.target}): ready in {report.seconds:.2f} s, {numbers}, "
-            f"{report.requests} requests{', 1 training' if report.trained else ''}"
-        )
+        facts = [f"ready in {report.seconds:.2f} s"]
+        if report.memory:
+            facts += [f"{report.memory / 1e6:.0f} MB", f"{report.threads} threads"]
+        facts += [f"{report.requests} requests", *(["1 training"] if report.trained else [])]
+        click.echo(f"{report.model} ({report.target}): {', '.join(facts)}")
     for finding in report.findings:
         _show_finding(finding)
 

@@ -44,19 +44,19 @@ PREDICTIONS = {
     "raises_on_example": Tried(
         arguments('"x": fields.Str()', "def predict(x=''):\n    return {}[x]\n")
         + 'examples = [{"x": "a"}]\n',
-        *("error", "predict_raises", 6),
+        *("error", "predict_raises", 5),
         'predict raises KeyError: \'a\' for the example {"x":"a"}',
         CORRECT,
     ),
     "optional_missing": Tried(
         arguments('"x": fields.Float()', "def predict(**args):\n    return args['x']\n"),
-        *("error", "predict_raises", 6),
+        *("error", "predict_raises", 5),
         f"predict raises KeyError: 'x' for {NONE}",
         CORRECT,
     ),
     "number_fails": Tried(
         arguments('"x": fields.Float(required=True)', "def predict(x):\n    return x + 'a'\n"),
-        *("error", "predict_raises", 6),
+        *("error", "predict_raises", 5),
         "predict raises TypeError: unsupported operand type(s) for +: 'float' and 'str' for the "
         'arguments {"x":0.5}',
         CORRECT,
@@ -95,7 +95,7 @@ PREDICTIONS = {
             "    raise BadRequest('x is too small')\n",
         )
         + 'examples = [{"x": 1}]\n',
-        *("error", "refused", 5),
+        *("error", "refused", 4),
         'the example {"x":1} is refused with the status 400: x is too small',
         "correct the example, or accept it",
     ),
@@ -154,7 +154,7 @@ PREDICTIONS = {
     # --- media types
     "png_is_text": Tried(
         arguments(f'"accept": {PNG}', "def predict(accept):\n    return b'no picture'\n"),
-        *("error", "result_not_encodable", 5),
+        *("error", "result_not_encodable", 4),
         f"the result of predict cannot be sent for {NONE}: ",
         "decode the bytes, or offer a media type for them with the argument accept",
     ),
@@ -163,7 +163,7 @@ PREDICTIONS = {
             f'"accept": {PNG}',
             "def predict(accept):\n    return 1 if 'json' in accept else b'no picture'\n",
         ),
-        *("error", "media_type", 5),
+        *("error", "media_type", 4),
         "predict offers image/png, but the content begins with b'no picture'",
         "return the bytes of image/png if accept is 'image/png', or remove this choice",
     ),
@@ -172,13 +172,13 @@ PREDICTIONS = {
             f'"accept": {PNG}',
             "def predict(accept):\n    return 1 if 'json' in accept else b'\\xff\\xd8\\xff\\xe0'\n",
         ),
-        *("error", "media_type", 5),
+        *("error", "media_type", 4),
         "predict offers image/png, but the content is of the type image/jpeg",
         "return the bytes of image/png if accept is 'image/png', or remove this choice",
     ),
     "png_is_json": Tried(
         arguments(f'"accept": {PNG}', "def predict(accept):\n    return {'x': 1}\n"),
-        *("error", "result_not_encodable", 5),
+        *("error", "result_not_encodable", 4),
         "the result of predict cannot be sent for a request with Accept: image/png: The model "
         "returned dict where image/png was requested; this requires bytes, str, an open file or "
         "BytesIO",
@@ -188,7 +188,7 @@ PREDICTIONS = {
         arguments(
             f'"accept": {PNG}', "def predict(accept):\n    return 1 if 'json' in accept else None\n"
         ),
-        *("error", "media_type", 5),
+        *("error", "media_type", 4),
         "predict offers image/png, but the response is empty, because predict returns None or "
         "nothing",
         "return the bytes of image/png if accept is 'image/png', or remove this choice",
@@ -199,7 +199,7 @@ PREDICTIONS = {
             '"x": fields.Float(load_default=2, validate=validate.Range(0, 1))',
             "def predict(x):\n    return x\n",
         ),
-        *("warning", "refused_value", 5),
+        *("warning", "refused_value", 2),
         "the default 2 of 'x' is refused by its own field: ",
         "give another load_default, or a validator that accepts it",
     ),
@@ -208,7 +208,7 @@ PREDICTIONS = {
             '"mode": fields.Str(load_default="fast", validate=validate.OneOf(["fast", "exact"]))',
             "def predict(mode):\n    return {'fast': 1}[mode]\n",
         ),
-        *("error", "predict_raises", 6),
+        *("error", "predict_raises", 5),
         'predict raises KeyError: \'exact\' for the arguments {"mode":"exact"}',
         CORRECT,
     ),
@@ -217,7 +217,7 @@ PREDICTIONS = {
             '"x": fields.Float(load_default=1, validate=validate.Range(min=0))',
             "def predict(x):\n    return 1 / x\n",
         ),
-        *("error", "predict_raises", 6),
+        *("error", "predict_raises", 5),
         'predict raises ZeroDivisionError: float division by zero for the arguments {"x":0}',
         CORRECT,
     ),
@@ -226,7 +226,7 @@ PREDICTIONS = {
             '"x": fields.Float(load_default=1, allow_none=True)',
             "def predict(x):\n    return x + 1\n",
         ),
-        *("error", "predict_raises", 6),
+        *("error", "predict_raises", 5),
         "predict raises TypeError: unsupported operand type(s) for +: 'NoneType' and 'int' for "
         'the arguments {"x":null}',
         CORRECT,
@@ -236,7 +236,7 @@ PREDICTIONS = {
             '"x": fields.Bool(load_default=True)',
             "def predict(x):\n    return 1 if x else wrong\n",
         ),
-        *("error", "predict_raises", 6),
+        *("error", "predict_raises", 5),
         "predict raises NameError: name 'wrong' is not defined for the arguments {\"x\":false}",
         CORRECT,
     ),
