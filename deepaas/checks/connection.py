@@ -47,7 +47,7 @@ class ServerFailedError(DeepaasError):
 
 
 @dataclass
-class Answer:
+class Response:
     """A response. `status` is 0 if there was none in time. `request_id` names it in the log."""
 
     status: int
@@ -148,7 +148,7 @@ class Connection:
 
     # --- requests
 
-    async def send(self, method: str, path: str, **request: Any) -> Answer:
+    async def send(self, method: str, path: str, **request: Any) -> Response:
         """Send a request and return the response. If there is none in time, its status is 0."""
         self.requests += 1
         request_id = f"check-{self.requests}"
@@ -163,11 +163,11 @@ class Connection:
                     if len(body) > MAX_BODY:
                         break
                 media_type = response.headers.get("Content-Type", "")
-                return Answer(response.status, bytes(body), media_type, request_id)
+                return Response(response.status, bytes(body), media_type, request_id)
         except asyncio.TimeoutError:
-            return Answer(0, request_id=request_id)
+            return Response(0, request_id=request_id)
         except aiohttp.ClientPayloadError:  # a stream that has ended early
-            return Answer(500, b"the response ended early", "", request_id)
+            return Response(500, b"the response ended early", "", request_id)
         except aiohttp.ClientError as error:
             if self._has_ended:
                 raise ServerFailedError(f"the server has ended: {self._last_words()}") from None
@@ -180,7 +180,7 @@ class Connection:
         values: Mapping[str, Any],
         files: Mapping[str, str],
         accept: str = "",
-    ) -> Answer:
+    ) -> Response:
         """POST these values, each in a place where the model takes it.
 
         `files` maps the path of each file of an example to its absolute path.
@@ -246,7 +246,7 @@ def encode(
 ) -> dict[str, Any]:
     """Return the query, the headers and the body of a request, as aiohttp takes them."""
     known = {one["name"]: one for one in arguments}
-    is_form = any(known[name]["file"] and _has_file(value) for name, value in values.items())
+    is_form = any(known[name]["file"] and has_file(value) for name, value in values.items())
     query: list[tuple[str, str]] = []
     headers: dict[str, str] = {}
     body: Json = {}
@@ -270,9 +270,10 @@ def encode(
     return {**request, "data": form}
 
 
-def _has_file(value: Any) -> bool:
+def has_file(value: Any) -> bool:
+    """Return whether the value of an argument is a file, or a list of files."""
     if isinstance(value, list):
-        return any(map(_has_file, value))
+        return any(map(has_file, value))
     return isinstance(value, MadeFile) or (isinstance(value, dict) and "file" in value)
 
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any
 
-from deepaas.checks.connection import Answer, Connection, Loaded, place_in
+from deepaas.checks.connection import Connection, Loaded, Response, has_file, place_in
 from deepaas.checks.findings import Report, Severity
 from deepaas.checks.results import (
     JSON,
@@ -93,31 +93,31 @@ class Predictions:
         self, request: Request, when: str = "", *, accept: str = "", is_repeated: bool = False
     ) -> bool:
         """Send a request, add what its response shows, and return whether it has succeeded."""
-        answer = await self._send(request, accept)
-        if answer.status != 200:
-            self._add_failure(answer, request, when, is_repeated=is_repeated)
+        response = await self._send(request, accept)
+        if response.status != 200:
+            self._add_failure(response, request, when, is_repeated=is_repeated)
             return False
-        return self._is_whole(answer, request, accept)
+        return self._is_whole(response, request, accept)
 
-    async def _send(self, request: Request, accept: str = "") -> Answer:
+    async def _send(self, request: Request, accept: str = "") -> Response:
         values = request.values
         if accept:
             values = {name: value for name, value in values.items() if name != "accept"}
         return await self._connection.call(self._path, self._arguments, values, self._files, accept)
 
     def _add_failure(
-        self, answer: Answer, request: Request, when: str = "", *, is_repeated: bool = False
+        self, response: Response, request: Request, when: str = "", *, is_repeated: bool = False
     ) -> None:
         """Add the finding for a response that is an error."""
         certain = request.certain or is_repeated
         severity = Severity.ERROR if certain else Severity.NOTE
-        place = place_in(self._connection.traceback(answer.request_id), self._sources)
+        place = place_in(self._connection.traceback(response.request_id), self._sources)
         place = place or self._place
-        said = answer.message
-        why = f"a client that sends this gets the status {answer.status or 504}"
+        said = response.message
+        why = f"a client that sends this gets the status {response.status or 504}"
         add = self._report.add
         label = f"{when}for {request.label}"
-        match answer.code:
+        match response.code:
             case "predict_failed":
                 what = f"{self._name} raises {said} {label}"
                 write = (
@@ -129,30 +129,30 @@ class Predictions:
                 add(severity, "predict_raises", place, what, why, write)
             case "result_not_encodable":
                 what = f"the result of {self._name} cannot be sent {label}: {said}"
-                add(Severity.ERROR, answer.code, self._place, what, why, _remedy_of_result(said))
+                add(Severity.ERROR, response.code, self._place, what, why, _remedy_of_result(said))
             case "result_violates_schema":
                 what = f"the result of {self._name} violates schema {label}: {said}"
                 write = "return what schema declares, or declare in schema what predict returns"
-                add(Severity.ERROR, answer.code, self._place, what, why, write)
+                add(Severity.ERROR, response.code, self._place, what, why, write)
             case "worker_died":
                 what = f"{self._name} ends its process {label}: {said}"
                 write = (
                     "remove the call that ends the process, such as os._exit; if a library "
                     "crashes, faulthandler.enable() shows where"
                 )
-                add(Severity.ERROR, answer.code, self._place, what, why, write)
-            case _ if answer.status in (0, 504):
+                add(Severity.ERROR, response.code, self._place, what, why, write)
+            case _ if response.status in (0, 504):
                 self._add_timeout(label, certain)
-            case _ if 400 <= answer.status < 500 and not is_repeated:
-                self._add_refusal(answer, request, place)
+            case _ if 400 <= response.status < 500 and not is_repeated:
+                self._add_refusal(response, request, place)
             case _:
-                what = f"{self._name} has the status {answer.status} {label}: {said}"
-                add(severity, answer.code or "failed", place, what, why, "correct the cause")
+                what = f"{self._name} has the status {response.status} {label}: {said}"
+                add(severity, response.code or "failed", place, what, why, "correct the cause")
 
     def _add_timeout(self, label: str, certain: bool) -> None:
         self._has_timed_out = True
         self._report.add(
-            Severity.ERROR if certain else Severity.NOTE,
+            Severity.ERROR if certain and not self._yields else Severity.NOTE,  # it may be endless
             "timeout",
             self._place,
             f"{self._name} takes longer than {self._timeout:g} s {label}",
@@ -160,27 +160,27 @@ class Predictions:
             "give a longer --timeout, or declare an example that takes less time",
         )
 
-    def _add_refusal(self, answer: Answer, request: Request, place: str) -> None:
-        said = answer.message if answer.code else short(answer.json)
+    def _add_refusal(self, response: Response, request: Request, place: str) -> None:
+        said = response.message if response.code else short(response.json)
         if not request.certain:
             self._note_untried(f"it refuses {request.label} ({said})")
             return
         self._report.add(
             *(Severity.ERROR, "refused", place),
-            f"{request.label} is refused with the status {answer.status}: {said}",
+            f"{request.label} is refused with the status {response.status}: {said}",
             "a client that sends what the model offers gets an error",
             "correct the example, or accept it",
         )
 
     # --- the body of a response
 
-    def _is_whole(self, answer: Answer, request: Request, accept: str = "") -> bool:
+    def _is_whole(self, response: Response, request: Request, accept: str = "") -> bool:
         """Add what the body shows; return False if it is a stream that has ended with an error."""
-        given = essence(answer.media_type)
+        given = essence(response.media_type)
         if given in STREAMS:
-            return self._is_whole_stream(answer, request)
+            return self._is_whole_stream(response, request)
         wanted = accept or given
-        if problem := problem_of_body(wanted, answer.media_type, answer.body):
+        if problem := problem_of_body(wanted, response.media_type, response.body):
             self._report.add(
                 *(Severity.ERROR, "media_type", self._place),
                 f"{self._name} offers {wanted}, but {problem}",
@@ -188,12 +188,12 @@ class Predictions:
                 f"return the bytes of {wanted} if accept is {wanted!r}, or remove this choice",
             )
         elif given == JSON:
-            self._check_json(answer)
+            self._check_json(response)
         return True
 
-    def _is_whole_stream(self, answer: Answer, request: Request) -> bool:
-        if error := error_in_stream(answer.media_type, answer.body):
-            place = place_in(self._connection.traceback(answer.request_id), self._sources)
+    def _is_whole_stream(self, response: Response, request: Request) -> bool:
+        if error := error_in_stream(response.media_type, response.body):
+            place = place_in(self._connection.traceback(response.request_id), self._sources)
             self._report.add(
                 *(Severity.ERROR, "stream_fails", place or self._place),
                 f"the stream of {self._name} ends with an error for {request.label}: {error}",
@@ -209,12 +209,12 @@ class Predictions:
             )
         return not error
 
-    def _check_json(self, answer: Answer) -> None:
+    def _check_json(self, response: Response) -> None:
         described = [one for one in self._function["responses"] if one["media_type"] == JSON]
         if not described or described[0]["envelope"]:
             return
         schema = described[0].get("schema", {})
-        if found := mismatch(answer.json, schema, self._interface["schemas"]):
+        if found := mismatch(response.json, schema, self._interface["schemas"]):
             self._report.add(
                 *(Severity.WARNING, "result_type", self._place),
                 f"{self._name} returns {found}",
@@ -247,13 +247,13 @@ class Predictions:
                     continue
                 left -= 1
                 request = base.changed(argument["name"], value)
-                answer = await self._send(request)
-                if answer.status == 200:
-                    self._is_whole(answer, request)
-                elif answer.status == 422:
-                    self._add_refused_value(argument, value, answer, "offered value")
-                elif answer.status >= 500 and answer.status != 504:
-                    self._add_failure(answer, request, is_repeated=True)
+                response = await self._send(request)
+                if response.status == 200:
+                    self._is_whole(response, request)
+                elif response.status == 422:
+                    self._add_refused_value(argument, value, response, "offered value")
+                elif response.status >= 500 and response.status != 504:
+                    self._add_failure(response, request, is_repeated=True)
 
     async def _try_default(self, base: Request, argument: dict[str, Any]) -> None:
         schema = argument["schema"]
@@ -262,23 +262,23 @@ class Predictions:
             return
         if schema["default"] is None or self._is_unsendable(base, schema["default"]):
             return
-        answer = await self._send(base.changed(name, schema["default"]))
-        if answer.status == 422:
-            self._add_refused_value(argument, schema["default"], answer, "default")
+        response = await self._send(base.changed(name, schema["default"]))
+        if response.status == 422:
+            self._add_refused_value(argument, schema["default"], response, "default")
 
     @staticmethod
     def _is_unsendable(base: Request, value: Any) -> bool:
         """Return whether a form, which files need, cannot hold the value."""
-        has_file = any(isinstance(one, dict | list) for one in base.values.values())
-        return (value is None or value == [] or isinstance(value, dict)) and has_file
+        is_form = any(map(has_file, base.values.values()))
+        return is_form and (value is None or value == [] or isinstance(value, dict))
 
     def _add_refused_value(
-        self, argument: dict[str, Any], value: Any, answer: Answer, what: str
+        self, argument: dict[str, Any], value: Any, response: Response, what: str
     ) -> None:
         self._report.add(
             *(Severity.WARNING, "refused_value", self._place_of_arguments),
             f"the {what} {short(value)} of '{argument['name']}' is refused by its own field: "
-            f"{short(answer.json)}",
+            f"{short(response.json)}",
             "the descriptions offer this value to clients",
             "give another load_default, or a validator that accepts it",
         )
@@ -286,11 +286,11 @@ class Predictions:
     async def _try_at_once(self, base: Request) -> None:
         """Send a few equal requests at the same time."""
         before = len(self._connection.warnings(self._pid))
-        answers = await asyncio.gather(*(self._send(base) for _ in range(AT_ONCE)))
-        for answer in answers:
-            if answer.status != 200 and answer.status not in (0, 504):
+        responses = await asyncio.gather(*(self._send(base) for _ in range(AT_ONCE)))
+        for response in responses:
+            if response.status != 200 and response.status not in (0, 504):
                 label = f"in one of {AT_ONCE} requests at once "
-                self._add_failure(answer, base, label, is_repeated=True)
+                self._add_failure(response, base, label, is_repeated=True)
                 return
         logged = self._connection.warnings(self._pid)[before:]
         if self._is_batch and any("batch of" in line for line in logged):

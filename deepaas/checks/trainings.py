@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from deepaas.checks.connection import (
-    Answer,
     Connection,
     Loaded,
+    Response,
     entries_of,
     place_in,
     traceback_of,
@@ -64,12 +64,12 @@ class Trainings:
             self._note_untried(f"the check cannot make a value for the argument '{error}'")
             return
         files = self._description["example_files"]
-        answer = await self._connection.call(self._path, arguments, request.values, files)
-        if answer.status != 200:
-            self._add_refusal(answer, request)
+        response = await self._connection.call(self._path, arguments, request.values, files)
+        if response.status != 200:
+            self._add_refusal(response, request)
             return
         self._report.trained = True
-        await self._check_record(await self._until_ended(answer.json["uuid"]), request)
+        await self._check_record(await self._until_ended(response.json["uuid"]), request)
         if base is not None:
             await predictions.succeeds(base, "after the training ", is_repeated=True)
 
@@ -130,13 +130,13 @@ class Trainings:
                 "correct warm, so that it loads what train has written",
             )
 
-    def _add_refusal(self, answer: Answer, request: Request) -> None:
-        said = answer.message if answer.code else short(answer.json)
-        if request.certain and answer.status >= 500:
+    def _add_refusal(self, response: Response, request: Request) -> None:
+        said = response.message if response.code else short(response.json)
+        if request.certain and response.status >= 500:
             self._report.add(
                 *(Severity.ERROR, "train_refused", self._place),
                 f"a training with {request.label} is refused: {said}",
-                f"a client that sends this gets the status {answer.status}",
+                f"a client that sends this gets the status {response.status}",
                 "correct get_train_args or its fields",
             )
             return

@@ -89,8 +89,12 @@ def _count(reports: list[Report], severity: str) -> int:
 def _conclusion(counts: dict[str, int]) -> str:
     if not any(counts.values()):
         return "Nothing found."
-    texts = [f"{number} {name}{'s' * (number != 1)}" for name, number in counts.items() if number]
+    texts = [_number(number, name) for name, number in counts.items() if number]
     return f"Found {', '.join(texts)}."
+
+
+def _number(number: int, name: str) -> str:
+    return f"{number} {name}{'' if number == 1 else 's'}"
 
 
 def _show(report: Report) -> None:
@@ -99,8 +103,9 @@ def _show(report: Report) -> None:
     else:
         facts = [f"ready in {report.seconds:.2f} s"]
         if report.memory:
-            facts += [f"{report.memory / 1e6:.0f} MB", f"{report.threads} threads"]
-        facts += [f"{report.requests} requests", *(["1 training"] if report.trained else [])]
+            facts += [f"{report.memory / 1e6:.0f} MB", _number(report.threads, "thread")]
+        facts.append(_number(report.requests, "request"))
+        facts += ["1 training"] if report.trained else []
         click.echo(f"{report.model} ({report.target}): {', '.join(facts)}")
     for finding in report.findings:
         _show_finding(finding)
