@@ -49,6 +49,7 @@ class Predictions:
         self._place_of_arguments = places.get("get_predict_args", "")
         self._pid = loaded.pid
         self._has_timed_out = False
+        self._untried = ""  # why no made request was accepted
 
     async def run(self) -> Request | None:
         """Try everything; return a request that has succeeded, or None."""
@@ -56,8 +57,10 @@ class Predictions:
         for request in self._first_requests():
             if await self.succeeds(request) and base is None:
                 base = request
-            if self._has_timed_out:
+            if self._has_timed_out or (base and not base.is_declared):
                 break
+        if base is None and self._untried:
+            self._note_untried()
         if base is None or self._has_timed_out:
             return base
         if not await self.succeeds(base, "the second time ", is_repeated=True):
@@ -74,17 +77,25 @@ class Predictions:
             if examples:
                 yield from (of_example(one, self._arguments) for one in examples[:MAX_EXAMPLES])
             else:
-                yield made(self._arguments, self._interface["schemas"])
+                schemas = self._interface["schemas"]
+                yield made(self._arguments, schemas)
+                if any(one["file"] and not one["required"] for one in self._arguments):
+                    yield made(self._arguments, schemas, files=True)
         except NoValueError as error:
-            self._note_untried(f"the check cannot make a value for the argument '{error}'")
+            self._untried = f"the check cannot make a value for the argument '{error}'"
 
-    def _note_untried(self, why: str) -> None:
-        names = {one["name"]: "..." for one in self._arguments if one["required"]}
-        write = _DECLARE.format(short(names)) if names else "declare an example"
+    def _note_untried(self) -> None:
+        required = [one for one in self._arguments if one["required"]]
+        names = {one["name"]: "..." for one in (required or self._arguments)[:3]}
         self._report.add(
-            *(Severity.NOTE, "not_tried", self._place, f"{self._name} was not tried: {why}"),
+            *(
+                Severity.NOTE,
+                "not_tried",
+                self._place,
+                f"{self._name} was not tried: {self._untried}",
+            ),
             "the check needs valid arguments, and clients need an example",
-            write,
+            _DECLARE.format(short(names)),
         )
 
     # --- one request
@@ -94,7 +105,7 @@ class Predictions:
     ) -> bool:
         """Send a request, add what its response shows, and return whether it has succeeded."""
         response = await self._send(request, accept)
-        if response.status != 200:
+        if not 200 <= response.status < 300:
             self._add_failure(response, request, when, is_repeated=is_repeated)
             return False
         return self._is_whole(response, request, accept)
@@ -109,7 +120,7 @@ class Predictions:
         self, response: Response, request: Request, when: str = "", *, is_repeated: bool = False
     ) -> None:
         """Add the finding for a response that is an error."""
-        certain = request.certain or is_repeated
+        certain = request.is_certain or is_repeated
         severity = Severity.ERROR if certain else Severity.NOTE
         place = place_in(self._connection.traceback(response.request_id), self._sources)
         place = place or self._place
@@ -121,8 +132,8 @@ class Predictions:
             case "predict_failed":
                 what = f"{self._name} raises {said} {label}"
                 write = (
-                    "correct this line; or if the arguments are wrong, let their field refuse "
-                    "them: validate=validate.Range(...)"
+                    "correct this line; or if the arguments are wrong, refuse them: with a "
+                    "validator of their field, or raise aiohttp.web.HTTPBadRequest(reason=...)"
                     if certain
                     else _DECLARE.format("{...}") + ", with which predict succeeds"
                 )
@@ -162,8 +173,8 @@ class Predictions:
 
     def _add_refusal(self, response: Response, request: Request, place: str) -> None:
         said = response.message if response.code else short(response.json)
-        if not request.certain:
-            self._note_untried(f"it refuses {request.label} ({said})")
+        if not request.is_declared:
+            self._untried = self._untried or f"it refuses {request.label} ({said})"
             return
         self._report.add(
             *(Severity.ERROR, "refused", place),
@@ -275,10 +286,13 @@ class Predictions:
     def _add_refused_value(
         self, argument: dict[str, Any], value: Any, response: Response, what: str
     ) -> None:
+        said = response.json
+        if not isinstance(said, dict) or argument["name"] not in said:  # refused for another one
+            return
         self._report.add(
             *(Severity.WARNING, "refused_value", self._place_of_arguments),
             f"the {what} {short(value)} of '{argument['name']}' is refused by its own field: "
-            f"{short(response.json)}",
+            f"{short(said)}",
             "the descriptions offer this value to clients",
             "give another load_default, or a validator that accepts it",
         )

@@ -96,7 +96,7 @@ class Trainings:
                 entries = entries_of(log.body.decode(errors="replace").splitlines())
                 place = place_in(traceback_of(entries), self._description["sources"])
                 add(
-                    Severity.ERROR if request.certain else Severity.NOTE,
+                    Severity.ERROR if request.is_certain else Severity.NOTE,
                     *("train_fails", place or self._place),
                     f"train fails for {request.label}: {record.get('message')}",
                     "such a training ends with the status error",
@@ -132,7 +132,7 @@ class Trainings:
 
     def _add_refusal(self, response: Response, request: Request) -> None:
         said = response.message if response.code else short(response.json)
-        if request.certain and response.status >= 500:
+        if request.is_certain and response.status >= 500:
             self._report.add(
                 *(Severity.ERROR, "train_refused", self._place),
                 f"a training with {request.label} is refused: {said}",

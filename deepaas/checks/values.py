@@ -34,18 +34,19 @@ class MadeFile:
 class Request:
     """The arguments of a request, and a short text about it for findings.
 
-    `certain` says whether the model must be able to answer it: the author has declared it, or it
-    has no value that was made up.
+    `is_declared` says whether the author has declared it as an example. `is_certain` says whether
+    predict must not raise: it is declared, or has no file and no free text that was made up.
     """
 
     values: Json
     label: str
-    certain: bool
+    is_certain: bool
+    is_declared: bool = False
 
     def changed(self, name: str, value: Any) -> Request:
         """Return the request with another value of one argument."""
         values = {**self.values, name: value}
-        return Request(values, _label(values), self.certain)
+        return Request(values, _label(values), self.is_certain)
 
 
 def of_example(example: Json, arguments: Arguments) -> Request:
@@ -55,15 +56,17 @@ def of_example(example: Json, arguments: Arguments) -> Request:
     """
     missing = [one for one in arguments if one["required"] and one["name"] not in example]
     values = {**example, **{one["name"]: value_of(one, {}) for one in missing}}
-    return Request(values, _label(example, "the example"), not missing)
+    return Request(values, _label(example, "the example"), not missing, not missing)
 
 
-def made(arguments: Arguments, schemas: Mapping[str, Json], *, small: bool = False) -> Request:
-    """Return a request with the required arguments; `small`: also with small whole numbers.
+def made(
+    arguments: Arguments, schemas: Mapping[str, Json], *, small: bool = False, files: bool = False
+) -> Request:
+    """Return a request with the required arguments.
 
-    Raises NoValueError.
+    `small`: also with small whole numbers; `files`: also with all files. Raises NoValueError.
     """
-    required = [one for one in arguments if one["required"]]
+    required = [one for one in arguments if one["required"] or (files and one["file"])]
     values = {one["name"]: value_of(one, schemas) for one in required}
     certain = all(_is_narrow(one) for one in required)
     if small:

@@ -11,8 +11,8 @@ FIELDS = "from webargs import fields, validate\n"
 PNG = 'fields.Str(validate=validate.OneOf(["application/json", "image/png"]))'
 
 CORRECT = (
-    "correct this line; or if the arguments are wrong, let their field refuse them: "
-    "validate=validate.Range(...)"
+    "correct this line; or if the arguments are wrong, refuse them: with a validator of their "
+    "field, or raise aiohttp.web.HTTPBadRequest(reason=...)"
 )
 NONE = "a request without arguments"
 
@@ -98,6 +98,17 @@ PREDICTIONS = {
         *("error", "refused", 4),
         'the example {"x":1} is refused with the status 400: x is too small',
         "correct the example, or accept it",
+    ),
+    "refuses_all": Tried(
+        arguments(
+            '"x": fields.Float(), "data": fields.Raw(metadata={"type": "file"})',
+            "def predict(x=0, data=None):\n"
+            "    from werkzeug.exceptions import BadRequest\n"
+            "    if x == 0 or not data:\n        raise BadRequest('give both')\n",
+        ),
+        *("note", "not_tried", 4),
+        f"predict was not tried: it refuses {NONE} (give both)",
+        'declare arguments that clients can try: examples = [{"x":"...","data":"..."}]',
     ),
     # --- results
     "bytes_result": Tried(
