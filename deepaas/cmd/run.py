@@ -14,7 +14,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import uvloop
 
@@ -66,8 +66,15 @@ def main() -> None:
     sys.exit(run(sys.argv[1:]))
 
 
-def run(argv: Sequence[str]) -> int:
-    """Run the server with these arguments; return the exit code."""
+def run(
+    argv: Sequence[str],
+    sources: Sequence[loading.ModelSource] | None = None,
+    make: Callable[..., ServerProcess] | None = None,
+) -> int:
+    """Run the server with these arguments; return the exit code.
+
+    `sources` are the models, if the arguments do not name them; `make` makes the ServerProcess.
+    """
     try:
         given = config.load(argv)
     except ConfigurationError as error:
@@ -84,7 +91,8 @@ def run(argv: Sequence[str]) -> int:
         _report_sources(given)
         open_files = descriptors.raise_limit()
         keep_free_memory()
-        sources = loading.find(settings.model, settings.models.model_name)
+        if sources is None:
+            sources = loading.find(settings.model, settings.models.model_name)
         with contextlib.ExitStack() as resources:
             server = settings.server
             listener = resources.enter_context(_bind(server.listen_ip, server.listen_port))
@@ -93,7 +101,8 @@ def run(argv: Sequence[str]) -> int:
             signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
             upload_dir = resources.enter_context(upload_directory(settings.server.upload_dir))
             guard = resources.enter_context(contextlib.closing(Guard(upload_dir)))
-            process = ServerProcess(settings, options, tail, guard, open_files, own_port)
+            make = make or ServerProcess
+            process = make(settings, options, tail, guard, open_files, own_port)
             return uvloop.run(process.live(sources, listener, upload_dir))
     except (ConfigurationError, OSError) as error:
         return _refuse(config.with_places(str(error), given))
@@ -267,7 +276,11 @@ class ServerProcess:
             self._settings, source, self._log_options.as_dict(), self._open_files, upload_dir
         )
         on_output = None if self._tail is None else self._on_output
-        return Pool(source, options, self._guard, on_output, self._events)
+        return self.make_pool(source, options, self._guard, on_output, self._events)
+
+    def make_pool(self, *args: Any, **options: Any) -> Pool:
+        """Return a new Pool with these arguments."""
+        return Pool(*args, **options)
 
     def _on_output(self, data: bytes) -> None:
         """Write the output of a worker to standard output, and keep it for /v2/debug/."""
@@ -330,7 +343,9 @@ class ServerProcess:
                 # The longest queue that the system allows (net.core.somaxconn): a client that does
                 # not fit in it retries only after a second.
                 listener.open(socket.SOMAXCONN)
-                self._report_open(app, pools, sock, loading)
+                self.report_open(_url(sock, app.settings.base_path), pools, loading)
+                if not self._settings.sign_in.auth:
+                    _warn_if_exposed(self._settings.server, sock)
                 if self._trainings is not None:
                     self._trainings.begin()
                 async with watching(pools if self._settings.models.reload else []):
@@ -344,20 +359,12 @@ class ServerProcess:
                 await runner.cleanup()
             access_log.flush()
 
-    def _report_open(
-        self, app: App, pools: list[Pool], sock: socket.socket, loading: Loading
-    ) -> None:
+    def report_open(self, url: str, pools: list[Pool], loading: Loading) -> None:
         """Log that the port is open, and what is served there."""
-        host, port = sock.getsockname()[:2]
-        if sock.family == socket.AF_INET6:
-            host = f"[{host}]"
-        url = f"http://{host}:{port}{app.settings.base_path}"
         if not self._settings.log.use_json:
             print(banner(pools, url), flush=True)
         logger.info("Listening on %s", url)
         loading.opened()
-        if not self._settings.sign_in.auth:
-            _warn_if_exposed(self._settings.server, sock)
 
     async def _server_maker(self, main: Kernel) -> Callable[[Kernel], HTTPServer]:
         """Return a function that returns a server for a kernel; `main` serves the models."""
@@ -412,6 +419,13 @@ class ServerProcess:
                 told = now
                 logger.info("Waiting for %s", app.under_way())
             await asyncio.sleep(0.02)
+
+
+def _url(listener: socket.socket, base_path: str) -> str:
+    host, port = listener.getsockname()[:2]
+    if listener.family == socket.AF_INET6:
+        host = f"[{host}]"
+    return f"http://{host}:{port}{base_path}"
 
 
 def _warn_if_exposed(server: ServerSettings, listener: socket.socket) -> None:

@@ -28,7 +28,8 @@ from deepaas.model.v2.interface import describe_interface
 from deepaas.model.v2.invocation import Invocation, Runtime
 from deepaas.model.v2.json_encoder import to_plain
 from deepaas.model.v2.json_schema import Schemas
-from deepaas.model.v2.mistakes import mistakes_of
+from deepaas.model.v2.mistakes import FUNCTIONS, mistakes_of
+from deepaas.model.v2.places import first_line
 from deepaas.model.v2.weights import declared_weights, describe_weights
 from deepaas.model.v2.wrapper import ModelWrapper
 from deepaas.protocol import messages
@@ -117,8 +118,18 @@ class Host:
             "yields": self._yields(),
             "has": [name for name in ("predict", "train") if self._has(name)],
             "calling": {"kind": self.calling.kind, "at_once": self.calling.at_once},
+            "places": self._places(),
             "sources": loading.sources(self.model.model, self._imported),
         }
+
+    def _places(self) -> dict[str, str]:
+        """Return the first lines of the model's functions, as far as they are known."""
+        try:
+            functions = {name: self.model.function(name) for name in FUNCTIONS}
+            places = {name: first_line(one) for name, one in functions.items() if one is not None}
+            return {name: where for name, where in places.items() if where}
+        except Exception:  # inspecting the model's objects may run its code
+            return {}
 
     def _yields(self) -> bool:
         return self.calling.kind is not CallingKind.BATCH and yields(self.model)

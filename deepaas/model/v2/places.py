@@ -104,6 +104,12 @@ def code_of(function: Any) -> Any:
     return getattr(function, "__code__", None)
 
 
+def first_line(function: Any) -> str:
+    """Return the first line of a function that may be decorated, without reading its file; "" if it
+    is not written in Python."""
+    return _first_line(inspect.unwrap(function))
+
+
 def _first_line(function: Any) -> str:
     code = code_of(function)
     return place(code.co_filename, code.co_firstlineno) if code is not None else ""
