@@ -167,10 +167,10 @@ MISTAKES = {
         'not declare; add "size": fields.Int(required=True) to it',
     ),
     "nothing_declared": Planted(
-        "predict needs arguments, and there is no get_predict_args",
-        "def predict(x: float):\n    return x\n",
-        "Model nothing_declared: nothing_declared.py:1: predict needs 'x', but there is no "
-        'get_predict_args; write def get_predict_args(): return {"x": fields.Float(required=True)}',
+        "a parameter without a default and without a type hint, and no get_predict_args",
+        "def predict(x):\n    return x\n",
+        "Model nothing_declared cannot be loaded: nothing_declared.py:1: the argument 'x' of "
+        "predict has no type hint; write x: float, for example",
     ),
     "two_names": Planted(
         "an argument is spelt differently in two places",

@@ -34,7 +34,7 @@ FIELDS: dict[object, str] = {
 
 def declared_fields(model: ModelWrapper, function: str, notes: list[str] | None = None) -> Any:
     """Return the declared arguments of `function` (predict, train): a dictionary of fields, or a
-    Schema.
+    Schema. Without a declaration, these are the fields that the type hints of the function give.
 
     An empty value that is not a dictionary, such as None, means no arguments; a line about it is
     added to `notes`. Raises ModelMistakeError for any other value, and every exception that the
@@ -43,7 +43,9 @@ def declared_fields(model: ModelWrapper, function: str, notes: list[str] | None 
     name = f"get_{function}_args"
     get = model.function(name)
     if get is None:
-        return {}
+        from deepaas.model.v2.hints import derived_fields
+
+        return derived_fields(model, function, notes)
     if inspect.iscoroutinefunction(get):
         text = f'{name} is "async def", but it is not awaited; write def {name}'
         raise ModelMistakeError((place_of_function(get), text))

@@ -189,6 +189,8 @@ def with_files_only(field: fields.Field, name: str) -> fields.Field:
 
 
 def _deserializes_like(kind: type[fields.Field], base: type[fields.Field]) -> bool:
+    if getattr(kind, "only_files", False):  # a field for a type hint
+        return True
     return kind.deserialize is base.deserialize and kind._deserialize is base._deserialize
 
 

@@ -61,6 +61,16 @@ def place_of_entry(function: Any, name: str) -> str:
     return place(path, line) if line else place_of_function(function)
 
 
+def place_of_parameter(function: Any, name: str) -> str:
+    """Return the line of a parameter of a function, or that of its `def`."""
+    node, path = _definition(function)
+    arguments = getattr(node, "args", None)
+    for one in ast.walk(arguments) if arguments is not None else ():
+        if isinstance(one, ast.arg) and one.arg == name:
+            return place(path, one.lineno)
+    return place_of_function(function)
+
+
 def place_of_attribute(model: Any, name: str, entry: str = "", item: int = -1) -> str:
     """Return the line that sets an attribute of a model: in a module, a class, or the class of an
     object.
