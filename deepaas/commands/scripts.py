@@ -145,19 +145,13 @@ def read(path: Path, function: str | None) -> Script:
 def _modules(script: Script, tree: ast.Module) -> set[str]:
     """Return the imported modules that are not of Python. Raises ScriptError for local ones."""
     modules = set()
-    for node in ast.walk(tree):
-        names = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
+    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    for node in nodes:
+        names = [alias.name for alias in node.names]
+        if isinstance(node, ast.ImportFrom):
             names = ["." * node.level + (node.module or "")]
         for name in (name.partition(".")[0] for name in names):
-            beside = script.path.parent / name
-            if (
-                not name
-                or beside.with_suffix(".py").is_file()
-                or (beside / "__init__.py").is_file()
-            ):
+            if not name or _is_module(script.path.parent / name):
                 raise ScriptError(
                     f"{script.path}:{node.lineno} imports a file beside it, and only a single file "
                     "can be wrapped; run deepaas init without --from, copy the files to the new "
@@ -281,8 +275,8 @@ def _take_files(script: Script, tree: ast.Module) -> None:
     for file in reversed(_model_files(tree)):
         if not _is_beside(script, file.path):
             script.notes.append(
-                f"{script.module}.py:{file.line} names the file {file.path!r}, which is not "
-                "beside the script; copy it to the package, name it in package-data of pyproject.toml, and "
+                f"{script.module}.py:{file.line} names the file {file.path!r}, which is not beside "
+                "the script; copy it to the package, add it to package-data in pyproject.toml, and "
                 f"open Path(__file__).with_name({Path(file.path).name!r})"
             )
             continue
