@@ -198,7 +198,9 @@ def docstring(text: str) -> str:
     text = (
         text.replace("\\", "\\\\").replace('"""', '\\"\\"\\"') or "Call the function of the script."
     )
-    end = "\n" if "\n" in text or text.endswith('"') else ""
+    if text.endswith('"'):
+        text = text[:-1] + '\\"'
+    end = "\n" if "\n" in text else ""
     return indent(f'"""{text}{end}"""', "    ").lstrip()
 
 

@@ -127,9 +127,9 @@ def read(path: Path, function: str | None) -> Script:
     except (OSError, UnicodeDecodeError) as error:
         raise ScriptError(f"{path} cannot be read: {error}") from error
     except SyntaxError as error:
-        raise ScriptError(f"{path}:{error.lineno}: {error.msg}") from error
-    except ValueError as error:  # null bytes
-        raise ScriptError(f"{path} is not a Python script: {error}") from error
+        raise ScriptError(f"{path}:{error.lineno or 1}: {error.msg}") from error
+    except ValueError as error:  # older releases of Python raise it for a null byte
+        raise ScriptError(f"{path}:1: {error}") from error
     script = Script(path, text)
     modules = _modules(script, tree)
     script.requirements = sorted({DISTRIBUTIONS.get(name, name) for name in modules})
