@@ -300,11 +300,12 @@ def _description_of(argument: Json) -> Json:
 def content_of(function: Json, envelope: Json) -> Json:
     """Return the content of the responses of predict: a schema for each media type.
 
-    `envelope` is the schema of the JSON of a model without a schema.
+    `envelope` is the schema of the JSON of a model that says nothing about its result.
     """
     content: Json = {}
     for one in function["responses"]:
-        schema = envelope if one["envelope"] else _schema_of_response(one)
+        is_known = one["envelope"] and one["schema"]["properties"]["predictions"]
+        schema = envelope if one["envelope"] and not is_known else _schema_of_response(one)
         content[one["media_type"]] = {"schema": schema}
     if function["any_media_type"]:
         content[ANY] = {"schema": {}}

@@ -9,6 +9,7 @@ import argparse
 import ast
 import contextlib
 import difflib
+import enum
 import json
 import mimetypes
 import os
@@ -23,6 +24,8 @@ from marshmallow import ValidationError, fields, missing, validate
 
 from deepaas.cmd.cli_options import CommandError
 from deepaas.model.v2.arguments import Argument, Arguments, InvalidArgumentsError
+from deepaas.model.v2.json_encoder import to_plain
+from deepaas.model.v2.json_schema import enum_values
 from deepaas.model.v2.media import ANY, JSON
 from deepaas.model.v2.validation import holds_secrets
 from deepaas.model.v2.wrapper import UploadedFile
@@ -143,11 +146,21 @@ def _described(argument: Argument) -> str:
         if callable(default):
             lines.append("Default: computed at each call")
         else:
-            lines.append(f"Default: {'********' if holds_secrets(declared) else default}")
+            lines.append(f"Default: {'********' if holds_secrets(declared) else _sent(declared)}")
     choices = choices_of(declared)
     if choices is not None:
         lines.append(f"Choices: {choices}")
     return "\n".join(lines)
+
+
+def _sent(declared: fields.Field) -> Any:
+    """Return the default of a field, in the form in which a value is given."""
+    default = declared.load_default
+    is_plain = isinstance(default, str | int | float | list | tuple | None)
+    if isinstance(default, enum.Enum) or not is_plain:
+        with contextlib.suppress(Exception):  # the default may not be a value of the field
+            return to_plain(declared._serialize(default, "", None))
+    return default
 
 
 def type_of(argument: Argument) -> str:
@@ -165,10 +178,13 @@ def type_of(argument: Argument) -> str:
 
 def choices_of(declared: fields.Field) -> list[Any] | None:
     """Return the choices of a field, from `enum` or OneOf, or None."""
-    enum = declared.metadata.get("enum")
-    if enum is None:
-        enum = next((v.choices for v in declared.validators if isinstance(v, validate.OneOf)), None)
-    return None if enum is None else list(enum)
+    choices = declared.metadata.get("enum")
+    if choices is None:
+        ones = (v.choices for v in declared.validators if isinstance(v, validate.OneOf))
+        choices = next(ones, None)
+    if choices is None and isinstance(declared, fields.Enum):
+        choices = enum_values(declared)
+    return None if choices is None else list(choices)
 
 
 # --- the values

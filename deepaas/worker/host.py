@@ -17,6 +17,7 @@ from deepaas.model.v2.declarations import (
     check_warm,
     declared_fields,
     declared_schema,
+    has_return_hint,
     metadata_of,
 )
 from deepaas.model.v2.description import describe_function
@@ -26,6 +27,7 @@ from deepaas.model.v2.failures import describe, one_line, prepare_for_model
 from deepaas.model.v2.interface import describe_interface
 from deepaas.model.v2.invocation import Invocation, Runtime
 from deepaas.model.v2.json_encoder import to_plain
+from deepaas.model.v2.json_schema import Schemas
 from deepaas.model.v2.mistakes import mistakes_of
 from deepaas.model.v2.weights import declared_weights, describe_weights
 from deepaas.model.v2.wrapper import ModelWrapper
@@ -143,9 +145,19 @@ class Host:
             examples.by_function,
             describe_weights(self._weights, self.model.name, self._scratch),
             metadata,
+            returned=self._schema_of_result,
             streams=self._yields(),
             batches=self.calling.kind is CallingKind.BATCH,
         )
+
+    def _schema_of_result(self, schemas: Schemas) -> dict[str, Any]:
+        """Return the schema that the return annotation of predict gives, or {}."""
+        batches = self.calling.kind is CallingKind.BATCH
+        if not has_return_hint(self.model.function("predict_batch" if batches else "predict")):
+            return {}
+        from deepaas.model.v2.result_hints import schema_of_result
+
+        return schema_of_result(self.model, schemas, streams=self._yields(), batches=batches)
 
     def _find_mistakes(self) -> list[str]:
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 FIELDS = "from webargs import fields, validate\n"
+HINTS = "from typing import Annotated, Literal\nfrom webargs import fields, validate\n"
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,77 @@ MISTAKES = {
         "Model batch_size cannot be loaded: batch_size.py:1: max_batch_size is '32', but must be "
         "a whole number from 1 to 1000000000; write max_batch_size = 32",
     ),
+    "nothing_declared": Planted(
+        "a parameter without a default and without a type hint, and no get_predict_args",
+        "def predict(x):\n    return x\n",
+        "Model nothing_declared cannot be loaded: nothing_declared.py:1: the argument 'x' of "
+        "predict has no type hint; write x: float, for example",
+    ),
+    "hint_type": Planted(
+        "a type hint for values that requests cannot have",
+        "def predict(\n    x: float,\n    y: complex,\n):\n    return x\n",
+        "Model hint_type cannot be loaded: hint_type.py:3: the argument 'y' of predict has the "
+        "type complex, which no value of a request can have; write another type, such as str",
+    ),
+    "hint_unknown": Planted(
+        "a type hint with a name that is not defined",
+        "from __future__ import annotations\ndef predict(x: Size):\n    return x\n",
+        "Model hint_unknown cannot be loaded: hint_unknown.py:2: the argument 'x' of predict has "
+        "the type hint Size, in which 'Size' is not defined; define or import Size at the top of "
+        "the module",
+    ),
+    "hint_range": Planted(
+        "a constraint that does not fit the type",
+        HINTS + "def predict(x: Annotated[str, validate.Range(1, 9)]):\n    return x\n",
+        "Model hint_range cannot be loaded: hint_range.py:3: the argument 'x' of predict has a "
+        "constraint on its range, but a text has no order; write validate.Length or remove it",
+    ),
+    "hint_limits": Planted(
+        "two constraints that no value meets",
+        HINTS + "Big = validate.Range(min=2)\nSmall = validate.Range(max=1)\n"
+        "def predict(x: Annotated[int, Big, Small]):\n    return x\n",
+        "Model hint_limits cannot be loaded: hint_limits.py:5: the argument 'x' of predict has "
+        "limits of its range that exclude every value (2 and 1); change one of them",
+    ),
+    "hint_field": Planted(
+        "a field without parentheses in Annotated",
+        HINTS + "def predict(x: Annotated[str, fields.Email]):\n    return x\n",
+        "Model hint_field cannot be loaded: hint_field.py:3: the argument 'x' of predict has the "
+        "class fields.Email; write fields.Email()",
+    ),
+    "hint_types": Planted(
+        "a type hint with several types",
+        "def predict(x: int | str):\n    return x\n",
+        "Model hint_types cannot be loaded: hint_types.py:1: the argument 'x' of predict has "
+        "several types, int | str; write one of them, or None besides",
+    ),
     # --- mistakes that do not prevent serving
+    "hint_default": Planted(
+        "a default that its type hint does not allow",
+        HINTS + "def predict(x: Annotated[float, validate.Range(0, 1)] = 2):\n    return x\n",
+        "Model hint_default: hint_default.py:3: the argument 'x' of predict is not offered, "
+        "because it does not allow its own default 2 (Must be greater than or equal to 0 and less "
+        "than or equal to 1); write a default that it allows",
+    ),
+    "hint_missing": Planted(
+        "a parameter with a default and without a type hint, and no get_predict_args",
+        "def predict(x: float, size=2):\n    return x\n",
+        "Model hint_missing: hint_missing.py:1: the argument 'size' of predict is not offered, "
+        "because it has no type hint; write size: int = 2",
+    ),
+    "hint_accept": Planted(
+        "the type hint of accept has no choices",
+        "def predict(accept: str):\n    return b''\n",
+        "Model hint_accept: hint_accept.py:1: the argument 'accept' has no choices, so that the "
+        "server cannot tell which media types predict returns; write "
+        'accept: Literal["application/json", "image/png"]',
+    ),
+    "hint_train": Planted(
+        "a type hint of train for values that requests cannot have (trainings are refused)",
+        "def train(rate: complex):\n    return 1\n",
+        "Model hint_train: hint_train.py:1: the argument 'rate' of train has the type complex, "
+        "which no value of a request can have; write another type, such as str",
+    ),
     "not_taken": Planted(
         "predict does not take a declared argument",
         arguments('"x": fields.Float()', predict="def predict():\n    return 1\n"),
@@ -165,12 +236,6 @@ MISTAKES = {
         ),
         "Model not_declared: not_declared.py:6: predict needs 'size', which get_predict_args does "
         'not declare; add "size": fields.Int(required=True) to it',
-    ),
-    "nothing_declared": Planted(
-        "a parameter without a default and without a type hint, and no get_predict_args",
-        "def predict(x):\n    return x\n",
-        "Model nothing_declared cannot be loaded: nothing_declared.py:1: the argument 'x' of "
-        "predict has no type hint; write x: float, for example",
     ),
     "two_names": Planted(
         "an argument is spelt differently in two places",

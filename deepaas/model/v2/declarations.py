@@ -188,6 +188,16 @@ def parameters_of(function: Callable[..., Any] | None) -> list[inspect.Parameter
     return list(signature.parameters.values())
 
 
+def has_return_hint(function: Callable[..., Any] | None) -> bool:
+    """Return whether the function has a return annotation that says something."""
+    try:
+        found = inspect.signature(function).return_annotation  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return False
+    says_nothing = found is inspect.Signature.empty or found is Any
+    return not says_nothing and not (isinstance(found, str) and found == "Any")
+
+
 def is_needed(parameter: inspect.Parameter) -> bool:
     variable = (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
     return parameter.default is parameter.empty and parameter.kind not in variable

@@ -46,7 +46,7 @@ def _data_type(hint: Any) -> np.dtype[Any] | None:
     dtype = np.dtype(scalar)
     if dtype.kind not in _INNER:
         raise HintError(
-            f"is an array of {dtype}, which JSON cannot hold", "write npt.NDArray[np.float64]"
+            f"has an array of {dtype}, which JSON cannot hold", "write npt.NDArray[np.float64]"
         )
     return dtype
 

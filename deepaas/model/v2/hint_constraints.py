@@ -192,7 +192,7 @@ def _check_fit(values: Values, one: Any) -> None:
         name = type(one).__name__
         raise HintError(f"has the constraint {name}, which only a list can meet", "remove it")
     elif isinstance(one, MultipleOf) and not _are_numbers(values):
-        raise HintError(f"has {one!r}, which only a number can meet", "remove it")
+        raise HintError("has the constraint MultipleOf, which only a number can meet", "remove it")
     elif type(one) is validate.OneOf:
         wrong = [choice for choice in one.choices if not _is_of(choice, values)]
         if wrong:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
 from typing import Any
 
-from marshmallow import Schema, ValidationError, fields, missing, post_load
+from marshmallow import EXCLUDE, Schema, ValidationError, fields, missing, post_load
 from marshmallow.validate import Validator
 
 # --- files
@@ -90,8 +91,15 @@ class ObjectSchema(Schema):
     def make(self, data: Mapping[str, Any], **_: Any) -> Any:
         try:
             return type(self).made(**data)
-        except (ValueError, TypeError) as error:  # the class checks its parameters itself
+        except ValueError as error:  # the class checks its parameters itself
             raise ValidationError(str(error) or type(error).__name__) from None
+
+
+class OpenSchema(Schema):
+    """A schema that ignores unknown keys."""
+
+    class Meta:
+        unknown = EXCLUDE
 
 
 class ModelField(fields.Nested):
@@ -145,9 +153,13 @@ class MultipleOf(Validator):
         return f"number={self.number!r}"
 
     def __call__(self, value: Any) -> Any:
-        rest = value % self.number
+        number = Decimal(str(self.number)) if isinstance(value, Decimal) else self.number
+        try:
+            rest = value % number
+        except (ArithmeticError, TypeError):
+            raise ValidationError(self.error) from None
         # The quotient of two floats is rarely exact: 0.3 is a multiple of 0.1.
-        if rest and min(rest, self.number - rest) > 1e-9 * abs(self.number):
+        if rest and min(abs(rest), abs(number - rest)) > abs(number) / 10**9:
             raise ValidationError(self.error)
         return value
 

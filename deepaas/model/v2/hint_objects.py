@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from marshmallow import EXCLUDE, RAISE, Schema, fields
+from marshmallow import Schema, fields
 
 from deepaas.model.v2.docstrings import texts_of
 from deepaas.model.v2.hint_constraints import HintError
-from deepaas.model.v2.hint_fields import ModelField, ObjectSchema
+from deepaas.model.v2.hint_fields import ModelField, ObjectSchema, OpenSchema
 
 EMPTY = inspect.Parameter.empty
 
@@ -52,24 +52,22 @@ def members_of(cls: type) -> Callable[[], Iterator[Member]] | None:
 
 
 def nested_class_of(cls: type) -> tuple[Callable[..., fields.Field], dict[str, Any]]:
-    """Return the class of the field for these objects, and its keyword arguments.
-
-    `schema_of` among these makes the nested schema from the fields of the members.
-    """
-
-    def schema_of(made: Mapping[str, fields.Field]) -> type[Schema]:
-        is_dict = hasattr(cls, "__required_keys__")
-        base = Schema if is_dict or _is_model(cls) else ObjectSchema
-        schema = base.from_dict(dict(made), name=cls.__name__)
-        if base is ObjectSchema:
-            schema.made = cls  # type: ignore[attr-defined]
-        return schema
-
+    """Return the class of the field for these objects, and its keyword arguments."""
     if not _is_model(cls):
-        return fields.Nested, {"schema_of": schema_of}
-    forbids = getattr(cls, "model_config", {}).get("extra") == "forbid"
-    unknown = RAISE if forbids else EXCLUDE
-    return ModelField, {"schema_of": schema_of, "model": cls, "unknown": unknown}
+        return fields.Nested, {}
+    return ModelField, {"model": cls}
+
+
+def schema_of(cls: type, made: Mapping[str, fields.Field]) -> type[Schema]:
+    """Return the schema of the objects, from the fields of their members."""
+    if hasattr(cls, "__required_keys__"):
+        return Schema.from_dict(dict(made), name=cls.__name__)
+    if _is_model(cls):
+        is_open = getattr(cls, "model_config", {}).get("extra") != "forbid"
+        return (OpenSchema if is_open else Schema).from_dict(dict(made), name=cls.__name__)
+    schema = ObjectSchema.from_dict(dict(made), name=cls.__name__)
+    schema.made = cls  # type: ignore[attr-defined]
+    return schema
 
 
 def _hints_of(cls: type) -> dict[str, Any]:
@@ -77,25 +75,33 @@ def _hints_of(cls: type) -> dict[str, Any]:
         return typing.get_type_hints(cls, include_extras=True)
     except NameError as error:
         raise HintError(
-            f"is {cls.__name__}, one of whose type hints has the unknown name {error.name!r}",
+            f"has the type {cls.__name__}, whose type hints have the unknown name {error.name!r}",
             "define or import it at the top of the module",
         ) from None
     except Exception as error:
-        raise HintError(f"is {cls.__name__}, whose type hints cannot be read ({error})") from None
+        raise HintError(
+            f"has the type {cls.__name__}, whose type hints cannot be read ({error})"
+        ) from None
+
+
+def required_keys(cls: type, hints: Mapping[str, Any]) -> set[str]:
+    """Return the keys that a TypedDict must have. `hints` are its resolved type hints."""
+    required = set(getattr(cls, "__required_keys__", ()))
+    for name, hint in hints.items():  # Python does not see these in hints that are texts
+        qualifier = getattr(typing.get_origin(hint), "_name", "")
+        if qualifier == "Required":
+            required.add(name)
+        elif qualifier == "NotRequired":
+            required.discard(name)
+    return required
 
 
 def _of_typed_dict(cls: type) -> Iterator[Member]:
-    texts = texts_of(cls)
-    required = getattr(cls, "__required_keys__", ())
-    for name, hint in _hints_of(cls).items():
-        # Python 3.10 does not see these in hints that are texts.
-        qualifier = getattr(typing.get_origin(hint), "_name", "")
-        is_required = (
-            name in required
-            if qualifier not in ("Required", "NotRequired")
-            else (qualifier == "Required")
-        )
-        yield Member(name, hint, description=texts.get(name, ""), may_be_absent=not is_required)
+    texts, hints = texts_of(cls), _hints_of(cls)
+    required = required_keys(cls, hints)
+    for name, hint in hints.items():
+        is_absent = name not in required
+        yield Member(name, hint, description=texts.get(name, ""), may_be_absent=is_absent)
 
 
 def _of_dataclass(cls: type) -> Iterator[Member]:

@@ -34,7 +34,7 @@ from deepaas.model.v2.hint_fields import (
     SetOf,
     TupleOf,
 )
-from deepaas.model.v2.hint_objects import members_of, nested_class_of
+from deepaas.model.v2.hint_objects import members_of, nested_class_of, schema_of
 from deepaas.model.v2.wrapper import UploadedFile
 
 EMPTY = inspect.Parameter.empty
@@ -160,7 +160,9 @@ class FieldMaker:
         if origin in (Union, types.UnionType):
             if set(get_args(hint)) == {int, float}:
                 return self._made(float)
-            raise HintError(f"allows several types, {shown(hint)}", "write one of them")
+            raise HintError(
+                f"has several types, {shown(hint)}", "write one of them, or None besides"
+            )
         collection = self._collection(plain, get_args(hint))
         if collection is not None:
             return collection
@@ -171,7 +173,7 @@ class FieldMaker:
         if isinstance(hint, type) and (members := members_of(hint)) is not None:
             return self._object(hint, members)
         raise HintError(
-            f"is {shown(hint)}, which no value of a request can be",
+            f"has the type {shown(hint)}, which no value of a request can have",
             "write another type, such as str",
         )
 
@@ -198,7 +200,7 @@ class FieldMaker:
             metadata: dict[str, Any] = {}
             if isinstance(item, FileField):
                 if cls is not fields.List and cls is not TupleOf:
-                    raise HintError("is a set of files", "write list[UploadedFile]")
+                    raise HintError("has a set of files", "write list[UploadedFile]")
                 metadata = dict(_FILE)
             elif item.metadata.get("type") == "file":
                 raise HintError("has files in a list in a list", "write list[UploadedFile]")
@@ -230,7 +232,7 @@ class FieldMaker:
             made: dict[str, fields.Field] = {}
             for member in members():
                 made[member.name] = self._member(cls, member)
-            self._nested[cls] = kwargs.pop("schema_of")(made)
+            self._nested[cls] = schema_of(cls, made)
         except BaseException:
             del self._nested[cls]
             raise
@@ -268,7 +270,9 @@ def _union(kinds: list[Any]) -> Any:
 
 def _enumeration(cls: type[enum.Enum]) -> Made:
     if issubclass(cls, enum.Flag) or not list(cls):
-        raise HintError(f"is {cls.__name__}, from which a request cannot choose", "write an Enum")
+        raise HintError(
+            f"has the type {cls.__name__}, from which a request cannot choose", "write an Enum"
+        )
     by_value = {str: fields.String, int: fields.Integer, float: fields.Float}
     kinds = {type(one.value) for one in cls}
     of_values = by_value.get(next(iter(kinds))) if len(kinds) == 1 else None
@@ -307,11 +311,11 @@ def _check_default(new: fields.Field, default: Any) -> None:
             if _is_same(loaded, default):
                 return
     except ValidationError as error:
-        problem = f": {' '.join(_texts(error.messages))}"
+        problem = f" ({' '.join(_texts(error.messages)).rstrip('.')})"
     except Exception:  # the value is of another type than the field can serialize
         problem = ""
-    remedy = "write None" if isinstance(new, FileField) else "write another default"
-    raise HintError(f"does not allow the default {default!r:.100}{problem}", remedy)
+    remedy = "write None" if isinstance(new, FileField) else "write a default that it allows"
+    raise HintError(f"does not allow its own default {default!r:.100}{problem}", remedy)
 
 
 def _texts(messages: Any) -> list[str]:

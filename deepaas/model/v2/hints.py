@@ -42,7 +42,7 @@ def derived_fields(
     derived: dict[str, fields.Field] = {}
     mistakes: list[tuple[str, str]] = []
     minor: list[tuple[str, str]] = []
-    texts = texts_of(_raw(found))
+    texts = texts_of(raw_function(found))
     maker = FieldMaker()
     for parameter, is_certain in _parameters(found):
         try:
@@ -52,7 +52,7 @@ def derived_fields(
             if parameter.default is EMPTY and not is_certain:
                 continue
             line = (
-                place_of_parameter(_raw(found), parameter.name),
+                place_of_parameter(raw_function(found), parameter.name),
                 _line(function, parameter, error),
             )
             (mistakes if parameter.default is EMPTY else minor).append(line)
@@ -72,7 +72,8 @@ def _line(function: str, parameter: inspect.Parameter, error: HintError) -> str:
     remedy = error.remedy or f"declare it in get_{function}_args"
     if parameter.default is EMPTY:
         return f"the argument {parameter.name!r} of {function} {error.what}; {remedy}"
-    return f"requests cannot set {parameter.name!r} of {function}, which {error.what}; {remedy}"
+    text = f"the argument {parameter.name!r} of {function} is not offered, because it {error.what}"
+    return f"{text}; {remedy}"
 
 
 # --- parameters and their hints
@@ -102,7 +103,7 @@ def _parameters(function: Callable[..., Any]) -> list[tuple[inspect.Parameter, b
     ]
 
 
-def _raw(function: Any) -> Any:
+def raw_function(function: Any) -> Any:
     """Return the function that has the type hints: not the partial, method or decorator."""
     while True:
         if isinstance(function, functools.partial | functools.partialmethod):
@@ -122,7 +123,7 @@ def _resolved(function: Callable[..., Any], model: ModelWrapper, parameter: Any)
     if parameter.annotation is EMPTY:
         text = f"write {_hinted(parameter)}"
         raise HintError("has no type hint", text)
-    return resolved(_raw(function), model, parameter.annotation)
+    return resolved(raw_function(function), model, parameter.annotation)
 
 
 def resolved(function: Any, model: ModelWrapper, annotation: Any) -> Any:
@@ -169,7 +170,7 @@ def _members_of_batch(model: ModelWrapper) -> list[Member] | None:
         return None
     for parameter, _ in _parameters(function):
         try:
-            hint = resolved(_raw(function), model, parameter.annotation)
+            hint = resolved(raw_function(function), model, parameter.annotation)
         except HintError:
             return None
         for item in typing.get_args(hint):
@@ -193,5 +194,5 @@ def _of_member(maker: FieldMaker, one: Member, model: ModelWrapper) -> fields.Fi
     except HintError as error:
         text = f"the argument {one.name!r} of predict_batch {error.what}; "
         text += error.remedy or "declare it in get_predict_args"
-        where = place_of_function(_raw(model.function("predict_batch")))
+        where = place_of_function(raw_function(model.function("predict_batch")))
         raise ModelMistakeError((where, text)) from None

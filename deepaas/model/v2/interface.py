@@ -44,6 +44,7 @@ def describe_interface(
     weights: Json | None = None,
     metadata: Mapping[str, Any] | None = None,
     *,
+    returned: Callable[[Schemas], Json] | None = None,
     streams: bool = False,
     batches: bool = False,
 ) -> Json:
@@ -51,10 +52,11 @@ def describe_interface(
 
     `train` is None if the model has no trainings. `examples` has the examples of each function that
     are valid; `weights` are the declared weights; `metadata` are plain data about the model.
-    `streams` says whether predict is a generator, `batches` whether it takes several calls at once.
+    `returned` makes the schema that the return annotation of predict gives. `streams` says whether
+    predict is a generator, `batches` whether it takes several calls at once.
     """
     schemas = Schemas()
-    functions = {"predict": _predict(schemas, predict, result, streams)}
+    functions = {"predict": _predict(schemas, predict, result, returned, streams)}
     if train is not None:
         functions["train"] = {"arguments": _arguments(schemas, train)}
     for name, function in functions.items():
@@ -71,33 +73,37 @@ def describe_interface(
 
 
 def _predict(
-    schemas: Schemas, arguments: Arguments, result: ResultSchema | None, streams: bool
+    schemas: Schemas,
+    arguments: Arguments,
+    result: ResultSchema | None,
+    returned: Callable[[Schemas], Json] | None,
+    streams: bool,
 ) -> Json:
+    if result is not None:
+        value = _safely(lambda: schemas.of_schema(result.schema), {})
+    else:
+        value = {} if returned is None else _safely(lambda: returned(schemas), {})
+        value = value if streams else _enveloped(value)
     return {
         "arguments": _arguments(schemas, arguments),
-        "responses": _responses(schemas, arguments, result, streams),
+        "responses": _responses(arguments, value, streams, result is None and not streams),
         "any_media_type": not arguments.media_types
         and any(argument.name == "accept" for argument in arguments.visible),
     }
 
 
-def _responses(
-    schemas: Schemas, arguments: Arguments, result: ResultSchema | None, streams: bool
-) -> list[Json]:
+def _enveloped(value: Json) -> Json:
+    properties: Json = {**ENVELOPE["properties"], "predictions": value}
+    return {**ENVELOPE, "properties": properties}
+
+
+def _responses(arguments: Arguments, value: Json, streams: bool, has_envelope: bool) -> list[Json]:
     """Return each media type of the responses, with the schema of the body or of the items."""
-    if result is not None:
-        value = _safely(lambda: schemas.of_schema(result.schema), {})
-    elif streams:
-        value = {}
-    else:
-        value = ENVELOPE
     types = arguments.media_types or [JSON]
     if streams:
         types = [NDJSON if one == JSON else one for one in types]
         types = [*types, EVENTS] if EVENTS not in types else types
-    return [
-        _response_of(one, value) | {"envelope": value is ENVELOPE and one == JSON} for one in types
-    ]
+    return [_response_of(one, value) | {"envelope": has_envelope and one == JSON} for one in types]
 
 
 def _response_of(media_type: str, value: Json) -> Json:

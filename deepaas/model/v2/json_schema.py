@@ -6,6 +6,7 @@ What JSON Schema cannot express is kept as a text for people; see `notes_of`.
 from __future__ import annotations
 
 import datetime
+import decimal
 import inspect
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -113,9 +114,15 @@ class Schemas:
         only = None if schema.only is None else frozenset(schema.only)
         partial = schema.partial if isinstance(schema.partial, bool | None) else True
         key = (type(schema), only, frozenset(schema.exclude), schema.unknown, partial)
+        return self.name_of(key, type(schema).__name__, lambda: self._object(schema))
+
+    def name_of(self, key: object, cls: str, make: Callable[[], Json]) -> str:
+        """Return the name of the nested schema with this key; make it if there is none.
+
+        `cls` is the name of its class.
+        """
         if key in self._names:
             return self._names[key]
-        cls = type(schema).__name__
         base = re.sub(r"[^\w.-]", "_", cls.removesuffix("Schema") or cls, flags=re.ASCII)
         name, number = base, 1
         while name in self.nested:
@@ -123,7 +130,7 @@ class Schemas:
             name = f"{base}{number}"
         self._names[key] = name
         self.nested[name] = {}  # a schema may refer to itself
-        self.nested[name] = self._object(schema)
+        self.nested[name] = make()
         return name
 
     def _object(self, schema: Schema) -> Json:
@@ -400,7 +407,10 @@ def _item_of(field: FieldLike) -> FieldLike:
 
 def _on_the_wire(field: FieldLike, values: list[Any]) -> list[Any]:
     """Return loaded values as clients send them."""
-    if isinstance(field, fields.Enum | fields.DateTime | fields.Time | fields.UUID):
+    if isinstance(field, fields.Decimal):
+        return [float(one) if isinstance(one, decimal.Decimal) else to_plain(one) for one in values]
+    kinds = fields.Enum | fields.DateTime | fields.Time | fields.UUID | fields.TimeDelta
+    if isinstance(field, kinds):
         try:
             return [to_plain(field._serialize(value, "", None)) for value in values]
         except Exception:  # the value does not fit the field

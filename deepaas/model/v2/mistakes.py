@@ -31,6 +31,7 @@ from deepaas.model.v2.places import (
     place_of_entry,
     place_of_function,
     place_of_model,
+    place_of_parameter,
 )
 from deepaas.model.v2.weights import looks_like_path
 from deepaas.model.v2.wrapper import ModelWrapper
@@ -91,22 +92,26 @@ def _of_declarations(model: ModelWrapper, name: str, arguments: Arguments) -> It
     """Yield the mistakes in the declared arguments that do not concern the function's
     parameters."""
     get = model.function(f"get_{name}_args")
-    if get is None:
-        return
     for argument in arguments.visible:
-        for text in (_accept(argument, arguments, name), _location(argument), _file(argument)):
-            if text:
-                yield at(place_of_entry(get, argument.field.name or argument.name), text)
+        key = argument.field.name or argument.name
+        accept = _accept(argument, arguments, name, has_hints=get is None)
+        for text in filter(None, (accept, _location(argument), _file(argument))):
+            if get is None:
+                yield at(place_of_parameter(model.function(name), key), text)
+            else:
+                yield at(place_of_entry(get, key), text)
 
 
-def _accept(argument: Argument, arguments: Arguments, function: str) -> str:
+def _accept(argument: Argument, arguments: Arguments, function: str, *, has_hints: bool) -> str:
     if argument.name != "accept" or function != "predict":
         return ""
     if not arguments.media_types:
+        remedy = 'fields.Str(validate=validate.OneOf(["application/json", "image/png"]))'
+        if has_hints:
+            remedy = 'accept: Literal["application/json", "image/png"]'
         return (
             "the argument 'accept' has no choices, so that the server cannot tell which media "
-            "types predict returns; write "
-            'fields.Str(validate=validate.OneOf(["application/json", "image/png"]))'
+            f"types predict returns; write {remedy}"
         )
     wrong = [choice for choice in arguments.media_types if not is_media_type(choice)]
     if wrong:

@@ -92,8 +92,10 @@ def _masked_in(schema: Schema, value: Any) -> Any:
     If the schema has secrets, a value whose field is unknown is masked too. So are all values if
     the schema has load hooks, because a hook can copy a secret into any value.
     """
-    if value is None or not _has_secrets_in(schema, set()):
+    if value is None:
         return value
+    if not _has_secrets_in(schema, set()):
+        return _without_files(schema, value)
     if isinstance(value, list):
         return [_masked_in(schema, item) for item in value]
     if not isinstance(value, Mapping):
@@ -106,6 +108,23 @@ def _masked_in(schema: Schema, value: Any) -> Any:
     }
 
 
+def _without_files(schema: Schema, values: Any) -> Any:
+    if not isinstance(values, Mapping):
+        return values
+    return {
+        key: _without_path(schema.load_fields[key], value) if key in schema.load_fields else value
+        for key, value in values.items()
+    }
+
+
+def _without_path(field: FieldLike, value: Any) -> Any:
+    """Return the value without the path or the contents of a file that a type hint asks for."""
+    shown = getattr(getattr(field, "inner", field), "shown", None)
+    if shown is None:
+        return value
+    return [shown(one) for one in value] if isinstance(value, list | tuple) else shown(value)
+
+
 def _has_load_hooks(schema: Schema) -> bool:
     # The keys are names of decorators, or tuples that contain one (marshmallow 3.21).
     hooks = [str(name) for name, methods in schema._hooks.items() if methods]
@@ -114,7 +133,7 @@ def _has_load_hooks(schema: Schema) -> bool:
 
 def _masked(field: FieldLike, value: Any) -> Any:
     if value is None or not _has_secrets(field, set()):
-        return value
+        return _without_path(field, value)
     if _is_secret(field):
         return MASK
     if isinstance(field, fields.Nested):
