@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import ipaddress
 import json
 import os
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
@@ -32,6 +34,8 @@ from deepaas.client.requests import File, Request, request_of
 DEFAULT_URL = "http://127.0.0.1:5000"
 TIMEOUT = 600.0
 CONNECT_TIMEOUT = 10.0
+
+CLOSE_SECONDS = 1.0
 
 MAX_ERROR = 1024 * 1024
 """Bytes of the body of an error that are read."""
@@ -126,7 +130,7 @@ class Client:
         self._headers = {"User-Agent": f"deepaas-client/{deepaas.__version__}"}
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
-        self._timeout = timeout
+        self.timeout = timeout
         self._connect_timeout = connect_timeout
         self._session: aiohttp.ClientSession | None = None
         self._document: Json | None = None
@@ -135,7 +139,7 @@ class Client:
         self._session = aiohttp.ClientSession(
             headers=self._headers,
             timeout=aiohttp.ClientTimeout(
-                total=None, sock_connect=self._connect_timeout, sock_read=self._timeout
+                total=None, sock_connect=self._connect_timeout, sock_read=self.timeout
             ),
             trust_env=not _is_loopback(self.url),
             auto_decompress=True,
@@ -149,7 +153,9 @@ class Client:
         traceback: TracebackType | None,
     ) -> None:
         if self._session is not None:
-            await self._session.close()
+            # aiohttp waits until buffered bytes are sent, which a server may never read.
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._session.close(), CLOSE_SECONDS)
 
     # --- the models
 
@@ -223,10 +229,11 @@ class Client:
         prefer = {"Prefer": "respond-async"} if is_async else {}
         path = path_of(model, function) + "/"
         with contextlib.ExitStack() as files:
-            body = _body_of(request, files)
+            uploads: list[Upload] = []
+            body = _body_of(request, files, uploads)
             headers = {**request.headers, **prefer}
             async with self.open(
-                "POST", path, query=request.query, headers=headers, **body
+                "POST", path, query=request.query, headers=headers, uploads=uploads, **body
             ) as response:
                 yield response
 
@@ -278,22 +285,23 @@ class Client:
         query: list[tuple[str, str]] | None = None,
         headers: Mapping[str, str] | None = None,
         timeout: float | None = None,
+        uploads: Sequence[Upload] = (),
         **body: Any,
     ) -> AsyncIterator[Response]:
         """Send a request; `path` is relative to the URL of the server, and quoted.
 
-        `timeout` replaces that of the client. Without the context manager of the client, raises
-        RuntimeError.
+        `timeout` replaces that of the client; 0 means no limit. Raises RuntimeError
+        outside of the context manager.
         """
         if self._session is None:
             raise RuntimeError("use the client as an asynchronous context manager")
-        seconds = self._timeout if timeout is None else timeout
+        seconds = self.timeout if timeout is None else timeout
         limits = aiohttp.ClientTimeout(
             total=None, sock_connect=self._connect_timeout, sock_read=seconds or None
         )
         url = URL(self.url + path, encoded=True)
         with _translated(url, seconds):
-            response = await self._session.request(
+            sending = self._session.request(
                 method,
                 url.extend_query(query or []),
                 headers=headers,
@@ -301,6 +309,7 @@ class Client:
                 allow_redirects=False,
                 **body,
             )
+            response = await self._watched(sending, seconds, uploads)
         async with response:
 
             async def chunks() -> AsyncIterator[bytes]:
@@ -319,6 +328,39 @@ class Client:
                 )
             yield opened
 
+    async def _watched(
+        self,
+        sending: Coroutine[Any, Any, aiohttp.ClientResponse],
+        seconds: float,
+        uploads: Sequence[Upload],
+    ) -> aiohttp.ClientResponse:
+        """Wait for the response, and give up if the server does not read what is sent.
+
+        aiohttp has no limit for that.
+        """
+        task = asyncio.ensure_future(sending)
+        began = time.monotonic() + self._connect_timeout
+        try:
+            while True:
+                await asyncio.wait([task], timeout=seconds or None)
+                if task.done():
+                    return task.result()
+                active = max([began, *(upload.active for upload in uploads)])
+                if time.monotonic() - active > seconds:
+                    raise asyncio.TimeoutError
+        finally:
+            task.cancel()
+
+
+class Upload(io.FileIO):
+    """A file that is sent. `active` is when bytes of it were last read."""
+
+    active = 0.0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.active = time.monotonic()
+        return super().read(-1 if size is None else size) or b""
+
 
 def without_envelope(body: Any) -> Any:
     """Return the predictions in the JSON of a response, or all of it if the model has a schema."""
@@ -327,16 +369,23 @@ def without_envelope(body: Any) -> Any:
     return body
 
 
-def _body_of(request: Request, files: contextlib.ExitStack) -> dict[str, Any]:
-    """Return the body as an argument of aiohttp; `files` closes what it opens."""
+def _body_of(
+    request: Request, files: contextlib.ExitStack, uploads: list[Upload]
+) -> dict[str, Any]:
+    """Return the body as an argument of aiohttp. `files` closes the files, and `uploads` gets
+    them."""
     if not request.parts:
         return {} if request.json is None else {"json": request.json}
     form = aiohttp.FormData(default_to_multipart=True)
     for part in request.parts:
         if isinstance(part.value, File):
-            opened = files.enter_context(part.value.open())
-            name = part.value.name
-            form.add_field(part.name, opened, filename=name, content_type=part.content_type)
+            file = part.value
+            content: Any = file.data
+            if file.path:
+                with file.open() as opened:
+                    content = files.enter_context(Upload(os.dup(opened.fileno())))
+                uploads.append(content)
+            form.add_field(part.name, content, filename=file.name, content_type=part.content_type)
         else:
             form.add_field(part.name, part.value, content_type=part.content_type or None)
     return {"data": form}
@@ -411,7 +460,7 @@ def _translated(url: URL, timeout: float) -> Iterator[None]:
         raise NotConnectedError(f"{url} is no address of a server: {error}") from None
     except aiohttp.ClientResponseError as error:
         raise NotConnectedError(
-            f"{server} does not answer in HTTP: {error.message[:200].strip()}"
+            f"{server} does not answer in HTTP: {' '.join(error.message.split())[:200]}"
         ) from None
     except (aiohttp.ClientError, ssl.SSLError, OSError) as error:
         raise NotConnectedError(

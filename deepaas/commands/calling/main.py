@@ -70,7 +70,7 @@ def _run(word: str, words: list[str], settings: Settings, early: Mapping[str, An
             f"name a model after the address: {url}/MODEL{_models_of(first, url)}"
         )
     if action not in ("predict", "train"):
-        options = [*connection_options(), *result_options()[:2]]  # --output, --json
+        options = [*connection_options()[1:], *result_options()[:2]]  # from --token-file to --json
         run_action(action, url, model, words, settings, options)
         return
     interface = asyncio.run(_interface(first, url, model))

@@ -20,7 +20,8 @@ from deepaas.commands.calling.settings import FAILED_TRAINING, INTERRUPTED, Call
 
 POLL_SECONDS = 1.0
 RETRY_SECONDS = 60.0
-"""How long a server may be away, for example to be restarted. A training outlives that."""
+"""How long a server may be away, for example to be restarted, unless --timeout is shorter. A
+training outlives that."""
 
 ENDED = ("done", "error", "cancelled")
 _CLEAR_LINE = "\r\x1b[K"
@@ -33,6 +34,7 @@ class View:
     is_terminal: bool = field(default_factory=lambda: sys.stderr.isatty())
     _bar: str = ""
     _rest: str = ""
+    _is_absent: bool = False
 
     def __post_init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -45,9 +47,16 @@ class View:
             self._print(complete + newline)
 
     def progress(self, record: Json) -> None:
+        self._is_absent = False
         if self.is_terminal:
             self._bar = bar_of(record, shutil.get_terminal_size().columns - 1)
             self._print("")
+
+    def absent(self, error: NotConnectedError) -> None:
+        """Show, once, that the server does not answer."""
+        if not self._is_absent:
+            self._is_absent = True
+            self._print(f"{error}; trying again\n")
 
     def end(self) -> None:
         """Show the rest of the log, and remove the progress."""
@@ -103,6 +112,7 @@ async def _wait(
 ) -> Json:
     """Read the record until it has ended; at once when the log has ended."""
     answered = time.monotonic()
+    problem: NotConnectedError | None
     while True:
         try:
             record = await client.record(model, kind, uuid)
@@ -111,20 +121,21 @@ async def _wait(
             if record.get("status") in ENDED:
                 return record
         except NotConnectedError as error:
-            _check(error, answered)
+            problem = error
         except RefusedError as error:
             if error.status != 503:
                 raise
-            _check(NotConnectedError(str(error)), answered)
+            problem = NotConnectedError(str(error))
+        else:
+            problem = None
+        if problem is not None:
+            if time.monotonic() - answered > min(RETRY_SECONDS, client.timeout):
+                raise problem
+            view.absent(problem)
         if reading.done():
             await asyncio.sleep(POLL_SECONDS)
         else:
             await asyncio.wait([reading], timeout=POLL_SECONDS)
-
-
-def _check(error: NotConnectedError, answered: float) -> None:
-    if time.monotonic() - answered > RETRY_SECONDS:
-        raise error
 
 
 async def _read_log(client: Client, model: str, kind: str, uuid: str, view: View) -> None:
