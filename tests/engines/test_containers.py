@@ -165,6 +165,7 @@ def test_other_programs_of_the_package_run_in_the_image(podman: Podman, image: s
 
 
 def test_options_are_read_from_a_mounted_file(podman: Podman, image: str, tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)  # pytest makes it private
     (tmp_path / "deepaas.conf").write_text("[DEFAULT]\nbase_path = /models\n")
     mount = f"--volume={tmp_path}:/etc/deepaas:ro"
     with running(podman, image, mount, wait=False) as container:
