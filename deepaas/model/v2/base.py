@@ -38,7 +38,8 @@ class BaseModel:
 
         A field with `metadata={"type": "file", "location": "form"}` accepts a file, which `predict`
         receives as an `UploadedFile`. A `Str` named `accept` with a `OneOf` validator lists the
-        media types that `predict` can return.
+        media types that `predict` can return. Without this function, the type hints of `predict`
+        give its arguments.
         """
         raise NotImplementedError
 
@@ -74,7 +75,10 @@ class BaseModel:
         raise NotImplementedError
 
     def get_train_args(self) -> dict[str, Any]:
-        """Return the arguments of `train`, in the same form as `get_predict_args`."""
+        """Return the arguments of `train`, in the same form as `get_predict_args`.
+
+        Without this function, the type hints of `train` give its arguments.
+        """
         raise NotImplementedError
 
     def train(self, **kwargs: Any) -> Any:

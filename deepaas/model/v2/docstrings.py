@@ -14,11 +14,11 @@ def texts_of(documented: Any) -> dict[str, str]:
     text = getattr(documented, "__doc__", None)
     if not isinstance(text, str) or "\n" not in text or len(text) > MOST_CHARACTERS:
         return {}
-    from docstring_parser import ParseError, parse
+    from docstring_parser import parse
 
     try:
         found = parse(inspect.cleandoc(text))
-    except (ParseError, ValueError):
+    except Exception:  # a text that the parser does not understand describes nothing
         return {}
     texts: dict[str, str] = {}
     for one in found.params:

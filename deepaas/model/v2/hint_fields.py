@@ -72,7 +72,11 @@ class SetOf(fields.List):
     collect: Callable[[Iterable[Any]], Any] = set
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
-        return type(self).collect(super()._deserialize(value, *args, **kwargs))
+        items = super()._deserialize(value, *args, **kwargs)
+        try:
+            return type(self).collect(items)
+        except TypeError:
+            raise ValidationError("A set cannot have lists or objects in it.") from None
 
 
 class FrozenSetOf(SetOf):

@@ -23,6 +23,8 @@ from deepaas.model.v2.media import is_media_type
 from deepaas.model.v2.places import place_of_function, place_of_parameter
 from deepaas.model.v2.wrapper import ModelWrapper
 
+_MOST_WRAPPERS = 100  # so that a wrapper of itself does not run forever
+
 _REMEDIES = {str: "str", int: "int", float: "float", bool: "bool"}
 
 
@@ -46,8 +48,7 @@ def derived_fields(
     maker = FieldMaker()
     for parameter, is_certain in _parameters(found):
         try:
-            hint = _resolved(found, model, parameter)
-            one = maker.field_of(hint, parameter.default, texts.get(parameter.name, ""))
+            one = _field(maker, found, model, parameter, texts.get(parameter.name, ""))
         except HintError as error:
             if parameter.default is EMPTY and not is_certain:
                 continue
@@ -65,6 +66,22 @@ def derived_fields(
     if mistakes:
         raise ModelMistakeError(*mistakes)
     return derived
+
+
+def _field(
+    maker: FieldMaker, function: Any, model: ModelWrapper, parameter: inspect.Parameter, text: str
+) -> fields.Field:
+    """Return the field of a parameter. Raises HintError."""
+    if parameter.annotation is EMPTY:
+        raise HintError("has no type hint", f"write {_hinted(parameter)}")
+    hint = resolved(raw_function(function), model, parameter.annotation)
+    try:
+        return maker.field_of(hint, parameter.default, text)
+    except HintError:
+        raise
+    except Exception as error:  # any object can stand in a type hint
+        what = f"has the type hint {shown(hint)}, which cannot be read ({error})"
+        raise HintError(what) from error
 
 
 def _line(function: str, parameter: inspect.Parameter, error: HintError) -> str:
@@ -105,7 +122,7 @@ def _parameters(function: Callable[..., Any]) -> list[tuple[inspect.Parameter, b
 
 def raw_function(function: Any) -> Any:
     """Return the function that has the type hints: not the partial, method or decorator."""
-    while True:
+    for _ in range(_MOST_WRAPPERS):
         if isinstance(function, functools.partial | functools.partialmethod):
             function = function.func
         elif hasattr(function, "__wrapped__"):
@@ -115,15 +132,8 @@ def raw_function(function: Any) -> Any:
         elif not inspect.isroutine(function):
             function = getattr(type(function), "__call__", None)  # noqa: B004 it is inspected
         else:
-            return function
-
-
-def _resolved(function: Callable[..., Any], model: ModelWrapper, parameter: Any) -> Any:
-    """Return the type hint of a parameter; if it is a text, evaluate it. Raises HintError."""
-    if parameter.annotation is EMPTY:
-        text = f"write {_hinted(parameter)}"
-        raise HintError("has no type hint", text)
-    return resolved(raw_function(function), model, parameter.annotation)
+            break
+    return function
 
 
 def resolved(function: Any, model: ModelWrapper, annotation: Any) -> Any:

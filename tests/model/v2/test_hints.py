@@ -163,7 +163,7 @@ def test_named_tuple_and_typed_dict_are_made_from_objects() -> None:
 def test_pydantic_model_is_validated_by_pydantic() -> None:
     sent = {"count": 1, "parent": {"count": 2}, "type": "b"}
     loaded = load(for_hint(Item), by_json({"x": sent}))
-    assert loaded == {"x": Item(count=1, parent=Item(count=2), type="b")}
+    assert loaded == {"x": Item.model_validate(sent)}
 
 
 @pytest.mark.parametrize(
@@ -215,6 +215,13 @@ def test_collections_have_the_types_of_the_hints() -> None:
 
 
 Rows = np.ndarray[tuple[int, int], np.dtype[np.int8]]
+
+
+def test_set_of_objects_is_refused() -> None:
+    assert refusal(for_hint(set[dict[str, int]]), by_json({"x": [{}]})) == (
+        422,
+        {"x": ["A set cannot have lists or objects in it."]},
+    )
 
 
 @pytest.mark.parametrize(
@@ -373,6 +380,8 @@ def test_own_field_is_used_with_the_default_of_the_parameter() -> None:
 MISTAKES: list[tuple[Any, str]] = [
     (complex, "has the type complex, which no value of a request can have; "),
     (Callable[[int], int], "has the type collections.abc.Callable"),
+    ([int], "has the type hint [<class 'int'>], which cannot be read"),
+    (3, "has the type 3, which no value of a request can have"),
     (int | str, "has several types, int | str; "),
     (Literal["a", 1], "lists choices of different types; "),
     (dict[str, UploadedFile], "has a file inside of another value; "),
@@ -534,6 +543,11 @@ def test_declared_fields_win() -> None:
 
 def test_function_without_a_signature_has_no_arguments() -> None:
     assert hinted(print) == {}
+
+    def predict(x: float) -> None: ...
+
+    predict.__wrapped__ = predict  # type: ignore[attr-defined]
+    assert hinted(predict) == {}
     assert hinted(max) == {}
 
 
