@@ -92,7 +92,8 @@ class ArgumentCommand(click.Command):
         takers = [one.name for one in self.function.arguments if one.is_file]
         required = [one.name for one in self.function.arguments if one.is_file and one.required]
         used = [name for name in takers if texts[name]]
-        for chosen in (used, required, takers):
+        lists = [one.name for one in self.function.arguments if one.name in used and one.is_list]
+        for chosen in (lists, used, required, takers):
             if files and len(chosen) == 1:
                 texts[chosen[0]] += files
                 return
