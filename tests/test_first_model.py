@@ -25,7 +25,7 @@ from tests.test_readme import clone, lend_packages
 
 ROOT = Path(__file__).resolve().parent.parent
 NOT_YET = ("deepaas check",)
-"""The commands that this branch does not have. The test leaves them out."""
+"""The commands that do not exist yet. The test leaves them out."""
 
 FIRST = (ROOT / "docs/first-model.md").read_text()
 SCRIPTS = (ROOT / "docs/serve-a-script.md").read_text()

@@ -121,6 +121,8 @@ def read(path: Path, function: str | None) -> Script:
 
     Raises ScriptError.
     """
+    if not path.is_file():  # a pipe, for example, would be read without end
+        raise ScriptError(f"{path} cannot be read: there is no such file")
     try:
         text = path.read_text(encoding="utf-8")
         tree = ast.parse(text)
@@ -158,7 +160,7 @@ def _modules(script: Script, tree: ast.Module) -> set[str]:
                     "package, and call your function in predict of its api.py"
                 )
             modules.add(name)
-    return modules - sys.stdlib_module_names
+    return modules - sys.stdlib_module_names - {"deepaas"}
 
 
 def _is_module(path: Path) -> bool:

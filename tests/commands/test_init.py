@@ -111,7 +111,11 @@ def test_tests_of_the_new_package_pass(folder: Path, tmp_path: Path, options: li
     assert f"{count} passed" in output
 
 
-@pytest.mark.parametrize("options", [["--train", "--batch"], []], ids=" ".join)
+@pytest.mark.parametrize(
+    "options",
+    [["--train", "--batch"], pytest.param([], marks=pytest.mark.long)],
+    ids=" ".join,
+)
 def test_code_of_the_new_package_is_typed_and_formatted(folder: Path, options: list[str]) -> None:
     made("my-model", *options)
     python("-m", "ruff", "check", "--isolated", ".", cwd=folder / "my-model")
@@ -421,6 +425,15 @@ def test_libraries_of_the_script_are_dependencies(folder: Path) -> None:
     metadata = yaml.safe_load((folder / "wrapped/ai4-metadata.yml").read_text())
     assert metadata["libraries"] == ["PyTorch", "Scikit-learn"]
     assert metadata["categories"] == ["AI4 inference"]
+
+
+def test_script_with_a_predict_of_its_own_is_wrapped_once(folder: Path) -> None:
+    script = "from deepaas.model.v2.wrapper import UploadedFile\ndef f(path): ...\n"
+    api, output = wrapped(folder, script + "def predict(image: UploadedFile) -> str: ...\n")
+    assert "image: UploadedFile,\n) -> str:" in api
+    assert "return script_function(image=image)" in api
+    assert "To do" not in output
+    assert (folder / "wrapped/pyproject.toml").read_text().count('\n    "deepaas') == 1
 
 
 @pytest.mark.parametrize(
