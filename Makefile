@@ -53,12 +53,13 @@ UNIT   := tests/model tests/test_log.py tests/test_stdio.py tests/test_config.py
 
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help run environments test test-all-shown test-busy test-reference test-lowest test-aiohttp test-aiohttp-short test-examples test-all test-unit test-fuzz test-chaos test-long test-variants test-clients test-conformance test-compat lint format bench bench-before bench-peers bench-training bench-threads docs clean
+.PHONY: help run environments test test-engines test-all-shown test-busy test-reference test-lowest test-aiohttp test-aiohttp-short test-examples test-all test-unit test-fuzz test-chaos test-long test-variants test-clients test-conformance test-compat lint format bench bench-before bench-peers bench-training bench-threads docs clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 # make test-busy    all tests three times, while other processes keep the cores busy
 # make test-aiohttp  the tests of code that uses aiohttp internals, with its releases in between
+# make test-engines  images of `deepaas dockerfile`, built and run with Podman; needs root
 # make test-unit    the fast tests
 # make test-fuzz    hostile input for FUZZ_MINUTES (60), with random seeds
 # make test-conformance  servers against their descriptions, EXAMPLES (300) requests of each kind
@@ -173,6 +174,10 @@ test-examples: $(VENV)/.test
 test-unit: $(VENV)/.test
 	$(PYTEST) $(UNIT) -n $(JOBS) -q
 
+# Images are built and run in namespaces of their own. debootstrap makes the base image once, in .engines.
+test-engines: podman runc debootstrap iptables $(VENV)/.test
+	$(PYTEST) tests/engines -rs
+
 # Fuzzing with random seeds; `make test` has a short form that is always the same.
 FUZZ_MINUTES ?= 60
 
@@ -221,14 +226,18 @@ format: $(VENV)/.test
 
 # Installs missing system packages if the user is root. The two variables keep packages with
 # services from starting them, with and without systemd.
-.PHONY: wrk chromium nginx caddy faketime stress-ng prometheus node npm
-wrk chromium nginx caddy faketime stress-ng prometheus node npm:
+.PHONY: wrk chromium nginx caddy faketime stress-ng prometheus node npm podman runc debootstrap iptables
+wrk chromium nginx caddy faketime stress-ng prometheus node npm podman runc debootstrap iptables:
 	@command -v $@ >/dev/null || [ "$$(id -u)" != 0 ] || { apt-get update -qq && \
 	  SYSTEMD_OFFLINE=1 RUNLEVEL=1 apt-get install -y -qq $(APT_FLAGS) $(or $(PACKAGE),$@) >/dev/null; }
 
 # Without the exporter for machines, and without compilers for Node packages.
 prometheus node npm: APT_FLAGS := --no-install-recommends
 node: PACKAGE := nodejs
+# Podman needs the program that runs containers, and the plug-ins for networks.
+podman: PACKAGE := podman containernetworking-plugins
+debootstrap: PACKAGE := debootstrap debian-archive-keyring
+podman runc debootstrap iptables: APT_FLAGS := --no-install-recommends
 
 bench: wrk $(VENV)/.test .venv-reference/.ready
 	$(BIN)/python -m benchmarks.run --reference .venv-reference/bin/deepaas-run $(BENCH)
@@ -265,5 +274,5 @@ docs: $(VENV)/.test
 clean:
 	rm -rf $(VENV) .venv-reference .venv-lowest .venv-aiohttp .venv-clients .venv-before $(PEERS:%=.venv-%) $(RUN)
 	rm -rf build dist *.egg-info examples/*/build examples/*/*.egg-info
-	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz .engines
 	find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

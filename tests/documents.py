@@ -17,7 +17,7 @@ COMMAND_SECONDS = 900.0
 """The timeout of a command; only a failing test reaches it."""
 
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-SERVERS = re.compile(r"deepaas-run|make run\b")
+SERVERS = re.compile(r"deepaas-run|deepaas run\b|make run\b")
 
 
 @dataclass

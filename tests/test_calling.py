@@ -146,6 +146,10 @@ def test_curl(reader: Reader) -> None:
     read(reader, "calling-curl.md")
 
 
+def test_deepaas_call(reader: Reader) -> None:
+    read(reader, "deepaas-call.md", "python")
+
+
 def test_requests(reader: Reader) -> None:
     read(reader, "calling-requests.md", "python")
 
@@ -219,7 +223,7 @@ def test_pages_are_listed_and_have_only_blocks_that_are_run() -> None:
     pages = sorted(path.name for path in DOCS.glob("calling-*.md"))
     index = (DOCS / "calling.md").read_text()
     assert pages == sorted(re.findall(r"\]\((calling-[a-z-]+\.md)\)", index))
-    for page in [*pages, "calling.md"]:
+    for page in [*pages, "calling.md", "deepaas-call.md"]:
         text = (DOCS / page).read_text()
         found = blocks(text)
         assert {block.language for block in found} <= {"console", "text", *LANGUAGES}

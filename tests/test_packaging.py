@@ -63,7 +63,9 @@ def test_wheel_has_all_of_the_package_and_nothing_else(wheel: zipfile.ZipFile) -
     packed = {name for name in wheel.namelist() if ".dist-info/" not in name}
     sources = {str(path.relative_to(ROOT)) for path in (ROOT / "deepaas").rglob("*.py")}
     page = {f"deepaas/api/page/page.{kind}" for kind in ("css", "html", "js")}
-    assert packed == sources | page | {"deepaas/py.typed"}
+    templates = {str(path.relative_to(ROOT)) for path in (ROOT / "deepaas/templates").iterdir()}
+    assert len(templates) >= 15
+    assert packed == sources | page | templates | {"deepaas/py.typed"}
 
 
 def test_wheel_says_who_has_written_it_and_where_it_is_from(metadata: Message) -> None:

@@ -129,7 +129,7 @@ class Command:
                 schema = declared_schema(self.model)
             invocation = Invocation(self.runtime, self.model, arguments, schema)
             say("predict was called.")
-            self._warm_before()
+            self.warm_before()
             with self._calling("predict"):
                 value = invocation.predict(given.values)
                 is_stream = type(value) is GeneratorType
@@ -146,7 +146,7 @@ class Command:
             arguments, given = self._read("train", argv, read.load)
             invocation = Invocation(self.runtime, self.model, arguments, None)
             say("train was called.")
-            self._warm_before()
+            self.warm_before()
             record: dict[str, Any] = {
                 "date": local_text(time.time()),
                 "args": arguments_shown(arguments.schema, given.values),
@@ -163,7 +163,7 @@ class Command:
             record["result"] = {
                 "finish_date": local_text(time.time()),
                 "duration": duration,
-                "output": self._shown(value),
+                "output": self.shown(value),
             }
         text = json.dumps(record)
         if self.output:
@@ -194,7 +194,7 @@ class Command:
         with self._calling("Reading the arguments", parser):
             return arguments, load(arguments, parser.by_name, texts)
 
-    def _warm_before(self) -> None:
+    def warm_before(self) -> None:
         if self.warm:
             self._warm()
 
@@ -228,7 +228,7 @@ class Command:
 
     # --- results
 
-    def _shown(self, value: Any) -> Any:
+    def shown(self, value: Any) -> Any:
         """Return the result of train for its record; a value that JSON cannot hold as text."""
         try:
             return json.loads(to_json(value))

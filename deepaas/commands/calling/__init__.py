@@ -1,0 +1,1 @@
+"""The parts of `deepaas call`. Only that sub-command imports them, when it runs."""
