@@ -63,7 +63,7 @@ CLONE_NEWNET = 0x40000000
 def reason_to_skip() -> str:
     """Return why the tests cannot run here, or an empty text."""
     if os.geteuid() != 0:
-        return "needs root, to make namespaces and a base image"
+        return "needs root, and then: apt-get install " + " ".join(sorted({*PROGRAMS.values()}))
     missing = {package for program, package in PROGRAMS.items() if shutil.which(program) is None}
     if missing:
         return f"needs programs: apt-get install {' '.join(sorted(missing))}"
