@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -29,7 +30,7 @@ MODELS = {
     "digits": "deepaas_digits.api",
     "sources": "zoo.sources",
     "raises": "zoo.raises",
-    "streaming": "zoo.streaming",
+    "streaming": "zoo.streaming:Plain",
     "trains": "zoo.trains",
 }
 
@@ -181,9 +182,12 @@ def test_result_is_the_value_and_with_json_the_response(call: Caller) -> None:
 
 
 def test_stream_is_printed_item_by_item(call: Caller) -> None:
-    assert call.printed("streaming", "--count", "3") == call.printed(
-        "streaming", "--count", "3", "--json"
-    )
+    assert call.printed("streaming", "--count", "2") == '{"n": 0}\n{"n": 1}\n'
+    failed = call.run("streaming", "--count", "1", "--end", "raise", "--json")
+    assert failed.exit_code == 1, failed.output
+    first, error = map(json.loads, failed.stdout.splitlines())
+    assert first == {"n": 0}
+    assert error["error"]["code"] == "predict_failed"
 
 
 def test_binary_result_is_saved_or_printed(call: Caller, tmp_path: Path) -> None:
@@ -372,23 +376,24 @@ HTTP = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: "
     ],
 )
 def test_other_servers_are_reported(sent: bytes | None, said: str) -> None:
-    import socket
-
     with leased_port() as port, socket.create_server((HOST, port)) as listening:
 
         def serve() -> None:
-            connection, _ = listening.accept()
-            with connection:
-                connection.recv(65536)
-                if sent is None:
-                    connection.recv(1)  # until the client gives up
-                else:
-                    connection.sendall(sent)
+            with contextlib.suppress(OSError):  # raised at the end
+                while True:  # a client may try again
+                    connection, _ = listening.accept()
+                    with connection:
+                        connection.recv(65536)
+                        if sent is None:
+                            connection.recv(1)  # until the client gives up
+                        else:
+                            connection.sendall(sent)
 
         thread = threading.Thread(target=serve)
         thread.start()
         timeout = ["--timeout", "0.3"] if sent is None else []
         done = Caller(f"http://{HOST}:{port}").run(*timeout, "model")
+        listening.shutdown(socket.SHUT_RDWR)
         thread.join(timeout=SECONDS)
     assert done.exit_code == 3, done.output
     assert said in done.stderr
