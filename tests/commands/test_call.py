@@ -91,39 +91,44 @@ def test_help_lists_the_arguments_of_the_model(call: Caller) -> None:
     assert "application/json, image/png" in shown
 
 
+VALUES = [
+    (["--text", "7"], "text", ["str", "'7'"]),
+    (["--text", "[1"], "text", ["str", "'[1'"]),
+    (["--text=-x"], "text", ["str", "'-x'"]),
+    (["--text", "@@a"], "text", ["str", "'@a'"]),
+    (["--text", "@-"], "text", ["str", "'from stdin'"]),
+    (["--number", "-3"], "number", ["int", "-3"]),
+    (["--number", str(10**30)], "number", ["int", str(10**30)]),
+    (["--real", "1e3"], "real", ["float", "1000.0"]),
+    (["--switch", "yes"], "switch", ["bool", "True"]),
+    (["--switch", "false"], "switch", ["bool", "False"]),
+    (["--day", "2024-02-29"], "day", ["date", "datetime.date(2024, 2, 29)"]),
+    (["--numbers", "[1, 2]"], "numbers", ["list", "[1, 2]"]),
+    (["--numbers", "1", "--numbers", "2"], "numbers", ["list", "[1, 2]"]),
+    (["--texts", "a, b"], "texts", ["list", "['a, b']"]),
+    (["--nested", '{"count": 2}'], "nested", ["dict", '{"count": 2}']),
+    (["--mapping", '{"a": [null]}'], "mapping", ["dict", '{"a": [null]}']),
+    (["--anything", "word"], "anything", ["str", "'word'"]),
+]
+
+ONLY_IN_JSON = [
+    (["--numbers", "[]"], "numbers", ["list", "[]"]),
+    (["--anything", "[1]"], "anything", ["list", "[1]"]),
+]
+"""A form cannot hold an empty list, and has only texts for a raw field."""
+
+
 @pytest.mark.parametrize(
-    ("words", "name", "seen"),
+    ("words", "name", "seen", "more"),
     [
-        (["--text", "7"], "text", ["str", "'7'"]),
-        (["--text", "[1"], "text", ["str", "'[1'"]),
-        (["--text=-x"], "text", ["str", "'-x'"]),
-        (["--text", "@@a"], "text", ["str", "'@a'"]),
-        (["--text", "@-"], "text", ["str", "'from stdin'"]),
-        (["--number", "-3"], "number", ["int", "-3"]),
-        (["--number", str(10**30)], "number", ["int", str(10**30)]),
-        (["--real", "1e3"], "real", ["float", "1000.0"]),
-        (["--switch", "yes"], "switch", ["bool", "True"]),
-        (["--switch", "false"], "switch", ["bool", "False"]),
-        (["--day", "2024-02-29"], "day", ["date", "datetime.date(2024, 2, 29)"]),
-        (["--numbers", "[1, 2]"], "numbers", ["list", "[1, 2]"]),
-        (["--numbers", "1", "--numbers", "2"], "numbers", ["list", "[1, 2]"]),
-        (["--numbers", "[]"], "numbers", ["list", "[]"]),
-        (["--texts", "a, b"], "texts", ["list", "['a, b']"]),
-        (["--nested", '{"count": 2}'], "nested", ["dict", '{"count": 2}']),
-        (["--mapping", '{"a": [null]}'], "mapping", ["dict", '{"a": [null]}']),
-        (["--anything", "[1]"], "anything", ["list", "[1]"]),
-        (["--anything", "word"], "anything", ["str", "'word'"]),
+        *((*one, []) for one in [*VALUES, *ONLY_IN_JSON]),
+        *((*one, ["--form_file", str(SAMPLE)]) for one in VALUES),  # a file needs a form
     ],
 )
-@pytest.mark.parametrize("with_a_file", [False, True], ids=["json", "form"])
 def test_values_arrive_as_the_model_declares_them(
-    call: Caller, words: list[str], name: str, seen: list[str], with_a_file: bool
+    call: Caller, words: list[str], name: str, seen: list[str], more: list[str]
 ) -> None:
-    if with_a_file:
-        if words[-1] in ("[]", "[1]"):
-            pytest.skip("a form cannot hold an empty list, and has only texts for a raw field")
-        words = [*words, "--form_file", str(SAMPLE)]
-    found = call.json("sources", *words, stdin=b"from stdin")
+    found = call.json("sources", *words, *more, stdin=b"from stdin")
     assert isinstance(found, dict)
     assert found[name] == seen
 
@@ -336,7 +341,7 @@ def test_interrupted_training_is_cancelled_or_goes_on(
 
 def test_token_comes_from_a_file_or_the_environment(tmp_path: Path) -> None:
     tokens = TokenFile(tmp_path / "tokens")
-    token = tokens.add("me")
+    token = tokens.add("me")["Authorization"].removeprefix("Bearer ")
     (tmp_path / "token").write_text(f"{token}\n")
     with Server(models={"raises": "zoo.raises", "trains": "zoo.trains"}, args=tokens.flags) as one:
         call = Caller(one.url)
@@ -347,6 +352,9 @@ def test_token_comes_from_a_file_or_the_environment(tmp_path: Path) -> None:
         assert (
             call.printed("raises", "--text", "a", "--token-file", str(tmp_path / "token")) == "a\n"
         )
+        environment = {"DEEPAAS_URL": one.url, "DEEPAAS_TOKEN": token}
+        done = CliRunner().invoke(main, ["call", "raises", "--text", "b"], env=environment)
+        assert done.stdout == "b\n"
         waiting = start(
             "trains", "--place", str(tmp_path), "--token-file", str(tmp_path / "token"), url=one.url
         )
