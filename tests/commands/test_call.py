@@ -37,7 +37,8 @@ MODELS = {
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with Server(models=MODELS, args=["--train-nice", "0", "--base-path", "/base"]) as server:
+    args = ["--train-nice", "0", "--noreload-after-train", "--base-path", "/base"]
+    with Server(models=MODELS, args=args) as server:
         yield server
 
 
