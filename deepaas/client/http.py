@@ -303,7 +303,7 @@ class Client:
         with _translated(url, seconds):
             sending = self._session.request(
                 method,
-                url.extend_query(query or []),
+                url.with_query(query) if query else url,
                 headers=headers,
                 timeout=limits,
                 allow_redirects=False,
@@ -376,7 +376,7 @@ def _body_of(
     them."""
     if not request.parts:
         return {} if request.json is None else {"json": request.json}
-    form = aiohttp.FormData(default_to_multipart=True)
+    form = aiohttp.FormData()
     for part in request.parts:
         if isinstance(part.value, File):
             file = part.value
