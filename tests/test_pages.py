@@ -1,0 +1,108 @@
+"""All code on the pages is correct: each block is run, or the page says why not.
+
+Each page is one test, in which a reader does what the page says, from the top, in an empty folder.
+The pages in ELSEWHERE need more than that, and have tests of their own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.documents import Block, blocks, blocks_of
+from tests.reader import lend_packages, make_environment, parse, reading, sides
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+
+ELSEWHERE = {
+    "README.md": "test_readme.py::test_commands_of_the_readme_print_what_it_says_and_leave_nothing_behind",
+    "calling.md": "test_calling.py::reader",
+    "calling-curl.md": "test_calling.py::test_curl",
+    "calling-requests.md": "test_calling.py::test_requests",
+    "calling-javascript.md": "test_calling.py::test_javascript",
+    "calling-python-client.md": "test_calling.py::test_python_client",
+    "calling-typescript-client.md": "test_calling.py::test_typescript_client",
+    "command-line.md": "cmd/test_cli.py::test_commands_of_the_page_print_what_it_says",
+}
+"""The tests that run all blocks of a page."""
+
+NO_CODE = {"", "text", "{eval-rst}", "{toctree}"}
+"""The languages of blocks that contain no code, or code that Sphinx runs."""
+
+LONG: set[str] = set()
+"""The pages that `make test` leaves out, because others show the same."""
+
+
+def is_code(block: Block) -> bool:
+    return block.language not in NO_CODE
+
+
+def exists(test: str) -> bool:
+    path, _, name = test.partition("::")
+    text = (ROOT / "tests" / path).read_text()
+    return re.search(rf"^(async )?def {name}\(", text, re.MULTILINE) is not None
+
+
+RUN_HERE = [
+    pytest.param(page, id=page.name, marks=[pytest.mark.long] if page.name in LONG else [])
+    for page in PAGES
+    if page.name not in ELSEWHERE and any(map(is_code, blocks(page)))
+]
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    yield lend_packages(tmp_path_factory.mktemp("lent") / "packages")
+
+
+@pytest.mark.parametrize("page", RUN_HERE)
+def test_page_is_correct(page: Path, packages: Path, tmp_path: Path) -> None:
+    programs = make_environment(tmp_path / "environment", packages)
+    with reading(tmp_path / "reader", [programs]) as reader:
+        for example in blocks_of(page, reader.read):
+            example.evaluate()
+        reader.finish()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_block_that_is_not_run_has_a_reason(page: Path) -> None:
+    """And a block that another test runs names one that exists."""
+    for block in blocks(page):
+        place = f"{page.name}, line {block.line}"
+        test = block.remark("run by")
+        assert not block.comment or test or len(block.remark("not run")) > 10, place
+        assert not test or exists(test), f"{place}: there is no {test}"
+
+
+@pytest.mark.parametrize("page", ELSEWHERE)
+def test_page_that_has_a_test_of_its_own_exists(page: str) -> None:
+    assert page in [path.name for path in PAGES]
+    assert exists(ELSEWHERE[page])
+
+
+# --- the reader
+
+
+def test_difference_has_two_sides() -> None:
+    diff = "--- a.py\n+++ b.py\n def f():\n-    return 1\n+    return 2\n\n"
+    assert sides(diff) == ("def f():\n    return 1\n\n", "def f():\n    return 2\n\n")
+
+
+@pytest.mark.parametrize("language", ["console", "toml", "Dockerfile", "python"])
+def test_wrong_block_is_noticed(language: str, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"```{language}\n$ false\n```\n")
+    with reading(tmp_path / "reader", []) as reader, pytest.raises((AssertionError, ValueError)):
+        for example in blocks_of(page, reader.read):
+            example.evaluate()
+        reader.finish()
+
+
+def test_text_that_cannot_be_parsed_is_refused() -> None:
+    with pytest.raises(ValueError, match="Expecting"):
+        parse("json", "{")
