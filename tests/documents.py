@@ -27,7 +27,7 @@ COMMAND_SECONDS = 900.0
 """The timeout of a command; only a failing test reaches it."""
 
 FENCES = RawFencedCodeBlockLexer(re.compile(r"(?P<language>[^\n]*)$\n", re.MULTILINE))
-COMMENT = re.compile(r"<!--(.*?)-->\s*\Z", re.DOTALL)
+COMMENT = re.compile(r"<!--((?:(?!-->).)*)-->\s*\Z", re.DOTALL)
 SERVERS = re.compile(r"(deepaas-run|deepaas run|make run)\b(?!.*--(help|version))")
 
 

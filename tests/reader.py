@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import configparser
 import contextlib
 import json
 import os
@@ -134,7 +135,7 @@ class Reader:
             self.program[block.language] += block.text + "\n"
         elif block.language == "text":
             self.printed += block.text.splitlines()
-        elif block.language:
+        elif block.language and not block.language.startswith("{"):  # Sphinx runs those
             parse(block.language, block.text)
 
     def save(self, name: str, text: str) -> None:
@@ -202,6 +203,8 @@ def parse(language: str, text: str) -> None:
         tomllib.loads(text)
     elif language == "json":
         json.loads(text)
+    elif language == "ini":
+        configparser.ConfigParser(interpolation=None).read_string(text)
     elif language == "yaml":
         list(yaml.safe_load_all(text))
     else:

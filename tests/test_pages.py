@@ -27,19 +27,18 @@ ELSEWHERE = {
     "calling-javascript.md": "test_calling.py::test_javascript",
     "calling-python-client.md": "test_calling.py::test_python_client",
     "calling-typescript-client.md": "test_calling.py::test_typescript_client",
+    "proxies.md": "api/test_proxies.py::test_client_that_is_no_browser_notices_nothing",
     "command-line.md": "cmd/test_cli.py::test_commands_of_the_page_print_what_it_says",
 }
 """The tests that run all blocks of a page."""
-
-NO_CODE = {"", "text", "{eval-rst}", "{toctree}"}
-"""The languages of blocks that contain no code, or code that Sphinx runs."""
 
 LONG: set[str] = set()
 """The pages that `make test` leaves out, because others show the same."""
 
 
 def is_code(block: Block) -> bool:
-    return block.language not in NO_CODE
+    """Whether the block contains code that a reader runs; Sphinx runs `{eval-rst}` and the like."""
+    return block.language not in ("", "text") and not block.language.startswith("{")
 
 
 def exists(test: str) -> bool:
