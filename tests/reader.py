@@ -143,7 +143,7 @@ class Reader:
             ast.parse(text)
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        path.write_text(self.on_free_ports(text))
 
     def apply(self, diff: str) -> None:
         """Save the file after the difference; the one before it is at least correct Python."""
