@@ -1,4 +1,4 @@
-"""The errors of this package::
+"""The errors of this package, as a tree::
 
     DeepaasError
     ├── ConfigurationError     an invalid option or model name
@@ -37,6 +37,8 @@
         ├── ReloadFailedError          500
         ├── StreamFailedError          of a response that has begun
         └── WorkerDiedError            500
+
+A client gets a RequestError as JSON, with its code and its message.
 """
 
 from __future__ import annotations

@@ -24,8 +24,6 @@ myst_heading_anchors = 4
 highlight_language = "text"
 copybutton_prompt_text = "$ "
 copybutton_only_copy_prompt_lines = True
-# A pattern of the table of contents may fit no page yet.
-suppress_warnings = ["toc.empty_glob"]
 
 REPOSITORY = "https://github.com/ai4os/deepaas/tree/HEAD"
 OUTSIDE = re.compile(r"\]\(\.\./([^)]+)\)")

@@ -9,9 +9,7 @@ import json
 import os
 import re
 import socket
-import sys
 import sysconfig
-import tomllib
 import venv
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,7 +18,7 @@ from pathlib import Path
 
 import yaml
 
-from tests.documents import COMMAND_SECONDS, Block, Step, Terminal, check, pattern
+from tests.documents import COMMAND_SECONDS, Block, Terminal, check, pattern
 from tests.support import HOST, environment, leased_port, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -80,7 +78,9 @@ def _write_program(path: Path, target: str) -> None:
 
 def sides(diff: str) -> tuple[str, str]:
     """Return the text before and after a difference that shows the whole file."""
-    lines = [line for line in diff.splitlines(keepends=True) if not re.match(r"---|\+\+\+|@@", line)]
+    lines = [
+        line for line in diff.splitlines(keepends=True) if not re.match(r"---|\+\+\+|@@", line)
+    ]
     assert all(line[0] in " +-\n" for line in lines), "each line begins with +, - or a space"
     before = [line[1:] or line for line in lines if line[0] in " -\n"]
     after = [line[1:] or line for line in lines if line[0] in " +\n"]
@@ -200,7 +200,7 @@ class Reader:
 def parse(language: str, text: str) -> None:
     """Check that the text can be parsed."""
     if language == "toml":
-        tomllib.loads(text)
+        tomli.loads(text)
     elif language == "json":
         json.loads(text)
     elif language == "ini":

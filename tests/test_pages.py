@@ -7,7 +7,6 @@ The pages in ELSEWHERE need more than that, and have tests of their own.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,8 @@ DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 
 ELSEWHERE = {
-    "README.md": "test_readme.py::test_commands_of_the_readme_print_what_it_says_and_leave_nothing_behind",
+    "README.md": "test_readme.py::"
+    "test_commands_of_the_readme_print_what_it_says_and_leave_nothing_behind",
     "calling.md": "test_calling.py::reader",
     "calling-curl.md": "test_calling.py::test_curl",
     "calling-requests.md": "test_calling.py::test_requests",
@@ -32,8 +32,8 @@ ELSEWHERE = {
 }
 """The tests that run all blocks of a page."""
 
-LONG: set[str] = set()
-"""The pages that `make test` leaves out, because others show the same."""
+LONG = {"migrate-fastapi.md", "migrate-litserve.md", "migrate-bentoml.md"}
+"""The pages that `make test` leaves out, because they take long and others show the same."""
 
 
 def is_code(block: Block) -> bool:
@@ -55,17 +55,22 @@ RUN_HERE = [
 
 
 @pytest.fixture(scope="module")
-def packages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    yield lend_packages(tmp_path_factory.mktemp("lent") / "packages")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    left_out = re.compile(r"deepaas|__editable__|__pycache__|.*\.pth$")
+    return lend_packages(tmp_path_factory.mktemp("lent") / "packages", left_out=left_out)
+
+
+def follow(page: Path, folder: Path, programs: list[Path]) -> None:
+    with reading(folder, programs) as reader:
+        for example in blocks_of(page, reader.read):
+            example.evaluate()
+        reader.finish()
 
 
 @pytest.mark.parametrize("page", RUN_HERE)
 def test_page_is_correct(page: Path, packages: Path, tmp_path: Path) -> None:
     programs = make_environment(tmp_path / "environment", packages)
-    with reading(tmp_path / "reader", [programs]) as reader:
-        for example in blocks_of(page, reader.read):
-            example.evaluate()
-        reader.finish()
+    follow(page, tmp_path / "reader", [programs])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -96,10 +101,8 @@ def test_difference_has_two_sides() -> None:
 def test_wrong_block_is_noticed(language: str, tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"```{language}\n$ false\n```\n")
-    with reading(tmp_path / "reader", []) as reader, pytest.raises((AssertionError, ValueError)):
-        for example in blocks_of(page, reader.read):
-            example.evaluate()
-        reader.finish()
+    with pytest.raises((AssertionError, ValueError)):
+        follow(page, tmp_path, [])
 
 
 def test_text_that_cannot_be_parsed_is_refused() -> None:

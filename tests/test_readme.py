@@ -21,7 +21,16 @@ from pathlib import Path
 import pytest
 
 from deepaas import config
-from tests.documents import COMMAND_SECONDS, Block, Step, Terminal, blocks, blocks_of, check, pattern
+from tests.documents import (
+    COMMAND_SECONDS,
+    Block,
+    Step,
+    Terminal,
+    blocks,
+    blocks_of,
+    check,
+    pattern,
+)
 from tests.reader import lend_packages
 from tests.support import HOST, environment, leased_port, run_program, wait_until
 
