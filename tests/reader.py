@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import distribution
 from pathlib import Path
 
+import tomli
 import yaml
 
 from tests.documents import COMMAND_SECONDS, Block, Terminal, check, pattern
