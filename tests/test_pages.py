@@ -32,8 +32,8 @@ ELSEWHERE = {
 }
 """The tests that run all blocks of a page."""
 
-LONG = {"migrate-fastapi.md", "migrate-litserve.md", "migrate-bentoml.md"}
-"""The pages that `make test` leaves out, because they take long and others show the same."""
+LONG = {"migrate-flask.md", "migrate-fastapi.md", "migrate-litserve.md", "migrate-bentoml.md"}
+"""The pages that `make test` leaves out: each takes long, and the tutorial has the same model."""
 
 
 def is_code(block: Block) -> bool:
