@@ -25,6 +25,8 @@ highlight_language = "text"
 copybutton_prompt_text = "$ "
 copybutton_only_copy_prompt_lines = True
 
+linkcheck_ignore = [r"http://127\.0\.0\.1"]
+
 REPOSITORY = "https://github.com/ai4os/deepaas/tree/HEAD"
 OUTSIDE = re.compile(r"\]\(\.\./([^)]+)\)")
 

@@ -61,12 +61,9 @@ def make_environment(target: Path, packages: Path) -> Path:
     programs = target / "bin"
     site = next(target.glob("lib/python*/site-packages"))
     (site / "lent.pth").write_text(f"{packages}\n{ROOT}\n")
-    for name in ("pip", "pip-main"):
-        _write_program(programs / name, "pip._internal.cli.main:main")
+    _write_program(programs / "pip", "pip._internal.cli.main:main")
     for point in distribution("deepaas").entry_points.select(group="console_scripts"):
         _write_program(programs / point.name, point.value)
-    for name in ("pytest",):
-        _write_program(programs / name, "pytest:console_main")
     return programs
 
 

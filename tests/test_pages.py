@@ -81,6 +81,7 @@ def test_block_that_is_not_run_has_a_reason(page: Path) -> None:
         test = block.remark("run by")
         assert not block.comment or test or len(block.remark("not run")) > 10, place
         assert not test or exists(test), f"{place}: there is no {test}"
+        assert block.language or not block.text.startswith("$ "), f"{place}: write console"
 
 
 @pytest.mark.parametrize("page", ELSEWHERE)
