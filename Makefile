@@ -53,7 +53,7 @@ UNIT   := tests/model tests/test_log.py tests/test_stdio.py tests/test_config.py
 
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help run environments test test-engines test-all-shown test-busy test-reference test-lowest test-aiohttp test-aiohttp-short test-examples test-all test-unit test-fuzz test-chaos test-long test-variants test-clients test-conformance test-compat lint format bench bench-before bench-peers bench-training bench-threads docs clean
+.PHONY: help run environments test test-engines test-all-shown test-busy test-reference test-lowest test-aiohttp test-aiohttp-short test-examples test-all test-unit test-fuzz test-chaos test-long test-variants test-clients test-conformance test-compat lint format bench bench-before bench-peers bench-training bench-threads docs docs-links clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -75,7 +75,8 @@ help:
 # make bench-peers  compare with other model servers, and under a steady load
 # make bench-training  how much trainings slow down predictions, and the cost of following them
 # make bench-threads  what it is worth that workers share the cores
-# make docs         write docs/options.md from the options
+# make docs         write docs/options.md, and build the documentation site in build/site
+# make docs-links   check the links of the site to other sites, which needs the Internet
 # make clean        remove everything that make created: environments, caches, the state of make run
 
 # `make run` keeps its downloads and state here, not in the home directory.
@@ -92,7 +93,7 @@ $(VENV)/.run: pyproject.toml setup.cfg examples/digits/pyproject.toml
 	touch $@
 
 $(VENV)/.test: $(VENV)/.run $(wildcard examples/*/pyproject.toml)
-	$(PIP) install -e '.[test]' $(foreach dir,$(wildcard examples/*/),-e $(dir))
+	$(PIP) install -e '.[test,docs]' $(foreach dir,$(wildcard examples/*/),-e $(dir))
 	touch $@
 
 # The release whose behaviour existing modules and clients rely on.
@@ -268,8 +269,15 @@ bench-training: $(VENV)/.test
 bench-threads: wrk $(VENV)/.test
 	$(BIN)/python -m benchmarks.threads $(BENCH)
 
+SPHINX := $(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet
+
 docs: $(VENV)/.test
 	$(BIN)/python docs/make_options.py > docs/options.md
+	$(SPHINX) -b html docs build/site
+	@echo "open build/site/index.html"
+
+docs-links: $(VENV)/.test
+	$(SPHINX) -b linkcheck docs build/links
 
 clean:
 	rm -rf $(VENV) .venv-reference .venv-lowest .venv-aiohttp .venv-clients .venv-before $(PEERS:%=.venv-%) $(RUN)

@@ -1,42 +1,44 @@
-"""The errors of this package.
+"""The errors of this package, as a tree::
 
-DeepaasError
-├── ConfigurationError     an invalid option or model name
-│   ├── NoModelError       nothing to serve
-│   └── UnknownModelError  no model of that name
-└── RequestError           ends a request with an HTTP status and a code
-    ├── NotFoundError              404
-    ├── MethodNotAllowedError      405
-    ├── BadRequestError            400
-    ├── TooLargeError              413
-    ├── HeadTooLargeError          431
-    ├── UnsupportedEncodingError   415
-    ├── DisabledError              402
-    ├── NotImplementedByModelError 501
-    ├── RequestTimeoutError        408
-    ├── PreconditionFailedError    412
-    ├── RangeError                 416
-    ├── ReloadInProgressError      409
-    ├── NotReadyError              503
-    │   ├── StartingError
-    │   ├── QueueFullError
-    │   └── StoppingError
-    ├── PredictTimeoutError        504
-    ├── NotStoppableError          409
-    ├── NotFinishedError           409
-    ├── CallbackRefusedError       403
-    ├── NotSignedInError           401
-    ├── BadTokenError              401
-    ├── TokenExpiredError          401
-    ├── NotAllowedError            403
-    ├── CrossSiteError             403
-    ├── ForeignHostError           421
-    ├── StorageError               507
-    │   ├── DiskFullError
-    │   └── StorageLockedError     503
-    ├── ReloadFailedError          500
-    ├── StreamFailedError          of a response that has begun
-    └── WorkerDiedError            500
+    DeepaasError
+    ├── ConfigurationError     an invalid option or model name
+    │   ├── NoModelError       nothing to serve
+    │   └── UnknownModelError  no model of that name
+    └── RequestError           ends a request with an HTTP status and a code
+        ├── NotFoundError              404
+        ├── MethodNotAllowedError      405
+        ├── BadRequestError            400
+        ├── TooLargeError              413
+        ├── HeadTooLargeError          431
+        ├── UnsupportedEncodingError   415
+        ├── DisabledError              402
+        ├── NotImplementedByModelError 501
+        ├── RequestTimeoutError        408
+        ├── PreconditionFailedError    412
+        ├── RangeError                 416
+        ├── ReloadInProgressError      409
+        ├── NotReadyError              503
+        │   ├── StartingError
+        │   ├── QueueFullError
+        │   └── StoppingError
+        ├── PredictTimeoutError        504
+        ├── NotStoppableError          409
+        ├── NotFinishedError           409
+        ├── CallbackRefusedError       403
+        ├── NotSignedInError           401
+        ├── BadTokenError              401
+        ├── TokenExpiredError          401
+        ├── NotAllowedError            403
+        ├── CrossSiteError             403
+        ├── ForeignHostError           421
+        ├── StorageError               507
+        │   ├── DiskFullError
+        │   └── StorageLockedError     503
+        ├── ReloadFailedError          500
+        ├── StreamFailedError          of a response that has begun
+        └── WorkerDiedError            500
+
+A client gets a RequestError as JSON, with its code and its message.
 """
 
 from __future__ import annotations

@@ -1,4 +1,11 @@
-"""Runs the commands of a Markdown page, and compares their output with the page."""
+"""Finds the code blocks of a Markdown page, and runs commands as a reader does, in a terminal.
+
+A page says with a comment above a block that the block is not run, and why; or which other test
+runs it:
+
+    <!-- not run: it needs a GPU -->
+    <!-- run by: auth/test_sign_in.py::test_example -->
+"""
 
 from __future__ import annotations
 
@@ -7,17 +14,21 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from sybil import Document, Example, Region, Sybil
+from sybil.parsers.markdown.lexers import RawFencedCodeBlockLexer
 
 from tests.support import Finished, wait_until
 
 COMMAND_SECONDS = 900.0
 """The timeout of a command; only a failing test reaches it."""
 
-FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-SERVERS = re.compile(r"deepaas-run|deepaas run\b|make run\b")
+FENCES = RawFencedCodeBlockLexer(re.compile(r"(?P<language>[^\n]*)$\n", re.MULTILINE))
+COMMENT = re.compile(r"<!--((?:(?!-->).)*)-->\s*\Z", re.DOTALL)
+SERVERS = re.compile(r"(deepaas-run|deepaas run|make run)\b(?!.*--(help|version))")
 
 
 @dataclass
@@ -35,11 +46,16 @@ class Step:
 
 @dataclass
 class Block:
-    """A code block, its language, and the paragraph above it, which names the folder to use."""
+    """A code block: its language, the comment and the paragraph above it, and its line.
+
+    The paragraph names the folder to use.
+    """
 
     language: str
     text: str
-    paragraph: str
+    paragraph: str = ""
+    comment: str = ""
+    line: int = 0
 
     @property
     def steps(self) -> list[Step]:
@@ -53,14 +69,49 @@ class Block:
                 steps[-1].printed.append(line)
         return steps
 
+    def remark(self, about: str) -> str:
+        """Return what the comment says after `about` and a colon, or ""."""
+        key, _, text = self.comment.partition(":")
+        return " ".join(text.split()) if key.strip() == about else ""
 
-def blocks(page: str) -> list[Block]:
+
+def blocks_of(path: Path, evaluate: Callable[[Block], None] | None = None) -> Iterator[Example]:
+    """Return the code blocks of a page, in order; `parsed` is the Block.
+
+    The method `evaluate` of each of them calls the function with the block.
+    """
+
+    def run(example: Example) -> None:
+        assert evaluate is not None
+        try:
+            evaluate(example.parsed)
+        except AssertionError as error:
+            raise AssertionError(f"{path.name}, line {example.line}: {error}") from error
+
+    def parse(document: Document) -> Iterator[Region]:
+        for region in FENCES(document):
+            yield Region(region.start, region.end, _block(document.text, region), run)
+
+    yield from Sybil(parsers=[parse]).parse(path).examples()
+
+
+def _block(page: str, region: Region) -> Block:
+    before = page[: region.start].rstrip()
+    comment = COMMENT.search(before)
+    if comment:
+        before = before[: comment.start()].rstrip()
+    return Block(
+        language=region.lexemes["language"].strip(),
+        text=str(region.lexemes["source"]),
+        paragraph=before.rpartition("\n\n")[2],
+        comment=comment[1] if comment else "",
+        line=page.count("\n", 0, region.start) + 1,
+    )
+
+
+def blocks(path: Path) -> list[Block]:
     """Return the code blocks of a page, in order."""
-    found = []
-    for match in FENCE.finditer(page):
-        paragraph = page[: match.start()].rstrip().rpartition("\n\n")[2]
-        found.append(Block(match[1], match[2], paragraph))
-    return found
+    return [example.parsed for example in blocks_of(path)]
 
 
 def pattern(printed: list[str]) -> re.Pattern[str]:

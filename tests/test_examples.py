@@ -64,7 +64,7 @@ def serve(terminal: Terminal, command: str, port: str) -> None:
 def steps(name: str) -> list[Step]:
     """Return the commands of a README that are run. An empty line may separate two commands."""
     found = []
-    for block in blocks((EXAMPLES / name / "README.md").read_text()):
+    for block in blocks(EXAMPLES / name / "README.md"):
         if block.language != "console":
             continue
         for number, step in enumerate(block.steps, 1):

@@ -14,7 +14,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,14 +21,22 @@ from pathlib import Path
 import pytest
 
 from deepaas import config
-from tests.documents import COMMAND_SECONDS, Block, Step, Terminal, blocks, check, pattern
+from tests.documents import (
+    COMMAND_SECONDS,
+    Block,
+    Step,
+    Terminal,
+    blocks,
+    blocks_of,
+    check,
+    pattern,
+)
+from tests.reader import lend_packages
 from tests.support import HOST, environment, leased_port, run_program, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
-README = (ROOT / "README.md").read_text()
-OWN = re.compile(r"deepaas|__editable__|pip(-|$)|__pycache__|.*\.pth$")
-"""Packages that the new environments do not share: DEEPaaS, its examples, and pip."""
-
+PAGE = ROOT / "README.md"
+README = PAGE.read_text()
 PORTS = ("5000", "8000")
 """The ports in the README. Only they are replaced, since another program may use them."""
 
@@ -50,16 +57,6 @@ def clone(target: Path) -> Path:
         if (ROOT / name).is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, target / name)
-    return target
-
-
-def lend_packages(target: Path) -> Path:
-    """Make a directory with the packages of this environment, except DEEPaaS and its examples."""
-    target.mkdir()
-    for folder in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
-        for entry in Path(folder).iterdir():
-            if not OWN.match(entry.name):
-                (target / entry.name).symlink_to(entry)
     return target
 
 
@@ -200,14 +197,14 @@ def test_commands_of_the_readme_print_what_it_says_and_leave_nothing_behind(
     """Each command needs the ones before it, so this is a single test. It takes almost a minute."""
     fresh = git("status", "--short", "--ignored", cwd=reader.checkout)
     assert reader.first.run("command -v deepaas-run").code == 1
-    for block in blocks(README):
-        reader.read(block)
+    for example in blocks_of(PAGE, reader.read):
+        example.evaluate()
     assert reader.is_serving
 
     weights = reader.checkout / ".run/state/weights/digits@deepaas_digits.api/weights.npz"
     assert weights.is_file()
     wait_for_new_weights(reader)
-    for block in blocks(README):
+    for block in blocks(PAGE):
         if "/predict/" in block.text and ":5000" in block.text:
             reader.read(block)  # the responses are the same after the training
 
@@ -238,7 +235,7 @@ def test_readme_starts_with_one_sentence_and_the_installation() -> None:
 
 def test_nothing_of_the_readme_is_left_out() -> None:
     """Each console block has commands, and each line in it is a command or the output of one."""
-    consoles = [block for block in blocks(README) if block.language == "console"]
+    consoles = [block for block in blocks(PAGE) if block.language == "console"]
     assert len(consoles) >= 7
     assert all(block.steps for block in consoles)
     assert README.count("```console") == len(consoles)

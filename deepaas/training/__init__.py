@@ -1,4 +1,6 @@
-"""For models that train: report progress, and get the directories for files to keep.
+"""Functions for models that train: report progress, and get the directories for files to keep.
+
+An example::
 
     from deepaas import training
 

@@ -256,7 +256,7 @@ def test_help_imports_no_code_of_models() -> None:
 
 
 def test_commands_of_the_page_print_what_it_says(tmp_path: Path) -> None:
-    page = blocks((ROOT / "docs" / "command-line.md").read_text())
+    page = blocks(ROOT / "docs" / "command-line.md")
     site = install_models(tmp_path / "site", {})
     info = site / "area_model-1.0.dist-info"
     info.mkdir()
