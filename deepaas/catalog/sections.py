@@ -44,17 +44,19 @@ def parse(text: str, problems: Problems, keys: Collection[str], lists: Collectio
             node = yaml_tree.parse(source, own, section.line)
         except UnreadableError as error:
             value = _mended(section, lists)
-            edits = (Edit(section.line, section.line + len(section.lines) - 1, _written(value)),)
-            form = "|-" if value.kind is Kind.TEXT else "with one entry in each line"
-            message = f"{error.message}; write `{section.key}: {form}`"
-            if value.kind is Kind.TEXT:
-                message += " and indent the text below it"
-            problems.add(
-                Problem(
-                    *(Severity.ERROR, "yaml", message, error.line, error.column, section.key),
-                    edits=_with_key(section.key, edits),
-                )
+            is_text = value.kind is Kind.TEXT
+            if is_text:
+                form, remedy = f"{section.key}: |-", " and indent the text below it"
+            else:
+                form, remedy = f"{section.key}:", " with one entry in each line below it"
+            message = f"{error.message}; write `{form}`{remedy}"
+            last = section.line + len(section.lines) - 1
+            edit = Edit(section.line, last, (form, *_written(value)))
+            problem = Problem(
+                *(Severity.ERROR, "yaml", message, error.line, error.column, section.key),
+                edits=(edit,),
             )
+            problems.add(problem)
             root.entries.append(Entry(section.key, value, section.line))
             continue
         for problem in own.found:
@@ -141,13 +143,7 @@ def _written(value: Node) -> tuple[str, ...]:
     if value.kind is Kind.MAPPING:
         return tuple(f"  {one.key}: {quoted(one.value.text)}" for one in value.entries)
     lines = value.text.split("\n")
-    return tuple(f"  {line}" if line.strip() else "" for line in lines)
-
-
-def _with_key(key: str, edits: tuple[Edit, ...]) -> tuple[Edit, ...]:
-    edit = edits[0]
-    is_text = not edit.lines or not re.match(r"  (- |[\w.-]+: )", edit.lines[0])
-    return (Edit(edit.first, edit.last, (f"{key}: |-" if is_text else f"{key}:", *edit.lines)),)
+    return tuple(f"  {line}" if line else "" for line in lines)
 
 
 def quoted(text: str) -> str:
