@@ -169,7 +169,8 @@ class Reader:
         if port in self.servers:
             self.servers[port].interrupt()
         terminal = self.servers.setdefault(port, self.terminal())
-        terminal.run(f"cd '{self.first.run('pwd').stdout.strip()}'")
+        folder, path = self.first.run('echo "$PWD"; echo "$PATH"').stdout.splitlines()
+        terminal.run(f"cd '{folder}'; export PATH='{path}'")  # with an environment that is active
         terminal.begin(command)
 
         def is_open() -> bool:

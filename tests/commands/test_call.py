@@ -467,7 +467,7 @@ printf '%s\\n' "${COMPREPLY[@]}"
 
 
 def test_bash_completes_commands_options_and_models(call: Caller) -> None:
-    assert complete(call.url, "deepaas", "ca") == ["call"]
+    assert complete(call.url, "deepaas", "cal") == ["call"]
     assert complete(call.url, "deepaas", "call", "--out") == ["--output"]
     assert complete(call.url, "deepaas", "call", "d") == ["digits"]
     assert complete("http://127.0.0.1:1", "deepaas", "call", "d") == []

@@ -16,6 +16,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
+from deepaas.catalog.reading import read
 from deepaas.commands.init import command
 from tests.support import Server
 
@@ -154,6 +155,9 @@ def test_metadata_has_the_words_of_the_catalogue(folder: Path) -> None:
     assert metadata["links"] == {"source_code": "https://a.example/b"}
     assert metadata["categories"] == ["AI4 pre trained", "AI4 trainable", "AI4 inference"]
     assert metadata["libraries"] == ["Other"]
+    checked = read("ai4-metadata.yml", (folder / "my-model/ai4-metadata.yml").read_bytes())
+    assert checked is not None
+    assert checked.problems == ()
     assert metadata["tasks"] == ["Regression"]
     assert metadata["data-type"] == ["Tabular"]
     assert set(metadata["dates"]) == {"created", "updated"}
