@@ -73,7 +73,14 @@ class Modules:
         return self.constants.get(node.id, "") if isinstance(node, ast.Name) else ""
 
 
-PATHS = sorted((ROOT / "deepaas").rglob("*.py"))
+PROGRAMS = {"catalog", "checks", "client", "commands"}
+"""The folders of other programs than the server. Their codes are not those of its errors."""
+
+PATHS = sorted(
+    path
+    for path in (ROOT / "deepaas").rglob("*.py")
+    if path.relative_to(ROOT / "deepaas").parts[0] not in PROGRAMS
+)
 
 
 def _names(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:

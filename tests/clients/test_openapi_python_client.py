@@ -72,7 +72,7 @@ def test_predict_with_nested_json(ask: Operations) -> None:
     body.notes = models.PredictRegionsJsonBodyNotes.from_dict({"any": [1]})
     answer = ask("predict_regions", body=body)
     assert answer.status_code == 200
-    assert answer.parsed.predictions == {
+    assert answer.parsed.predictions.to_dict() == {
         "name": "a",
         "corners": [[2.0, 4.0], [6.0, 0.0]],
         "tags": ["t"],

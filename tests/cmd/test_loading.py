@@ -362,14 +362,15 @@ def test_cause_and_calls_are_fields_of_one_record_in_json(tmp_path: Path) -> Non
 
 def test_mistakes_that_are_left_are_told_again_after_a_reload(site: Site) -> None:
     file = site.folder / "m.py"
-    file.write_text("def predict(x):\n    return x\n\ndef trian():\n    return 1\n")
+    kept = "def get_predict_args():\n    return {}\n\ndef predict(x):\n    return x\n"
+    file.write_text(kept + "\ndef trian():\n    return 1\n")
     server = site.start("m.py", "--workers", "2")
     server.wait_ready()
     assert server.log().count("Model m: ") == 2
-    file.write_text("def predict(x):\n    return x\n")
+    file.write_text(kept)
     server.processes()[0].send_signal(signal.SIGHUP)
     wait_for_line(server, r"Model m was reloaded")
-    assert server.log().count("Model m: m.py:1: predict needs 'x'") == 2
+    assert server.log().count("Model m: m.py:4: predict needs 'x'") == 2
     assert server.log().count("'trian' is never called") == 1
 
 
