@@ -29,17 +29,23 @@ def fixed(data: bytes, metadata: Metadata) -> str:
 
 
 def patch(filename: str, data: bytes, metadata: Metadata) -> str:
-    """Return the edits as a unified patch; "" if there are none."""
-    before = data.decode("utf-8", "replace")
-    after = fixed(data, metadata)
+    """Return the edits as a unified patch; "" if there are none.
+
+    Raises UnicodeDecodeError for a file that is not in UTF-8, because a patch has one encoding.
+    """
+    before = _lines(data.decode())
+    after = _lines(fixed(data, metadata))
+    lines = difflib.unified_diff(before, after, f"a/{filename}", f"b/{filename}")
     return "".join(
-        difflib.unified_diff(
-            before.splitlines(keepends=True),
-            after.splitlines(keepends=True),
-            f"a/{filename}",
-            f"b/{filename}",
-        )
+        line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines
     )
+
+
+def _lines(text: str) -> list[str]:
+    """Return the lines with their line feeds. Unlike splitlines, it splits at nothing else."""
+    lines = [f"{line}\n" for line in text.split("\n")]
+    lines[-1] = lines[-1][:-1]
+    return lines if lines[-1] else lines[:-1]
 
 
 def _line_edit(edit: Replacement, lines: list[str]) -> Edit | None:

@@ -7,17 +7,23 @@ import re
 from dataclasses import dataclass
 
 from deepaas.catalog.problems import Problems
+from deepaas.catalog.text import NOT_TEXT
 from deepaas.catalog.tree import MOST_DEPTH, MOST_NODES, Entry, Kind, Node
 
 _TOKEN = re.compile(
     r"""(?P<blank>[\s]+)
     |(?P<mark>[{}\[\]:,])
     |(?P<text>"(?:[^"\\\n]|\\.)*")
-    |(?P<lines>"(?:[^"\\]|\\[\s\S])*"(?=\s*[,:\]}]))
     |(?P<open>"[^\n]*)
     |(?P<word>[^\s{}\[\]:,"]+)""",
     re.VERBOSE,
 )
+_REST = re.compile(r'(?:[^"\\]|\\[\s\S]){0,20000}?"(?=\s{0,1000}[,:\]}])')
+"""The rest of a text that goes over several lines, up to its closing quote."""
+
+_MOST_OPEN = 50
+"""After so many texts without a closing quote in their line, no text goes over several lines."""
+
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?")
 _WORDS = {"null": Kind.NULL, "true": Kind.BOOLEAN, "false": Kind.BOOLEAN}
 _END = "end"
@@ -170,14 +176,21 @@ class _Parser:
 def _tokens(text: str) -> list[_Token]:
     found = []
     line, start = 1, 0  # the current line, and the position at which it begins
-    for match in _TOKEN.finditer(text):
+    at = opened = 0
+    while match := _TOKEN.match(text, at):
         kind = match.lastgroup or "word"
+        at = match.end()
+        if kind == "open" and opened < _MOST_OPEN:
+            opened += 1
+            if rest := _REST.match(text, match.start() + 1):
+                kind, at = "lines", rest.end()
+        part = text[match.start() : at]
         if kind != "blank":
-            found.append(_Token(kind, match[0], line, match.start() - start + 1))
-        feeds = match[0].count("\n")
+            found.append(_Token(kind, part, line, match.start() - start + 1))
+        feeds = part.count("\n")
         if feeds:
             line += feeds
-            start = match.start() + match[0].rfind("\n") + 1
+            start = match.start() + part.rfind("\n") + 1
     found.append(_Token(_END, "", line, len(text) - start + 1))
     return found
 
@@ -189,6 +202,7 @@ def _unescaped(text: str) -> str:
     try:
         value = json.loads(f'"{body}"', strict=False)
     except ValueError:
-        return body
+        return NOT_TEXT.sub(" ", body)
     # Half of a surrogate pair cannot be written as UTF-8.
-    return str(value).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    text = str(value).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return NOT_TEXT.sub(" ", text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from deepaas.enums import TextEnum
@@ -66,12 +67,16 @@ class Problem:
 
 
 class Problems:
-    """Collects the problems of one file, up to a limit."""
+    """Collects the problems of one file, up to a limit.
+
+    `lines` are those of a YAML file; only in them, edits may replace or remove whole lines.
+    """
 
     MOST = 200
 
-    def __init__(self) -> None:
+    def __init__(self, lines: Sequence[str] = ()) -> None:
         self.found: list[Problem] = []
+        self.lines = lines
 
     def error(
         self, code: str, message: str, line: int = 0, column: int = 0, name: str = ""

@@ -27,7 +27,11 @@ def read(filename: str, data: bytes) -> Metadata | None:
         return None
     problems = Problems()
     text = decoded(data, problems)
-    root = json_tree.parse(text, problems) if end == ".json" else _yaml(text, problems)
+    if end == ".json":
+        root = json_tree.parse(text, problems)
+    else:
+        problems.lines = text.split("\n")
+        root = _yaml(text, problems)
     if root.kind is not Kind.MAPPING:
         what = "is empty" if root.is_empty else f"has a {root.kind} at its top"
         problems.error("empty", f"the file {what}; write the fields, first metadata_version")

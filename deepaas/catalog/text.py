@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import itertools
 import re
 
 from deepaas.catalog.problems import Edit, Problem, Problems, Severity
@@ -10,8 +11,9 @@ from deepaas.catalog.problems import Edit, Problem, Problems, Severity
 MOST_BYTES = 1024 * 1024
 """The rest of a larger file is not read."""
 
+_MOST_MARKS = 20  # further ones are removed without a problem of their own
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_NOT_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x85\u2028\u2029\ufeff]")
+NOT_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x85\u2028\u2029\ufeff]")
 _CONFLICT = re.compile(r"^(<{7}|={7}|>{7}|\|{7})( .*)?$", re.MULTILINE)
 _TEMPLATE = re.compile(r"\{\{\s*cookiecutter\.|\{%-?\s*(if|for|set|raw)\b")
 
@@ -30,13 +32,13 @@ def decoded(data: bytes, problems: Problems) -> str:
         problems.error("line-ends", "the lines end with CR LF; save the file with LF line ends")
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     text = _without_marks(text, problems)
-    found = _NOT_TEXT.search(text)
+    found = NOT_TEXT.search(text)
     if found:
         line = text.count("\n", 0, found.start()) + 1
         column = found.start() - text.rfind("\n", 0, found.start())
         code = f"U+{ord(found[0]):04X}"
         problems.error("control", f"remove the control character {code}", line, column)
-        text = _NOT_TEXT.sub(" ", text)
+        text = NOT_TEXT.sub(" ", text)
     return text
 
 
@@ -72,7 +74,7 @@ def _without_marks(text: str, problems: Problems) -> str:
     """Remove the marks of a merge conflict; the lines between them are all kept."""
     if "<<<<<<<" not in text:
         return text
-    for found in _CONFLICT.finditer(text):
+    for found in itertools.islice(_CONFLICT.finditer(text), _MOST_MARKS):
         line = text.count("\n", 0, found.start()) + 1
         message = f"the mark {found[1]} of a merge conflict was left in the file; remove it"
         edit = Edit(line, line, ())

@@ -16,6 +16,7 @@ _ADDRESS = re.compile(r"https?://[^\s/?#]+[^\s]*", re.IGNORECASE)
 _CREDENTIALS = re.compile(r"^(\w+://)[^/@\s]+@")
 _DATE = re.compile(r"(\d{4})-(\d{2})-(\d{2})")
 MOST_TEXT = 200_000  # characters
+MOST_ITEMS = 100  # of a list
 
 Edits = tuple[Edit | Replacement, ...]
 
@@ -89,7 +90,9 @@ class Values:
             return ""
         if value.kind is not Kind.TEXT:
             message = f'{self.name_of(key)} is a {value.kind}; write it in quotes: "{value.text}"'
-            self._report(Severity.ERROR, "form", message, entry, self._rewritten(entry, value.text))
+            self._report(
+                Severity.ERROR, "form", message, entry, self._rewritten(entry, f'"{value.text}"')
+            )
         return value.text[:MOST_TEXT].strip()
 
     def date(self, key: str) -> str:
@@ -116,15 +119,20 @@ class Values:
                 message = (
                     f"{self.name_of(key)} is a {value.kind}; write a list: [{value.text[:60]}]"
                 )
-                edit = self._rewritten(entry, f"[{quoted(value.text)}]", as_it_is=True)
+                edit = self._rewritten(entry, f"[{quoted(value.text)}]")
                 self._report(Severity.ERROR, "form", message, entry, edit)
             elif value.kind is Kind.MAPPING:
                 message = f"{self.name_of(key)} is a mapping; write a list"
                 self._report(Severity.ERROR, "form", message, entry)
             for one in value.scalars():
                 found.setdefault(one.text.strip()[:200], None)
+            if len(found) > MOST_ITEMS:
+                message = (
+                    f"{self.name_of(key)} has more than {MOST_ITEMS} entries; the rest is not read"
+                )
+                self._report(Severity.ERROR, "too-many", message, entry)
         found.pop("", None)
-        return tuple(found)
+        return tuple(found)[:MOST_ITEMS]
 
     def words(self, key: str, words: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return the words of a vocabulary, and those that are in none."""
@@ -181,8 +189,7 @@ class Values:
         name = self.name_of(key)
         if PLACEHOLDER.match(text):
             message = f"{name} is the placeholder {text}; write the address, or remove the line"
-            edit = (Edit(entry.line, entry.line, ()),)
-            self._report(Severity.ERROR, "placeholder", message, entry, edit)
+            self._report(Severity.ERROR, "placeholder", message, entry, self._removed(entry))
             return ""
         if _CREDENTIALS.match(text):
             message = f"{name} has a user name or password; remove it from the address"
@@ -216,12 +223,25 @@ class Values:
         problem = Problem(severity, code, message, entry.line, entry.column, name, edits)
         self.problems.add(problem)
 
-    def _rewritten(self, entry: Entry, text: str, *, as_it_is: bool = False) -> Edits:
-        if entry.value.line != entry.line or entry.value.last_line != entry.line:
+    def _line(self, entry: Entry) -> re.Match[str] | None:
+        """Match the line of an entry if it has this entry only: `key: value  # comment`."""
+        lines = self.problems.lines
+        if entry.value.last_line != entry.line or entry.line > len(lines):
+            return None
+        key, value = re.escape(entry.key), re.escape(entry.value.text)
+        written = rf"(?:{value}|'{value}'|\"{value}\")"
+        form = rf"(?P<head>\s*{key}\s*:\s+){written}(?P<tail>\s*(?:#.*)?)"
+        return re.fullmatch(form, lines[entry.line - 1])
+
+    def _rewritten(self, entry: Entry, value: str) -> Edits:
+        """Return the edit that writes another value in the line of the entry."""
+        found = self._line(entry)
+        if found is None:
             return ()
-        value = text if as_it_is else f'"{text}"'
-        indent = " " * (entry.column - 1)
-        return (Edit(entry.line, entry.line, (f"{indent}{entry.key}: {value}",)),)
+        return (Edit(entry.line, entry.line, (found["head"] + value + found["tail"],)),)
+
+    def _removed(self, entry: Entry) -> Edits:
+        return (Edit(entry.line, entry.line, ()),) if self._line(entry) else ()
 
 
 def _is_date(year: int, month: int, day: int) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from deepaas.catalog import vocabulary
 from deepaas.catalog.metadata import Metadata
 from deepaas.catalog.sections import quoted
+from deepaas.catalog.text import NOT_TEXT
 
 VERSION = "2.3.0"
 
@@ -37,7 +39,7 @@ def as_v2(metadata: Metadata) -> str:
     ]
     dates = {"created": metadata.created, "updated": metadata.updated or metadata.created}
     if metadata.created or metadata.updated:
-        lines += ["dates:", *(f"  {name}: '{date}'" for name, date in dates.items() if date)]
+        lines += ["dates:", *(f"  {name}: {quoted(date)}" for name, date in dates.items() if date)]
     lines += ["links:", *(f"  {name}: {quoted(link)}" for name, link in sorted(links.items()))]
     lines += _list("libraries", metadata.libraries or ("Other",))
     lines += _list("tasks", metadata.tasks or ("Other",))
@@ -83,5 +85,12 @@ def _resources(resources: Mapping[str, Mapping[str, float | str]]) -> list[str]:
 def _comments(values: Mapping[str, Any]) -> list[str]:
     if not values:
         return []
-    lines = [f"# {key}: {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
+    lines = [
+        NOT_TEXT.sub(" ", f"# {_key(key)}: {json.dumps(value, ensure_ascii=False)}")
+        for key, value in values.items()
+    ]
     return ["", "# Values for which this format has no field:", *lines]
+
+
+def _key(key: str) -> str:
+    return key if re.fullmatch(r"[\w.-]+", key) else json.dumps(key, ensure_ascii=False)

@@ -13,6 +13,7 @@ import yaml
 from yaml.resolver import Resolver
 
 from deepaas.catalog.problems import Problems
+from deepaas.catalog.text import NOT_TEXT
 from deepaas.catalog.tree import MOST_DEPTH, MOST_NODES, Entry, Kind, Node, UnreadableError
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -104,7 +105,7 @@ class _Builder:
         if tag is None and plain:
             tag = _resolver.resolve(yaml.ScalarNode, event.value, (True, False))
         node = self._node(_KINDS.get(tag or "", Kind.TEXT), event)
-        node.text = event.value
+        node.text = NOT_TEXT.sub(" ", event.value)  # escapes in quotes can make any character
         if event.tag and not event.tag.startswith("tag:yaml.org,2002:str"):
             self._note("tag", f"remove the tag {event.tag}", node)
             node.kind = Kind.TEXT

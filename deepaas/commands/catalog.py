@@ -30,12 +30,10 @@ def check(files: Sequence[str], as_json: bool, fix: bool) -> None:
     Without FILES, the metadata file of the current directory is checked. Exits with 1 if a file has
     an error; warnings are advice.
     """
-    from deepaas.catalog.fixing import patch
-
     read = [(path, *_read(path)) for path in _named(files)]
     if fix:
         for path, data, metadata in read:
-            click.echo(patch(path, data, metadata), nl=False)
+            click.echo(_patch(path, data, metadata), nl=False)
     elif as_json:
         click.echo(
             json.dumps(
@@ -115,6 +113,17 @@ def _read(path: str) -> tuple[bytes, Metadata]:
     if metadata is None:
         raise click.ClickException(f"{path} is neither a YAML file (.yml) nor a JSON file (.json)")
     return data, metadata
+
+
+def _patch(path: str, data: bytes, metadata: Metadata) -> str:
+    from deepaas.catalog.fixing import patch
+
+    if any(one.code == "too-large" for one in metadata.problems):
+        raise click.ClickException(f"{path} is too large to be mended")
+    try:
+        return patch(path, data, metadata)
+    except UnicodeDecodeError:
+        raise click.ClickException(f"save {path} in UTF-8 first") from None
 
 
 def _show(path: str, metadata: Metadata) -> None:

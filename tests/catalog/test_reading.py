@@ -374,6 +374,35 @@ def test_large_and_deep_files_are_read_in_part() -> None:
     assert any("too many" in line for line in lines_of(many))
 
 
+def test_large_values_take_bounded_time() -> None:
+    """Each of these took from ten seconds to a minute when its time was quadratic."""
+    quotes = metadata_of('{"title": "Area", "a": "' + '\n\\"' * 20_000, "metadata.json")
+    assert quotes.title == "Area"
+    words = "".join(f"  - unknown {number}\n" for number in range(8_000))
+    many = metadata_of(BASE.replace("  - Regression\n", words))
+    assert len(many.tags) == 101
+    assert "tasks has more than 100 entries" in "".join(lines_of(many))
+    assert metadata_of("<<<<<<< a\n" * 60_000 + BASE).title == "Area"
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ('{"title": 5, "summary": "It", "keywords": "a"}', "metadata.json"),
+        ('{\n  "title": 5,\n  "keywords": "a"\n}\n', "metadata.json"),
+        ("links: {dataset: https://add-some-url, weights: https://example.org}\n", "a.yml"),
+        ("links:\n  - {dataset: https://add-some-url,\n     weights: x}\n", "a.yml"),
+    ],
+)
+def test_edits_remove_no_other_value(text: str, name: str) -> None:
+    assert fixed(text.encode(), metadata_of(text, name)) == text
+
+
+def test_edits_keep_comments() -> None:
+    text = BASE.replace("title: Area", "title: 2024  # the year")
+    assert 'title: "2024"  # the year\n' in fixed(text.encode(), metadata_of(text))
+
+
 # --- the real files, and mutations of all files
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "metadata"

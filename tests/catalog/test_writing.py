@@ -68,3 +68,19 @@ def test_any_title_is_read_as_it_was_written(title: str) -> None:
     new = read("ai4-metadata.yml", as_v2(old).encode())
     assert new is not None
     assert new.title == old.title
+
+
+def test_no_value_can_break_the_file() -> None:
+    odd = "a\nevil: [1"
+    values = {
+        "title": "\x00\x01\u2028\x85",
+        "date_creation": "2020-01-01'",
+        odd: 1,
+        "more": "\u2028evil: [",
+    }
+    old = read("metadata.json", json.dumps({**OLD, **values}).encode())
+    assert old is not None
+    new = read("ai4-metadata.yml", as_v2(old).encode())
+    assert new is not None
+    assert new.created == "2020-01-01'"
+    assert {one.code for one in new.problems} <= {"date", "required"}

@@ -72,6 +72,20 @@ def test_patch_mends_the_file(directory: Path) -> None:
     assert after.stdout.endswith("0 errors, 1 warning\n")
 
 
+def test_patch_mends_a_file_without_a_final_line_feed(directory: Path) -> None:
+    (directory / "ai4-metadata.yml").write_text(WRONG.partition("tasks:")[0].rstrip("\n"))
+    patch = run(directory, "check", "--fix").stdout
+    subprocess.run(
+        ["git", "apply", "-"], cwd=directory, input=patch, text=True, check=True, timeout=60
+    )
+    assert (directory / "ai4-metadata.yml").read_text().endswith("libraries: [Scikit-learn]")
+
+
+def test_file_in_another_encoding_is_not_patched(directory: Path) -> None:
+    (directory / "ai4-metadata.yml").write_text(WRONG, encoding="utf-16")
+    assert "save ai4-metadata.yml in UTF-8 first" in run(directory, "check", "--fix").stderr
+
+
 def test_migrate_writes_v2_and_overwrites_nothing(tmp_path: Path) -> None:
     (tmp_path / "metadata.json").write_text('{"title": "Area", "license": "MIT"}')
     done = run(tmp_path, "migrate", "--output", "new.yml")
