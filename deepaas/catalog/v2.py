@@ -118,7 +118,7 @@ def _links(links: Values) -> tuple[dict[str, str], str, dict[str, Any]]:
         key = entry.key
         if key in links.used:
             continue
-        if entry.value.is_empty:
+        if entry.value.is_empty and key != "source_code":  # that one is required
             links.used.add(key)
             links.warn("empty", f"{links.name_of(key)} has no value; remove the line", entry)
         elif key in LINKS:

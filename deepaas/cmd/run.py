@@ -27,7 +27,7 @@ from deepaas.cmd.orphans import sweep_beside, upload_directory
 from deepaas.cmd.reaper import reaping_orphans
 from deepaas.cmd.reload import Reloads, watching
 from deepaas.cmd.start import STOPPING
-from deepaas.cmd.threads import report_threads
+from deepaas.cmd.threads import check_workers, report_threads
 from deepaas.cmd.trainings import open_trainings
 from deepaas.config.settings import ServerSettings, Settings, settings_of
 from deepaas.events import Events
@@ -90,6 +90,7 @@ def run(
         _open_log(options, tail)
         _report_sources(given)
         open_files = descriptors.raise_limit()
+        check_workers(settings.models.workers)
         keep_free_memory()
         if sources is None:
             sources = loading.find(settings.model, settings.models.model_name)

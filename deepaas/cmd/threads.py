@@ -10,6 +10,8 @@ import logging
 import os
 from pathlib import Path
 
+from deepaas.exceptions import ConfigurationError
+
 logger = logging.getLogger("deepaas")
 
 OMP = "OMP_NUM_THREADS"
@@ -29,6 +31,19 @@ NUMBA_NUM_THREADS is left out: a model that asks numba for more threads than tha
 """
 
 AUTOMATIC = -1
+
+LEAST_BOUND = 64
+WORKERS_PER_CORE = 16
+
+
+def check_workers(workers: int) -> None:
+    """Raise ConfigurationError for more workers than this machine can start, such as a port."""
+    most = max(LEAST_BOUND, int(WORKERS_PER_CORE * usable_cores()))
+    if workers > most:
+        raise ConfigurationError(
+            f"--workers (-p) {workers}: at most {most} workers per model are possible on this "
+            "machine; the port of the server is --listen-port"
+        )
 
 
 def worker_variables(wanted: int, workers: int) -> dict[str, str]:

@@ -33,7 +33,10 @@ def check(files: Sequence[str], as_json: bool, fix: bool) -> None:
     read = [(path, *_read(path)) for path in _named(files)]
     if fix:
         for path, data, metadata in read:
-            click.echo(_patch(path, data, metadata), nl=False)
+            mended = _patch(path, data, metadata)
+            click.echo(mended, nl=False)
+            if metadata.problems and not mended:
+                click.echo(f"{path}: nothing can be mended without you", err=True)
     elif as_json:
         click.echo(
             json.dumps(
@@ -70,6 +73,9 @@ def migrate(file: str | None, output: str | None) -> None:
     (path,) = _named([file] if file else [], ("metadata.json",))
     _, metadata = _read(path)
     text = as_v2(metadata)
+    if metadata.errors:
+        count = _counted(len(metadata.errors), "error")
+        click.echo(f"{path} has {count}; see deepaas catalog check {path}", err=True)
     if not output:
         click.echo(text, nl=False)
         return

@@ -71,14 +71,18 @@ def installed() -> list[ModelSource]:
 def find(targets: Sequence[str], model_name: str = "") -> list[ModelSource]:
     """Return the models to serve: `targets` if any are given, otherwise the installed models.
 
-    `model_name` selects one of the installed models, or renames a single target. Raises
-    ConfigurationError, with advice, if no model can be served.
+    A target may also be the name of an installed model. `model_name` selects one of the installed
+    models, or renames a single target. Raises ConfigurationError, with advice, if no model can be
+    served.
     """
     if targets:
         if model_name and len(targets) > 1:
             raise ConfigurationError("--model-name cannot be used with several models")
         folder = os.getcwd()
-        sources = [ModelSource(_name_of(target), target, folder) for target in targets]
+        known = _known_names(targets)
+        sources = [
+            known.get(target) or ModelSource(_name_of(target), target, folder) for target in targets
+        ]
         if model_name:
             sources = [replace(source, name=model_name) for source in sources]
         names = [source.name for source in sources]
@@ -97,6 +101,16 @@ def find(targets: Sequence[str], model_name: str = "") -> list[ModelSource]:
             "or name one: deepaas-run path/to/file.py or deepaas-run module:attribute"
         )
     return sources
+
+
+def _known_names(targets: Sequence[str]) -> dict[str, ModelSource]:
+    """Return the installed models by name, if a target could be such a name."""
+    if all(":" in target or target.endswith(".py") for target in targets):
+        return {}
+    try:
+        return {source.name: source for source in installed()}
+    except ConfigurationError:  # two installed models have one name; the targets may be others
+        return {}
 
 
 def load(target: str, folder: str = "") -> object:
@@ -205,7 +219,8 @@ def _name_of(target: str) -> str:
         return os.path.basename(path)[: -len(".py")]
     if os.sep in path or not all(part.isidentifier() for part in path.split(".")):
         raise ConfigurationError(
-            f"{target!r} is not a model: expected module:attribute or path/to/file.py[:attribute]"
+            f"{target!r} is not a model: expected the name of an installed model, "
+            "module:attribute or path/to/file.py[:attribute]"
         )
     return path.rpartition(".")[2]
 

@@ -315,6 +315,12 @@ MISTAKES = {
         "Model nothing_to_call: nothing_to_call.py:1: the model has neither predict nor train; "
         "write def predict(**arguments)",
     ),
+    "only_a_class": Planted(
+        "the same, in a module with a class that has `predict` or `train`",
+        "class Flowers:\n    def predict(self):\n        return 1\n",
+        "Model only_a_class: only_a_class.py:1: the model has neither predict nor train; "
+        "to serve the class Flowers, write :Flowers after the file or module",
+    ),
     "no_return": Planted(
         "get_predict_args lacks return",
         FIELDS + "def get_predict_args():\n    {'x': fields.Float()}\n"

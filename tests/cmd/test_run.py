@@ -573,6 +573,12 @@ def test_debug_shows_the_last_words_of_a_worker(serve: Serve) -> None:
     )
 
 
+def test_port_after_the_option_for_workers_is_refused(tmp_path: Path) -> None:
+    finished = refused(tmp_path, "-p", "100000", "zoo.echo")
+    assert "--workers (-p) 100000: at most " in finished.output
+    assert "the port of the server is --listen-port" in finished.output
+
+
 def test_model_may_have_any_name(serve: Serve) -> None:
     server = serve({}, "zoo.echo", "--model-name", "{a/b c}")
     assert server.get("/v2/models/other/").status_code == 404

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from deepaas.cmd import threads
-from deepaas.cmd.threads import FOLLOWERS, OMP, OTHERS, quota, usable_cores
+from deepaas.cmd.threads import FOLLOWERS, OMP, OTHERS, check_workers, quota, usable_cores
+from deepaas.exceptions import ConfigurationError
 from tests.conftest import Serve
 from tests.support import Server, predictions
 from tests.training.trainings import Trainings
@@ -129,3 +130,15 @@ def test_quota_is_that_of_the_control_groups(
 
 def test_without_control_groups_there_is_no_quota(tmp_path: Path) -> None:
     assert quota(tmp_path / "none", tmp_path) is None
+
+
+def test_port_that_is_given_as_the_number_of_workers_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """-p is --workers, as in 2.6. Thousands of processes would use up the memory."""
+    monkeypatch.setattr(threads, "usable_cores", lambda: 2.0)
+    check_workers(64)
+    with pytest.raises(ConfigurationError, match=r"8131: at most 64 .* --listen-port"):
+        check_workers(8131)
+    monkeypatch.setattr(threads, "usable_cores", lambda: 16.0)
+    check_workers(256)

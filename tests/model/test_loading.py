@@ -233,8 +233,17 @@ def test_what_is_no_target_is_told(folder: Path, target: str) -> None:
     with pytest.raises(ConfigurationError) as error:
         find([target])
     assert str(error.value) == (
-        f"{target!r} is not a model: expected module:attribute or path/to/file.py[:attribute]"
+        f"{target!r} is not a model: expected the name of an installed model, module:attribute or "
+        "path/to/file.py[:attribute]"
     )
+
+
+def test_target_may_be_the_name_of_an_installed_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = ModelSource("my-model", "my_package.api")
+    monkeypatch.setattr(loading, "installed", lambda: [own])
+    assert find(["my-model"]) == [own]
+    assert find(["my-model"], "other") == [ModelSource("other", "my_package.api")]
+    assert find(["json"])[0].target == "json"
 
 
 # --- loading ---------------------------------------------------------------------------------

@@ -68,8 +68,8 @@ def mistakes_of(
     names |= {one.name for one in (train_arguments.visible if train_arguments else ())}
     found = [*_near_misses(model, names), *_not_callable(model)]
     if not any(model.has(name) for name in ("predict", "predict_batch", "train")):
-        text = "the model has neither predict nor train; write def predict(**arguments)"
-        found.append(at(place_of_model(model.model), text))
+        text = "the model has neither predict nor train; "
+        found.append(at(place_of_model(model.model), text + _instead(model.model)))
     if kind is CallingKind.BATCH:
         found += _batch_signature(model.function("predict_batch"))
         found += _of_declarations(model, "predict", arguments)
@@ -78,6 +78,18 @@ def mistakes_of(
     if train_arguments is not None:
         found += _of_function(model, "train", train_arguments)
     return list(dict.fromkeys(found))
+
+
+def _instead(model: Any) -> str:
+    """Return what to write for a model that has no function to call."""
+    classes = [
+        name
+        for name, value in _own_attributes(model).items()
+        if inspect.isclass(value) and any(hasattr(value, one) for one in ("predict", "train"))
+    ]
+    if classes and inspect.ismodule(model):
+        return f"to serve the class {classes[0]}, write :{classes[0]} after the file or module"
+    return "write def predict(**arguments)"
 
 
 def _of_function(model: ModelWrapper, name: str, arguments: Arguments) -> Iterable[str]:
