@@ -15,8 +15,8 @@ Each option is a flag of the command line, a key in `deepaas.conf` (with undersc
 [Configuration](configuration.md) says which of them counts. `--[no]warm` stands for two flags,
 `--warm` and `--nowarm`. `make docs` writes this page.
 
-Besides these, each argument that is not a flag names a model that is not installed:
-`module:attribute` or `path/to/file.py[:attribute]`. `--config-file FILE` and
+Besides these, each argument that is not a flag names a model: the name of an
+installed one, `module:attribute` or `path/to/file.py[:attribute]`. `--config-file FILE` and
 `--config-dir DIRECTORY` name files of configuration; `--help` and `--version` end the program.
 """
 

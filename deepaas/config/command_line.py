@@ -16,8 +16,8 @@ from deepaas.config.describing import default, flags, nearest
 PROGRAM = "deepaas-run"
 
 _ABOUT = (
-    "Serve models over HTTP: the installed models, or each MODEL, given as module:attribute or "
-    "path/to/file.py[:attribute]. Options can also be set in deepaas.conf, or in the environment "
+    "Serve models over HTTP: the installed models, or each MODEL: the name of an installed model, "
+    "module:attribute or path/to/file.py[:attribute]. Options can also be set in deepaas.conf, or in the environment "
     "as DEEPAAS_<OPTION>."
 )
 _GENERAL = {
