@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import io
 import json
 import mimetypes
 import os
+import secrets
 import stat
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
@@ -135,12 +138,13 @@ class Results:
                 yield data
 
     def _path_for(self, media_type: str, name: str) -> str:
+        """Return where to save. In a directory no file is replaced, which may be one to send."""
         if not self._is_directory:
             return self.output
         stem = os.path.splitext(os.path.basename(name))[0] or "result"
         extension = _EXTENSIONS.get(media_type) or mimetypes.guess_extension(media_type) or ""
         candidate, number = stem + extension, 1
-        while candidate in self._used:
+        while candidate in self._used or os.path.lexists(os.path.join(self.output, candidate)):
             number += 1
             candidate = f"{stem}-{number}{extension}"
         self._used.add(candidate)
@@ -154,22 +158,17 @@ class Results:
 async def save(path: str, chunks: AsyncIterator[bytes]) -> int:
     """Write chunks to a file as they come, and return their size. Missing folders are made.
 
-    If it fails, the incomplete file is removed. Raises CallError if the file cannot be written.
+    A file that is there already is replaced when all chunks have come; if it fails, it stays as it
+    was. A device or a pipe is written directly. Raises CallError if the file cannot be written.
     """
     size = 0
     try:
-        with _created(path) as file:
-            is_regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
-            try:
-                async for data in chunks:
-                    left = memoryview(data)
-                    while left:
-                        left = left[file.write(left) :]
-                    size += len(data)
-            except BaseException:
-                if is_regular:
-                    os.unlink(path)
-                raise
+        with _replaced(path) as file:
+            async for data in chunks:
+                left = memoryview(data)
+                while left:
+                    left = left[file.write(left) :]
+                size += len(data)
     except OSError as error:
         raise CallError(
             f"{path} cannot be written: {error.strerror}; choose another --output", USAGE
@@ -177,6 +176,27 @@ async def save(path: str, chunks: AsyncIterator[bytes]) -> int:
     return size
 
 
-def _created(path: str) -> io.FileIO:
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    return open(path, "wb", buffering=0)
+@contextlib.contextmanager
+def _replaced(path: str) -> Iterator[io.FileIO]:
+    """Provide a file that takes the place of the one at `path` at the end, unless this fails."""
+    present = os.stat(path) if os.path.exists(path) else None
+    if present and not stat.S_ISREG(present.st_mode):
+        with open(path, "wb", buffering=0) as file:
+            yield file
+        return
+    path = os.path.realpath(path)  # a link stays, and leads to the new file
+    folder = os.path.dirname(path)
+    os.makedirs(folder, exist_ok=True)
+    if present and not os.access(path, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    part = os.path.join(folder, f".deepaas-{secrets.token_hex(8)}.part")
+    try:
+        with open(part, "xb", buffering=0) as file:
+            if present:
+                os.fchmod(file.fileno(), stat.S_IMODE(present.st_mode))
+            yield file
+        os.replace(part, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(part)
+        raise
