@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import io
@@ -21,6 +22,7 @@ from deepaas.client import Response
 from deepaas.client.http import without_envelope
 from deepaas.client.interface import JSON, NDJSON
 from deepaas.commands.calling.settings import USAGE, CallError
+from deepaas.commands.calling.text import printable, printable_line, say
 
 _EXTENSIONS = {JSON: ".json", NDJSON: ".ndjson", "text/plain": ".txt", "image/jpeg": ".jpg"}
 
@@ -55,15 +57,22 @@ class Results:
             )
 
     def value(self, value: Any) -> None:
-        """Print a value: a text as it is unless --json is given, any other value as JSON."""
+        """Print a value: a text as it is unless --json is given, any other value as JSON.
+
+        A terminal gets control characters as escapes.
+        """
         if isinstance(value, str) and not self.as_json:
-            self._write(value.encode("utf-8", "backslashreplace") + b"\n")
+            self._text(value + "\n")
         else:
-            self._write(line_of(value))
+            self._line(value)
+
+    def row(self, text: str) -> None:
+        """Print a text as one line, with control characters and line breaks as escapes."""
+        self._write(printable_line(text).encode("utf-8", "backslashreplace") + b"\n")
 
     def entry(self, name: str, **facts: Any) -> None:
         """Print the line about one of several results."""
-        self._write(line_of({"file": name, **facts}))
+        self._line({"file": name, **facts})
 
     async def take(self, response: Response, name: str) -> dict[str, Any]:
         """Print or save a response, and return what the line about it says if there are several.
@@ -111,8 +120,12 @@ class Results:
                 "or print it with --output -",
                 USAGE,
             )
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
         async for data in response.chunks():
-            self._write(data)
+            if is_text and self.stream.isatty() and not self.output:
+                self._text(decoder.decode(data))
+            else:
+                self._write(data)
         return {}
 
     async def _save(self, response: Response, name: str) -> dict[str, Any]:
@@ -121,9 +134,9 @@ class Results:
         facts = {"output": path, "media_type": response.media_type, "size": size}
         if not self.several:
             if self.as_json:
-                self._write(line_of(facts))
+                self._line(facts)
             else:
-                click.echo(f"saved {path} ({response.media_type}, {size} bytes)", err=True)
+                say(f"saved {path} ({response.media_type}, {size} bytes)")
         return facts
 
     async def _saved_form(self, response: Response) -> AsyncIterator[bytes]:
@@ -149,6 +162,14 @@ class Results:
             candidate = f"{stem}-{number}{extension}"
         self._used.add(candidate)
         return os.path.join(self.output, candidate)
+
+    def _line(self, value: Any) -> None:
+        line = line_of(value)
+        self._write(printable(line.decode()).encode() if self.stream.isatty() else line)
+
+    def _text(self, text: str) -> None:
+        shown = printable(text) if self.stream.isatty() else text
+        self._write(shown.encode("utf-8", "backslashreplace"))
 
     def _write(self, data: bytes) -> None:
         self.stream.write(data)

@@ -17,6 +17,7 @@ from deepaas.client.http import JOBS, TRAININGS
 from deepaas.client.interface import Json, path_of
 from deepaas.commands.calling.results import Results
 from deepaas.commands.calling.settings import FAILED_TRAINING, INTERRUPTED, CallError, Settings
+from deepaas.commands.calling.text import printable, printable_line, say
 
 POLL_SECONDS = 1.0
 RETRY_SECONDS = 60.0
@@ -56,7 +57,7 @@ class View:
         """Show, once, that the server does not answer."""
         if not self._is_absent:
             self._is_absent = True
-            self._print(f"{error}; trying again\n")
+            self._print(printable(f"{error}; trying again\n"))
 
     def end(self) -> None:
         """Show the rest of the log, and remove the progress."""
@@ -72,10 +73,10 @@ class View:
 
 def bar_of(record: Json, width: int) -> str:
     """Return the state of a training in one line of at most `width` characters."""
-    progress = record.get("progress")
-    if not isinstance(progress, int | float):
-        return str(record.get("status", ""))[:width]
-    done = round(20 * min(max(progress, 0), 1))
+    progress = fraction_in(record)
+    if progress is None:
+        return printable_line(str(record.get("status", "")))[:width]
+    done = round(20 * progress)
     line = f"[{'#' * done}{'-' * (20 - done)}] {progress:4.0%}"
     metrics = record.get("metrics")
     last = metrics[-1] if isinstance(metrics, list) and metrics else {}
@@ -86,6 +87,12 @@ def bar_of(record: Json, width: int) -> str:
             for key, value in shown.items()
         )
     return "".join(c if c.isprintable() else " " for c in line)[:width]
+
+
+def fraction_in(record: Json) -> float | None:
+    """Return the progress of a record from 0 to 1, or None if it has none."""
+    progress = record.get("progress")
+    return progress if isinstance(progress, int | float) and 0 <= progress <= 1 else None
 
 
 async def follow(client: Client, model: str, kind: str, uuid: str) -> Json:
@@ -190,7 +197,7 @@ def finish(settings: Settings, url: str, model: str, kind: str, record: Json) ->
         results.value(record)
     if status == "done":
         if record.get("message"):
-            click.echo(record["message"], err=True)
+            say(str(record["message"]))
         if not settings.json:
             result = record.get("result")
             results.value(result.get("output") if isinstance(result, dict) else None)
