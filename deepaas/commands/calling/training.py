@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import codecs
 import contextlib
+import io
 import shutil
 import sys
 import time
@@ -25,6 +26,9 @@ RETRY_SECONDS = 60.0
 training outlives that."""
 
 ENDED = ("done", "error", "cancelled")
+MAX_REST = 64 * 1024
+"""Characters of an incomplete line of the log that are kept until its end comes."""
+
 _CLEAR_LINE = "\r\x1b[K"
 
 
@@ -34,18 +38,35 @@ class View:
 
     is_terminal: bool = field(default_factory=lambda: sys.stderr.isatty())
     _bar: str = ""
-    _rest: str = ""
+    _rest: list[str] = field(default_factory=list)
+    _size: int = 0
     _is_absent: bool = False
 
     def __post_init__(self) -> None:
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        # It keeps a CR at the end of the data back, because an LF may follow.
+        self._decoder = io.IncrementalNewlineDecoder(decoder, translate=False)
 
     def log(self, data: bytes) -> None:
-        """Show the next bytes of the log; a line when it is complete."""
-        text = self._rest + self._decoder.decode(data)
-        complete, newline, self._rest = text.rpartition("\n")
-        if newline:
-            self._print(complete + newline)
+        """Show the next bytes of the log; a line when it is complete or long.
+
+        A carriage return also ends a line: progress bars write nothing else.
+        """
+        text = self._decoder.decode(data)
+        end = max(text.rfind("\n"), text.rfind("\r")) + 1
+        if end:
+            self._print(self._taken() + text[:end])
+        self._rest.append(text[end:])
+        self._size += len(text) - end
+        if self._size > MAX_REST:
+            self._print(self._taken() + ("\n" if self.is_terminal else ""))
+
+    def _taken(self) -> str:
+        """Return what was kept, and keep it no longer."""
+        rest = "".join(self._rest)
+        self._rest.clear()
+        self._size = 0
+        return rest
 
     def progress(self, record: Json) -> None:
         self._is_absent = False
@@ -61,13 +82,13 @@ class View:
 
     def end(self) -> None:
         """Show the rest of the log, and remove the progress."""
-        self._bar, rest = "", self._rest
-        self._rest = ""
+        self._bar, rest = "", self._taken() + self._decoder.decode(b"", final=True)
         self._print(f"{rest}\n" if rest else "")
 
     def _print(self, text: str) -> None:
         clear = _CLEAR_LINE if self.is_terminal else ""
-        sys.stderr.write(f"{clear}{text}{self._bar}")
+        bar = "" if text.endswith("\r") else self._bar  # it would cover the text
+        sys.stderr.write(f"{clear}{text}{bar}")
         sys.stderr.flush()
 
 
