@@ -394,7 +394,7 @@ def _body_of(
 
 
 def _record(value: Any) -> Json:
-    if isinstance(value, dict) and isinstance(value.get("uuid"), str):
+    if isinstance(value, dict) and isinstance(value.get("uuid"), str) and value["uuid"].isascii():
         return value
     raise NotConnectedError("the server has sent no record; is it a DEEPaaS server?")
 

@@ -206,6 +206,15 @@ def test_answers_of_any_form_give_no_traceback(answers: Answers) -> None:
     assert done.exit_code == 0, repr(done.exception)
     assert done.stdout.count(UUID) == 2
     assert bar_of(odd, 10) == "['x']"
+    answers.sends(f"/v2/models/m/train/{UUID}", {"uuid": "\ud800", "status": "running"})
+    assert answers.run("m", "wait", UUID).exit_code == 3
+    schema = {"properties": {"a": {"description": f"lone \ud800{ESCAPES}"}}}
+    predict = {"requestBody": {"content": {"application/json": {"schema": schema}}}}
+    paths = {"/v2/models/m/": {}, "/v2/models/m/predict/": {"post": predict}}
+    answers.sends("/openapi.json", {"paths": paths})
+    done = answers.run("m", "--help")
+    assert done.exit_code == 0, repr(done.exception)
+    assert "lone \\ud800\\u001b[2J" in done.stdout
 
 
 def test_rows_and_errors_have_no_control_characters(answers: Answers) -> None:
