@@ -6,6 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+MAX_DEPTH = 50
+"""How deeply the messages about an argument are nested at most; deeper ones are not shown."""
+
 
 class ClientError(Exception):
     """A request has not succeeded."""
@@ -60,7 +63,7 @@ def refusal(status: int, body: bytes, request_id: str = "") -> RefusedError:
     text = body.decode(errors="replace").strip()
     try:
         said = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         said = None
     if not isinstance(said, dict):
         shown = text if len(text) <= 500 else text[:500] + "…"
@@ -77,10 +80,16 @@ def refusal(status: int, body: bytes, request_id: str = "") -> RefusedError:
     return RefusedError(status, "; ".join(lines) or text, request_id=request_id)
 
 
-def messages_in(found: Any) -> list[str]:
+def messages_in(found: Any, depth: int = 0) -> list[str]:
     """Return the messages about an argument as lines; a part of it stands before its message."""
+    if depth > MAX_DEPTH:
+        return ["…"]
     if isinstance(found, Mapping):
-        return [f"{key}: {line}" for key, value in found.items() for line in messages_in(value)]
+        return [
+            f"{key}: {line}"
+            for key, value in found.items()
+            for line in messages_in(value, depth + 1)
+        ]
     if isinstance(found, list):
-        return [line for one in found for line in messages_in(one)]
+        return [line for one in found for line in messages_in(one, depth + 1)]
     return [str(found)]

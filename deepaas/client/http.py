@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
-import ipaddress
 import json
 import os
 import ssl
@@ -19,6 +18,7 @@ import aiohttp
 from yarl import URL
 
 import deepaas
+from deepaas.client.address import checked_address, proxy_for
 from deepaas.client.errors import NotConnectedError, RefusedError, refusal
 from deepaas.client.interface import (
     JSON,
@@ -114,7 +114,8 @@ class Client:
     `token` is sent with each request. A request fails if the connection takes longer than
     `connect_timeout`, or if the server then sends nothing for `timeout` seconds.
 
-    All methods raise NotConnectedError if there is no usable response, and RefusedError if the
+    Raises UnsuitableArgumentError if the address is none, or has a user or a password. All methods
+    raise NotConnectedError if there is no usable response, and RefusedError if the
     server answers with an error.
     """
 
@@ -126,7 +127,7 @@ class Client:
         timeout: float = TIMEOUT,
         connect_timeout: float = CONNECT_TIMEOUT,
     ) -> None:
-        self.url = url.rstrip("/")
+        self.url = checked_address(url)
         self._headers = {"User-Agent": f"deepaas-client/{deepaas.__version__}"}
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
@@ -141,7 +142,7 @@ class Client:
             timeout=aiohttp.ClientTimeout(
                 total=None, sock_connect=self._connect_timeout, sock_read=self.timeout
             ),
-            trust_env=not _is_loopback(self.url),
+            trust_env=False,  # it would also send a password of ~/.netrc
             auto_decompress=True,
         )
         return self
@@ -299,21 +300,22 @@ class Client:
         limits = aiohttp.ClientTimeout(
             total=None, sock_connect=self._connect_timeout, sock_read=seconds or None
         )
-        url = URL(self.url + path, encoded=True)
-        with _translated(url, seconds):
+        with _translated(self.url, seconds):
+            url = URL(self.url + path, encoded=True)
             sending = self._session.request(
                 method,
                 url.with_query(query) if query else url,
                 headers=headers,
                 timeout=limits,
                 allow_redirects=False,
+                proxy=proxy_for(self.url),
                 **body,
             )
             response = await self._watched(sending, seconds, uploads)
         async with response:
 
             async def chunks() -> AsyncIterator[bytes]:
-                with _translated(url, seconds):
+                with _translated(self.url, seconds):
                     async for data in response.content.iter_any():
                         yield data
 
@@ -392,7 +394,7 @@ def _body_of(
 
 
 def _record(value: Any) -> Json:
-    if isinstance(value, dict) and isinstance(value.get("uuid"), str):
+    if isinstance(value, dict) and isinstance(value.get("uuid"), str) and value["uuid"].isascii():
         return value
     raise NotConnectedError("the server has sent no record; is it a DEEPaaS server?")
 
@@ -420,18 +422,11 @@ def _check_size(size: int, most: int = MAX_JSON) -> None:
         )
 
 
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 @contextlib.contextmanager
-def _translated(url: URL, timeout: float) -> Iterator[None]:
+def _translated(address: str, timeout: float) -> Iterator[None]:
     """Convert the errors of aiohttp and of the socket to NotConnectedError."""
-    server = f"{url.scheme}://{url.raw_authority}"
+    parts = urlsplit(address)
+    server = f"{parts.scheme}://{parts.netloc}"
     try:
         yield
     except aiohttp.ConnectionTimeoutError:
@@ -457,7 +452,7 @@ def _translated(url: URL, timeout: float) -> Iterator[None]:
             f"cannot connect to {server}: {reason}; check the address, and that the server runs"
         ) from None
     except (aiohttp.InvalidURL, ValueError) as error:
-        raise NotConnectedError(f"{url} is no address of a server: {error}") from None
+        raise NotConnectedError(f"{server} is no address of a server: {error}") from None
     except aiohttp.ClientResponseError as error:
         raise NotConnectedError(
             f"{server} does not answer in HTTP: {' '.join(error.message.split())[:200]}"

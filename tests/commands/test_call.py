@@ -223,6 +223,19 @@ def test_several_files_are_one_call_each(call: Caller, tmp_path: Path) -> None:
     assert json.loads((folder / "3.json").read_text())["label"] == 3
 
 
+def test_results_in_a_directory_replace_no_file(call: Caller, tmp_path: Path) -> None:
+    image = SAMPLE.read_bytes()
+    files = [tmp_path / "a.png", tmp_path / "b.png"]
+    for file in files:
+        file.write_bytes(image)
+    words = [*map(str, files), "--accept", "image/png", "--output", str(tmp_path)]
+    lines = call.printed("digits", *words).splitlines()
+    assert all(file.read_bytes() == image for file in files)
+    saved = [Path(json.loads(line)["output"]) for line in lines]
+    assert saved == [tmp_path / "a-2.png", tmp_path / "b-2.png"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in saved)
+
+
 def test_error_of_the_model_is_explained(call: Caller) -> None:
     done = call.run("raises", "--kind", "value", "--json")
     assert done.exit_code == 1

@@ -20,6 +20,7 @@ from deepaas.client.errors import UnsuitableArgumentError
 from deepaas.client.interface import Argument, Function, Json
 from deepaas.client.requests import File
 from deepaas.commands import CONTEXT
+from deepaas.commands.calling.text import printable, printable_line
 
 _NUMBERS = {"integer", "number"}
 
@@ -54,12 +55,15 @@ class ArgumentCommand(click.Command):
         super().__init__(name, params=[*params, files], help=help, context_settings={**CONTEXT})
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        rows = [(_left(one), described(one)) for one in self.function.arguments]
+        rows = [
+            (printable_line(_left(one)), printable(described(one)))
+            for one in self.function.arguments
+        ]
         with formatter.section("Arguments of the model"):
             formatter.write_dl(rows) if rows else formatter.write_text("none")
         if len(self.function.media_types) > 1 and not self.function.streams:
             with formatter.section("Media types of the result (--accept)"):
-                formatter.write_text(", ".join(self.function.media_types))
+                formatter.write_text(printable(", ".join(self.function.media_types)))
         shown = [o.get_help_record(ctx) for o in [*self.options, self.get_help_option(ctx)] if o]
         with formatter.section("Options"):
             formatter.write_dl([record for record in shown if record])

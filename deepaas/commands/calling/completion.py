@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 
-from deepaas.client import DEFAULT_URL, Client, ClientError
-from deepaas.commands.calling.settings import URL_VARIABLE, token_of
+import click
+
+from deepaas.client import Client, ClientError
+from deepaas.commands.calling.settings import server_of_environment, token_of
 
 SECONDS = 2.0
 """How long the shell waits at most for the names."""
@@ -18,15 +19,15 @@ def models_like(incomplete: str) -> list[str]:
     `incomplete` may contain the address of the server.
     """
     url, slash, begin = incomplete.rpartition("/")
-    if not slash:
-        url = os.environ.get(URL_VARIABLE, "") or DEFAULT_URL
 
     async def names() -> list[str]:
-        async with Client(url, token=token_of(""), timeout=SECONDS) as client:
+        address = url if slash else server_of_environment()
+        async with Client(address, token=token_of(""), timeout=SECONDS) as client:
             return await asyncio.wait_for(client.models(), SECONDS)
 
     try:
         found = asyncio.run(names())
-    except (ClientError, OSError, TimeoutError, asyncio.TimeoutError):
+    except (ClientError, click.ClickException, OSError, TimeoutError, asyncio.TimeoutError):
         return []
+    found = [name for name in found if name.isprintable()]
     return [f"{url}/{name}" if slash else name for name in found if name.startswith(begin)]

@@ -30,6 +30,7 @@ from deepaas.commands.calling.settings import (
     connection_in,
     target_of,
 )
+from deepaas.commands.calling.text import printable, say
 
 _OF_TRAININGS = ("json", "async")
 
@@ -50,6 +51,7 @@ def run(word: str, words: Sequence[str], given: Mapping[str, Any]) -> int:
         if given.get("json") or early.get("json"):
             details = getattr(reported, "details", {"message": reported.format_message()})
             Results(as_json=True).value({"error": details})
+        reported.message = printable(reported.message)  # type: ignore[misc]
         raise reported from None
     return 0
 
@@ -211,7 +213,7 @@ def _train(settings: Settings, url: str, model: str, function: Function, given: 
     if settings.later:
         Results(as_json=settings.json).value(record if settings.json else record["uuid"])
         return
-    click.echo(f"training {record['uuid']}", err=True)
+    say(f"training {record['uuid']}")
     training.run_to_end(settings, url, model, "train", record["uuid"])
 
 

@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
-import click
-
 from deepaas.client import RefusedError, Response
 from deepaas.client.interface import Function, Interface
 from deepaas.client.requests import File, Request, request_of
 from deepaas.commands.calling.arguments import Given
 from deepaas.commands.calling.results import Results
 from deepaas.commands.calling.settings import REFUSED, CallError
+from deepaas.commands.calling.text import say
 
 
 class Session(Protocol):
@@ -85,7 +84,7 @@ def _report(results: Results, file: File, outcome: dict[str, Any] | RefusedError
     """Print the line about a file; return 1 if its prediction has failed, else 0."""
     name = file.path or file.name
     if isinstance(outcome, RefusedError):
-        click.echo(f"{name}: {outcome}", err=True)
+        say(f"{name}: {outcome}")
         results.entry(name, error=outcome.as_json())
         return 1
     results.entry(name, **outcome)

@@ -18,7 +18,8 @@ from deepaas.commands import CONTEXT
 from deepaas.commands.call import ACTIONS
 from deepaas.commands.calling.results import Results, line_of, save
 from deepaas.commands.calling.settings import REFUSED, CallError, Settings
-from deepaas.commands.calling.training import ENDED, cancelled, finish, run_to_end
+from deepaas.commands.calling.text import say
+from deepaas.commands.calling.training import ENDED, cancelled, finish, fraction_in, run_to_end
 
 Action = Callable[[Client, str, Settings, dict[str, Any]], Awaitable[None]]
 
@@ -94,11 +95,11 @@ async def _list(client: Client, model: str, settings: Settings, own: dict[str, A
             results.value(one)
         return
     for one in records:
-        progress = one.get("progress")
-        shown = f"{progress:4.0%}" if isinstance(progress, int | float) else "    "
-        date = str(one.get("date", ""))[:19]
-        row = f"{one['uuid']}  {one['kind']:10}  {one.get('status', ''):9}  {shown}  {date}"
-        results.value(f"{row}  {one.get('message') or ''}".rstrip())
+        progress = fraction_in(one)
+        shown = "    " if progress is None else f"{progress:4.0%}"
+        status, date = str(one.get("status", "")), str(one.get("date", ""))[:19]
+        row = f"{one['uuid']}  {one['kind']:10}  {status:9}  {shown}  {date}"
+        results.row(f"{row}  {one.get('message') or ''}".rstrip())
 
 
 async def _show(client: Client, model: str, settings: Settings, own: dict[str, Any]) -> None:
@@ -109,7 +110,7 @@ async def _show(client: Client, model: str, settings: Settings, own: dict[str, A
         return
     for key, value in record.items():
         if value not in (None, "", []) and key not in ("links", "metrics", "artifacts"):
-            results.value(f"{key}: {value if isinstance(value, str) else _compact(value)}")
+            results.row(f"{key}: {value if isinstance(value, str) else _compact(value)}")
 
 
 def _compact(value: Any) -> str:
@@ -133,27 +134,37 @@ async def _files(client: Client, model: str, settings: Settings, own: dict[str, 
     base = path_of(model, kind, own["uuid"], "artifacts") + "/"
     async with client.open("GET", base) as response:
         listed = await response.json()
-    found = listed.get("artifacts", []) if isinstance(listed, dict) else []
     results = Results(as_json=settings.json)
-    for one in found:
-        name = str(one["path"])
+    for one in _artifacts_in(listed):
+        name = one["path"]
         if settings.output:
             path = _target(settings.output, name)
             async with client.open("GET", base + quote(name)) as response:
                 size = await save(path, response.chunks())
-            click.echo(f"saved {path} ({size} bytes)", err=True)
+            say(f"saved {path} ({size} bytes)")
         elif settings.json:
             results.value(one)
         else:
-            results.value(f"{one.get('size', 0):>12}  {name}")
+            results.row(f"{one.get('size', 0)!s:>12}  {name}")
     if isinstance(listed, dict) and listed.get("truncated"):
         click.echo("the server does not list all files", err=True)
+
+
+def _artifacts_in(listed: Any) -> list[Json]:
+    """Return the entries that name a file. A server may send anything."""
+    found = listed.get("artifacts") if isinstance(listed, dict) else None
+    return [
+        one
+        for one in (found if isinstance(found, list) else [])
+        if isinstance(one, dict) and isinstance(one.get("path"), str)
+    ]
 
 
 def _target(folder: str, name: str) -> str:
     """Return where to save a file. Raises CallError if its name leads out of the folder."""
     parts = PurePosixPath(name).parts
-    if not parts or ".." in parts or name.startswith("/") or "\0" in name:
+    is_unusable = any(one == "\0" or "\ud800" <= one <= "\udfff" for one in name)
+    if not parts or ".." in parts or name.startswith("/") or is_unusable:
         raise CallError(f"the server names a file {name!r}, which is not saved", REFUSED)
     return os.path.join(folder, *parts)
 
@@ -179,7 +190,7 @@ def _say(record: Json, settings: Settings, what: str) -> None:
     if settings.json:
         Results(as_json=True).value(record)
     else:
-        click.echo(f"{record['uuid']} {what}", err=True)
+        say(f"{record['uuid']} {what}")
 
 
 _ACTIONS: dict[str, Action] = {

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
+import errno
 import io
 import json
 import mimetypes
 import os
+import secrets
 import stat
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
@@ -18,6 +22,7 @@ from deepaas.client import Response
 from deepaas.client.http import without_envelope
 from deepaas.client.interface import JSON, NDJSON
 from deepaas.commands.calling.settings import USAGE, CallError
+from deepaas.commands.calling.text import printable, printable_line, say
 
 _EXTENSIONS = {JSON: ".json", NDJSON: ".ndjson", "text/plain": ".txt", "image/jpeg": ".jpg"}
 
@@ -52,15 +57,22 @@ class Results:
             )
 
     def value(self, value: Any) -> None:
-        """Print a value: a text as it is unless --json is given, any other value as JSON."""
+        """Print a value: a text as it is unless --json is given, any other value as JSON.
+
+        A terminal gets control characters as escapes.
+        """
         if isinstance(value, str) and not self.as_json:
-            self._write(value.encode("utf-8", "backslashreplace") + b"\n")
+            self._text(value + "\n")
         else:
-            self._write(line_of(value))
+            self._line(value)
+
+    def row(self, text: str) -> None:
+        """Print a text as one line, with control characters and line breaks as escapes."""
+        self._write(printable_line(text).encode("utf-8", "backslashreplace") + b"\n")
 
     def entry(self, name: str, **facts: Any) -> None:
         """Print the line about one of several results."""
-        self._write(line_of({"file": name, **facts}))
+        self._line({"file": name, **facts})
 
     async def take(self, response: Response, name: str) -> dict[str, Any]:
         """Print or save a response, and return what the line about it says if there are several.
@@ -108,8 +120,12 @@ class Results:
                 "or print it with --output -",
                 USAGE,
             )
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
         async for data in response.chunks():
-            self._write(data)
+            if is_text and self.stream.isatty() and not self.output:
+                self._text(decoder.decode(data))
+            else:
+                self._write(data)
         return {}
 
     async def _save(self, response: Response, name: str) -> dict[str, Any]:
@@ -118,9 +134,9 @@ class Results:
         facts = {"output": path, "media_type": response.media_type, "size": size}
         if not self.several:
             if self.as_json:
-                self._write(line_of(facts))
+                self._line(facts)
             else:
-                click.echo(f"saved {path} ({response.media_type}, {size} bytes)", err=True)
+                say(f"saved {path} ({response.media_type}, {size} bytes)")
         return facts
 
     async def _saved_form(self, response: Response) -> AsyncIterator[bytes]:
@@ -135,16 +151,25 @@ class Results:
                 yield data
 
     def _path_for(self, media_type: str, name: str) -> str:
+        """Return where to save. In a directory no file is replaced, which may be one to send."""
         if not self._is_directory:
             return self.output
         stem = os.path.splitext(os.path.basename(name))[0] or "result"
         extension = _EXTENSIONS.get(media_type) or mimetypes.guess_extension(media_type) or ""
         candidate, number = stem + extension, 1
-        while candidate in self._used:
+        while candidate in self._used or os.path.lexists(os.path.join(self.output, candidate)):
             number += 1
             candidate = f"{stem}-{number}{extension}"
         self._used.add(candidate)
         return os.path.join(self.output, candidate)
+
+    def _line(self, value: Any) -> None:
+        line = line_of(value)
+        self._write(printable(line.decode()).encode() if self.stream.isatty() else line)
+
+    def _text(self, text: str) -> None:
+        shown = printable(text) if self.stream.isatty() else text
+        self._write(shown.encode("utf-8", "backslashreplace"))
 
     def _write(self, data: bytes) -> None:
         self.stream.write(data)
@@ -154,22 +179,17 @@ class Results:
 async def save(path: str, chunks: AsyncIterator[bytes]) -> int:
     """Write chunks to a file as they come, and return their size. Missing folders are made.
 
-    If it fails, the incomplete file is removed. Raises CallError if the file cannot be written.
+    A file that is there already is replaced when all chunks have come; if it fails, it stays as it
+    was. A device or a pipe is written directly. Raises CallError if the file cannot be written.
     """
     size = 0
     try:
-        with _created(path) as file:
-            is_regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
-            try:
-                async for data in chunks:
-                    left = memoryview(data)
-                    while left:
-                        left = left[file.write(left) :]
-                    size += len(data)
-            except BaseException:
-                if is_regular:
-                    os.unlink(path)
-                raise
+        with _replaced(path) as file:
+            async for data in chunks:
+                left = memoryview(data)
+                while left:
+                    left = left[file.write(left) :]
+                size += len(data)
     except OSError as error:
         raise CallError(
             f"{path} cannot be written: {error.strerror}; choose another --output", USAGE
@@ -177,6 +197,27 @@ async def save(path: str, chunks: AsyncIterator[bytes]) -> int:
     return size
 
 
-def _created(path: str) -> io.FileIO:
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    return open(path, "wb", buffering=0)
+@contextlib.contextmanager
+def _replaced(path: str) -> Iterator[io.FileIO]:
+    """Provide a file that takes the place of the one at `path` at the end, unless this fails."""
+    present = os.stat(path) if os.path.exists(path) else None
+    if present and not stat.S_ISREG(present.st_mode):
+        with open(path, "wb", buffering=0) as file:
+            yield file
+        return
+    path = os.path.realpath(path)  # a link stays, and leads to the new file
+    folder = os.path.dirname(path)
+    os.makedirs(folder, exist_ok=True)
+    if present and not os.access(path, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    part = os.path.join(folder, f".deepaas-{secrets.token_hex(8)}.part")
+    try:
+        with open(part, "xb", buffering=0) as file:
+            if present:
+                os.fchmod(file.fileno(), stat.S_IMODE(present.st_mode))
+            yield file
+        os.replace(part, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(part)
+        raise

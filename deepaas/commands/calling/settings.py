@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 import click
 
 from deepaas.client import DEFAULT_URL, Client
+from deepaas.client.address import checked_address
 from deepaas.client.http import CONNECT_TIMEOUT, TIMEOUT
 
 URL_VARIABLE = "DEEPAAS_URL"
@@ -84,22 +85,27 @@ def token_of(path: str) -> str:
 
 
 def target_of(word: str) -> tuple[str, str]:
-    """Return the URL of the server and the name of the model; the name may be empty."""
+    """Return the URL of the server and the name of the model; the name may be empty.
+
+    Raises click.UsageError and UnsuitableArgumentError.
+    """
     if "://" not in word:
         if "/" in word:
             raise click.UsageError(
                 f"{word} is no name of a model; write an address with http://, such as "
                 "http://127.0.0.1:5000/digits, or --local for a file"
             )
-        return os.environ.get(URL_VARIABLE, "") or DEFAULT_URL, unquote(word)
-    parts = urlsplit(word)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise click.UsageError(f"{word} is no address; write http://HOST:PORT/MODEL")
-    if parts.username or parts.password:
-        raise click.UsageError("write no password in the address; use --token-file FILE")
-    path, _, name = parts.path.rstrip("/").rpartition("/")
+        return server_of_environment(), unquote(word)
+    address = checked_address(word, "MODEL")
+    parts = urlsplit(address)
+    path, _, name = parts.path.rpartition("/")
     path = path.removesuffix("/v2/models")
     return f"{parts.scheme}://{parts.netloc}{path}", unquote(name)
+
+
+def server_of_environment() -> str:
+    """Return the address in the variable DEEPAAS_URL. Raises UnsuitableArgumentError."""
+    return checked_address(os.environ.get(URL_VARIABLE, "") or DEFAULT_URL, URL_VARIABLE)
 
 
 def connection_in(words: Sequence[str], options: Sequence[click.Parameter]) -> dict[str, Any]:

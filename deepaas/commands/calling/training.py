@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import codecs
 import contextlib
+import io
 import shutil
 import sys
 import time
@@ -17,6 +18,7 @@ from deepaas.client.http import JOBS, TRAININGS
 from deepaas.client.interface import Json, path_of
 from deepaas.commands.calling.results import Results
 from deepaas.commands.calling.settings import FAILED_TRAINING, INTERRUPTED, CallError, Settings
+from deepaas.commands.calling.text import printable, printable_line, say
 
 POLL_SECONDS = 1.0
 RETRY_SECONDS = 60.0
@@ -24,6 +26,9 @@ RETRY_SECONDS = 60.0
 training outlives that."""
 
 ENDED = ("done", "error", "cancelled")
+MAX_REST = 64 * 1024
+"""Characters of an incomplete line of the log that are kept until its end comes."""
+
 _CLEAR_LINE = "\r\x1b[K"
 
 
@@ -33,18 +38,35 @@ class View:
 
     is_terminal: bool = field(default_factory=lambda: sys.stderr.isatty())
     _bar: str = ""
-    _rest: str = ""
+    _rest: list[str] = field(default_factory=list)
+    _size: int = 0
     _is_absent: bool = False
 
     def __post_init__(self) -> None:
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        # It keeps a CR at the end of the data back, because an LF may follow.
+        self._decoder = io.IncrementalNewlineDecoder(decoder, translate=False)
 
     def log(self, data: bytes) -> None:
-        """Show the next bytes of the log; a line when it is complete."""
-        text = self._rest + self._decoder.decode(data)
-        complete, newline, self._rest = text.rpartition("\n")
-        if newline:
-            self._print(complete + newline)
+        """Show the next bytes of the log; a line when it is complete or long.
+
+        A carriage return also ends a line: progress bars write nothing else.
+        """
+        text = self._decoder.decode(data)
+        end = max(text.rfind("\n"), text.rfind("\r")) + 1
+        if end:
+            self._print(self._taken() + text[:end])
+        self._rest.append(text[end:])
+        self._size += len(text) - end
+        if self._size > MAX_REST:
+            self._print(self._taken() + ("\n" if self.is_terminal else ""))
+
+    def _taken(self) -> str:
+        """Return what was kept, and keep it no longer."""
+        rest = "".join(self._rest)
+        self._rest.clear()
+        self._size = 0
+        return rest
 
     def progress(self, record: Json) -> None:
         self._is_absent = False
@@ -56,26 +78,26 @@ class View:
         """Show, once, that the server does not answer."""
         if not self._is_absent:
             self._is_absent = True
-            self._print(f"{error}; trying again\n")
+            self._print(printable(f"{error}; trying again\n"))
 
     def end(self) -> None:
         """Show the rest of the log, and remove the progress."""
-        self._bar, rest = "", self._rest
-        self._rest = ""
+        self._bar, rest = "", self._taken() + self._decoder.decode(b"", final=True)
         self._print(f"{rest}\n" if rest else "")
 
     def _print(self, text: str) -> None:
         clear = _CLEAR_LINE if self.is_terminal else ""
-        sys.stderr.write(f"{clear}{text}{self._bar}")
+        bar = "" if text.endswith("\r") else self._bar  # it would cover the text
+        sys.stderr.write(f"{clear}{text}{bar}")
         sys.stderr.flush()
 
 
 def bar_of(record: Json, width: int) -> str:
     """Return the state of a training in one line of at most `width` characters."""
-    progress = record.get("progress")
-    if not isinstance(progress, int | float):
-        return str(record.get("status", ""))[:width]
-    done = round(20 * min(max(progress, 0), 1))
+    progress = fraction_in(record)
+    if progress is None:
+        return printable_line(str(record.get("status", "")))[:width]
+    done = round(20 * progress)
     line = f"[{'#' * done}{'-' * (20 - done)}] {progress:4.0%}"
     metrics = record.get("metrics")
     last = metrics[-1] if isinstance(metrics, list) and metrics else {}
@@ -86,6 +108,12 @@ def bar_of(record: Json, width: int) -> str:
             for key, value in shown.items()
         )
     return "".join(c if c.isprintable() else " " for c in line)[:width]
+
+
+def fraction_in(record: Json) -> float | None:
+    """Return the progress of a record from 0 to 1, or None if it has none."""
+    progress = record.get("progress")
+    return progress if isinstance(progress, int | float) and 0 <= progress <= 1 else None
 
 
 async def follow(client: Client, model: str, kind: str, uuid: str) -> Json:
@@ -190,7 +218,7 @@ def finish(settings: Settings, url: str, model: str, kind: str, record: Json) ->
         results.value(record)
     if status == "done":
         if record.get("message"):
-            click.echo(record["message"], err=True)
+            say(str(record["message"]))
         if not settings.json:
             result = record.get("result")
             results.value(result.get("output") if isinstance(result, dict) else None)
