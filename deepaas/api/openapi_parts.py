@@ -127,9 +127,8 @@ def with_components(schema: Any) -> Any:
         for key, value in schema.items()
         if not (key == "default" and value is None)
     }
-    mapping: Json = (
-        made["mapping"] if isinstance(made.get("mapping"), dict) else {}
-    )  # of a discriminator
+    # The mapping of a discriminator has references, too.
+    mapping: Json = made["mapping"] if isinstance(made.get("mapping"), dict) else {}
     for references, key in [(made, "$ref"), *((mapping, key) for key in mapping)]:
         reference = references.get(key)
         if isinstance(reference, str) and reference.startswith(_NESTED):
