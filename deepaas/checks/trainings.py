@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from deepaas.checks.connection import (
-    Connection,
-    Loaded,
-    Response,
-    entries_of,
-    place_in,
-    traceback_of,
-)
+from deepaas.checks.connection import Connection, Loaded, Response
 from deepaas.checks.findings import Report, Severity
 from deepaas.checks.predictions import Predictions
+from deepaas.checks.server_log import entries_of, place_in, traceback_of
 from deepaas.checks.values import Json, NoValueError, Request, made, of_example, short
 
 _MAX_PAUSE = 1.0  # seconds between two looks at the record

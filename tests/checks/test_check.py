@@ -17,6 +17,8 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
+from deepaas.checks.server_log import ServerLog
+from deepaas.cmd import orphans
 from deepaas.commands.check import command
 from tests.checks.tried import PREDICTIONS, TRAININGS, Tried
 from tests.cmd.planted import MISTAKES, Planted
@@ -251,7 +253,7 @@ def test_page_shows_a_real_report(tmp_path: Path) -> None:
 
 def test_page_has_every_code_of_a_finding() -> None:
     planted = {one.kind for one in (*PREDICTIONS.values(), *TRAININGS.values())}
-    for code in (*planted, "not_served", "mistake", "batch_fails", "timeout", "memory"):
+    for code in (*planted, "not_served", "mistake", "batch_fails", "timeout", "memory", "log"):
         assert f"`{code}`" in PAGE
 
 
@@ -326,6 +328,32 @@ def test_check_that_takes_too_long_is_ended(tmp_path: Path) -> None:
     assert found == [("total_timeout", "the check was ended after 1 s")]
 
 
+def test_check_with_too_much_output_is_ended(tmp_path: Path) -> None:
+    left = tmp_path / "tmp/deepaas-check-leftover"  # of a check that was killed
+    left.mkdir(parents=True)
+    (left / orphans.LOCK).write_bytes(orphans.SIGN)
+    code = "def warm():\n    while True:\n        print('x' * 4000)\n"
+    [(code, what)] = limited(tmp_path, code, "--max-log", "1")
+    assert code == "log"
+    assert what == "the check was ended because the log had more than 1 MB (--max-log)"
+    assert not list((tmp_path / "tmp").glob("deepaas-check-*"))
+
+
+def test_log_is_read_once(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    entries = [
+        {"message": f"failed (request check-{number})", "traceback": f"in {number}"}
+        for number in range(3)
+    ]
+    first, second, third = (f"{json.dumps(entry)}\n" for entry in entries)
+    path.write_text(first + second[:20])
+    log = ServerLog(path)
+    assert log.traceback("check-0") == "in 0"
+    assert log.traceback("check-1") == ""
+    path.write_text(" " * len(first) + second + third)
+    assert [log.traceback(f"check-{number}") for number in range(3)] == ["in 0", "in 1", "in 2"]
+
+
 @pytest.mark.parametrize(
     "signum",
     [signal.SIGINT, signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.long)],
@@ -356,6 +384,10 @@ def test_signal_leaves_no_process(tmp_path: Path, signum: signal.Signals) -> Non
     wait_until(lambda: not any(map(_runs, family)), within=READY_SECONDS, what="the end of all")
     if signum != signal.SIGKILL:
         assert not list((tmp_path / "tmp").glob("deepaas-check-*"))
+        return
+    assert list((tmp_path / "tmp").glob("deepaas-check-*"))
+    orphans.sweep_checks(str(tmp_path / "tmp"))
+    assert not list((tmp_path / "tmp").glob("deepaas-check-*"))
 
 
 def _runs(process: psutil.Process) -> bool:
