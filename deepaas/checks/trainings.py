@@ -68,12 +68,18 @@ class Trainings:
             await predictions.succeeds(base, "after the training ", is_repeated=True)
 
     async def _until_ended(self, uuid: str) -> Json:
-        """Return the record of the training when it has ended, and its weights are loaded."""
+        """Return the record of the training when it has ended, and its weights are loaded.
+
+        If that takes too long, return the last record, whose status is "" if there was none.
+        """
         loop = asyncio.get_running_loop()
         until = loop.time() + self._timeout
         pause = 0.1
+        record: Json = {"uuid": uuid, "status": ""}
         while True:
-            record: Json = (await self._connection.send("GET", self._path + uuid)).json
+            response = await self._connection.send("GET", self._path + uuid)
+            if response.status == 200 and isinstance(response.json, dict):  # else it is asked again
+                record = response.json
             if record["status"] in _ENDED and not _is_reloading(record):
                 return record
             if loop.time() > until:

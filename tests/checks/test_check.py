@@ -6,6 +6,7 @@ checked only by the long form.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import signal
@@ -17,7 +18,11 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
+from deepaas.checks import connection
+from deepaas.checks.findings import Report
 from deepaas.checks.server_log import ServerLog
+from deepaas.checks.trainings import Trainings
+from deepaas.checks.values import Request
 from deepaas.cmd import orphans
 from deepaas.commands.check import command
 from tests.checks.tried import PREDICTIONS, TRAININGS, Tried
@@ -352,6 +357,30 @@ def test_log_is_read_once(tmp_path: Path) -> None:
     assert log.traceback("check-1") == ""
     path.write_text(" " * len(first) + second + third)
     assert [log.traceback(f"check-{number}") for number in range(3)] == ["in 0", "in 1", "in 2"]
+
+
+async def test_training_of_which_the_server_says_nothing_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "GRACE_SECONDS", 0.0)
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(1000):
+            pass
+        writer.close()
+
+    silent = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    client = connection.Connection([], tmp_path / "log", 0.1)
+    try:
+        client.url = f"http://127.0.0.1:{silent.sockets[0].getsockname()[1]}"
+        report = Report("m", "m")
+        trainings = Trainings(client, connection.Loaded(), report, 0.0)
+        record = await trainings._until_ended("some-uuid")
+        await trainings._check_record(record, Request({}, "its example", True))
+    finally:
+        await client.close()
+        silent.close()
+    assert [one.code for one in report.findings] == ["train_timeout"]
 
 
 @pytest.mark.parametrize(
