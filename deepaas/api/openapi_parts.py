@@ -122,14 +122,17 @@ def with_components(schema: Any) -> Any:
         return [with_components(one) for one in schema]
     if not isinstance(schema, dict):
         return schema
-    made = {
+    made: Json = {
         key: value if key in _OF_VALUES and isinstance(value, list) else with_components(value)
         for key, value in schema.items()
         if not (key == "default" and value is None)
     }
-    reference = made.get("$ref")
-    if isinstance(reference, str) and reference.startswith(_NESTED):
-        made["$ref"] = OPENAPI + reference.removeprefix(_NESTED)
+    # The mapping of a discriminator has references, too.
+    mapping: Json = made["mapping"] if isinstance(made.get("mapping"), dict) else {}
+    for references, key in [(made, "$ref"), *((mapping, key) for key in mapping)]:
+        reference = references.get(key)
+        if isinstance(reference, str) and reference.startswith(_NESTED):
+            references[key] = OPENAPI + reference.removeprefix(_NESTED)
     return made
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import importlib.util
+import math
 import os
 import signal
 from collections.abc import Callable, Sequence
@@ -21,13 +22,14 @@ from deepaas.checks.connection import (
 from deepaas.checks.findings import Report, Severity, of_mistake, of_start
 from deepaas.checks.predictions import Predictions
 from deepaas.checks.trainings import Trainings
+from deepaas.cmd.threads import usable_cores
 from deepaas.exceptions import ConfigurationError, UnknownModelError
 from deepaas.model.loading import ModelSource, find, installed
 
 
 @dataclass(frozen=True)
 class Options:
-    """What is tried, and its limits: times in seconds, memory in MB (0: no limit)."""
+    """What is tried, and its limits: times in seconds, memory (0: no limit) and log in MB."""
 
     train: bool = False
     timeout: float = 60.0
@@ -35,6 +37,7 @@ class Options:
     train_timeout: float = 300.0
     total_timeout: float = 1800.0
     max_memory: int = 0
+    max_log: int = 256
 
 
 def sources_of(targets: Sequence[str]) -> list[ModelSource]:
@@ -77,13 +80,26 @@ async def _check_all(
     server = ServerOptions(options.timeout, options.start_timeout, _weights_dir(options))
     left = list(reports)
     async with serving(sources, server) as connection:
+        checks = asyncio.ensure_future(_check_each(connection, left, options, tell))
+        too_large = asyncio.ensure_future(connection.log.until_larger(options.max_log * 10**6))
+        both = (checks, too_large)
         try:
-            checks = _check_each(connection, left, options, tell)
-            await asyncio.wait_for(checks, options.total_timeout)
-        except asyncio.TimeoutError:
-            for report in left:
+            await asyncio.wait(
+                both, timeout=options.total_timeout, return_when=asyncio.FIRST_COMPLETED
+            )
+            for one in both:
+                if one.done():
+                    one.result()
+        finally:
+            for one in both:
+                one.cancel()
+            await asyncio.gather(*both, return_exceptions=True)
+        for report in left:
+            if connection.log.is_too_large:
+                _add_log(report, options)
+            else:
                 _add_total_timeout(report, options)
-                tell(report)
+            tell(report)
     return reports
 
 
@@ -196,7 +212,7 @@ def _measure(loaded: Loaded, report: Report, options: Options) -> None:
             f"--max-memory is {options.max_memory} MB",
             "load less into memory, such as smaller weights, or give a larger --max-memory",
         )
-    cores = len(os.sched_getaffinity(0))
+    cores = math.ceil(usable_cores())
     if report.threads > 2 * cores + 2:
         report.add(
             *(Severity.NOTE, "threads", place),
@@ -212,6 +228,15 @@ def _status_of(pid: int) -> dict[str, str]:
     except OSError:
         return {}
     return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def _add_log(report: Report, options: Options) -> None:
+    report.add(
+        *(Severity.ERROR, "log", ""),
+        f"the check was ended because the log had more than {options.max_log} MB (--max-log)",
+        "the log of a server would fill its disk; not everything was tried",
+        "print less in the model, or give a larger --max-log",
+    )
 
 
 def _add_total_timeout(report: Report, options: Options) -> None:

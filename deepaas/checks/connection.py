@@ -1,17 +1,13 @@
-"""The server of a check: starts it, sends requests to it, reads its log, and ends it."""
+"""The server of a check: starts it, sends requests to it, and ends it."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
-import re
-import shutil
 import signal
 import sys
-import tempfile
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +15,9 @@ from typing import Any
 import aiohttp
 
 from deepaas import exact_json
+from deepaas.checks.server_log import ServerLog
 from deepaas.checks.values import Json, MadeFile
+from deepaas.cmd.orphans import check_directory
 from deepaas.exceptions import DeepaasError
 from deepaas.model.loading import ModelSource
 
@@ -97,7 +95,7 @@ class Connection:
         self.url = ""
         self.loaded = {one.name: Loaded() for one in models}
         self.requests = 0
-        self._log = log
+        self.log = ServerLog(log)
         self._timeout = timeout
         self._changed = asyncio.Condition()
         self._has_ended = False
@@ -139,12 +137,8 @@ class Connection:
                 lambda: self._has_ended or (self.url and (loaded.description or loaded.failed))
             )
         if self._has_ended:
-            raise ServerFailedError(f"the server has ended: {self._last_words()}")
+            raise ServerFailedError(f"the server has ended: {self.log.last_line()}")
         return loaded
-
-    def _last_words(self) -> str:
-        lines = self._log.read_text(errors="replace").splitlines()
-        return " ".join(lines[-1:]) or "it has said nothing"
 
     # --- requests
 
@@ -170,7 +164,7 @@ class Connection:
             return Response(500, b"the response ended early", "", request_id)
         except aiohttp.ClientError as error:
             if self._has_ended:
-                raise ServerFailedError(f"the server has ended: {self._last_words()}") from None
+                raise ServerFailedError(f"the server has ended: {self.log.last_line()}") from None
             raise ServerFailedError(f"the server cannot be reached: {error}") from None
 
     async def call(
@@ -189,53 +183,6 @@ class Connection:
         if accept:
             request["headers"]["Accept"] = accept
         return await self.send("POST", path, **request)
-
-    # --- the log
-
-    def traceback(self, request_id: str) -> str:
-        """Return the traceback that the log has for a request, or ""."""
-        return traceback_of(self._entries(f"(request {request_id})"))
-
-    def warnings(self, pid: int) -> list[str]:
-        """Return the warnings that a worker has logged about its calls."""
-        return [
-            str(entry["message"])
-            for entry in self._entries('"WARNING"')
-            if entry.get("name") == "deepaas.worker" and entry.get("process") == pid
-        ]
-
-    def _entries(self, text: str) -> list[Json]:
-        """Return the entries of the log whose line contains the text."""
-        with open(self._log, errors="replace") as file:
-            return entries_of(line for line in file if text in line)
-
-
-def entries_of(lines: Iterable[str]) -> list[Json]:
-    """Return the entries of a log in JSON; other lines are the output of the model."""
-    entries = []
-    for line in lines:
-        with contextlib.suppress(ValueError):
-            entry = json.loads(line) if line.startswith("{") else None
-            if isinstance(entry, dict):
-                entries.append(entry)
-    return entries
-
-
-def traceback_of(entries: Iterable[Json]) -> str:
-    """Return the first traceback in the entries of a log, or ""."""
-    return next((str(entry["traceback"]) for entry in entries if "traceback" in entry), "")
-
-
-_FRAME = re.compile(r'File "([^"]+)", line (\d+)')
-
-
-def place_in(traceback: str, sources: Sequence[str]) -> str:
-    """Return the last line of a traceback that is in one of these files, as `file:line`."""
-    places = [(path, line) for path, line in _FRAME.findall(traceback) if path in sources]
-    if not places:
-        return ""
-    path, line = places[-1]
-    return f"{path.removeprefix(os.getcwd() + os.sep)}:{line}"
 
 
 # --- the encoding of requests
@@ -318,8 +265,8 @@ async def serving(
     models: Sequence[ModelSource], options: ServerOptions
 ) -> AsyncIterator[Connection]:
     """Run a server with these models on a free loopback port; it and its files are gone after."""
-    directory = Path(tempfile.mkdtemp(prefix="deepaas-check-"))
-    try:
+    with check_directory() as path:
+        directory = Path(path)
         async with _started(models, options, directory) as (process, reader):
             connection = Connection(models, directory / "log", options.timeout)
             listening = asyncio.create_task(connection.listen(reader))
@@ -327,11 +274,9 @@ async def serving(
                 yield connection
             finally:
                 await connection.close()
-                await _stop(process)
+                await _stop(process, at_once=connection.log.is_too_large)
                 listening.cancel()
                 await asyncio.gather(listening, return_exceptions=True)
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 @contextlib.asynccontextmanager
@@ -379,14 +324,14 @@ async def _started(
         await _stop(process)
 
 
-async def _stop(process: asyncio.subprocess.Process) -> None:
-    """End the server; its guard kills the workers if it does not end by itself."""
+async def _stop(process: asyncio.subprocess.Process, *, at_once: bool = False) -> None:
+    """End the server; its guard kills the workers if it does not end by itself, or `at_once`."""
     if process.returncode is not None:
         return
     with contextlib.suppress(ProcessLookupError):
         process.send_signal(signal.SIGTERM)
     try:
-        await asyncio.wait_for(process.wait(), STOP_SECONDS)
+        await asyncio.wait_for(process.wait(), 0.0 if at_once else STOP_SECONDS)
     except asyncio.TimeoutError:
         pass
     finally:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any
 
-from deepaas.checks.connection import Connection, Loaded, Response, has_file, place_in
+from deepaas.checks.connection import Connection, Loaded, Response, has_file
 from deepaas.checks.findings import Report, Severity
 from deepaas.checks.results import (
     JSON,
@@ -16,6 +16,7 @@ from deepaas.checks.results import (
     mismatch,
     problem_of_body,
 )
+from deepaas.checks.server_log import place_in
 from deepaas.checks.values import NoValueError, Request, made, of_example, short, variants
 
 MAX_EXAMPLES = 10
@@ -122,7 +123,7 @@ class Predictions:
         """Add the finding for a response that is an error."""
         certain = request.is_certain or is_repeated
         severity = Severity.ERROR if certain else Severity.NOTE
-        place = place_in(self._connection.traceback(response.request_id), self._sources)
+        place = place_in(self._connection.log.traceback(response.request_id), self._sources)
         place = place or self._place
         said = response.message
         why = f"a client that sends this gets the status {response.status or 504}"
@@ -204,7 +205,7 @@ class Predictions:
 
     def _is_whole_stream(self, response: Response, request: Request) -> bool:
         if error := error_in_stream(response.media_type, response.body):
-            place = place_in(self._connection.traceback(response.request_id), self._sources)
+            place = place_in(self._connection.log.traceback(response.request_id), self._sources)
             self._report.add(
                 *(Severity.ERROR, "stream_fails", place or self._place),
                 f"the stream of {self._name} ends with an error for {request.label}: {error}",
@@ -299,14 +300,14 @@ class Predictions:
 
     async def _try_at_once(self, base: Request) -> None:
         """Send a few equal requests at the same time."""
-        before = len(self._connection.warnings(self._pid))
+        before = len(self._connection.log.warnings(self._pid))
         responses = await asyncio.gather(*(self._send(base) for _ in range(AT_ONCE)))
         for response in responses:
             if response.status != 200 and response.status not in (0, 504):
                 label = f"in one of {AT_ONCE} requests at once "
                 self._add_failure(response, base, label, is_repeated=True)
                 return
-        logged = self._connection.warnings(self._pid)[before:]
+        logged = self._connection.log.warnings(self._pid)[before:]
         if self._is_batch and any("batch of" in line for line in logged):
             self._report.add(
                 *(Severity.ERROR, "batch_fails", self._place),

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from deepaas.checks.connection import (
-    Connection,
-    Loaded,
-    Response,
-    entries_of,
-    place_in,
-    traceback_of,
-)
+from deepaas.checks.connection import Connection, Loaded, Response
 from deepaas.checks.findings import Report, Severity
 from deepaas.checks.predictions import Predictions
+from deepaas.checks.server_log import entries_of, place_in, traceback_of
 from deepaas.checks.values import Json, NoValueError, Request, made, of_example, short
 
 _MAX_PAUSE = 1.0  # seconds between two looks at the record
@@ -74,12 +68,18 @@ class Trainings:
             await predictions.succeeds(base, "after the training ", is_repeated=True)
 
     async def _until_ended(self, uuid: str) -> Json:
-        """Return the record of the training when it has ended, and its weights are loaded."""
+        """Return the record of the training when it has ended, and its weights are loaded.
+
+        If that takes too long, return the last record, whose status is "" if there was none.
+        """
         loop = asyncio.get_running_loop()
         until = loop.time() + self._timeout
         pause = 0.1
+        record: Json = {"uuid": uuid, "status": ""}
         while True:
-            record: Json = (await self._connection.send("GET", self._path + uuid)).json
+            response = await self._connection.send("GET", self._path + uuid)
+            if response.status == 200 and isinstance(response.json, dict):  # else it is asked again
+                record = response.json
             if record["status"] in _ENDED and not _is_reloading(record):
                 return record
             if loop.time() > until:

@@ -29,7 +29,7 @@ logger = logging.getLogger("deepaas")
 
 PREFIX = "deepaas-"
 LOCK = ".server-lock"
-SIGN = b"The upload directory of a running deepaas-run, which holds a lock on this file.\n"
+SIGN = b"The directory of a running deepaas-run or deepaas check, which locks this file.\n"
 """The content of a lock file: only a directory with this content is one of a server."""
 
 TURN = "starting.lock"
@@ -38,6 +38,8 @@ TURN_SECONDS = 2.0
 
 _SERVER = re.compile(r"\d+-\d+-[0-9a-f]{8}")
 _MADE_BY_US = re.compile(re.escape(PREFIX) + r"[a-z0-9_]{8}")
+_CHECK = "deepaas-check-"
+_MADE_BY_A_CHECK = re.compile(re.escape(_CHECK) + r"[a-z0-9_]{8}")
 
 
 @contextlib.contextmanager
@@ -54,13 +56,32 @@ def upload_directory(parent: str) -> Iterator[str]:
             f"no directory for uploads can be made in {place}: {error.strerror}; "
             "give another place with --upload-dir"
         ) from None
+    with _locked(directory):
+        yield directory
+
+
+@contextlib.contextmanager
+def check_directory() -> Iterator[str]:
+    """Create a directory for the server of a check, and remove those of checks that were killed.
+
+    It is removed when the block ends. Raises OSError if it cannot be created.
+    """
+    directory = tempfile.mkdtemp(prefix=_CHECK)
+    with _locked(directory):
+        sweep_checks(os.path.dirname(directory))
+        yield directory
+
+
+@contextlib.contextmanager
+def _locked(directory: str) -> Iterator[None]:
+    """Hold the lock of a directory, and remove the directory when the block ends."""
     with contextlib.ExitStack() as resources:
         resources.callback(shutil.rmtree, directory, ignore_errors=True)
         try:
             resources.callback(os.close, _lock_new(directory))
         except OSError as error:  # a full disk, or one without locks
             logger.debug("%s has no lock, so no other server removes it: %s", directory, error)
-        yield directory
+        yield
 
 
 def _lock_new(directory: str) -> int:
@@ -91,17 +112,30 @@ def sweep_beside(directory: str) -> None:
 
 
 def sweep_uploads(parent: str) -> None:
-    try:
-        found = [entry.name for entry in os.scandir(parent) if _MADE_BY_US.fullmatch(entry.name)]
-    except OSError as error:
-        logger.debug("%s cannot be read: %s", parent, error)
-        return
-    for name in found:
+    for name in _names_in(parent, _MADE_BY_US):
         with contextlib.suppress(OSError), _lock_abandoned(os.path.join(parent, name)) as is_held:
             if is_held:
                 logger.info("Removing %s, which a killed server has left behind", name)
                 kill_marked(f"{MARK}={name}/")
                 _remove(os.path.join(parent, name))
+
+
+def sweep_checks(parent: str) -> None:
+    """Remove the directories of checks that were killed from `parent`."""
+    for name in _names_in(parent, _MADE_BY_A_CHECK):
+        path = os.path.join(parent, name)
+        with contextlib.suppress(OSError), _lock_abandoned(path) as is_held:
+            if is_held:
+                sweep_uploads(os.path.join(path, "uploads"))  # ends what remains of its server
+                _remove(path)
+
+
+def _names_in(parent: str, pattern: re.Pattern[str]) -> list[str]:
+    try:
+        return [entry.name for entry in os.scandir(parent) if pattern.fullmatch(entry.name)]
+    except OSError as error:
+        logger.debug("%s cannot be read: %s", parent, error)
+        return []
 
 
 @contextlib.contextmanager

@@ -90,7 +90,7 @@ def quota(
     """
     found: list[float | None] = []
     try:
-        lines = groups.read_text().splitlines()
+        lines = os.fsdecode(groups.read_bytes()).split("\n")  # a name can have any bytes
     except OSError:
         return None
     for line in lines:

@@ -44,6 +44,14 @@ def _seconds(name: str, default: float, text: str) -> Callable[[Any], Any]:
     metavar="MB",
     help="Warn if a worker uses more memory; 0 means no limit.",
 )
+@click.option(
+    "--max-log",
+    type=click.IntRange(min=1, max=10**6),
+    default=256,
+    show_default=True,
+    metavar="MB",
+    help="End the check if the log of its server, with what models print, is larger.",
+)
 def command(
     models: tuple[str, ...],
     train: bool,
@@ -54,6 +62,7 @@ def command(
     train_timeout: float,
     total_timeout: float,
     max_memory: int,
+    max_log: int,
 ) -> None:
     import asyncio
 
@@ -65,7 +74,7 @@ def command(
     tell = (lambda _: None) if as_json else _show
     try:
         sources = sources_of(models)
-        reports = run(sources, Options(train, *limits, max_memory), tell)
+        reports = run(sources, Options(train, *limits, max_memory, max_log), tell)
     except ConfigurationError as error:
         raise click.UsageError(str(error)) from None
     except ServerFailedError as error:

@@ -10,6 +10,13 @@ from pathlib import Path
 
 import click
 
+_NAME = (
+    r"^[ \t]*\[[ \t]*{table}[ \t]*\][^\n]*\n"  # the header of the table
+    r"(?:(?![ \t]*\[+[\w \t.\"'-]+\]+[ \t]*(?:#.*)?$).*\n)*?"  # lines before the next header
+    r"[ \t]*name[ \t]*=[ \t]*[\"']([^\"'\n]+)[\"']"
+)
+"""The name in a table of TOML; Python 3.10 has no module that reads TOML."""
+
 GROUP = "deepaas.v2.model"
 SOURCES = ("pyproject.toml", "setup.cfg", "setup.py")
 """The files in which a package can declare entry points."""
@@ -141,7 +148,7 @@ def dockerfile_for(
     name of the Dockerfile.
     """
     values = {
-        "package": package,
+        "package": " ".join(package.split()),  # the name of a folder can have line feeds
         "tag": re.sub(r"[^a-z0-9]+", "-", package.lower()).strip("-") or "model",
         "options": "--gpus all " if gpu else "",
         "oldest": OLDEST,
@@ -189,6 +196,12 @@ def command(
     folder = Path(package)
     is_folder = folder.is_dir()
     target = Path(output) if output else (folder if is_folder else Path()) / "Dockerfile"
+    if base is not None:
+        _check(base, r"[A-Za-z0-9][\w./:@-]*", "the name of an image, such as own:1", "--base")
+    if not is_folder and output != "-":  # the image copies the file
+        _check(
+            target.name, r"[\w.][\w.+-]*", "a name with only a-z, 0-9, _, ., + and -", "--output"
+        )
     name, requirement = (_name_in(folder), "") if is_folder else _installed(package)
     text = dockerfile_for(
         name,
@@ -217,6 +230,12 @@ def _check_python(version: str) -> None:
         )
 
 
+def _check(value: str, pattern: str, allowed: str, option: str) -> None:
+    """Refuse a value that is more than one word of an instruction."""
+    if not re.fullmatch(pattern, value, re.ASCII):
+        raise click.BadParameter(f"must be {allowed}, and not {value!r}", param_hint=option)
+
+
 def _name_in(folder: Path) -> str:
     """Return the name of the package in a folder, after a check that it has a model."""
     if not (folder / "pyproject.toml").is_file():
@@ -224,14 +243,17 @@ def _name_in(folder: Path) -> str:
             f"{folder.absolute()} has no pyproject.toml; name the folder of the package, or an "
             "installed distribution"
         )
-    texts = [(folder / source).read_text() for source in SOURCES if (folder / source).is_file()]
+    sources = [folder / source for source in SOURCES if (folder / source).is_file()]
+    texts = [source.read_text(encoding="utf-8", errors="replace") for source in sources]
     if not any(GROUP in text for text in texts):
         raise click.ClickException(
             f"the package in {folder.absolute()} has no model; add it to pyproject.toml:\n\n"
             f'  [project.entry-points."{GROUP}"]\n  NAME = "MODULE"'
         )
-    found = re.search(r"^name\s*=\s*[\"']([^\"']+)[\"']", texts[0], re.MULTILINE)
-    return found[1] if found else folder.absolute().name
+    for table in ("project", "tool.poetry"):
+        if found := re.search(_NAME.format(table=re.escape(table)), texts[0], re.MULTILINE):
+            return found[1]
+    return folder.absolute().name
 
 
 def _installed(name: str) -> tuple[str, str]:

@@ -16,6 +16,7 @@ from typing import Any
 
 import jinja2
 
+from deepaas.commands.script_arguments import call_with
 from deepaas.commands.scripts import Script
 
 LONGEST_NAME = 64
@@ -166,7 +167,7 @@ def _names_of_a_script(script: Script) -> dict[str, Any]:
         "script": script,
         "imports": imports_of(script),
         "docstring": docstring(script.docstring),
-        "passed": ", ".join(argument.passed for argument in script.arguments),
+        "passed": call_with(script.arguments),
         "required": [one.name for one in script.arguments if one.default is None]
         if script.function
         else ["values"],

@@ -34,6 +34,11 @@ class Argument:
         return f"{self.name}={self.value}" if self.is_keyword else self.value
 
 
+def call_with(arguments: list[Argument]) -> str:
+    """Return the arguments of a call of the function; those by position stand first."""
+    return ", ".join(one.passed for one in sorted(arguments, key=lambda one: one.is_keyword))
+
+
 @dataclass
 class Names:
     """The names that annotations may use: imported ones, and classes of the script."""
@@ -76,9 +81,17 @@ def arguments_of(
     pairs = [*zip(positional, defaults, strict=True)]
     pairs += zip(signature.kwonlyargs, signature.kw_defaults, strict=True)
     arguments, notes = [], []
+    left_out = ""  # the first argument by position that predict does not pass
     for argument, default in pairs:
         is_keyword = argument not in signature.posonlyargs
+        if left_out and not is_keyword:
+            notes.append(
+                f"api.py, {argument.arg}: not offered, because {left_out} before it is not"
+            )
+            continue
         made, note = _argument(argument, default, is_keyword, names)
+        if made is None and not is_keyword:
+            left_out = argument.arg
         if made is not None:
             arguments.append(made)
         if note:

@@ -256,39 +256,82 @@ class NamedFile:
     line: int
     begin: int
     end: int
+    is_part: bool
+    """Whether it is a part of an f-string or of a pattern, where no expression can stand."""
+
+
+_WITHOUT_EXPRESSIONS = (ast.JoinedStr, getattr(ast, "TemplateStr", ast.JoinedStr), ast.pattern)
 
 
 def _model_files(tree: ast.Module) -> list[NamedFile]:
-    """Return the paths of files with models, in their order. Texts of several lines are none."""
+    """Return the paths of files with models, in their order.
+
+    Texts of several lines are none, and neither are docstrings and texts in annotations.
+    """
+    nodes = list(ast.walk(tree))
+    parts = {
+        inner
+        for node in nodes
+        if isinstance(node, _WITHOUT_EXPRESSIONS)
+        for inner in ast.walk(node)
+    }
+    unused: set[ast.AST] = {node.value for node in nodes if isinstance(node, ast.Expr)}
+    for annotation in filter(None, map(_annotation_of, nodes)):
+        unused |= {*ast.walk(annotation)}
     found = [
-        NamedFile(node.value, node.lineno, node.col_offset, node.end_col_offset or 0)
-        for node in ast.walk(tree)
+        NamedFile(
+            *(node.value, node.lineno, node.col_offset, node.end_col_offset or 0),
+            is_part=node in parts,
+        )
+        for node in nodes
         if isinstance(node, ast.Constant)
         and isinstance(node.value, str)
         and MODEL_FILE.fullmatch(node.value)
         and node.lineno == node.end_lineno
+        and node not in unused
     ]
     return sorted(found, key=lambda file: (file.line, file.begin))
 
 
+def _annotation_of(node: ast.AST) -> ast.AST | None:
+    if isinstance(node, Function):
+        return node.returns
+    return node.annotation if isinstance(node, ast.arg | ast.AnnAssign) else None
+
+
 def _take_files(script: Script, tree: ast.Module) -> None:
-    """Let the copy find its files in the package: an installed package has no working directory."""
+    """Let the copy find its files in the package: an installed package has no working directory.
+
+    Raises ScriptError.
+    """
     lines = script.text.encode().splitlines(keepends=True)
     for file in reversed(_model_files(tree)):
-        if not _is_beside(script, file.path):
+        if file.is_part or not _is_beside(script, file.path):
+            why = "which is not beside the script"
+            if file.is_part:
+                why = "but as a part of a text or a pattern"
             script.notes.append(
-                f"{script.module}.py:{file.line} names the file {file.path!r}, which is not beside "
-                "the script; copy it to the package, add it to package-data in pyproject.toml, and "
+                f"{script.module}.py:{file.line} names the file {file.path!r}, {why}; copy it to "
+                "the package, add it to package-data in pyproject.toml, and "
                 f"open Path(__file__).with_name({Path(file.path).name!r})"
             )
             continue
         line = lines[file.line - 1]
+        before, after = line[: file.begin], line[file.end :]
+        space = b" " if before[-1:].isalnum() else b""  # such as in return"model.onnx"
         new = f"str(pathlib.Path(__file__).parent / {file.path!r})".encode()
-        lines[file.line - 1] = line[: file.begin] + new + line[file.end :]
+        lines[file.line - 1] = before + space + new + after
         script.files = sorted({*script.files, file.path})
     if script.files:
         lines.insert(_first_line_of_code(tree) - 1, b"import pathlib\n")
         script.text = b"".join(lines).decode()
+        try:
+            compile(script.text, script.path.name, "exec", dont_inherit=True)  # it is not run
+        except SyntaxError as error:
+            raise ScriptError(
+                f"{script.path} cannot be changed so that it finds its files in a package "
+                f"({error.msg}); write each statement on a line of its own"
+            ) from error
 
 
 def _is_beside(script: Script, name: str) -> bool:
@@ -314,7 +357,8 @@ def _first_line_of_code(tree: ast.Module) -> int:
 
 def _serve_file(script: Script, tree: ast.Module) -> None:
     """Serve the file that a script without functions makes. Raises ScriptError."""
-    loadable = [file.path for file in _model_files(tree) if _kind(file.path) in LOADERS]
+    files = [file.path for file in _model_files(tree) if not file.is_part]
+    loadable = [path for path in files if _kind(path) in LOADERS]
     if not loadable:
         raise ScriptError(
             f"{script.path} has no function that can be served, and names no file of a model that "

@@ -372,5 +372,11 @@ def test_values_of_an_author_are_no_schemas() -> None:
     assert with_components(schema) == {"type": "object", "examples": [{"default": None}]}
 
 
+def test_references_of_a_discriminator_lead_to_the_components() -> None:
+    schema = {"oneOf": [{"$ref": "#/$defs/A"}], "discriminator": {"mapping": {"a": "#/$defs/A"}}}
+    made = with_components(schema)
+    assert made["discriminator"]["mapping"]["a"] == made["oneOf"][0]["$ref"] != "#/$defs/A"
+
+
 def test_function_without_arguments_has_no_body() -> None:
     assert request_body([]) == {}

@@ -6,6 +6,7 @@ checked only by the long form.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import signal
@@ -17,6 +18,12 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
+from deepaas.checks import connection
+from deepaas.checks.findings import Report
+from deepaas.checks.server_log import ServerLog
+from deepaas.checks.trainings import Trainings
+from deepaas.checks.values import Request
+from deepaas.cmd import orphans
 from deepaas.commands.check import command
 from tests.checks.tried import PREDICTIONS, TRAININGS, Tried
 from tests.cmd.planted import MISTAKES, Planted
@@ -251,7 +258,7 @@ def test_page_shows_a_real_report(tmp_path: Path) -> None:
 
 def test_page_has_every_code_of_a_finding() -> None:
     planted = {one.kind for one in (*PREDICTIONS.values(), *TRAININGS.values())}
-    for code in (*planted, "not_served", "mistake", "batch_fails", "timeout", "memory"):
+    for code in (*planted, "not_served", "mistake", "batch_fails", "timeout", "memory", "log"):
         assert f"`{code}`" in PAGE
 
 
@@ -326,6 +333,56 @@ def test_check_that_takes_too_long_is_ended(tmp_path: Path) -> None:
     assert found == [("total_timeout", "the check was ended after 1 s")]
 
 
+def test_check_with_too_much_output_is_ended(tmp_path: Path) -> None:
+    left = tmp_path / "tmp/deepaas-check-leftover"  # of a check that was killed
+    left.mkdir(parents=True)
+    (left / orphans.LOCK).write_bytes(orphans.SIGN)
+    code = "def warm():\n    while True:\n        print('x' * 4000)\n"
+    [(code, what)] = limited(tmp_path, code, "--max-log", "1")
+    assert code == "log"
+    assert what == "the check was ended because the log had more than 1 MB (--max-log)"
+    assert not list((tmp_path / "tmp").glob("deepaas-check-*"))
+
+
+def test_log_is_read_once(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    entries = [
+        {"message": f"failed (request check-{number})", "traceback": f"in {number}"}
+        for number in range(3)
+    ]
+    first, second, third = (f"{json.dumps(entry)}\n" for entry in entries)
+    path.write_text(first + second[:20])
+    log = ServerLog(path)
+    assert log.traceback("check-0") == "in 0"
+    assert log.traceback("check-1") == ""
+    path.write_text(" " * len(first) + second + third)
+    assert [log.traceback(f"check-{number}") for number in range(3)] == ["in 0", "in 1", "in 2"]
+
+
+async def test_training_of_which_the_server_says_nothing_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "GRACE_SECONDS", 0.0)
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(1000):
+            pass
+        writer.close()
+
+    silent = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    client = connection.Connection([], tmp_path / "log", 0.1)
+    try:
+        client.url = f"http://127.0.0.1:{silent.sockets[0].getsockname()[1]}"
+        report = Report("m", "m")
+        trainings = Trainings(client, connection.Loaded(), report, 0.0)
+        record = await trainings._until_ended("some-uuid")
+        await trainings._check_record(record, Request({}, "its example", True))
+    finally:
+        await client.close()
+        silent.close()
+    assert [one.code for one in report.findings] == ["train_timeout"]
+
+
 @pytest.mark.parametrize(
     "signum",
     [signal.SIGINT, signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.long)],
@@ -356,6 +413,10 @@ def test_signal_leaves_no_process(tmp_path: Path, signum: signal.Signals) -> Non
     wait_until(lambda: not any(map(_runs, family)), within=READY_SECONDS, what="the end of all")
     if signum != signal.SIGKILL:
         assert not list((tmp_path / "tmp").glob("deepaas-check-*"))
+        return
+    assert list((tmp_path / "tmp").glob("deepaas-check-*"))
+    orphans.sweep_checks(str(tmp_path / "tmp"))
+    assert not list((tmp_path / "tmp").glob("deepaas-check-*"))
 
 
 def _runs(process: psutil.Process) -> bool:

@@ -113,6 +113,7 @@ def test_cores_are_those_that_the_process_may_run_on() -> None:
             },
             3.0,
         ),
+        ("0::/a\udcff\n", {"a\udcff/cpu.max": "150000 100000\n"}, 1.5),
         ("0::/\n", {}, None),
         ("what is this\n", {"cpu.max": "many few\n"}, None),
     ],
@@ -120,7 +121,7 @@ def test_cores_are_those_that_the_process_may_run_on() -> None:
 def test_quota_is_that_of_the_control_groups(
     tmp_path: Path, groups: str, files: dict[str, str], expected: float | None
 ) -> None:
-    (tmp_path / "cgroup").write_text(groups)
+    (tmp_path / "cgroup").write_bytes(os.fsencode(groups))
     for name, text in files.items():
         file = tmp_path / "mounted" / name
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -109,6 +109,34 @@ def test_installed_distribution_is_pinned(folder: Path) -> None:
     assert "pyproject.toml" not in text
 
 
+@pytest.mark.parametrize(
+    ("before", "inside"),
+    [
+        ('[tool.uv.sources]\nname = "wrong"\n', ""),
+        ('[[tool.a]]\nname = "wrong"\n', 'authors = [\n  {name = "wrong"},\n]\n'),
+        ("", 'keywords = [\n  "a",\n]\n# a comment\nversion = "1"\n'),
+    ],
+)
+def test_name_is_that_of_the_project(folder: Path, before: str, inside: str) -> None:
+    text = PROJECT.replace("[project]\n", f"{before}[project] # this one\n{inside}")
+    (folder / "pyproject.toml").write_text(text)
+    assert "models of Cell-Counter with" in call("--output", "-").output
+
+
+def test_project_without_a_name_is_named_after_its_folder(folder: Path) -> None:
+    text = PROJECT.replace('name = "Cell-Counter"\n', "") + '[tool.uv.sources]\nname = "wrong"\n'
+    (folder / "pyproject.toml").write_text(text)
+    assert f"models of {folder.name} with" in call("--output", "-").output
+
+
+def test_value_that_would_change_an_instruction_is_an_error(folder: Path) -> None:
+    for base in ("own:1\nRUN evil", "own:1 AS a", "", "--platform=x"):
+        assert "must be the name of an image" in refusal("--base", base, code=2)
+    for file in ("my file", "--from=x", "a\nRUN evil", "*"):
+        assert "must be a name with" in refusal("deepaas_digits", f"--output={file}", code=2)
+    assert "RUN evil" not in dockerfile_for("a\nRUN evil").splitlines()
+
+
 def test_unknown_distribution_is_an_error_with_the_nearest_name(folder: Path) -> None:
     assert "did you mean deepaas_digits?" in refusal("deepaas_digit")
     assert "installed models: deepaas_digits, " in refusal("zzz")

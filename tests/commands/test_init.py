@@ -361,6 +361,16 @@ def wrapped(folder: Path, script: str, *options: str) -> tuple[str, str]:
             "return script_function(a, b=b)",
         ),
         (
+            "def f(a: int = 1, /, *, b: int): ...",
+            "b: int, a: int = 1",
+            "return script_function(a, b=b)",
+        ),
+        (
+            "def f(a=X, b: int = 1, /, c: int = 2): ...",
+            "c: int = 2",
+            "return script_function(c=c)",
+        ),
+        (
             "def f(*, size=3, loud=False): ...",
             "size: int = 3, loud: bool = False",
             "size=size, loud=loud",
@@ -413,6 +423,44 @@ def test_output_says_what_is_left_to_do(folder: Path) -> None:
     assert "- script.py:1 runs whenever the model is loaded" in output
     assert "- script.py:3 names the file '/m/a.onnx', which is not beside the script" in output
     assert "- api.py, word: the script does not say its type; str is a guess" in output
+
+
+def test_only_expressions_become_paths_in_the_package(folder: Path) -> None:
+    (folder / "m.onnx").touch()
+    script = """\
+from typing import Literal
+def f(word: str, kind: Literal["m.onnx"] = "m.onnx") -> str:
+    "m.onnx"
+    match word:
+        case "m.onnx":
+            return f"{word}m.onnx"
+        case {"m.onnx": 1}:
+            return f"{open('m.onnx')}"
+    return"m.onnx"
+"""
+    output = wrapped(folder, script)[1]
+    path = "str(pathlib.Path(__file__).parent / 'm.onnx')"
+    expected = script.replace('return"m.onnx"', f"return {path}").replace('= "m.onnx"', f"= {path}")
+    copy = (folder / "wrapped/wrapped/script.py").read_text()
+    assert copy == f"import pathlib\n{expected}"
+    for line in (5, 6, 7, 8):
+        assert f"- script.py:{line} names the file 'm.onnx', but as a part of" in output
+
+
+def test_script_that_cannot_find_its_files_is_refused(folder: Path) -> None:
+    (folder / "m.onnx").touch()
+    line = '"doc"; from __future__ import annotations; file = "m.onnx"'
+    (folder / "script.py").write_text(f"{line}\ndef f(): ...\n")
+    result = init("my-model", "--from", "script.py")
+    assert result.exit_code == 1
+    assert "write each statement on a line of its own" in result.output
+
+
+def test_any_name_of_a_script_and_its_file_can_be_wrapped(folder: Path) -> None:
+    (folder / 'q""".pkl').touch()
+    (folder / 'q""".py').write_text("""open('q\"\"\".pkl', "wb")""")
+    made("wrapped", "--from", 'q""".py')
+    ast.parse((folder / "wrapped/wrapped/api.py").read_text())
 
 
 def test_one_of_several_functions_is_chosen(folder: Path) -> None:

@@ -108,8 +108,8 @@ def _parameters(function: Callable[..., Any]) -> list[tuple[inspect.Parameter, b
     except (TypeError, ValueError):
         return []
     takes_any = any(one.kind is one.VAR_KEYWORD for one in outer)
-    own = {one.name for one in outer}
     by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    own = {one.name for one in outer if one.kind in by_name}
     return [
         (one, one.name in own)
         for one in inner

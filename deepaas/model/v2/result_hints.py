@@ -202,11 +202,15 @@ def _with(keyword: str, items: list[Json]) -> Json:
 
 
 def _renamed(value: Any, names: dict[str, str]) -> Any:
-    if isinstance(value, dict):
-        return {
-            key: names.get(item, item)
-            if key == "$ref" and isinstance(item, str)
-            else _renamed(item, names)
-            for key, item in value.items()
-        }
-    return [_renamed(one, names) for one in value] if isinstance(value, list) else value
+    """Return a schema with new names of the nested schemas. `discriminator` has references in
+    `mapping`, too."""
+    if isinstance(value, list):
+        return [_renamed(one, names) for one in value]
+    if not isinstance(value, dict):
+        return value
+    made = {key: _renamed(item, names) for key, item in value.items()}
+    mapping = made["mapping"] if isinstance(made.get("mapping"), dict) else {}
+    for references, key in [(made, "$ref"), *((mapping, key) for key in mapping)]:
+        if isinstance(references.get(key), str):
+            references[key] = names.get(references[key], references[key])
+    return made

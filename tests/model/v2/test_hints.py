@@ -521,6 +521,17 @@ def test_decorator_may_give_arguments_itself() -> None:
     assert list(hinted(with_any)) == ["weights", "x"]
 
 
+def test_name_of_the_arguments_of_a_decorator_is_no_argument() -> None:
+    def predict(kwargs):  # type: ignore[no-untyped-def]
+        return kwargs
+
+    @functools.wraps(predict)
+    def all_in_one(**kwargs: Any) -> Any:
+        return predict(kwargs)
+
+    assert hinted(all_in_one) == {}
+
+
 def test_parameters_that_are_not_offered() -> None:
     def predict(x: float = 1, _cache: dict = {}, size=3, /, *rest: int, **kwargs: int): ...  # type: ignore[no-untyped-def, type-arg] # noqa: B006
 
@@ -691,6 +702,23 @@ def test_classes_describe_the_result() -> None:
     schema, nested = result(list[Item])
     assert schema["items"]["$ref"] == "#/$defs/Item"
     assert nested["Item"]["properties"]["count"]["type"] == "integer"
+
+
+def test_references_of_a_discriminator_follow_the_names_of_the_classes() -> None:
+    def answer() -> Any:
+        cat = pydantic.create_model("Cat", kind=(Literal["cat"], ...))
+        dog = pydantic.create_model("Dog", kind=(Literal["dog"], ...))
+        pet = Annotated[cat | dog, pydantic.Field(discriminator="kind")]
+        return pydantic.create_model("Answer", pet=(pet, ...))
+
+    schema, nested = result(tuple[answer(), answer()])
+    seen = set()
+    for one in schema["prefixItems"]:
+        pet = nested[one["$ref"].removeprefix("#/$defs/")]["properties"]["pet"]
+        references = {reference["$ref"] for reference in pet["oneOf"]}
+        assert {*pet["discriminator"]["mapping"].values()} == references
+        seen |= references
+    assert len(seen) == 4
 
 
 def test_items_of_streams_and_batches_are_described() -> None:
