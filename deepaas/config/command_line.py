@@ -17,8 +17,8 @@ PROGRAM = "deepaas-run"
 
 _ABOUT = (
     "Serve models over HTTP: the installed models, or each MODEL: the name of an installed model, "
-    "module:attribute or path/to/file.py[:attribute]. Options can also be set in deepaas.conf, or in the environment "
-    "as DEEPAAS_<OPTION>."
+    "module:attribute or path/to/file.py[:attribute]. Options can also be set in "
+    "deepaas.conf, or in the environment as DEEPAAS_<OPTION>."
 )
 _GENERAL = {
     "-h, --help": "Show this help and exit.",
