@@ -61,8 +61,9 @@ class ServerLog:
     def _read(self) -> None:
         """Take in the lines that were written since the last call."""
         with self._path.open("rb") as file:
+            end = os.fstat(file.fileno()).st_size  # a model may write faster than this reads
             file.seek(self._offset)
-            while line := file.readline(_MAX_LINE):
+            while self._offset < end and (line := file.readline(_MAX_LINE)):
                 if not line.endswith(b"\n") and len(line) < _MAX_LINE:
                     return  # it is still being written
                 self._offset += len(line)
