@@ -263,8 +263,8 @@ class NamedFile:
 _WITHOUT_EXPRESSIONS = (ast.JoinedStr, getattr(ast, "TemplateStr", ast.JoinedStr), ast.pattern)
 
 
-def _model_files(tree: ast.Module) -> list[NamedFile]:
-    """Return the paths of files with models, in their order.
+def _named_files(script: Script, tree: ast.Module) -> list[NamedFile]:
+    """Return the paths of files with models, and of other files beside the script, in their order.
 
     Texts of several lines are none, and neither are docstrings and texts in annotations.
     """
@@ -286,7 +286,7 @@ def _model_files(tree: ast.Module) -> list[NamedFile]:
         for node in nodes
         if isinstance(node, ast.Constant)
         and isinstance(node.value, str)
-        and MODEL_FILE.fullmatch(node.value)
+        and (MODEL_FILE.fullmatch(node.value) or _is_data_file(script, node.value))
         and node.lineno == node.end_lineno
         and node not in unused
     ]
@@ -305,7 +305,7 @@ def _take_files(script: Script, tree: ast.Module) -> None:
     Raises ScriptError.
     """
     lines = script.text.encode().splitlines(keepends=True)
-    for file in reversed(_model_files(tree)):
+    for file in reversed(_named_files(script, tree)):
         if file.is_part or not _is_beside(script, file.path):
             why = "which is not beside the script"
             if file.is_part:
@@ -341,6 +341,12 @@ def _is_beside(script: Script, name: str) -> bool:
     return inside and (script.path.parent / path).is_file()
 
 
+def _is_data_file(script: Script, name: str) -> bool:
+    """Whether a path names a file beside the script, other than code."""
+    is_path = "." in name and len(name) < 200 and name.isprintable()
+    return is_path and not name.endswith(".py") and _is_beside(script, name)
+
+
 def _first_line_of_code(tree: ast.Module) -> int:
     """Return the first line after the docstring and the imports from __future__."""
     for node in tree.body:
@@ -357,7 +363,7 @@ def _first_line_of_code(tree: ast.Module) -> int:
 
 def _serve_file(script: Script, tree: ast.Module) -> None:
     """Serve the file that a script without functions makes. Raises ScriptError."""
-    files = [file.path for file in _model_files(tree) if not file.is_part]
+    files = [file.path for file in _named_files(script, tree) if not file.is_part]
     loadable = [path for path in files if _kind(path) in LOADERS]
     if not loadable:
         raise ScriptError(

@@ -418,6 +418,26 @@ def test_docstring_is_kept_whatever_it_has(folder: Path, text: str) -> None:
     assert ast.get_docstring(functions[-1]) == text
 
 
+def test_data_files_beside_the_script_are_copied(folder: Path) -> None:
+    (folder / "conf").mkdir()
+    for name in ("labels.json", "conf/names.csv", "other.py"):
+        (folder / name).write_text("[]")
+    code = """import json, pathlib
+HERE = pathlib.Path(__file__).parent
+NAMES = (HERE / "conf/names.csv").read_text()
+def f(word: str) -> str:
+    return json.load(open("labels.json")) or "absent.json other.py ." + NAMES
+"""
+    wrapped(folder, code)
+    package = folder / "wrapped/wrapped"
+    assert (package / "labels.json").read_text() == (package / "conf/names.csv").read_text()
+    copied = (package / "script.py").read_text()
+    assert "open(str(pathlib.Path(__file__).parent / 'labels.json'))" in copied
+    assert "HERE / str(pathlib.Path(__file__).parent / 'conf/names.csv')" in copied
+    assert '"absent.json other.py ."' in copied
+    assert "conf/names.csv" in (folder / "wrapped/pyproject.toml").read_text()
+
+
 def test_output_says_what_is_left_to_do(folder: Path) -> None:
     _, output = wrapped(folder, 'print("x")\ndef f(word):\n    return open("/m/a.onnx")\n')
     assert "- script.py:1 runs whenever the model is loaded" in output
