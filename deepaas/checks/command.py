@@ -43,13 +43,13 @@ class Options:
 def sources_of(targets: Sequence[str]) -> list[ModelSource]:
     """Return the models: names of installed ones, or what `deepaas-run` takes; all installed ones
     if there is no target. Raises ConfigurationError. Imports no model."""
-    known = {one.name: one for one in installed()}
+    known = [one.name for one in installed()]
     if not targets:
         return find([])
     for target in targets:
         if target not in known and target.isidentifier():
-            _refuse_if_unknown(target, list(known))
-    found = [known.get(target) or find([target])[0] for target in targets]
+            _refuse_if_unknown(target, known)
+    found = [find([target])[0] for target in targets]
     names = [one.name for one in found]
     if twice := next((name for name in names if names.count(name) > 1), ""):
         raise ConfigurationError(f"two models have the name {twice}; check them one after another")
